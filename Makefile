@@ -1,0 +1,84 @@
+# memscale by name. `make` alone shows what there is. Every target makes .venv where it is missing, once.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+SWEEP ?= memory_vs_moe
+SCALE ?=
+LAUNCHER ?=
+SET ?=
+RUN ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(SET)
+# Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
+memscale := set -f; exec $(BIN)/memscale
+
+.PHONY: help setup sweep plan status watch logs retry cancel results figures ui data test lint bench doctor clean
+
+help: ## show this
+	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name]'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "making $(VENV) (once; a minute or two)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "memscale needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]' \
+		| grep --line-buffered -E '^(Collecting|Downloading|Installing|Successfully|ERROR)' | cut -c 1-150; \
+		exit $${PIPESTATUS[0]}
+	@$(BIN)/python -m memscale.kernels.compile
+	@touch $@
+
+setup: $(READY) ## install everything into .venv
+
+sweep: $(READY) ## plan, train, evaluate, record and report SWEEP
+	@$(memscale) sweep $(SWEEP) $(overrides)
+
+plan: $(READY) ## show what SWEEP would train; touches nothing
+	@$(memscale) plan $(SWEEP) $(overrides)
+
+status: $(READY) ## the state of every run of SWEEP
+	@$(memscale) status $(SWEEP)
+
+watch: $(READY) ## the status, renewed until all is done
+	@$(memscale) watch $(SWEEP)
+
+logs: $(READY) ## the log of RUN, or of every run that failed
+	@$(memscale) logs $(SWEEP) $(RUN)
+
+retry: $(READY) ## let RUN, or every failed run, be trained again
+	@$(memscale) retry $(SWEEP) $(RUN)
+
+cancel: $(READY) ## stop RUN, or all of SWEEP, with a checkpoint
+	@$(memscale) cancel $(SWEEP) $(RUN)
+
+results: $(READY) ## the results table of SWEEP
+	@$(memscale) results $(SWEEP)
+
+figures: $(READY) ## rebuild table, figures and report of SWEEP from its run files
+	@$(memscale) figures $(SWEEP)
+
+ui: $(READY) ## mirror SWEEP into MLflow and open its page
+	@$(memscale) ui $(SWEEP)
+
+data: $(READY) ## prepare the data of SWEEP
+	@$(memscale) data $(SWEEP) $(overrides)
+
+test: $(READY) ## the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY) ## the benchmarks
+	@$(BIN)/python -m benchmarks
+
+doctor: $(READY) ## look at this machine
+	@$(memscale) doctor
+
+clean: ## remove .venv and caches; the runs stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
