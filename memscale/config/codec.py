@@ -1,0 +1,162 @@
+"""Between frozen dataclasses and plain JSON or YAML values: one strict translation for both directions.
+
+Refuses a wrong key, type or value, and says where it stood, what was given, what is valid and the nearest spelling.
+A number written as text (YAML reads `1e18` so) is taken where a number is due; a fraction for an integer is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from memscale.config.data import SOURCES, Source
+from memscale.config.sweep import FAMILY_CLASSES, Family
+from memscale.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+Describe = Callable[[str], str]
+"""Tells a person where a key stands, such as 'scale.seeds (sweeps/scale/laptop.yaml)'."""
+
+# Classes chosen by a word in the YAML: base class -> (the key that holds the word, word -> class).
+_CHOICES: dict[type, tuple[str, dict[str, type]]] = {
+    Source: ("kind", {cls.kind: cls for cls in SOURCES}),
+    Family: ("family", {cls.family: cls for cls in FAMILY_CLASSES}),
+}
+# Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key.
+_KEYED: dict[type, str] = {Source: "name", Family: "family"}
+
+
+def to_plain(value: Any) -> Any:
+    """Return `value` as dicts, lists, strings, numbers, booleans and None. Raises TypeError for any other type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        plain = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        for base, (key, _) in _CHOICES.items():
+            if isinstance(value, base):
+                plain = {key: getattr(value, key), **plain}
+        return plain
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no plain form")
+
+
+def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = str) -> T:
+    """Build a `cls` from plain values.
+
+    `where` is the dotted key of `plain`; `describe` turns a dotted key into words for a person.
+    Raises ConfigError.
+    """
+    chosen: Any = cls
+    given = dict(_mapping(plain, cls, where, describe))
+    if cls in _CHOICES:
+        key, words = _CHOICES[cls]
+        word = given.pop(key, None)
+        if not isinstance(word, str) or word not in words:
+            near = nearest(str(word), words)
+            raise ConfigError(f"{describe(_join(where, key))} is {word!r}; valid: {', '.join(words)}.{near}")
+        chosen = words[word]
+    hints = _hints(chosen)
+    for key in given:
+        if key not in hints:
+            message = f"{describe(_join(where, str(key)))} is not a key here; valid: {', '.join(hints)}."
+            raise ConfigError(message + nearest(str(key), hints))
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(chosen):
+        key = _join(where, field.name)
+        if field.name in given:
+            values[field.name] = _convert(hints[field.name], given[field.name], key, describe)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{describe(key)} is missing; it needs {_name(hints[field.name])}")
+    try:
+        return typing.cast(T, chosen(**values))
+    except ConfigError as error:
+        place = describe(where) if where else ""
+        raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+
+
+def _convert(kind: Any, value: Any, where: str, describe: Describe) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [argument for argument in arguments if argument is not type(None)]
+        return _convert(inner, value, where, describe)
+    if origin is tuple:
+        return _convert_tuple(arguments[0], value, where, describe)
+    if dataclasses.is_dataclass(kind):
+        return from_plain(typing.cast(type, kind), value, where, describe)
+    return _convert_scalar(kind, value, where, describe)
+
+
+def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> tuple[Any, ...]:
+    if element in _KEYED and isinstance(value, Mapping):
+        name = _KEYED[element]
+        parts = []
+        for key, item in value.items():
+            if item is not None:  # a group switched off: `families: {moe: null}`
+                place = _join(where, str(key))
+                keys = {name: key, **_mapping(item, element, place, describe)}
+                parts.append(from_plain(element, keys, place, describe))
+        return tuple(parts)
+    if isinstance(value, str) and element is str:
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{describe(where)} is {value!r}; it needs a list of {_name(element)}")
+    return tuple(_convert(element, item, f"{where}[{i}]", describe) for i, item in enumerate(value))
+
+
+def _convert_scalar(kind: Any, value: Any, where: str, describe: Describe) -> Any:
+    wrong = ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is str:
+        if isinstance(value, str):
+            return value
+    elif not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise wrong from None
+        if kind is float:
+            if math.isnan(number):
+                raise wrong
+            return number
+        if isinstance(value, int):
+            return value
+        if number.is_integer():
+            return int(number)
+    raise wrong
+
+
+def _mapping(plain: Any, cls: type, where: str, describe: Describe) -> Mapping[str, Any]:
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{describe(where)} is {plain!r}; it needs keys and values ({cls.__name__})")
+    return plain
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    arguments = [argument for argument in typing.get_args(kind) if argument not in (type(None), Ellipsis)]
+    if typing.get_origin(kind) is tuple:
+        return f"a list of {_name(arguments[0])}"
+    return _name(arguments[0]) if arguments else getattr(kind, "__name__", str(kind))

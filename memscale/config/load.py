@@ -1,0 +1,180 @@
+"""Composes `sweeps/<name>.yaml` with Hydra and the words of the command line into a checked `Sweep`.
+
+Decides where no choice was made: SLURM where `sbatch` answers, else the local pool; scale `node` on SLURM, else
+`laptop`. Refuses unknown sweeps, groups, keys, types and values, and says in which file they stand.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from memscale.config.codec import from_plain
+from memscale.config.sweep import Sweep
+from memscale.errors import ConfigError, nearest
+
+GROUPS = ("scale", "family", "data", "recipe", "launcher", "evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A sweep, and what was chosen for the person who typed it."""
+
+    sweep: Sweep
+    notes: tuple[str, ...]
+    """Sentences such as 'launcher local (no SLURM here)'."""
+
+
+def sweeps_folder() -> Path:
+    """The folder of the sweep files: ./sweeps, else the one beside this package's source."""
+    here = Path("sweeps").absolute()
+    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "sweeps"
+
+
+def sweep_names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_sweep(name: str, overrides: Sequence[str] = (), *, folder: Path | None = None) -> Loaded:
+    """Compose and check the sweep `name`. `overrides` are Hydra's. Raises ConfigError."""
+    folder = folder or sweeps_folder()
+    if name not in sweep_names(folder):
+        names = sweep_names(folder)
+        raise ConfigError(
+            f"there is no sweep '{name}' in {folder}; there are: {', '.join(names)}.{nearest(name, names)}"
+        )
+    given = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    composed = _compose(folder, name, list(overrides))
+    launcher_name = OmegaConf.select(composed, "launcher.name")
+    extra: list[str] = []
+    if launcher_name == "auto" and slurm_answers():
+        extra.append("launcher=slurm")
+    if (launcher_name == "slurm" or extra) and "scale" not in given:
+        extra.append("scale=node")
+    if extra:
+        composed = _compose(folder, name, [*overrides, *extra])
+    plain = _plain(composed)
+    sweep = from_plain(Sweep, {"name": name, **plain}, describe=_Describe(folder, name, overrides))
+    launcher = "local" if sweep.launcher.name == "auto" else sweep.launcher.name
+    sweep = replace(sweep, launcher=replace(sweep.launcher, name=launcher))
+    return Loaded(sweep=sweep, notes=_notes(sweep, given, chosen=launcher_name == "auto"))
+
+
+def slurm_answers() -> bool:
+    """Whether `sbatch` is here and runs, and a controller answers where `scontrol` can ask for one."""
+    if shutil.which("sbatch") is None or not _runs("sbatch", "--version"):
+        return False
+    return shutil.which("scontrol") is None or _runs("scontrol", "ping")
+
+
+def _runs(*command: str) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _notes(sweep: Sweep, given: set[str], *, chosen: bool) -> tuple[str, ...]:
+    launcher = sweep.launcher.name
+    why = ("SLURM answers here" if launcher == "slurm" else "no SLURM here") if chosen else "as asked"
+    other = "local" if launcher == "slurm" else "slurm"
+    scale = "as asked" if "scale" in given else f"the default on {launcher}"
+    alternative = "SCALE=laptop" if sweep.scale.name != "laptop" else "SCALE=node for one GPU node"
+    return (
+        f"launcher {launcher} ({why}; LAUNCHER={other} changes it)",
+        f"scale {sweep.scale.name} ({scale}; {alternative})",
+    )
+
+
+def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
+            return compose(name, overrides=[_forced(override) for override in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(folder, name, overrides, error)) from None
+
+
+def _forced(override: str) -> str:
+    """Let an override name a key that no file sets: our own classes, not the files, say which keys there are."""
+    key = override.partition("=")[0]
+    is_key = "=" in override and key[:1] not in "+~" and key.partition("@")[0] not in GROUPS
+    return f"++{override}" if is_key else override
+
+
+def _explain(folder: Path, name: str, overrides: list[str], error: Exception) -> str:
+    """Turn Hydra's complaint into ours: what was given, what is valid, the nearest spelling."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        key = key.lstrip("+~").partition("@")[0]
+        group = folder / key
+        if key in GROUPS and not (group / f"{value}.yaml").is_file():
+            options = sorted(path.stem for path in group.glob("*.yaml"))
+            near = nearest(value, options)
+            return f"{key} on the command line is '{value}'; valid: {', '.join(options)} ({group}).{near}"
+    first = re.sub(r"\s+", " ", str(error)).strip()
+    return f"the sweep '{name}' cannot be composed from {folder} with {overrides or 'no overrides'}: {first}"
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "a key")
+        raise ConfigError(f"{key} has no value: {str(error).splitlines()[0]}. Give it with {key}=...") from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+class _Describe:
+    """Says where a key stands: on the command line, in a group's file, or in the sweep's own."""
+
+    def __init__(self, folder: Path, name: str, overrides: Sequence[str]) -> None:
+        self._folder, self._name = folder, name
+        self._overrides = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
+
+    def __call__(self, key: str) -> str:
+        if not key:
+            return f"{self._folder.name}/{self._name}.yaml"
+        return f"{key} ({self._place(key)})"
+
+    def _place(self, key: str) -> str:
+        for given in self._overrides:
+            if given not in GROUPS and (key == given or key.startswith((f"{given}.", f"{given}["))):
+                return "command line"
+        own = self._folder / f"{self._name}.yaml"
+        group, _, rest = key.partition(".")
+        group = {"families": "family"}.get(group, group)
+        if group not in GROUPS or _holds(own, group, rest):
+            return str(own)
+        if group == "family":
+            option = rest.split(".")[0].split("[")[0]
+        else:
+            option = self._overrides.get(group) or _default(own, group)
+        chosen = self._folder / group / f"{option}.yaml"
+        return str(chosen if chosen.is_file() else own)
+
+
+def _holds(path: Path, group: str, rest: str) -> bool:
+    """Whether a sweep's own file sets this key (it then overrides the group)."""
+    node: Any = OmegaConf.load(path)
+    for part in [{"family": "families"}.get(group, group), *re.split(r"[.\[]", rest)]:
+        if not isinstance(node, DictConfig) or part not in node:
+            return False
+        node = node._get_node(part)
+    return True
+
+
+def _default(path: Path, group: str) -> str:
+    entries: Any = OmegaConf.select(OmegaConf.load(path), "defaults", default=[])
+    return next((str(entry[group]) for entry in entries if isinstance(entry, DictConfig) and group in entry), group)

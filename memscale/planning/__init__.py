@@ -1,0 +1,1 @@
+"""Pure planning: counts, matching, identity, forecast. No torch, no files."""
