@@ -1,0 +1,1 @@
+"""Corpora, tokenizer, packed token files, deterministic sampling."""

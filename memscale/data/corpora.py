@@ -1,0 +1,44 @@
+"""Every kind of source behind one seam: training documents and held-out documents, the same at every call.
+
+A new kind of source is a class of `memscale.config.data` and one line in `open_corpus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from memscale.config.data import Data, Facts, Hub, PythonStdlib, Source, TextFiles
+from memscale.data import hub, python_stdlib, text_files
+from memscale.data.facts import People
+from memscale.data.split import HashSplit
+from memscale.errors import DataError
+
+
+class Corpus(Protocol):
+    """The documents of one source. No document is in both parts."""
+
+    def training(self) -> Iterator[str]: ...
+
+    def held_out(self) -> Iterator[str]:
+        """Yield the documents for validation in an order of which every beginning is a fair sample."""
+        ...
+
+
+def open_corpus(source: Source, data: Data, scratch: Path) -> Corpus:
+    """Return the source's documents; `scratch` is a folder for what need not outlive the preparation."""
+    if isinstance(source, Facts):
+        return People(source)
+    return HashSplit(source.name, source.held_out, _texts(source, data, scratch))
+
+
+def _texts(source: Source, data: Data, scratch: Path) -> Callable[[], Iterator[str]]:
+    if isinstance(source, PythonStdlib):
+        return partial(python_stdlib.documents, source)
+    if isinstance(source, TextFiles):
+        return partial(text_files.documents, source, data.files)
+    if isinstance(source, Hub):
+        return partial(hub.documents, source, scratch / "datasets")
+    raise DataError(f"source '{source.name}' is of kind '{source.kind}', which nothing here reads")

@@ -1,0 +1,125 @@
+"""Digests of what goes into training: the contents of the sources and every setting that changes what is made of them.
+
+A pure function of inputs, never of prepared files; writes nothing, and imports neither torch, datasets nor tokenizers,
+so that a plan can be made in a moment. Paths and names of files are no part of a digest: a moved file is the same data.
+Refuses what could not be prepared: missing or empty files, facts without a number of people, a hub data set without a
+revision, two sources of one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from memscale.config.codec import to_plain
+from memscale.config.data import Data, Facts, Hub, PythonStdlib, Source, TextFiles
+from memscale.config.run import Digests
+from memscale.data import hub, python_stdlib, text_files
+from memscale.data.facts import OPENING, QUESTIONS_PER_DOCUMENT, People
+from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
+from memscale.errors import DataError
+
+MEANING = 1
+"""Raised by hand when a change of code in this folder changes what is prepared from the same inputs."""
+
+_EVALUATION_ONLY = ("num_eval_questions", "num_choices")
+_NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
+"""Settings that decide where content comes from; the content itself is hashed."""
+
+
+def fingerprint(data: Data) -> Digests:
+    """Return the digests of data, tokenizer and evaluation sets, each SHA-256 in hex. Raises DataError."""
+    check(data)
+    contents = _digest({"meaning": MEANING, "sources": [_source(source, data) for source in data.sources]})
+    version = importlib.metadata.version("tokenizers")
+    tokenizer = {"data": contents, "settings": to_plain(data.tokenizer), "tokenizers": version}
+    questions = [
+        {"name": source.name, **{key: getattr(source, key) for key in _EVALUATION_ONLY}}
+        for source in data.sources
+        if isinstance(source, Facts)
+    ]
+    evaluation = {"data": contents, "questions": questions, "validation_tokens": data.validation_tokens}
+    return Digests(data=contents, tokenizer=_digest(tokenizer), evaluation=_digest(evaluation))
+
+
+def folder_digest(digests: Digests) -> str:
+    """Return the digest that names the prepared folder: it covers all three."""
+    return _digest(asdict(digests))
+
+
+def check(data: Data) -> None:
+    """Raise DataError for a mixture that no preparation could serve."""
+    names = [source.name for source in data.sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"data.sources names '{name}' twice; give each source a name of its own")
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) or name == "mixture":
+            raise DataError(
+                f"data.sources: '{name}' cannot name a source, as it names files and columns; use letters, digits, "
+                "_ and - ('mixture' is taken)"
+            )
+    if sum(isinstance(source, Facts) for source in data.sources) > 1:
+        raise DataError("data.sources has two sources of kind 'facts'; one is the most, as the knowledge is its own")
+    if data.files and not any(isinstance(source, TextFiles) and not source.files for source in data.sources):
+        raise DataError(
+            f"data.files is {list(data.files)}, but no source of kind 'text_files' reads it (sources: "
+            f"{', '.join(names)}). Choose data=text_files, or remove data.files"
+        )
+
+
+def _source(source: Source, data: Data) -> dict[str, Any]:
+    """Return the settings of a source, and the digest of its contents instead of where they lie."""
+    settings = to_plain(source)
+    left_out = (*_EVALUATION_ONLY, *_NO_CONTENT)
+    plain = {key: value for key, value in settings.items() if key not in left_out}
+    if isinstance(source, Facts):
+        People(source)  # refuses what it cannot make
+        words = [asdict(attribute) for attribute in ATTRIBUTES]
+        return {**plain, "words": _digest([words, FIRST, LAST, OPENING, QUESTIONS_PER_DOCUMENT])}
+    if isinstance(source, PythonStdlib):
+        return {**plain, "contents": _contents((path, path.name) for path in python_stdlib.taken_files(source))}
+    if isinstance(source, TextFiles):
+        files = text_files.matched_files(source, data.files)
+        return {**plain, "contents": _contents((path, text_files.kind_of(path)) for path in files)}
+    if isinstance(source, Hub):
+        hub.check(source)
+        folder = hub.local_folder(source)
+        if folder is None:
+            return {**plain, "path": source.path, "revision": source.revision}
+        return {
+            **plain,
+            "contents": _contents((path, path.relative_to(folder).as_posix()) for path in hub.local_files(folder)),
+        }
+    raise DataError(f"source '{source.name}' is of kind '{source.kind}', which has no fingerprint")
+
+
+def _contents(files: Iterable[tuple[Path, str]]) -> str:
+    """Return a digest of the files' contents in order, each under the label that decides how it is read."""
+    whole = hashlib.sha256()
+    for path, label in files:
+        try:
+            content = sha256(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}). Make it readable, or leave it out") from None
+        whole.update(f"{label}\0{content}\n".encode())
+    return whole.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return content.hexdigest()
+
+
+def _digest(plain: Any) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,64 @@
+"""A data set of the Hugging Face hub, or a local copy of one, as a source, read through `datasets`.
+
+A hub data set needs a revision, so that one digest stands for one content. A local folder is known by its contents.
+Refuses what `datasets` cannot load, saying which configuration and split were asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from memscale.config.data import Hub
+from memscale.data.text_files import datasets_library, rows
+from memscale.errors import DataError
+
+
+def local_folder(source: Hub) -> Path | None:
+    """Return the folder of a local copy, or None for a name on the hub."""
+    folder = Path(source.path).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def local_files(folder: Path) -> list[Path]:
+    """Return a local copy's files, sorted by path; hidden ones (caches, version control) are no part of it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def check(source: Hub) -> None:
+    """Raise DataError for a name without a revision, or a folder without files."""
+    folder = local_folder(source)
+    if folder is None and source.revision is None:
+        raise DataError(
+            f"source '{source.name}': '{source.path}' is no folder here (looked from {Path.cwd()}), so it is read from "
+            f"the hub, where contents change. Give data.sources.{source.name}.revision, a commit of the data set, "
+            "or the path of a local copy"
+        )
+    if folder is not None and not local_files(folder):
+        raise DataError(f"source '{source.name}': the folder {folder.absolute()} has no files; it needs a data set's")
+
+
+def documents(source: Hub, cache: Path) -> Iterator[str]:
+    """Yield the texts in order. A hub data set stays in the user's own cache; a local one's copy goes to `cache`."""
+    datasets = datasets_library()
+    check(source)
+    folder = local_folder(source)
+    where = f"source '{source.name}': {source.path} (config_name {source.config_name}, split {source.split})"
+    try:
+        if folder is not None:
+            loaded = datasets.load_dataset(
+                str(folder), name=source.config_name, split=source.split, cache_dir=str(cache)
+            )
+        else:
+            loaded = datasets.load_dataset(
+                source.path, name=source.config_name, split=source.split, revision=source.revision
+            )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"{where} cannot be loaded: {' '.join(str(error).split())[:300]}. Check path, config_name, split and "
+            "revision, and the network for a data set that is not in the cache yet"
+        ) from None
+    texts = rows(loaded, source.text_column, where)
+    yield from itertools.islice((text for text in texts if text.strip()), source.max_documents)

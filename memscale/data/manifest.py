@@ -1,0 +1,111 @@
+"""What stands in a folder of prepared data: digests, counts, sources, and the checksum of every file.
+
+Written last, before the folder gets its name; so a folder with a manifest is whole.
+Refuses a folder whose files differ from it, and says how to build it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from memscale.config.codec import from_plain
+from memscale.config.run import Digests
+from memscale.data.fingerprint import sha256
+from memscale.errors import ConfigError, DataError, RecordError
+from memscale.records.atomic import read_json, write_json
+
+FORMAT = 1
+NAME = "manifest.json"
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """The size of one split of a source."""
+
+    num_documents: int
+    num_tokens: int
+    """End tokens included, one a document."""
+    num_bytes: int
+    """UTF-8 bytes of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSource:
+    name: str
+    kind: str
+    weight: float
+    train: Counts
+    validation: Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file of the folder, by its path within."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    digests: Digests
+    vocab_size: int
+    dtype: str
+    """NumPy's name of the tokens' type in the token files."""
+    knowledge_bits: float | None
+    """Entropy of the facts; None without facts."""
+    validation_tokens: int
+    sources: tuple[PreparedSource, ...]
+    evaluation_sets: tuple[str, ...]
+    files: tuple[File, ...]
+    versions: tuple[str, ...]
+    """'package version' of what prepared the data."""
+    seconds: float
+    """What the preparation took."""
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    write_json(folder / NAME, asdict(manifest), format=FORMAT)
+
+
+def read(folder: Path) -> Manifest:
+    """Read the manifest and compare the files' sizes with it. Raises DataError naming the file and the way out."""
+    try:
+        content: dict[str, Any] = read_json(folder / NAME, format=FORMAT)
+        del content["format"]
+        manifest = from_plain(Manifest, content)
+    except (RecordError, ConfigError) as error:
+        raise DataError(f"{error}. {_way_out(folder)}") from None
+    for file in manifest.files:
+        path = folder / file.path
+        found = path.stat().st_size if path.is_file() else None
+        if found != file.num_bytes:
+            there = "is missing" if found is None else f"has {found} bytes"
+            raise DataError(f"{path} {there}; prepared data need it with {file.num_bytes}. {_way_out(folder)}")
+    return manifest
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare every file's checksum with the manifest, reading all of them. Raises DataError."""
+    for file in manifest.files:
+        found = sha256(folder / file.path)
+        if found != file.sha256:
+            raise DataError(
+                f"{folder / file.path} has SHA-256 {found[:12]}...; it was written with {file.sha256[:12]}.... "
+                f"{_way_out(folder)}"
+            )
+
+
+def describe_file(folder: Path, path: Path) -> File:
+    """Measure a finished file for the manifest."""
+    return File(path=path.relative_to(folder).as_posix(), num_bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def _way_out(folder: Path) -> str:
+    return f"Prepared data can be built again: rm -r '{folder}', then run the same command once more"

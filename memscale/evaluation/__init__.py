@@ -1,0 +1,1 @@
+"""The lm-eval adapter and the local tasks."""

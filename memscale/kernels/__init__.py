@@ -1,0 +1,1 @@
+"""The memory layer's hot path: one op, several back ends."""

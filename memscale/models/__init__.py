@@ -1,0 +1,1 @@
+"""torch modules, one file an idea."""

@@ -1,0 +1,42 @@
+"""Causal self-attention with grouped queries (Ainslie et al. 2023) and rotary positions, through torch's SDPA.
+
+B batch, S positions, D model width, H heads, G key/value heads, W width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from memscale.config.architecture import Architecture
+from memscale.models.rotary import turn
+
+
+class Attention(nn.Module):
+    """Queries, keys and values come from one matrix, whose rows stand in this order; no biases."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = architecture
+        self._num_heads, self._num_kv_heads, self._head_width = a.num_heads, a.num_kv_heads, a.head_width
+        self.qkv = nn.Linear(a.d_model, (a.num_heads + 2 * a.num_kv_heads) * a.head_width, bias=False)
+        self.out = nn.Linear(a.num_heads * a.head_width, a.d_model, bias=False)
+
+    def forward(self, x_BSD: Tensor, turns_S1P: Tensor) -> Tensor:
+        heads_BSHW = self.qkv(x_BSD).unflatten(-1, (-1, self._head_width))
+        # split, not slices: the gradient of a slice is a tensor of zeros to fill and to add.
+        to_turn_BSHW, values_BSGW = torch.split(
+            heads_BSHW, [self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2
+        )
+        turned_BSHW = turn(to_turn_BSHW, turns_S1P)
+        queries_BSHW, keys_BSGW = torch.split(turned_BSHW, [self._num_heads, self._num_kv_heads], dim=2)
+        mixed_BHSW = F.scaled_dot_product_attention(
+            queries_BSHW.transpose(1, 2),
+            keys_BSGW.transpose(1, 2),
+            values_BSGW.transpose(1, 2),
+            is_causal=True,
+            enable_gqa=self._num_heads != self._num_kv_heads,
+        )
+        mixed_BSD: Tensor = self.out(mixed_BHSW.transpose(1, 2).flatten(2))
+        return mixed_BSD

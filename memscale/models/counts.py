@@ -1,0 +1,65 @@
+"""What a built model holds, counted tensor by tensor; the planner counts the same from formulas.
+
+Every parameter belongs to exactly one component; refuses a parameter that belongs to none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+_COMPONENTS = (
+    ("embedding", r"embedding\.weight"),
+    ("lm_head", r"head\.weight"),
+    ("table", r"table"),
+    ("attention", r"blocks\.\d+\.attention\.(qkv|out)\.weight"),
+    ("norm", r"(blocks\.\d+\.(attention|slot)_)?norm\.weight"),
+    ("ffn", r"blocks\.\d+\.slot\.(gate_up|down)\.weight"),
+    ("router", r"blocks\.\d+\.slot\.router\.weight"),
+    ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
+    ("query", r"blocks\.\d+\.slot\.query\.(weight|bias)"),
+    ("key_scoring", r"blocks\.\d+\.slot\.keys"),
+    ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
+)
+"""Component -> the names of its parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterCounts:
+    """Parameters of one model; a tied head counts once, as embedding."""
+
+    total: int
+    embedding: int
+    """Embedding and language-model head."""
+    non_embedding: int
+    """The rest; the table is in it."""
+    table: int
+    components: tuple[tuple[str, int], ...]
+    """Each component there is, with its parameters, under the names of the planner's components."""
+
+
+def component(parameter_name: str) -> str:
+    """Return the component that a parameter of a Transformer belongs to, by its name."""
+    for name, pattern in _COMPONENTS:
+        if re.fullmatch(pattern, parameter_name):
+            return name
+    raise AssertionError(f"parameter {parameter_name} belongs to no component")
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Count the parameters of a Transformer."""
+    sums: dict[str, int] = {}
+    for name, parameter in model.named_parameters():  # shared parameters come once
+        part = component(name)
+        sums[part] = sums.get(part, 0) + parameter.numel()
+    total = sum(sums.values())
+    embedding = sums["embedding"] + sums.get("lm_head", 0)
+    return ParameterCounts(
+        total=total,
+        embedding=embedding,
+        non_embedding=total - embedding,
+        table=sums.get("table", 0),
+        components=tuple(sums.items()),
+    )

@@ -1,0 +1,45 @@
+"""The initial weights, from a seed: every parameter by a rule, each from a generator of its own.
+
+A parameter's numbers depend on the seed and its name alone: not on the device, nor on what else the model holds, so
+that models of two families agree wherever they have the same part. Refuses a parameter without a rule.
+
+Matrices are normal with variance 1 / fan-in. Those that write to the residual stream are divided by sqrt(2 L), for 2 L
+of them add up (Radford et al. 2019). Table rows have variance 1 / width (Berges et al. 2024). Norm gains are one,
+biases zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import nn
+
+from memscale.config.architecture import Architecture
+from memscale.models.counts import component
+
+_WRITES_TO_RESIDUAL = ("attention.out.weight", "slot.down.weight", "slot.down", "slot.out.weight")
+
+
+def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
+    """Set every parameter of a Transformer of `architecture`."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            kind = component(name)
+            if kind == "norm":
+                parameter.fill_(1.0)
+            elif name.endswith(".bias"):
+                parameter.zero_()
+            else:
+                # The last dimension is the one summed over: fan-in, and the width of an embedding, a key or a row.
+                spread = parameter.shape[-1] ** -0.5
+                if name.endswith(_WRITES_TO_RESIDUAL):
+                    spread /= math.sqrt(2 * architecture.num_layers)
+                parameter.copy_(_normal(parameter.shape, seed, name).mul_(spread))
+
+
+def _normal(shape: torch.Size, seed: int, name: str) -> torch.Tensor:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.empty(shape, dtype=torch.float32).normal_(generator=generator)

@@ -1,0 +1,230 @@
+"""Checkpoints: folders `step-<n>` of safetensors and JSON, whole or absent, each file with its SHA-256.
+
+A folder is written aside, fsynced and renamed; the last two are kept. On the way back everything is verified (sums,
+run, names, shapes, types) before the first value is copied. A checkpoint that fails is set aside as `damaged-step-<n>`
+with a warning and the one before it is taken. Refuses to go on where checkpoints exist and none is good, and to load
+another run's. Nothing is ever unpickled, and no random state is needed: data are a pure function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from memscale.config.codec import from_plain, to_plain
+from memscale.config.run import Run
+from memscale.errors import CheckpointError, ConfigError, RecordError
+from memscale.models.transformer import Transformer
+from memscale.records.atomic import fsync_directory, read_json, write_json
+from memscale.training.disk import full_disk_named
+from memscale.training.metrics import IntervalSums
+from memscale.training.optimizers import AdamW
+from memscale.training.tensor_file import write_tensors
+
+FORMAT = 1
+KEPT = 2
+"""Checkpoints kept: the newest, and the one to fall back to."""
+
+_MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a run must know besides its tensors to go on as if it had never stopped."""
+
+    step: int
+    """Optimizer steps done."""
+    micro_batch_sequences: int
+    place: str
+    """What decided rounding: `execution.describe`."""
+    train_seconds: float = 0.0
+    """Spent in the steps that led here; work lost to a crash is not in it."""
+    peak_memory_bytes: int = 0
+    interval: IntervalSums = field(default_factory=IntervalSums)
+
+
+def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> Path:
+    """Write the checkpoint of `state.step` into `folder` and drop all but the last two; return its path.
+
+    Raises DiskFullError where there is no room; what was there before is then untouched.
+    """
+    with full_disk_named(_existing(folder), f"the checkpoint of step {state.step}"):
+        clear_leftovers(folder)
+        aside = folder / f".step-{state.step}.tmp"
+        aside.mkdir()
+        try:
+            _write(aside, run, model, optimizer, state)
+            final = folder / f"step-{state.step}"
+            _discard(final)
+            os.rename(aside, final)
+            fsync_directory(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    for _, old in numbered(folder)[:-KEPT]:
+        _discard(old)
+    return final
+
+
+def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> State | None:
+    """Load the newest good checkpoint into model and optimizer; None where there is no checkpoint.
+
+    Raises CheckpointError where there are checkpoints and none is good.
+    """
+    clear_leftovers(folder)
+    faults: list[str] = []
+    for _, path in reversed(numbered(folder)):
+        try:
+            state = _load(path, run, model, optimizer)
+        except CheckpointError as error:
+            faults.append(str(error))
+            continue
+        for fault, (_, newer) in zip(faults, reversed(numbered(folder)), strict=False):
+            log.warning("%s; set aside, resuming from step %d", fault, state.step)
+            _set_aside(newer)
+        return state
+    if faults:
+        raise CheckpointError(
+            f"none of the {len(faults)} checkpoints in {folder} is good: {'; '.join(faults)}. "
+            "Put a good copy back, or remove that folder to train this run from its start"
+        )
+    return None
+
+
+def load_weights(folder: Path, run: Run, model: Transformer) -> int:
+    """Load the weights of the newest checkpoint into `model` and return its step, leaving the folder as it is.
+
+    Raises CheckpointError where there is none or it is not good: an older one would be another model.
+    """
+    found = numbered(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no checkpoint; train the run first")
+    state, weights, _ = _verified(found[-1][1], run)
+    _check_tensors(found[-1][1] / _MODEL, weights, _parameters(model))
+    _copy(weights, _parameters(model))
+    return state.step
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoints there are, whole or not, as (step, path), oldest first."""
+    found = [(path.name.removeprefix("step-"), path) for path in folder.glob("step-*")]
+    return sorted((int(step), path) for step, path in found if step.isdigit())
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed writers left: half-written checkpoints and half-removed ones. Needs the run's lease."""
+    for path in folder.glob(".*step-*"):
+        shutil.rmtree(path)
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> None:
+    sums = {
+        _MODEL: write_tensors(aside / _MODEL, _parameters(model)),
+        _OPTIMIZER: write_tensors(aside / _OPTIMIZER, optimizer.moments()),
+    }
+    write_json(aside / _STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
+    sums[_STATE] = hashlib.sha256((aside / _STATE).read_bytes()).hexdigest()
+    write_json(aside / _MANIFEST, {"sha256": sums}, format=FORMAT)
+    fsync_directory(aside)
+
+
+def _load(path: Path, run: Run, model: Transformer, optimizer: AdamW) -> State:
+    state, weights, saved_moments = _verified(path, run)
+    _check_tensors(path / _MODEL, weights, _parameters(model))
+    _check_tensors(path / _OPTIMIZER, saved_moments, optimizer.moments())
+    _copy(weights, _parameters(model))
+    _copy(saved_moments, optimizer.moments())
+    optimizer.set_num_steps(state.step)
+    return state
+
+
+def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return state, weights and moments of a checkpoint whose every file is as it was written."""
+    try:
+        sums = read_json(path / _MANIFEST, format=FORMAT)["sha256"]
+        for name in (_MODEL, _OPTIMIZER, _STATE):
+            _check_sum(path / name, sums[name])
+        content = read_json(path / _STATE, format=FORMAT)
+        state = from_plain(State, content["state"])
+        weights, saved_moments = load_file(path / _MODEL), load_file(path / _OPTIMIZER)
+    except CheckpointError:
+        raise
+    except (RecordError, ConfigError, SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path} lacks {error} in {_MANIFEST} or {_STATE}") from error
+    _check_run(path, content["run"], run)
+    return state, weights, saved_moments
+
+
+def _check_sum(path: Path, expected: str) -> None:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != expected:
+        size = path.stat().st_size
+        raise CheckpointError(f"checkpoint file {path} ({size} bytes) is not what was written: its SHA-256 differs")
+
+
+def _check_run(path: Path, saved: dict[str, Any], run: Run) -> None:
+    current = json.loads(json.dumps(to_plain(run)))
+    if saved != current:
+        differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
+        raise CheckpointError(f"checkpoint {path} is of another run: it differs in {', '.join(differing)}")
+
+
+def _check_tensors(path: Path, saved: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
+    if missing := sorted(needed.keys() ^ saved.keys()):
+        raise CheckpointError(f"{path} and the model do not have the same tensors: {', '.join(missing[:5])}")
+    for name, tensor in needed.items():
+        have, need = _form(saved[name]), _form(tensor)
+        if have != need:
+            raise CheckpointError(f"{path}: {name} is {have}, the model needs {need}")
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"
+
+
+def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    # Into tensors that torch allocated: matrix libraries may round differently for memory aligned differently.
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(saved[name])
+
+
+def _parameters(model: Transformer) -> dict[str, torch.Tensor]:
+    """Return the model's parameters by name; tied ones once. Buffers are constants that a built model has."""
+    return dict(model.named_parameters())
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint; renamed first, so that a kill in between leaves none that looks whole."""
+    if path.exists():
+        doomed = path.with_name(f".removed-{path.name}")
+        os.rename(path, doomed)
+        shutil.rmtree(doomed)
+
+
+def _set_aside(path: Path) -> None:
+    target = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(path, target)

@@ -1,0 +1,33 @@
+"""A full disk, said as what it is: which place has no room, and what to do. Refuses to rename any other fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memscale.errors import RecordError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFullError(RecordError):
+    """A file of a run could not be written: no space is left, or the quota is used up."""
+
+
+@contextmanager
+def full_disk_named(folder: Path, what: str) -> Iterator[None]:
+    """Raise DiskFullError in place of the OSError of a full disk while `what` is written somewhere in `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        free = shutil.disk_usage(folder).free
+        raise DiskFullError(
+            f"{what} could not be written to {folder}: {os.strerror(error.errno)} ({free / 1e6:.3g} MB free). Make "
+            "room, or move the runs with MEMSCALE_RUNS, and start again: the last whole checkpoint is taken up"
+        ) from error

@@ -1,0 +1,126 @@
+"""How many sequences go through the model at once, and the gradient of a whole batch taken in such parts.
+
+The token batch never changes: parts are weighted by their share of it, so the gradient is that of the whole batch to
+rounding. (The one exception is a loss that is no mean over tokens: the experts' balance loss compares the tokens of
+one part.) Refuses a machine that cannot hold a single sequence.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from memscale.errors import MemscaleError
+from memscale.models.transformer import Transformer
+
+_WORKING_MEMORY = 2.0
+"""Peak memory of a backward pass over what its forward pass saved; measured 1.3 to 1.5 on the CPU, with room."""
+_SHARE_OF_FREE = 0.5
+"""Share of the free memory that activations may take: the rest is for gradients, evaluation and others."""
+
+log = logging.getLogger(__name__)
+
+
+class OutOfMemoryError(MemscaleError):
+    """Not even one sequence fits into memory."""
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Losses of one batch, scalars on the model's device."""
+
+    nats_per_token: torch.Tensor
+    auxiliary: torch.Tensor
+    """The experts' balance and router losses, weighted; trained on, never reported as the loss."""
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Return the precision to compute in: bfloat16 products on GPUs, float32 on the CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """Return the cross-entropy in nats, in float32 whatever the logits are: its mean, or [B, S] with 'none'."""
+    nats = F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten(), reduction=reduction)
+    return nats.view_as(targets_BS) if reduction == "none" else nats
+
+
+def accumulate_gradients(model: Transformer, tokens_BT: torch.Tensor, micro_batch_sequences: int) -> BatchLoss:
+    """Add the gradient of the mean loss over `tokens_BT` ([sequences, sequence_length + 1]) to the model's."""
+    nats = torch.zeros((), device=tokens_BT.device)
+    auxiliary = torch.zeros((), device=tokens_BT.device)
+    for first in range(0, tokens_BT.shape[0], micro_batch_sequences):
+        part_BT = tokens_BT[first : first + micro_batch_sequences]
+        share = part_BT.shape[0] / tokens_BT.shape[0]
+        with autocast(tokens_BT.device):
+            output = model(part_BT[:, :-1])
+        part_nats = token_nats(output.logits_BSV, part_BT[:, 1:])
+        ((part_nats + output.auxiliary_loss) * share).backward()
+        nats += part_nats.detach() * share
+        auxiliary += output.auxiliary_loss.detach() * share
+    return BatchLoss(nats, auxiliary)
+
+
+def fitting(
+    model: Transformer, sequence_length: int, batch_sequences: int, *, free_bytes: int, most: int | None = None
+) -> int:
+    """Return how many sequences of the batch to take at once: at most `most`, and what fits into `free_bytes`.
+
+    As few parts as possible, of sizes as equal as possible. Raises OutOfMemoryError where one sequence does not fit.
+    """
+    per_sequence = _WORKING_MEMORY * activation_bytes(model, sequence_length)
+    room = int(_SHARE_OF_FREE * free_bytes / per_sequence)
+    if room < 1:
+        raise OutOfMemoryError(
+            f"one sequence of {sequence_length} tokens needs about {per_sequence / 1e9:.3g} GB of activations, and "
+            f"{_SHARE_OF_FREE * free_bytes / 1e9:.3g} GB may be used. Run fewer slots at a time, or take a machine "
+            "with more memory"
+        )
+    num_parts = -(-batch_sequences // min(room, most or batch_sequences))
+    return -(-batch_sequences // num_parts)
+
+
+def activation_bytes(model: Transformer, sequence_length: int) -> int:
+    """Return the bytes that a forward pass over one sequence saves for its backward pass, found by running one."""
+    device = next(model.parameters()).device
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def same(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    tokens_BT = torch.zeros(1, sequence_length + 1, dtype=torch.int64, device=device)
+    with torch.autograd.graph.saved_tensors_hooks(note, same), autocast(device):
+        output = model(tokens_BT[:, :-1])
+        loss = token_nats(output.logits_BSV, tokens_BT[:, 1:]) + output.auxiliary_loss
+    del loss
+    return sum(saved.values())
+
+
+def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
+    """Return the next smaller micro-batch after a GPU ran out of memory. Raises OutOfMemoryError at one sequence."""
+    if micro_batch_sequences == 1:
+        raise OutOfMemoryError(
+            f"the GPU's memory does not hold one sequence ({error}). Take a GPU with more memory, or a smaller model"
+        ) from error
+    smaller = -(-micro_batch_sequences // 2)
+    log.warning("out of GPU memory with %d sequences at once; going on with %d", micro_batch_sequences, smaller)
+    return smaller
+
+
+def release(model: torch.nn.Module) -> None:
+    """Give back what a failed step holds: its gradients, its graph and the GPU allocator's cache."""
+    model.zero_grad(set_to_none=True)
+    gc.collect()
+    torch.cuda.empty_cache()

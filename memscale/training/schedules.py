@@ -1,0 +1,37 @@
+"""The learning rate over a run, as a factor of its peak: one pure function of the step.
+
+Fractions are taken of the real number of steps and never rounded to whole ones, so that runs of different lengths
+follow one shape. No step has a rate of zero: the decay reaches `final_fraction` after the last step, not at it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from memscale.config.optimizer import Schedule
+
+
+def factor(schedule: Schedule, step: int, num_steps: int) -> float:
+    """Return the factor (in 0..1) for the update that follows `step` finished ones, 0 <= step < num_steps.
+
+    `wsd` (Hu et al. 2024): min(linear warm-up, 1, linear decay); `cosine` (Loshchilov and Hutter 2017): linear
+    warm-up, then half a cosine.
+    """
+    assert 0 <= step < num_steps, f"step {step} of {num_steps}"
+    warmup_steps = schedule.warmup_fraction * num_steps
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
+    shape = _wsd_decay if schedule.kind == "wsd" else _cosine_decay
+    decay = schedule.final_fraction + (1.0 - schedule.final_fraction) * shape(schedule, step, num_steps)
+    return min(warmup, decay)
+
+
+def _wsd_decay(schedule: Schedule, step: int, num_steps: int) -> float:
+    decay_steps = schedule.decay_fraction * num_steps
+    return min(1.0, (num_steps - step) / decay_steps) if decay_steps > 0 else 1.0
+
+
+def _cosine_decay(schedule: Schedule, step: int, num_steps: int) -> float:
+    warmup_steps = schedule.warmup_fraction * num_steps
+    if step <= warmup_steps:
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))

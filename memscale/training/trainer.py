@@ -1,0 +1,264 @@
+"""Trains one run to its end, or to where it must stop, and can be killed at any moment in between.
+
+The loop is: one batch, one gradient, one clipping, one step; now and then a line of metrics, a validation, a report, a
+checkpoint. Metrics up to a step are on the disk before its checkpoint is; a resumed run cuts them back to the
+checkpoint it starts from, so no step stands in them twice. On the CPU a resumed run computes, bit for bit, what an
+undisturbed one does. Refuses prepared data other than the run was planned with.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+import torch
+
+from memscale.config.run import Run
+from memscale.data.prepared import Prepared
+from memscale.errors import DataError
+from memscale.models.transformer import Transformer, build
+from memscale.records.layout import RunPaths
+from memscale.records.metrics import MetricsLog, cut_back
+from memscale.training import checkpoint, micro_batch
+from memscale.training.checkpoint import State
+from memscale.training.disk import full_disk_named
+from memscale.training.execution import Execution, describe, free_memory_bytes, peak_memory_bytes, set_up
+from memscale.training.metrics import Interval, Validation, Validator
+from memscale.training.micro_batch import BatchLoss
+from memscale.training.optimizers import build_optimizer, clip_gradients
+from memscale.training.progress import Progress, Reporter
+from memscale.training.schedules import factor
+
+__all__ = ["Execution", "Progress", "Trained", "train", "validation_steps"]
+
+TRAIN_LINES = 200
+"""Training lines of a run, at most: each is the mean over the steps since the one before it."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How training ended and what came of it."""
+
+    status: str
+    """'done', 'diverged' (a loss or gradient was not finite) or 'stopped' (asked to; a checkpoint is there)."""
+    model: Transformer
+    device: torch.device
+    step: int
+    tokens: int
+    validation: Validation | None
+    """The final losses and usage statistics; None unless done."""
+    train_seconds: float
+    """Spent in training steps over all attempts, validations and checkpoints not included."""
+    tokens_per_second: float
+    """Over `train_seconds`."""
+    micro_batch_sequences: int
+    peak_memory_bytes: int
+
+    @property
+    def losses(self) -> dict[str, dict[str, float | None]]:
+        """The final losses as result.json has them: by source, and 'mixture'; the mixture alone, NaN, unless done."""
+        if self.validation is None:
+            return {"mixture": {"nats_per_token": math.nan}}
+        sources = {name: asdict(loss) for name, loss in self.validation.sources.items()}
+        return {**sources, "mixture": {"nats_per_token": self.validation.mixture_nats}}
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """How tables or experts are used on held-out text; empty for a dense model, and unless done."""
+        return dict(self.validation.usage) if self.validation is not None else {}
+
+
+def train(
+    run: Run,
+    paths: RunPaths,
+    prepared: Prepared,
+    execution: Execution,
+    *,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> Trained:
+    """Train `run` in the folder `paths` from its newest checkpoint, or from its start.
+
+    Needs the run's lease. `should_stop` is asked before every step. Raises DataError, ConfigError, CheckpointError,
+    DiskFullError or OutOfMemoryError.
+    """
+    _check_data(run, prepared)
+    training = _Training(run, paths, prepared, execution)
+    return training.trained(training.loop(on_progress, should_stop))
+
+
+def validation_steps(num_steps: int, validations: int) -> frozenset[int]:
+    """Return the steps after which to validate: evenly spaced, the last one the end. At least the end."""
+    count = max(1, validations)
+    count = max(1, validations)
+    return frozenset(-(-num_steps * (i + 1) // count) for i in range(count))
+
+
+class _Training:
+    """The state of one attempt."""
+
+    def __init__(self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution) -> None:
+        self._run, self._paths, self._execution = run, paths, execution
+        self._device = set_up(execution)
+        self._model = build(run.architecture, seed=run.seed, device=self._device)
+        self._optimizer = build_optimizer(self._model, run.optimizer)
+        self._sampler = prepared.sampler(
+            seed=run.seed, sequence_length=run.sequence_length, batch_sequences=run.batch_sequences
+        )
+        self._validator = Validator(prepared, run.sequence_length, self._device)
+        self._validation: Validation | None = None
+        self._validation_steps = validation_steps(run.num_steps, run.validations)
+        self._line_every = math.ceil(run.num_steps / TRAIN_LINES)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Take up the newest checkpoint, or start; bring the metrics to the same step."""
+        state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
+        place = describe(self._device)
+        if state is None:
+            state = State(step=0, micro_batch_sequences=self._first_micro_batch(), place=place)
+        elif state.place != place:
+            log.warning(
+                "started on %s and resumed on %s: the same run, but sums may round differently", state.place, place
+            )
+        self._step, self._saved_step = state.step, state.step
+        self._micro_batch = state.micro_batch_sequences
+        self._train_seconds, self._peak_memory = state.train_seconds, state.peak_memory_bytes
+        self._interval = Interval(self._device, state.interval)
+        self._loss: float | None = None
+        # A line of step 0 would belong to a start, not to a checkpoint.
+        cut_back(self._paths.metrics, state.step if state.step > 0 else -1)
+
+    def _first_micro_batch(self) -> int:
+        return micro_batch.fitting(
+            self._model,
+            self._run.sequence_length,
+            self._run.batch_sequences,
+            free_bytes=free_memory_bytes(self._device),
+            most=self._execution.micro_batch_sequences,
+        )
+
+    def loop(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> str:
+        """Train until the end, a stop or a divergence; return which."""
+        run = self._run
+        reporter = Reporter(on_progress, run.num_steps, run.batch_tokens, self._step)
+        reporter.report(self._step, None, at_once=True)
+        saved_at = time.monotonic()
+        with full_disk_named(self._paths.root, "metrics"), closing(MetricsLog(self._paths.metrics)) as self._lines:
+            while self._step < run.num_steps:
+                if should_stop():
+                    return self._save("stopped")
+                if not (self._advance() and self._measure()):
+                    return "diverged"
+                reporter.report(self._step, self._loss)
+                if time.monotonic() - saved_at > self._execution.checkpoint_seconds:
+                    if not self._interval.read().finite:
+                        return "diverged"
+                    self._save("running")
+                    saved_at = time.monotonic()
+            if self._validation is None:  # resumed from the very end, where it was measured and logged before
+                self._validation = self._validator.measure(self._model, self._micro_batch)
+            status = self._save("done")
+        reporter.report(self._step, self._loss, at_once=True)
+        return status
+
+    def _advance(self) -> bool:
+        """Take one optimizer step; return whether it was finite, as far as it was looked at."""
+        run, started = self._run, time.perf_counter()
+        tokens_BT = torch.from_numpy(self._sampler.batch(self._step)).to(self._device)
+        loss = self._gradients(tokens_BT)
+        norm = clip_gradients(self._model, run.optimizer.clip_norm)
+        self._optimizer.step(factor(run.schedule, self._step, run.num_steps))
+        self._model.zero_grad(set_to_none=True)
+        self._step += 1
+        self._interval.add(loss, norm)
+        finite = True
+        if self._step % self._line_every == 0 or self._step in self._validation_steps:
+            finite = self._write_line()
+        self._train_seconds += time.perf_counter() - started
+        return finite
+
+    def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
+        """Compute the batch's gradient, in smaller parts wherever a GPU's memory turns out too small."""
+        while True:
+            try:
+                return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch)
+            except torch.OutOfMemoryError as error:
+                self._micro_batch = micro_batch.halved(self._micro_batch, error)
+            micro_batch.release(self._model)
+
+    def _write_line(self) -> bool:
+        """Write the means since the last line; return whether they are finite."""
+        sums = self._interval.read()
+        rate = self._run.optimizer.learning_rate * factor(self._run.schedule, self._step - 1, self._run.num_steps)
+        self._loss = sums.means()["loss"]
+        self._lines.add(self._step, self._tokens, "train", **sums.means(), learning_rate=rate)
+        self._lines.flush()
+        self._interval.clear()
+        return sums.finite
+
+    def _measure(self) -> bool:
+        """Validate where it is due; return whether the losses are finite."""
+        if self._step not in self._validation_steps:
+            return True
+        self._validation = self._validator.measure(self._model, self._micro_batch)
+        self._lines.add(self._step, self._tokens, "validation", **self._validation.figures())
+        if self._validation.usage:
+            split = "memory" if self._run.architecture.memory is not None else "moe"
+            self._lines.add(self._step, self._tokens, split, **self._validation.usage)
+        return self._validation.finite
+
+    def _save(self, status: str) -> str:
+        """Write a checkpoint of this step, its metrics first, unless there is one; return `status`."""
+        self._peak_memory = max(self._peak_memory, peak_memory_bytes(self._device))
+        if self._step > self._saved_step:
+            self._lines.flush(durable=True)
+            state = State(
+                step=self._step,
+                micro_batch_sequences=self._micro_batch,
+                place=describe(self._device),
+                train_seconds=self._train_seconds,
+                peak_memory_bytes=self._peak_memory,
+                interval=self._interval.read(),
+            )
+            checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)
+            self._saved_step = self._step
+        return status
+
+    @property
+    def _tokens(self) -> int:
+        return self._step * self._run.batch_tokens
+
+    def trained(self, status: str) -> Trained:
+        return Trained(
+            status=status,
+            model=self._model,
+            device=self._device,
+            step=self._step,
+            tokens=self._tokens,
+            validation=self._validation if status == "done" else None,
+            train_seconds=self._train_seconds,
+            tokens_per_second=self._tokens / self._train_seconds if self._train_seconds > 0 else 0.0,
+            micro_batch_sequences=self._micro_batch,
+            peak_memory_bytes=max(self._peak_memory, peak_memory_bytes(self._device)),
+        )
+
+
+def _check_data(run: Run, prepared: Prepared) -> None:
+    held = prepared.manifest.digests
+    if held != run.digests:
+        raise DataError(
+            f"the run was planned for data {run.digests.data[:12]}, but {prepared.folder} holds {held.data[:12]} (or "
+            "another tokenizer or evaluation set). Prepare the run's own data"
+        )
+    if prepared.vocab_size != run.architecture.vocab_size:
+        raise DataError(
+            f"the model has {run.architecture.vocab_size} tokens in its vocabulary, {prepared.folder} has "
+            f"{prepared.vocab_size}. Give data.tokenizer.vocab_size and the model's vocabulary the same number"
+        )

@@ -1,0 +1,118 @@
+"""Building: what is counted is what is built, and every weight comes from the seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from naive_model import FAMILIES, small, tokens_of
+from torch import nn
+
+from memscale.config.architecture import Architecture
+from memscale.models.transformer import Transformer, build, count_parameters
+from memscale.planning.accounting import components, count
+from tests.planning.architectures import architectures
+
+
+def by_hand(a: Architecture) -> int:
+    """The total from the formulas of the papers, written out once more."""
+    d, total = a.d_model, (1 if a.tied_embeddings else 2) * a.d_model * a.vocab_size + a.d_model
+    for layer in range(a.num_layers):
+        total += d * a.head_width * (2 * a.num_heads + 2 * a.num_kv_heads) + 2 * d
+        kind = a.slot(layer)
+        if kind == "dense":
+            total += 3 * d * a.ffn_hidden
+        elif kind == "moe":
+            total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * a.moe.num_experts
+        else:
+            m = a.memory
+            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
+            total += m.num_heads * m.num_keys * m.key_width + (2 * d * m.value_width if m.gated else 0)
+    return total + (a.memory.num_keys**2 * a.memory.value_width if a.memory else 0)
+
+
+@given(architectures())
+@settings(max_examples=60, deadline=None)
+def test_the_built_model_holds_what_the_planner_counts(architecture: Architecture) -> None:
+    with torch.device("meta"):
+        counts = count_parameters(Transformer(architecture))
+    planned = count(architecture, 8)
+    assert counts.total == planned.params_total == by_hand(architecture)
+    assert counts.table == planned.params_table
+    assert counts.non_embedding == planned.params_non_embedding
+    assert counts.embedding == counts.total - counts.non_embedding
+    assert dict(counts.components) == {part.name: part.params for part in components(architecture, 8) if part.params}
+
+
+@given(architectures())
+@settings(max_examples=15, deadline=None)
+def test_any_architecture_runs(architecture: Architecture) -> None:
+    model = build(architecture, seed=0)
+    output = model(tokens_of(architecture, (2, 3)))
+    assert output.logits_BSV.shape == (2, 3, architecture.vocab_size)
+    (output.logits_BSV.square().mean() + output.auxiliary_loss).backward()
+    assert all(value.grad is None or value.grad.isfinite().all() for value in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_left_uninitialised(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    allocate = nn.Module.to_empty
+
+    def poisoned(self: nn.Module, *, device: str, recurse: bool = True) -> nn.Module:
+        module = allocate(self, device=device, recurse=recurse)
+        with torch.no_grad():
+            for tensor in [*module.parameters(), *module.buffers()]:
+                tensor.fill_(torch.nan)
+        return module
+
+    monkeypatch.setattr(nn.Module, "to_empty", poisoned)
+    model = build(FAMILIES[family], seed=0)
+    assert all(tensor.isfinite().all() for tensor in [*model.parameters(), *model.buffers()])
+    assert model(tokens_of(FAMILIES[family], (2, 5))).logits_BSV.isfinite().all()
+
+
+def weights(model: Transformer) -> dict[str, torch.Tensor]:
+    return dict(model.named_parameters())
+
+
+def test_weights_come_from_the_seed_and_nothing_else() -> None:
+    torch.manual_seed(1)
+    one = weights(build(FAMILIES["moe top-1"], seed=5))
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    two, other = weights(build(FAMILIES["moe top-1"], seed=5)), weights(build(FAMILIES["moe top-1"], seed=6))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one if "norm" not in name)
+
+
+def test_families_agree_in_the_parts_they_share() -> None:
+    dense, memory = weights(build(FAMILIES["dense"], seed=5)), weights(build(FAMILIES["memory_plus"], seed=5))
+    shared = [name for name in dense if name in memory and "slot." not in name]
+    assert len(shared) >= 15
+    assert all(torch.equal(dense[name], memory[name]) for name in shared)
+
+
+def test_narrower_types_are_the_same_weights_rounded() -> None:
+    exact, rounded = (build(FAMILIES["memory_plus"], seed=0, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert all(
+        torch.equal(one.bfloat16(), two) for one, two in zip(exact.parameters(), rounded.parameters(), strict=True)
+    )
+
+
+def test_spreads() -> None:
+    a = replace(small("memory_plus"), d_model=64, ffn_hidden=128, vocab_size=500)
+    model = weights(build(a, seed=0))
+    assert model["embedding.weight"].std().item() == pytest.approx(64**-0.5, rel=0.05)
+    assert model["blocks.1.slot.gate_up.weight"].std().item() == pytest.approx(64**-0.5, rel=0.05)
+    assert model["blocks.1.slot.down.weight"].std().item() == pytest.approx((128 * 6) ** -0.5, rel=0.05)
+    assert model["table"].std().item() == pytest.approx(a.memory.value_width**-0.5, rel=0.15)
+    assert not model["blocks.0.slot.query.bias"].any()
+    assert bool((model["norm.weight"] == 1).all())
+
+
+def test_a_tied_head_is_the_embedding() -> None:
+    model = build(replace(FAMILIES["dense"], tied_embeddings=True), seed=0)
+    assert model.head.weight is model.embedding.weight

@@ -1,0 +1,91 @@
+"""A small world to train in: real text, prepared once a session, and one tiny run per family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from memscale.config.architecture import Architecture, Memory, MoE
+from memscale.config.data import Data, Facts, PythonStdlib, Tokenizer
+from memscale.config.optimizer import Optimizer, Schedule
+from memscale.config.run import Run
+from memscale.data.prepared import Prepared, prepare
+
+SEQUENCE_LENGTH = 32
+BATCH_SEQUENCES = 6
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Two sources of unequal weight in a vocabulary of 300."""
+    data = Data(
+        name="tiny",
+        sources=(
+            PythonStdlib(name="code", weight=1.0, held_out=0.3, max_bytes=150_000),
+            Facts(name="facts", weight=3.0, num_people=40, num_documents=4, num_eval_questions=20),
+        ),
+        tokenizer=Tokenizer(vocab_size=300, train_bytes=50_000),
+        validation_tokens=20 * SEQUENCE_LENGTH,
+    )
+    return prepare(data, tmp_path_factory.mktemp("prepared"))
+
+
+def architecture(family: str, *, balance_weight: float = 0.01, tied: bool = False) -> Architecture:
+    """A model of two or three layers and a few thousand parameters."""
+    parts: dict[str, MoE | Memory | None] = {
+        "dense": None,
+        "moe": MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16, balance_weight=balance_weight),
+        "memory_plus": Memory(layers=(0, 2), num_keys=12, num_heads=2, knn=4, key_width=8, value_width=16),
+    }
+    part = parts[family]
+    return Architecture(
+        family=family,
+        d_model=16,
+        num_layers=3 if family == "memory_plus" else 2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_width=8,
+        ffn_hidden=32,
+        vocab_size=300,
+        tied_embeddings=tied,
+        moe=part if isinstance(part, MoE) else None,
+        memory=part if isinstance(part, Memory) else None,
+    )
+
+
+def tiny_run(prepared: Prepared, family: str = "dense", *, num_steps: int = 12, learning_rate: float = 1e-2) -> Run:
+    batch_tokens = SEQUENCE_LENGTH * BATCH_SEQUENCES
+    return Run(
+        architecture=architecture(family),
+        optimizer=Optimizer(
+            learning_rate=learning_rate,
+            table_learning_rate=2 * learning_rate if family == "memory_plus" else None,
+        ),
+        schedule=Schedule(),
+        tokens=num_steps * batch_tokens,
+        batch_tokens=batch_tokens,
+        sequence_length=SEQUENCE_LENGTH,
+        seed=1,
+        validations=3,
+        digests=prepared.manifest.digests,
+    )
+
+
+@pytest.fixture
+def make_run(prepared: Prepared) -> Callable[..., Run]:
+    """`tiny_run` on the session's data."""
+
+    def make(family: str = "dense", **changes: int | float) -> Run:
+        return tiny_run(prepared, family, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_folder(prepared: Prepared) -> Path:
+    return prepared.folder
