@@ -1,0 +1,78 @@
+"""`memscale VERB ...`: finds the verb's own file and imports nothing else.
+
+Mistakes and faults that a person can mend end with one message and exit status 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from memscale import __version__
+from memscale.errors import MemscaleError, nearest
+
+VERBS = {
+    "plan": "show what a sweep would train; touches nothing",
+    "sweep": "train what a sweep lacks, evaluate it, record it and write the report",
+    "status": "show the state of every run; what needs somebody first",
+    "watch": "status, renewed until all is done",
+    "logs": "show the log of a run's last attempt",
+    "retry": "let failed runs be trained again",
+    "cancel": "stop a sweep or a run at the next step, with a checkpoint",
+    "results": "write and show the results table",
+    "figures": "rebuild the results table, the figures and the report from run files",
+    "ui": "mirror the runs into MLflow and open its page",
+    "data": "prepare a sweep's data and show what it holds",
+    "train": "train one run's directory here, in the foreground",
+    "evaluate": "evaluate a finished run again",
+    "doctor": "look at this machine and say what each finding means",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        print(__version__)
+        return 0
+    verb = given[0]
+    if verb not in VERBS:
+        print(
+            f"memscale: there is no verb '{verb}'; there are: {', '.join(VERBS)}.{nearest(verb, VERBS)}",
+            file=sys.stderr,
+        )
+        return 2
+    module = importlib.import_module(f"memscale.cli.{verb}")
+    parser = argparse.ArgumentParser(prog=f"memscale {verb}", description=VERBS[verb])
+    module.add_arguments(parser)
+    try:
+        status: int = module.run(parser.parse_args(given[1:]))
+        sys.stdout.flush()
+    except MemscaleError as error:
+        print(f"memscale {verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"memscale {verb}: the system refused: {error.strerror}{place}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nmemscale {verb}: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = ["memscale VERB SWEEP [key=value ...]", "", *(f"  {verb:{width}}  {text}" for verb, text in VERBS.items())]
+    return "\n".join([*lines, "", "memscale VERB --help says more about one. The same by name: make help"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""`memscale ui SWEEP`: bring MLflow up to date and open its page."""
+
+from __future__ import annotations
+
+import argparse
+
+from memscale.cli import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_sweep(parser)
+    parser.add_argument("--port", type=int, default=5000)
+
+
+def run(given: argparse.Namespace) -> int:
+    from memscale.tracking.ui import open_ui
+
+    paths, _ = arguments.launched(given.sweep)
+    return open_ui(paths.root, port=given.port)

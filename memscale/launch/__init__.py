@@ -1,0 +1,1 @@
+"""Workers, the local pool, states, retries."""

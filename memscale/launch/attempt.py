@@ -1,0 +1,193 @@
+"""What an attempt does between taking the lease and writing the outcome: train, evaluate, write the result."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memscale.errors import ConfigError
+from memscale.planning.identity import run_id
+from memscale.records.atomic import write_json
+from memscale.records.heartbeat import Heartbeat, write_heartbeat
+from memscale.records.layout import RunPaths
+from memscale.records.provenance import write_provenance
+from memscale.records.results import RESULT_FORMAT
+from memscale.records.run_file import RunFile, read_run_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memscale.data.prepared import Prepared
+    from memscale.training.trainer import Progress, Trained
+
+_BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    paths: RunPaths
+    number: int
+    data: Path
+    """Folder of the prepared data."""
+    threads: int
+    device: str
+    checkpoint_seconds: float
+    micro_batch_sequences: int | None
+
+
+class _Heart:
+    """Writes the heartbeat at most once a second."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._last = 0.0
+
+    def beat(self, progress: Progress | None, phase: str) -> None:
+        now = time.time()
+        if progress is not None and progress.step < progress.num_steps and now - self._last < _BEAT_SECONDS:
+            return
+        self._last = now
+        heartbeat = Heartbeat(
+            time=now,
+            step=progress.step if progress else 0,
+            num_steps=progress.num_steps if progress else 0,
+            tokens=progress.tokens if progress else 0,
+            loss=_finite(progress.loss) if progress else None,
+            tokens_per_second=progress.tokens_per_second if progress else 0.0,
+            seconds_left=progress.seconds_left if progress else None,
+            phase=phase,
+            attempt=self._attempt.number,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        write_heartbeat(self._attempt.paths.heartbeat, heartbeat)
+
+
+def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
+    """Train and evaluate; return 'done', 'diverged' or 'stopped'. Raises what goes wrong."""
+    begun = time.time()
+    heart = _Heart(attempt)
+    heart.beat(None, "starting")
+    file = read_run_file(attempt.paths.run)
+    if run_id(file.run) != file.run_id:
+        raise ConfigError(
+            f"{attempt.paths.run} describes the run {run_id(file.run)}, but is filed as {file.run_id}: it was edited, "
+            "or written by another version of memscale. Remove the folder and start the sweep again"
+        )
+    # Imported here: a copy that finds the lease taken, or a broken run.json, has not paid for torch.
+    from memscale.data.prepared import Prepared
+    from memscale.training.trainer import Execution, train
+
+    prepared = Prepared.open(attempt.data)
+    _check_digests(file, prepared)
+    write_provenance(attempt.paths.provenance, data_manifest=prepared.manifest_json())
+    execution = Execution(
+        device=attempt.device,
+        threads=attempt.threads,
+        micro_batch_sequences=attempt.micro_batch_sequences,
+        checkpoint_seconds=attempt.checkpoint_seconds,
+    )
+    latest: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        latest[:] = [progress]
+        heart.beat(progress, "training")
+
+    trained = train(
+        file.run, attempt.paths, prepared, execution, on_progress=on_progress, should_stop=should_stop
+    )  # fmt: skip
+    if trained.status == "stopped":
+        return trained.status
+    _check_counts(file, trained)
+    heart.beat(latest[0] if latest else None, "evaluating")
+    evaluated_from = time.time()
+    scores = _evaluate(file, prepared, trained) if trained.status == "done" else {}
+    now = time.time()
+    result = _result(file, trained, scores, evaluation_seconds=now - evaluated_from, total_seconds=now - begun)
+    write_json(attempt.paths.result, result, format=RESULT_FORMAT)
+    return trained.status
+
+
+def _check_digests(file: RunFile, prepared: Prepared) -> None:
+    wanted, found = file.run.digests, prepared.digests
+    if wanted != found:
+        raise ConfigError(
+            f"the run {file.name} was planned for the data {asdict(wanted)}, but {prepared.folder} holds "
+            f"{asdict(found)}. Start the sweep again to prepare its data"
+        )
+
+
+def _check_counts(file: RunFile, trained: Trained) -> None:
+    from memscale.models.transformer import count_parameters
+
+    built = count_parameters(trained.model)
+    planned = file.counts
+    if (built.total, built.table) != (planned.params_total, planned.params_table):
+        raise ConfigError(
+            f"the built model of {file.name} has {built.total:,} parameters, {built.table:,} of them in its table; "
+            f"planned were {planned.params_total:,} and {planned.params_table:,}"
+        )
+
+
+def _evaluate(file: RunFile, prepared: Prepared, trained: Trained) -> dict[str, Any]:
+    if file.tasks == ():
+        return {}
+    from memscale.evaluation.measure import evaluate
+
+    scores = evaluate(
+        trained.model,
+        prepared,
+        file.tasks,
+        sequence_length=file.run.sequence_length,
+        batch_sequences=file.run.batch_sequences * 4,
+        device=trained.device,
+    )
+    sys.stdout.flush()
+    return {task: {name: asdict(score) for name, score in metrics.items()} for task, metrics in scores.items()}
+
+
+def _result(
+    file: RunFile, trained: Trained, scores: dict[str, Any], *, evaluation_seconds: float, total_seconds: float
+) -> dict[str, Any]:
+    from memscale.models.transformer import count_parameters
+
+    built = count_parameters(trained.model)
+    losses = {name: {key: _finite(value) for key, value in loss.items()} for name, loss in trained.losses.items()}
+    return {
+        "run_id": file.run_id,
+        "name": file.name,
+        "sweep": file.sweep,
+        "stage": file.stage,
+        "family": file.family,
+        "seed": file.run.seed,
+        "status": trained.status,
+        "planned": asdict(file.counts),
+        "achieved": {
+            "params_total": built.total,
+            "params_table": built.table,
+            "tokens": trained.step * file.run.batch_tokens,
+            "steps": trained.step,
+        },
+        "losses": losses,
+        "usage": {name: _finite(value) for name, value in trained.usage.items()},
+        "scores": scores,
+        "timings": {
+            "train_seconds": trained.train_seconds,
+            "tokens_per_second": trained.tokens_per_second,
+            "evaluation_seconds": evaluation_seconds,
+            "total_seconds": total_seconds,
+        },
+        "peak_memory_bytes": trained.peak_memory_bytes,
+        "micro_batch_sequences": trained.micro_batch_sequences,
+        "ended": round(time.time(), 3),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity and no NaN; a missing number is null."""
+    return value if value is not None and abs(value) < float("inf") else None

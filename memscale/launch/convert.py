@@ -1,0 +1,117 @@
+"""From a plan in memory to the files that carry it: the plan's own file and each run's `run.json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from memscale.config.sweep import Sweep
+from memscale.planning.accounting import conventions
+from memscale.planning.plan import Plan, PlannedRun
+from memscale.planning.recipes import Choice, Rates, Trial
+from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, TrialRow
+from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
+
+
+def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
+    sweep = plan.sweep
+    return PlanFile(
+        sweep=sweep.name,
+        question=sweep.question,
+        plan_hash=plan.plan_hash,
+        scale=sweep.scale.name,
+        launcher=sweep.launcher.name,
+        caveats=sweep.caveats,
+        data_folder=str(data_folder),
+        choices=tuple(_choice_row(choice) for choice in plan.choices),
+        runs=tuple(plan_row(sweep, run) for run in plan.runs),
+    )
+
+
+def plan_row(sweep: Sweep, planned: PlannedRun) -> PlanRow:
+    optimizer = planned.run.optimizer if planned.run is not None else None
+    counts = planned.counts
+    return PlanRow(
+        name=planned.name,
+        stage=planned.stage,
+        run_id=planned.run_id,
+        family=planned.family,
+        budget_flops=planned.budget_flops,
+        seed=planned.seed,
+        tokens=planned.tokens,
+        batch_tokens=sweep.scale.batch_tokens,
+        num_layers=planned.architecture.num_layers,
+        learning_rate=optimizer.learning_rate if optimizer else None,
+        table_learning_rate=optimizer.table_learning_rate if optimizer else None,
+        params_total=counts.params_total,
+        params_active=counts.params_active,
+        params_non_embedding=counts.params_non_embedding,
+        params_table=counts.params_table,
+        flops_per_token_forward=counts.flops_per_token_forward,
+        flops_train=planned.flops_train,
+        flops_off=planned.flops_off,
+        params_off=planned.params_off,
+    )
+
+
+def run_file(sweep: Sweep, planned: PlannedRun) -> RunFile:
+    """The run's own file; the tuning runs are not evaluated, for only their loss is asked for."""
+    assert planned.run is not None
+    assert planned.run_id is not None
+    other = conventions(planned.architecture, sweep.scale.sequence_length)
+    return RunFile(
+        sweep=sweep.name,
+        question=sweep.question,
+        scale=sweep.scale.name,
+        stage=planned.stage,
+        name=planned.name,
+        run_id=planned.run_id,
+        family=planned.family,
+        budget_flops=planned.budget_flops,
+        run=planned.run,
+        counts=PlannedCounts(
+            **asdict(planned.counts),
+            flops_train=planned.flops_train,
+            flops_off=planned.flops_off,
+            params_off=planned.params_off,
+        ),
+        conventions=OtherConventions(**asdict(other)),
+        data=sweep.data,
+        tasks=() if planned.stage == "tune" else sweep.evaluate.tasks,
+    )
+
+
+def choices_of(file: PlanFile) -> tuple[Choice, ...]:
+    """What a stored plan chose when its compare stage opened."""
+    return tuple(
+        Choice(
+            family=row.family,
+            rates=Rates(learning_rate=row.learning_rate, table_learning_rate=row.table_learning_rate),
+            at_edge=row.at_edge,
+            trials=tuple(
+                Trial(
+                    rates=Rates(learning_rate=trial.learning_rate, table_learning_rate=trial.table_learning_rate),
+                    loss=trial.loss,
+                )
+                for trial in row.trials
+            ),
+        )
+        for row in file.choices
+    )
+
+
+def _choice_row(choice: Choice) -> ChoiceRow:
+    return ChoiceRow(
+        family=choice.family,
+        learning_rate=choice.rates.learning_rate,
+        table_learning_rate=choice.rates.table_learning_rate,
+        at_edge=choice.at_edge,
+        trials=tuple(
+            TrialRow(
+                learning_rate=trial.rates.learning_rate,
+                table_learning_rate=trial.rates.table_learning_rate,
+                loss=trial.loss,
+            )
+            for trial in choice.trials
+        ),
+    )

@@ -1,0 +1,58 @@
+"""Workers on this machine: a process per run.
+
+They stay in the pool's process group, so that a Ctrl-C or a kill of the group reaches all of them, and leave by
+themselves when the pool dies.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from memscale.launch.pool import Starter, Task
+from memscale.launch.slots import Slot
+
+
+def worker_arguments(
+    task: Task, *, data_folder: Path, threads: int, device: str, checkpoint_seconds: float, micro_batch: int | None
+) -> list[str]:
+    """The command line of `memscale.launch.worker` for a task."""
+    arguments = [str(task.paths.root), "--data", str(data_folder), "--threads", str(threads), "--device", device]
+    arguments += ["--checkpoint-seconds", str(checkpoint_seconds)]
+    return arguments + (["--micro-batch", str(micro_batch)] if micro_batch is not None else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalWorker:
+    process: subprocess.Popen[bytes]
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def local_starter(data_folder: Path, checkpoint_seconds: float) -> Starter:
+    """Start workers as processes of this machine."""
+
+    def start(task: Task, slot: Slot, micro_batch: int | None) -> LocalWorker:
+        arguments = worker_arguments(
+            task,
+            data_folder=data_folder,
+            threads=slot.threads,
+            device=slot.device,
+            checkpoint_seconds=checkpoint_seconds,
+            micro_batch=micro_batch,
+        )
+        command = [sys.executable, "-m", "memscale.launch.worker", *arguments]
+        return LocalWorker(process=subprocess.Popen(command, env=slot.environment(), stdin=subprocess.DEVNULL))
+
+    return start

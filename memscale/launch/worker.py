@@ -1,0 +1,141 @@
+"""One attempt of one run: `python -m memscale.launch.worker RUN_DIRECTORY --data FOLDER`.
+
+Takes the run's lease (a second copy leaves at once), trains from the last checkpoint, evaluates, and writes the result
+last. A SIGTERM, SIGINT or SIGUSR2, a stop file, or the death of the process that started it ends it at a step boundary
+with a checkpoint. Whatever ends it is written to the attempt's outcome, but for a kill that leaves no time to write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from memscale.errors import MemscaleError, RecordError
+from memscale.launch.attempt import Attempt, run_attempt
+from memscale.records.attempts import Outcome, log_path, new_attempt, write_outcome
+from memscale.records.layout import RunPaths
+from memscale.records.lease import Lease, LeaseTakenError
+
+EXIT_DONE, EXIT_STOPPED, EXIT_TAKEN = 0, 75, 76
+"""A failure ends with Python's own 1, after its traceback."""
+
+
+class _Stop:
+    """Whether this attempt is asked to leave, and by what."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._file = paths.stop
+        self._parent = os.getppid()
+        self.reason = ""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, _: FrameType | None) -> None:
+        self.reason = signal.Signals(number).name
+
+    def __call__(self) -> bool:
+        if not self.reason and self._file.exists():
+            self.reason = "a stop file"
+        if not self.reason and os.getppid() != self._parent:
+            self.reason = "the death of the process that started it"
+        return bool(self.reason)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m memscale.launch.worker", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run's directory")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    parser.add_argument("--micro-batch", type=int, default=None, help="sequences; default: found")
+    given = parser.parse_args(arguments)
+    paths = RunPaths(given.run.absolute())
+    stop = _Stop(paths)
+    try:
+        with Lease(paths.lease, f"the run {paths.root.name}"):
+            if paths.result.exists():
+                return EXIT_DONE
+            number = new_attempt(paths, threads=given.threads, device=given.device)
+            _redirect(log_path(paths, number))
+            attempt = Attempt(
+                paths=paths,
+                number=number,
+                data=given.data.absolute(),
+                threads=given.threads,
+                device=given.device,
+                checkpoint_seconds=given.checkpoint_seconds,
+                micro_batch_sequences=given.micro_batch,
+            )
+            return _attempt(attempt, stop)
+    except LeaseTakenError as error:
+        print(error, file=sys.stderr)
+        return EXIT_TAKEN
+
+
+def _attempt(attempt: Attempt, stop: _Stop) -> int:
+    started = time.time()
+    try:
+        status = run_attempt(attempt, stop)
+    except BaseException as error:
+        evidence = f"{type(error).__name__}: {error}"
+        _end(attempt, started, _cause(error), evidence, _frames(error))
+        raise
+    if status == "stopped":
+        _end(attempt, started, "stopped", f"asked to by {stop.reason}")
+        return EXIT_STOPPED
+    _end(attempt, started, status, "its result is written")
+    return EXIT_DONE
+
+
+def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str = "") -> None:
+    host = socket.gethostname()
+    outcome = Outcome(cause=cause, evidence=evidence, started=started, ended=time.time(), host=host, trace=trace)
+    print(f"{cause}: {evidence}", flush=True)
+    write_outcome(attempt.paths, attempt.number, outcome)
+
+
+def _cause(error: BaseException) -> str:
+    """The retry table's word for an exception."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in chain):
+        return "disk_full"
+    if any(isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" for one in chain):
+        return "out_of_memory"
+    if any("can't allocate memory" in str(one) for one in chain if isinstance(one, RuntimeError)):
+        return "out_of_memory"
+    if isinstance(error, MemscaleError) and not isinstance(error, RecordError):
+        return "bad_config"
+    return "error"
+
+
+def _frames(error: BaseException) -> str:
+    """The traceback as `file:line` steps and the kind of error: alike for the same fault in another run."""
+    steps = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return " > ".join([*steps, type(error).__name__])
+
+
+def _redirect(log: Path) -> None:
+    """Send this process's output, and that of the libraries under it, to the attempt's log."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

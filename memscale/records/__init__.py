@@ -1,0 +1,1 @@
+"""The files of a run: layout, atomic writes, leases, metrics, provenance, results."""

@@ -1,0 +1,44 @@
+"""`heartbeat.json`: what a worker said last, replaced whole each time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json, write_json
+
+FORMAT = 1
+PHASES = ("starting", "training", "evaluating")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    time: float
+    """Unix seconds."""
+    step: int
+    num_steps: int
+    tokens: int
+    loss: float | None
+    tokens_per_second: float
+    seconds_left: float | None
+    phase: str
+    """One of PHASES."""
+    attempt: int
+    pid: int
+    host: str
+
+
+def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:
+    assert heartbeat.phase in PHASES
+    write_json(path, asdict(heartbeat), format=FORMAT)
+
+
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """The last heartbeat, or None where none can be read."""
+    try:
+        content = read_json(path, format=FORMAT)
+    except RecordError:
+        return None
+    del content["format"]
+    return Heartbeat(**content)

@@ -1,0 +1,110 @@
+"""Where the files of a sweep and of a run lie. Decides names only; opens nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def runs_root() -> Path:
+    """The folder of all sweeps: $MEMSCALE_RUNS, else ./runs. Absolute."""
+    return Path(os.environ.get("MEMSCALE_RUNS") or "runs").absolute()
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The folder of one sweep: plans, runs, figures and the report."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that schedules the sweep."""
+        return self.root / "sweep.lock"
+
+    @property
+    def cancel(self) -> Path:
+        """Its presence asks the process that schedules the sweep to stop."""
+        return self.root / "cancel"
+
+    def plan(self, plan_hash: str) -> Path:
+        """The plan with its opened stages."""
+        return self.root / "plans" / f"{plan_hash}.json"
+
+    @property
+    def current_plan(self) -> Path:
+        """Which plan was launched last."""
+        return self.root / "plan.json"
+
+    def run(self, name: str, run_id: str) -> RunPaths:
+        return RunPaths(self.root / f"{name}-{run_id}")
+
+    @property
+    def finished(self) -> Path:
+        """Which plan has all its runs done, its report written and MLflow up to date."""
+        return self.root / "finished.json"
+
+    @property
+    def results_parquet(self) -> Path:
+        return self.root / "results.parquet"
+
+    @property
+    def results_csv(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folder of one run, the single source of truth about it."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.root / "heartbeat.json"
+
+    @property
+    def lease(self) -> Path:
+        """Locked by the one process that trains this run."""
+        return self.root / "lease"
+
+    @property
+    def stop(self) -> Path:
+        """Its presence asks the trainer to checkpoint at the next step boundary and leave."""
+        return self.root / "stop"
+
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
+    def attempt(self, number: int) -> Path:
+        return self.attempts / str(number)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"

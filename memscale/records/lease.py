@@ -1,0 +1,72 @@
+"""Exclusive leases: a lock on a file that the system frees when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from memscale.errors import RecordError
+
+_ATTEMPTS, _PAUSE_SECONDS = 12, 0.02
+"""`is_held` looks by locking for an instant, so a holder asks again before it believes that somebody has the lease."""
+
+
+class LeaseTakenError(RecordError):
+    """Somebody else holds the lease; the message says who."""
+
+
+class Lease:
+    """Holds `path` exclusively as a context manager. Raises LeaseTakenError where another process has it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path, self._what = path, what
+        self._descriptor = -1
+
+    def __enter__(self) -> Lease:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if not _locked(descriptor):
+            named = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise LeaseTakenError(f"{self._what} is already held by {named} (lock {self._path})")
+        self._descriptor = descriptor
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": round(time.time(), 3)}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if attempt < _ATTEMPTS - 1:
+                time.sleep(_PAUSE_SECONDS)
+    return False
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lease now."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,108 @@
+"""A plan on disk: the rows a person reads, and what its later stage took from its earlier one.
+
+It is written when the sweep is launched and again when a stage opens. `status`, `results` and the rest read it, so
+that they need neither the YAML nor the overrides it was launched with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memscale.config.codec import from_plain, to_plain
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json, write_json
+from memscale.records.layout import RunPaths, SweepPaths
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One run of the plan. `run_id` and the rates are null until its stage opens."""
+
+    name: str
+    stage: str
+    run_id: str | None
+    family: str
+    budget_flops: float
+    seed: int
+    tokens: int
+    batch_tokens: int
+    num_layers: int
+    learning_rate: float | None
+    table_learning_rate: float | None
+    params_total: int
+    params_active: int
+    params_non_embedding: int
+    params_table: int
+    flops_per_token_forward: float
+    flops_train: float
+    flops_off: float
+    params_off: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    learning_rate: float
+    table_learning_rate: float | None
+    loss: float | None
+    """Validation loss of the mixture in nats per token; null where the run failed or diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceRow:
+    family: str
+    learning_rate: float
+    table_learning_rate: float | None
+    at_edge: bool
+    trials: tuple[TrialRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFile:
+    sweep: str
+    question: str
+    plan_hash: str
+    scale: str
+    launcher: str
+    caveats: tuple[str, ...] = ()
+    data_folder: str
+    """Where the prepared data lies."""
+    choices: tuple[ChoiceRow, ...]
+    runs: tuple[PlanRow, ...]
+
+    def run_paths(self, paths: SweepPaths, row: PlanRow) -> RunPaths | None:
+        """The folder of a row's run, or None while it has no identity."""
+        return paths.run(row.name, row.run_id) if row.run_id is not None else None
+
+
+def write_plan_file(paths: SweepPaths, plan: PlanFile) -> None:
+    """Write the plan under its hash, and make it the sweep's current one."""
+    write_json(paths.plan(plan.plan_hash), to_plain(plan), format=FORMAT)
+    write_json(paths.current_plan, {"plan_hash": plan.plan_hash}, format=FORMAT)
+
+
+def read_plan_file(paths: SweepPaths, plan_hash: str | None = None) -> PlanFile | None:
+    """The plan of that hash (None: the current one), or None where there is none. Raises RecordError where damaged."""
+    if plan_hash is None:
+        if not paths.current_plan.exists():
+            return None
+        plan_hash = str(read_json(paths.current_plan, format=FORMAT)["plan_hash"])
+    path = paths.plan(plan_hash)
+    if not path.exists():
+        return None
+    plain = read_json(path, format=FORMAT)
+    del plain["format"]
+    try:
+        return from_plain(PlanFile, plain, describe=lambda key: f"{key} ({path})")
+    except ValueError as error:
+        raise RecordError(f"{path} cannot be read back: {error}") from None
+
+
+def mark_finished(paths: SweepPaths, plan_hash: str) -> None:
+    """Note that nothing is left to do for this plan: runs, report and mirror are complete."""
+    write_json(paths.finished, {"plan_hash": plan_hash}, format=FORMAT)
+
+
+def is_finished(paths: SweepPaths, plan_hash: str) -> bool:
+    return paths.finished.exists() and read_json(paths.finished, format=FORMAT)["plan_hash"] == plan_hash

@@ -1,0 +1,70 @@
+"""`provenance.json`: what made a run, so that it can be made again: code, packages, data, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from memscale.records.atomic import write_json
+
+FORMAT = 1
+_PACKAGES = ("torch", "numpy", "numba", "tokenizers", "datasets", "lm_eval", "safetensors", "hydra-core")
+_DIFF_LIMIT = 200_000
+_CODE = Path(__file__).resolve().parents[2]
+
+
+def write_provenance(path: Path, *, data_manifest: dict[str, Any]) -> None:
+    """Write what made this run; `data_manifest` is the manifest of its prepared data."""
+    content = {
+        "git": _git_state(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": sys.version,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "host": socket.gethostname(),
+        "command": sys.argv,
+        "data": data_manifest,
+    }
+    write_json(path, content, format=FORMAT)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit and uncommitted changes of the code, or nulls where it is not a checkout."""
+    commit = _git("rev-parse", "HEAD")
+    diff = _git("diff", "HEAD") if commit is not None else None
+    return {
+        "commit": commit,
+        "dirty": bool(diff) if diff is not None else None,
+        "diff": diff[:_DIFF_LIMIT] if diff is not None else None,
+        "diff_cut": diff is not None and len(diff) > _DIFF_LIMIT,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_CODE, capture_output=True, text=True, timeout=30, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

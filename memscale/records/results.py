@@ -1,0 +1,112 @@
+"""The results table: one row a run, every count by its own name. Rebuilt from run files whenever it is asked for.
+
+Runs without a result are rows too, with the state they are in; the caller says which, for states are not kept here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from memscale.config.data import Facts
+from memscale.records.atomic import read_json, write_bytes
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.run_file import RunFile, read_run_file
+
+RESULT_FORMAT = 1
+
+Row = dict[str, Any]
+
+
+def read_row(paths: RunPaths, status: str) -> Row:
+    """The row of one run; `status` stands in it where there is no result. Raises RecordError for damaged files."""
+    file = read_run_file(paths.run)
+    row = _planned(file, status)
+    if paths.result.exists():
+        row.update(_achieved(read_json(paths.result, format=RESULT_FORMAT)))
+    return row
+
+
+def write_table(paths: SweepPaths, rows: Iterable[Row]) -> None:
+    """Write the rows as Parquet and as CSV, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = list(rows)
+    names = columns(table)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_bytes(paths.results_csv, text.getvalue().encode())
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({name: pa.array([row.get(name) for row in table]) for name in names}), buffer)
+    write_bytes(paths.results_parquet, buffer.getvalue())
+
+
+def columns(rows: Iterable[Row]) -> list[str]:
+    """Every column that some row has, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _planned(file: RunFile, status: str) -> Row:
+    run, counts, conventions = file.run, file.counts, file.conventions
+    row: Row = {
+        "sweep": file.sweep,
+        "name": file.name,
+        "run_id": file.run_id,
+        "stage": file.stage,
+        "family": file.family,
+        "scale": file.scale,
+        "seed": run.seed,
+        "budget_flops": file.budget_flops,
+        "status": status,
+        "learning_rate": run.optimizer.learning_rate,
+        "table_learning_rate": run.optimizer.table_learning_rate,
+        "batch_tokens": run.batch_tokens,
+        "sequence_length": run.sequence_length,
+        "tokens": run.tokens,
+        "params_total": counts.params_total,
+        "params_active": counts.params_active,
+        "params_non_embedding": counts.params_non_embedding,
+        "params_table": counts.params_table,
+        "rows_read_per_token": counts.rows_read_per_token,
+        "flops_per_token_forward": counts.flops_per_token_forward,
+        "flops_train": counts.flops_train,
+        "flops_train_6n_total": conventions.six_n_total * run.tokens,
+        "flops_train_6n_active": conventions.six_n_active * run.tokens,
+        "flops_train_6n_non_embedding": conventions.six_n_non_embedding * run.tokens,
+        "flops_train_palm": conventions.palm * run.tokens,
+    }
+    facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
+    if facts:
+        row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)
+        row["recall_chance"] = 1 / facts[0].num_choices
+    return row
+
+
+def _achieved(result: Mapping[str, Any]) -> Row:
+    timings = result["timings"]
+    row: Row = {
+        "status": result["status"],
+        "train_seconds": timings["train_seconds"],
+        "tokens_per_second": timings["tokens_per_second"],
+        "evaluation_seconds": timings["evaluation_seconds"],
+        "peak_memory_bytes": result["peak_memory_bytes"],
+    }
+    for source, losses in result["losses"].items():
+        if source == "mixture":
+            row["loss_nats"] = losses["nats_per_token"]
+            continue
+        row[f"loss_nats_{source}"] = losses["nats_per_token"]
+        row[f"loss_nats_{source}_stderr"] = losses.get("nats_stderr")
+        row[f"loss_bpb_{source}"] = losses["bits_per_byte"]
+    for task, metrics in result["scores"].items():
+        for name, score in metrics.items():
+            row[f"score_{task}_{name}"] = score["value"]
+            row[f"score_{task}_{name}_stderr"] = score["stderr"]
+    for name, value in result["usage"].items():
+        row[f"usage_{name}"] = value
+    return row

@@ -1,0 +1,74 @@
+"""`run.json`: the resolved configuration of a run, what was planned of it, and where it belongs.
+
+Refuses a file whose configuration no longer has the identity it is filed under.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from memscale.config.codec import from_plain, to_plain
+from memscale.config.data import Data
+from memscale.config.run import Run
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCounts:
+    """What the planner counted; the built model must agree."""
+
+    params_total: int
+    params_active: int
+    params_non_embedding: int
+    params_table: int
+    rows_read_per_token: int
+    flops_per_token_forward: float
+    flops_train: float
+    flops_off: float
+    params_off: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherConventions:
+    """Training FLOPs per token as others count them (`memscale.planning.accounting.Conventions`)."""
+
+    six_n_total: float
+    six_n_active: float
+    six_n_non_embedding: float
+    palm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFile:
+    sweep: str
+    question: str
+    scale: str
+    stage: str
+    name: str
+    run_id: str
+    family: str
+    budget_flops: float
+    run: Run
+    counts: PlannedCounts
+    conventions: OtherConventions
+    data: Data
+    tasks: tuple[str, ...] | None
+    """Evaluated after training: None: all that the data offers; empty: none."""
+
+
+def write_run_file(path: Path, content: RunFile) -> None:
+    write_json(path, to_plain(content), format=FORMAT)
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Raises RecordError where the file is missing, damaged or newer."""
+    plain = read_json(path, format=FORMAT)
+    del plain["format"]
+    try:
+        return from_plain(RunFile, plain, describe=lambda key: f"{key} ({path})")
+    except ValueError as error:
+        raise RecordError(f"{path} cannot be read back: {error}") from None

@@ -1,0 +1,49 @@
+"""`python -m memscale.tracking SWEEP_ROOT | --create`: mirror a sweep, or make the store, in a process of its own.
+
+Exit status: 0 mirrored, 1 something is wrong (told on standard error), 3 another process was syncing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from memscale.errors import MemscaleError
+from memscale.records.layout import runs_root
+from memscale.tracking.mirror import sync
+from memscale.tracking.store import ensure_store
+
+_BUSY = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m memscale.tracking", description="Mirror run files into MLflow.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("sweep_root", nargs="?", type=Path, help="folder of the sweep to mirror")
+    what.add_argument(
+        "--create", action="store_true", help="only make the store, beside the runs or as MLflow's URI says"
+    )
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another syncer this long")
+    given = parser.parse_args(arguments)
+    try:
+        if given.create:
+            ensure_store(runs_root())
+            return 0
+        synced = sync(given.sweep_root, wait_seconds=given.wait)
+    except MemscaleError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if synced.held_by is not None:
+        sys.stderr.write(f"nothing mirrored: {synced.held_by}\n")
+        return _BUSY
+    sys.stdout.write(
+        f"{given.sweep_root.name}: {synced.num_runs} runs, {synced.num_points} new points in {synced.uri}\n"
+    )
+    for problem in synced.problems:
+        sys.stderr.write(f"left out: {problem}\n")
+    return 1 if synced.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""One sweep into MLflow: an experiment a sweep, in it a parent run and below it one run for each run that was started.
+
+Reads run files only and writes MLflow only, so it may run at any time, from any process, as often as one likes: a
+second sync without news writes nothing. One process writes at a time; another one returns at once and says who does.
+Steps beyond the last durable checkpoint are not mirrored (`memscale.tracking.points` says why).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Experiment, InputTag, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.lease import LeaseTakenError
+from memscale.records.plan_file import FORMAT as PLAN_FORMAT
+from memscale.tracking.artifacts import mirror_artifacts
+from memscale.tracking.folder import RunFolder, read_folder
+from memscale.tracking.points import SENDING, mirror_points
+from memscale.tracking.store import Store, TrackingError, explained, holding, open_store, resolve
+from memscale.tracking.view import mirror_view
+
+_PARAMS_PER_BATCH = 100  # MLflow's limit
+_RUNS_PER_PAGE = 1000  # MLflow's limit is 50,000; its default 1,000
+_STATES = ("done", "running", "planned", "failed", "lost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synced:
+    """What one sync did."""
+
+    uri: str
+    """Tracking URI, without its password."""
+    experiment_id: str | None
+    """None where nothing was started yet, or somebody else syncs."""
+    parent_run_id: str | None
+    num_runs: int = 0
+    """Runs of the sweep that MLflow now shows."""
+    num_points: int = 0
+    """Metric points sent by this call."""
+    problems: tuple[str, ...] = ()
+    """Runs left out because a file of theirs is damaged."""
+    held_by: str | None = None
+    """Set where another process was syncing, so nothing was done."""
+
+
+def sync(sweep_root: Path, *, uri: str | None = None, wait_seconds: float = 0.0) -> Synced:
+    """Mirror the sweep in `sweep_root` into the store at `uri` (None: $MLFLOW_TRACKING_URI, else beside the sweeps).
+
+    Waits up to `wait_seconds` for another syncer; give some to the sync after the last run.
+    Raises RecordError where there is no such sweep, TrackingError where MLflow cannot be written to.
+    """
+    paths = SweepPaths(sweep_root.absolute())
+    if not paths.root.is_dir():
+        raise RecordError(f"there is no sweep at {paths.root}; launch it first")
+    store = resolve(paths.root.parent, uri)
+    try:
+        with holding(store, wait_seconds=wait_seconds):
+            client = open_store(store)
+            with explained(store, f"mirror {paths.root.name} into"):
+                return _mirror(client, store, paths)
+    except LeaseTakenError as error:
+        return Synced(uri=store.shown, experiment_id=None, parent_run_id=None, held_by=str(error))
+
+
+def _mirror(client: MlflowClient, store: Store, paths: SweepPaths) -> Synced:
+    folders, problems = _read_folders(paths)
+    started = [folder for folder in folders if folder.state.started is not None]
+    if not started:
+        return Synced(uri=store.shown, experiment_id=None, parent_run_id=None, problems=tuple(problems))
+    experiment = _experiment(client, store, started[0].file.sweep)
+    experiment_id = experiment.experiment_id
+    mirrored = list(_runs(client, experiment_id))
+    parent = _parent(client, experiment_id, mirrored, paths, folders)
+    children = {run.data.tags["memscale.run_id"]: run for run in mirrored if "memscale.run_id" in run.data.tags}
+    num_points = 0
+    for folder in started:
+        try:
+            child = children.get(folder.file.run_id)
+            num_points += _mirror_run(client, experiment_id, parent.info.run_id, child, folder)
+        except RecordError as error:
+            problems.append(str(error))
+    results = [folder.result for folder in started if folder.result is not None]
+    mirror_view(client, experiment, (metric.key for result in results for metric in result.metrics))
+    mirror_artifacts(client, parent, _sweep_artifacts(paths))
+    status = _sweep_status(folders)
+    ends = [folder.state.ended for folder in started if folder.state.ended is not None]
+    _set_status(client, parent, status, max(ends) if ends and status != "RUNNING" else None)
+    return Synced(
+        uri=store.shown,
+        experiment_id=experiment_id,
+        parent_run_id=parent.info.run_id,
+        num_runs=len(started),
+        num_points=num_points,
+        problems=tuple(problems),
+    )
+
+
+def _read_folders(paths: SweepPaths) -> tuple[list[RunFolder], list[str]]:
+    """The sweep's runs by name, and what is wrong with those that cannot be read."""
+    folders: dict[str, RunFolder] = {}
+    problems = []
+    for run_json in sorted(paths.root.glob("*/run.json")):
+        try:
+            folder = read_folder(RunPaths(run_json.parent))
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        twin = folders.setdefault(folder.file.run_id, folder)
+        if twin is not folder:
+            problems.append(f"{folder.paths.root} has the run id of {twin.paths.root}; only the latter is mirrored")
+    return list(folders.values()), problems
+
+
+def _mirror_run(
+    client: MlflowClient, experiment_id: str, parent_run_id: str, mirrored: Run | None, folder: RunFolder
+) -> int:
+    """Mirror one run; its status comes last, so that FINISHED means that all of it is there."""
+    tags = folder.tags() | {MLFLOW_PARENT_RUN_ID: parent_run_id}
+    if mirrored is None:
+        # The run is found again by the tags it is born with, so a kill right after this makes no second one.
+        started = _milliseconds(folder.state.started or 0.0)
+        name = folder.file.name
+        mirrored = client.create_run(experiment_id, start_time=started, tags=tags | {SENDING: "yes"}, run_name=name)
+    _log_params(client, mirrored, folder.params())
+    if not (mirrored.inputs and mirrored.inputs.dataset_inputs):
+        context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        client.log_inputs(mirrored.info.run_id, datasets=[DatasetInput(folder.dataset(), context)])
+    num_points = mirror_points(client, mirrored, folder)
+    mirror_artifacts(client, mirrored, folder.artifacts())
+    _set_tags(client, mirrored, tags)
+    _set_status(client, mirrored, folder.state.mlflow_status, folder.state.ended)
+    return num_points
+
+
+def _experiment(client: MlflowClient, store: Store, sweep: str) -> Experiment:
+    """The sweep's experiment, created where there is none. Raises TrackingError where a person deleted it."""
+    found = client.get_experiment_by_name(sweep)
+    if found is None:
+        location = (store.artifacts / sweep).as_uri() if store.artifacts is not None else None
+        # Without a kind, the UI takes every experiment for one of prompts and traces.
+        tags = {"memscale.sweep": sweep, "mlflow.experimentKind": "custom_model_development"}
+        return client.get_experiment(client.create_experiment(sweep, artifact_location=location, tags=tags))
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the MLflow experiment '{sweep}' (id {found.experiment_id}) was deleted, and MLflow keeps its name. "
+            f"Restore it: MLFLOW_TRACKING_URI='{store.shown}' mlflow experiments restore -x {found.experiment_id}"
+        )
+    return found
+
+
+def _runs(client: MlflowClient, experiment_id: str) -> Iterable[Run]:
+    """Every run of the experiment, page by page."""
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_RUNS_PER_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _parent(
+    client: MlflowClient, experiment_id: str, mirrored: Iterable[Run], paths: SweepPaths, folders: list[RunFolder]
+) -> Run:
+    """The sweep's own run, created where there is none, with its tags up to date."""
+    tags = _sweep_tags(paths, folders)
+    for run in mirrored:
+        if run.data.tags.get("memscale.role") == "sweep":
+            _set_tags(client, run, tags)
+            return run
+    first = min(folder.state.started for folder in folders if folder.state.started is not None)
+    name = folders[0].file.sweep
+    return client.create_run(experiment_id, start_time=_milliseconds(first), tags=tags, run_name=name)
+
+
+def _sweep_tags(paths: SweepPaths, folders: list[RunFolder]) -> dict[str, str]:
+    counts = Counter(folder.state.word for folder in folders)
+    question = folders[0].file.question
+    plan_hash = ""
+    if paths.current_plan.exists():
+        plan_hash = str(read_json(paths.current_plan, format=PLAN_FORMAT).get("plan_hash", ""))
+    told = ", ".join(f"{counts[word]} {word}" for word in _STATES if counts[word])
+    note = f"**{question}**\n\nplan {plan_hash or 'unknown'}: {told} of {len(folders)} runs. Files: `{paths.root}`"
+    return {
+        "memscale.role": "sweep",
+        "memscale.sweep": folders[0].file.sweep,
+        "memscale.question": question,
+        "memscale.plan_hash": plan_hash,
+        "memscale.scale": ", ".join(sorted({folder.file.scale for folder in folders})),
+        **{f"memscale.runs_{word}": str(counts[word]) for word in _STATES},
+        MLFLOW_RUN_NOTE: note,
+    }
+
+
+def _sweep_status(folders: list[RunFolder]) -> str:
+    """RUNNING while a run is; FINISHED when all are done; FAILED when one needs somebody; KILLED when some wait."""
+    words = {folder.state.word for folder in folders}
+    if "running" in words:
+        return "RUNNING"
+    if words == {"done"}:
+        return "FINISHED"
+    return "FAILED" if words & {"failed", "lost"} else "KILLED"
+
+
+def _sweep_artifacts(paths: SweepPaths) -> dict[str, Path]:
+    files = {path.name: path for path in (paths.current_plan, paths.results_csv, paths.results_parquet, paths.report)}
+    if paths.figures.is_dir():
+        figures = sorted(path for path in paths.figures.rglob("*") if not path.name.startswith("."))
+        files |= {str(path.relative_to(paths.root)): path for path in figures}
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _log_params(client: MlflowClient, mirrored: Run, wanted: Mapping[str, str]) -> None:
+    """Send the params MLflow lacks. Those it has are never sent again: they cannot be changed."""
+    missing = [Param(name, value) for name, value in wanted.items() if name not in mirrored.data.params]
+    for start in range(0, len(missing), _PARAMS_PER_BATCH):
+        client.log_batch(mirrored.info.run_id, params=missing[start : start + _PARAMS_PER_BATCH], synchronous=True)
+
+
+def _set_tags(client: MlflowClient, mirrored: Run, wanted: Mapping[str, str]) -> None:
+    changed = [RunTag(name, value) for name, value in wanted.items() if mirrored.data.tags.get(name) != value]
+    if changed:
+        client.log_batch(mirrored.info.run_id, tags=changed, synchronous=True)
+
+
+def _set_status(client: MlflowClient, mirrored: Run, status: str, ended: float | None) -> None:
+    """Say how the run stands: MLflow itself leaves a killed one RUNNING for ever."""
+    info = mirrored.info
+    if status in ("RUNNING", "SCHEDULED") or ended is None or not math.isfinite(ended):
+        if info.status != status:
+            client.update_run(info.run_id, status=status)
+    elif (info.status, info.end_time) != (status, _milliseconds(ended)):
+        client.set_terminated(info.run_id, status=status, end_time=_milliseconds(ended))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,102 @@
+"""What became of a run, judged from its files alone, and how MLflow calls that.
+
+Decides between `planned running done failed lost` (a scheduler's `queued` cannot be seen in files). Files are read
+in the reverse order of their writing, so a run that ends meanwhile is seen as running or as ended, never as lost.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from memscale.records.atomic import read_json
+from memscale.records.attempts import FORMAT as SUBMISSION_FORMAT
+from memscale.records.attempts import attempt_numbers, read_outcome, started_at
+from memscale.records.heartbeat import read_heartbeat
+from memscale.records.layout import RunPaths
+from memscale.records.results import RESULT_FORMAT
+
+SILENT_SECONDS = 300.0
+"""A process on another machine whose last heartbeat is older than this is taken for dead."""
+
+_WORDS = {"stopped": "planned", "killed": "lost", "lost": "lost"}
+"""States after an attempt by its cause; by any other, the run has failed. A stopped run awaits its next launch."""
+_STATUSES = {"planned": "SCHEDULED", "running": "RUNNING", "done": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A run's state and where it comes from."""
+
+    word: str
+    """planned, running, done, failed or lost."""
+    cause: str
+    """How its last attempt ended; empty while it runs or before the first one."""
+    num_attempts: int
+    started: float | None
+    """Unix seconds; None: never."""
+    ended: float | None
+    """Unix seconds of the end, or of the last sign of life of a lost run; None while it runs or is planned."""
+
+    @property
+    def mlflow_status(self) -> str:
+        """One of MLflow's five statuses."""
+        return "KILLED" if self.cause == "stopped" else _STATUSES[self.word]
+
+
+def read_state(paths: RunPaths, *, now: float | None = None) -> State:
+    """Judge the run in `paths` at the Unix time `now`. Raises RecordError, KeyError or TypeError for a damaged file."""
+    attempts = list(attempt_numbers(paths))
+    sign = _last_sign(paths, attempts[-1] if attempts else None)
+    alive = sign is not None and sign.is_alive(time.time() if now is None else now)
+    outcome = read_outcome(paths, attempts[-1]) if attempts else None
+    started = started_at(paths, attempts[0]) if attempts else (sign.time if sign is not None else None)
+    if paths.result.exists():
+        result = read_json(paths.result, format=RESULT_FORMAT)
+        word = "done" if result["status"] == "done" else "failed"
+        cause, ended = str(result["status"]), float(result["ended"])
+        started = ended if started is None else started
+    elif outcome is not None:
+        word = _WORDS.get(outcome.cause, "failed")
+        cause, ended = outcome.cause, outcome.ended
+    elif sign is None:
+        word, cause, ended = "planned", "", None
+    elif alive:
+        word, cause, ended = "running", "", None
+    else:
+        word, cause, ended = "lost", "lost", sign.time
+    return State(word=word, cause=cause, num_attempts=len(attempts), started=started, ended=ended)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sign:
+    """The last sign of life of an attempt."""
+
+    time: float
+    host: str
+    pid: int
+
+    def is_alive(self, now: float) -> bool:
+        if self.host != socket.gethostname():
+            return now - self.time < SILENT_SECONDS
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+def _last_sign(paths: RunPaths, attempt: int | None) -> _Sign | None:
+    """From the heartbeat, else from the submission of the attempt; None where no attempt was made."""
+    beat = read_heartbeat(paths.heartbeat)
+    if beat is not None and attempt in (None, beat.attempt):
+        return _Sign(time=beat.time, host=beat.host, pid=beat.pid)
+    submission = paths.attempt(attempt) / "submission.json" if attempt is not None else None
+    if submission is None or not submission.exists():
+        return None
+    told = read_json(submission, format=SUBMISSION_FORMAT)
+    return _Sign(time=float(told["started"]), host=str(told["host"]), pid=int(told["pid"]))

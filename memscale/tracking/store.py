@@ -1,0 +1,212 @@
+"""Where MLflow keeps what we mirror, and that it is there, whole and held by one writer at a time.
+
+By default a SQLite database beside the sweeps, always by its absolute path; `MLFLOW_TRACKING_URI` or an argument
+names another. The default database is made aside and renamed, because eight processes that open a fresh one at once
+break it for good, and a kill in the middle of its migrations would too.
+
+Refuses MLflow's file store (MLflow 3 does), a damaged database, and a database server that does not answer: MLflow
+itself would try all of these again for minutes before it says so. Migrates no database that somebody else made
+(MLflow itself adds tables that one lacks).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from memscale.errors import MemscaleError
+from memscale.records.atomic import replacing
+from memscale.records.lease import Lease, LeaseTakenError
+
+_SQLITE = "sqlite:///"
+_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_OUTDATED = "out-of-date database schema"
+_CREATION_SECONDS = 120.0
+"""Longest wait for another process that makes the database (it takes 2 s on a laptop)."""
+
+
+class TrackingError(MemscaleError):
+    """MLflow cannot be written to or shown; no run is lost by it, since MLflow only mirrors the runs' files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """An MLflow store and the files around it."""
+
+    uri: str
+    """Absolute tracking URI. May hold a password: print `shown` instead."""
+    artifacts: Path | None
+    """Folder for artifacts; None: the tracking server keeps them."""
+    lock: Path
+    """Held by the one process that writes to the store."""
+    own: Path | None
+    """The SQLite file, where the store is the default one, ours to make and to migrate."""
+
+    @property
+    def shown(self) -> str:
+        """The URI without its password."""
+        return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.uri)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the URI names a tracking server that shows its own pages."""
+        return self.uri.startswith(("http://", "https://"))
+
+
+def resolve(runs_root: Path, uri: str | None = None) -> Store:
+    """The store at `uri`, else at $MLFLOW_TRACKING_URI, else in `runs_root`. Opens nothing. Raises TrackingError."""
+    root = runs_root.absolute()
+    lock, own = root / "mlflow.lock", root / "mlflow.db"
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{own}"
+    scheme = given.split(":", 1)[0].split("+", 1)[0]
+    if scheme not in _SCHEMES or (scheme == "sqlite" and not given.startswith(_SQLITE)):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is '{given}', which MLflow cannot use as a tracking store. Needed: "
+            f"sqlite:///<path>, postgresql://..., mysql://..., or the address of a server (http://host:port). "
+            f"Unset it to use {_SQLITE}{own}"
+        )
+    if scheme == "sqlite":
+        path = Path(given[len(_SQLITE) :]).absolute()
+        given = f"{_SQLITE}{path}"
+    is_remote = scheme in ("http", "https", "databricks")
+    return Store(
+        uri=given,
+        artifacts=None if is_remote else root / "mlartifacts",
+        lock=lock,
+        own=own if given == f"{_SQLITE}{own}" else None,
+    )
+
+
+def ensure_store(runs_root: Path, *, uri: str | None = None) -> Store:
+    """Create or migrate the store before any job starts, waiting for a process that does so. Raises TrackingError."""
+    store = resolve(runs_root, uri)
+    try:
+        with holding(store, wait_seconds=_CREATION_SECONDS):
+            open_store(store)
+    except LeaseTakenError as error:
+        raise TrackingError(
+            f"{error}, for more than {_CREATION_SECONDS:.0f} s. If it hangs, end that process"
+        ) from None
+    return store
+
+
+@contextmanager
+def holding(store: Store, *, wait_seconds: float) -> Iterator[None]:
+    """Be the store's one writer; LeaseTakenError where another still is after `wait_seconds`."""
+    deadline = time.monotonic() + wait_seconds
+    lease = Lease(store.lock, "writing to MLflow")
+    while True:
+        try:
+            lease.__enter__()
+            break
+        except LeaseTakenError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lease.__exit__(None, None, None)
+
+
+def open_store(store: Store) -> MlflowClient:
+    """A client of the store, made where it is ours and absent. The caller holds the lock. Raises TrackingError."""
+    if store.own is not None and not store.own.exists():
+        _create(store.own)
+    _check(store)
+    with explained(store, "open"):
+        try:
+            return _connect(store.uri)
+        except MlflowException as error:
+            if store.own is None or _OUTDATED not in str(error):
+                raise
+            _migrate(store.own)
+            return _connect(store.uri)
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A client that has reached its store. MLflow makes a fresh database's tables here."""
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def explained(store: Store, doing: str) -> Iterator[None]:
+    """Turn MLflow's errors into one for people."""
+    try:
+        yield
+    except MlflowException as error:
+        text = str(error).strip()
+        advice = f" Run: mlflow db upgrade '{store.shown}'" if _OUTDATED in text else ""
+        raise TrackingError(f"cannot {doing} MLflow at {store.shown}: {text[:1000]}.{advice}") from error
+
+
+def _create(database: Path) -> None:
+    database.parent.mkdir(parents=True, exist_ok=True)
+    for left in database.parent.glob(f".{database.name}.*.tmp*"):
+        left.unlink()  # of a process killed here; nobody else makes one while we hold the lock
+    for chatter in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+    with replacing(database) as aside:
+        _connect(f"{_SQLITE}{aside}")
+
+
+def _migrate(database: Path) -> None:
+    """Bring our database to the schema of the installed MLflow, in place: a renamed copy would not be seen through
+    the connections MLflow keeps open."""
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{database}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TrackingError(
+            f"{database} has another schema than the installed MLflow and cannot be migrated ({last}). "
+            f"It holds nothing that the run files do not: move it away and sync again"
+        )
+
+
+def _check(store: Store) -> None:
+    """Find at once what MLflow would retry for minutes: a file that is no database, a server that is away."""
+    if store.uri.startswith(_SQLITE):
+        database = Path(store.uri[len(_SQLITE) :])
+        if not database.exists():
+            return
+        try:
+            # Writable: a syncer killed in mid-write leaves a journal, and only a writer may roll it back.
+            connection = sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=20)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            raise TrackingError(
+                f"{database} is not a usable SQLite database ({error}). It only mirrors the run files: "
+                f"move it away and sync again"
+            ) from None
+        return
+    parts = urlsplit(store.uri)
+    port = _DATABASE_PORTS.get(parts.scheme.split("+", 1)[0])
+    if port is None or parts.hostname is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
+    except OSError as error:
+        raise TrackingError(
+            f"the database of MLflow at {store.shown} does not answer ({error}). "
+            f"Start it, or unset MLFLOW_TRACKING_URI to use a file beside the runs"
+        ) from None

@@ -1,0 +1,143 @@
+"""A sweep that is killed in every way ends as if it had not been: same weights, no step twice, no point twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from memscale.records.lease import is_held
+from memscale.records.metrics import read_metrics
+from tests.sweeps import NAME, kill_group, memscale, small_sweep, start, wait_for, write_text
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_text(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("undisturbed")
+    memscale("sweep", NAME, *_sweep(text), runs=runs)
+    return runs
+
+
+def _sweep(text: str) -> list[str]:
+    return small_sweep(text, flops="[2.5e10]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
+
+
+def _in_training(runs: Path) -> Path | None:
+    """The folder of a run that has trained some steps and has not ended."""
+    for beat in runs.glob(f"{NAME}/*/heartbeat.json"):
+        content = json.loads(beat.read_text())
+        if 3 < content["step"] < content["num_steps"] - 3 and is_held(beat.parent / "lease"):
+            return beat.parent
+    return None
+
+
+def _weights(runs: Path) -> dict[str, bytes]:
+    """The final weights of every run, by its folder's name."""
+    final: dict[str, bytes] = {}
+    for folder in sorted(runs.glob(f"{NAME}/*/checkpoints")):
+        last = max(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
+        (file,) = last.glob("model*.safetensors")
+        final[folder.parent.name] = file.read_bytes()
+    return final
+
+
+def _check(runs: Path, undisturbed: Path) -> None:
+    assert _weights(runs) == _weights(undisturbed)
+    for log in runs.glob(f"{NAME}/*/metrics.jsonl"):
+        seen = Counter((metric.step, metric.split, metric.name) for metric in read_metrics(log))
+        assert seen
+        assert max(seen.values()) == 1
+    status = memscale("status", NAME, "--json", runs=runs)
+    assert json.loads(status.stdout)["counts"] == {"done": 6}
+    _check_mlflow(runs)
+
+
+def _check_mlflow(runs: Path) -> None:
+    """MLflow holds each point of each metrics file once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+    experiment = client.get_experiment_by_name(NAME) or client.search_experiments()[0]
+    mirrored = {run.data.tags.get("memscale.run_id"): run for run in client.search_runs([experiment.experiment_id])}
+    for folder in runs.glob(f"{NAME}/*/metrics.jsonl"):
+        run = mirrored[json.loads((folder.parent / "run.json").read_text())["run_id"]]
+        assert run.info.status == "FINISHED"
+        written = Counter((f"{m.split}/{m.name}", m.step) for m in read_metrics(folder))
+        kept = Counter()
+        for name in run.data.metrics:
+            kept.update((name, point.step) for point in client.get_metric_history(run.info.run_id, name))
+        for point, times in written.items():
+            assert kept[point] == times == 1
+
+
+@pytest.mark.parametrize("victim", ["worker", "pool", "group"])
+def test_a_killed_sweep_is_taken_up_and_ends_the_same(
+    victim: str, text: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
+    run = wait_for("a run in mid-training", lambda: _in_training(runs))
+    if victim == "worker":
+        os.kill(json.loads((run / "heartbeat.json").read_text())["pid"], signal.SIGKILL)
+        assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
+    else:
+        if victim == "pool":
+            os.kill(sweep.pid, signal.SIGKILL)
+            sweep.wait()
+        else:
+            kill_group(sweep)
+        memscale("sweep", NAME, *_sweep(text), runs=runs)
+    _check(runs, undisturbed)
+    again = memscale("sweep", NAME, *_sweep(text), runs=runs)
+    assert "already   6 done, 0 to run" in again.stdout
+    assert "nothing to train" in again.stdout
+
+
+def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refused(
+    text: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
+    wait_for("a run in mid-training", lambda: _in_training(runs))
+    second = memscale("sweep", NAME, *_sweep(text), runs=runs, check=False)
+    assert second.returncode == 2
+    assert "already held by" in second.stderr
+    assert "make watch" in second.stderr
+    assert memscale("status", NAME, runs=runs, check=False).returncode == 3
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(timeout=120) == 130
+    outcomes = [json.loads(path.read_text())["cause"] for path in runs.glob(f"{NAME}/*/attempts/*/outcome.json")]
+    assert "stopped" in outcomes
+    assert memscale("status", NAME, runs=runs, check=False).returncode == 4
+
+    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
+    wait_for("a run in mid-training", lambda: _in_training(runs))
+    memscale("cancel", NAME, runs=runs)
+    assert sweep.wait(timeout=120) == 4
+    memscale("sweep", NAME, *_sweep(text), runs=runs)
+    _check(runs, undisturbed)
+
+
+def test_a_cancelled_run_stays_so_while_the_rest_goes_on(text: str, undisturbed: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
+    run = wait_for("a run in mid-training", lambda: _in_training(runs))
+    memscale("cancel", NAME, run.name.rpartition("-")[0], runs=runs)
+    assert sweep.wait(timeout=300) == 4
+    done = {path.parent.name for path in runs.glob(f"{NAME}/*/result.json")}
+    assert len(done) == 2  # the other tuning runs; without this one the next stage cannot open
+    assert run.name not in done
+    assert "cancelled" in (runs / "out.txt").read_text()
+    memscale("sweep", NAME, *_sweep(text), runs=runs)
+    _check(runs, undisturbed)

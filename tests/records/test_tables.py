@@ -1,0 +1,92 @@
+"""Plan files, run files and the results table: what was written comes back."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from memscale.config.load import load_sweep
+from memscale.config.run import Digests
+from memscale.errors import RecordError
+from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.planning.budgets import size_knowledge
+from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
+from memscale.records.atomic import write_json
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.plan_file import read_plan_file, write_plan_file
+from memscale.records.results import read_row, write_table
+from memscale.records.run_file import read_run_file, write_run_file
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"], folder=SWEEPS).sweep)
+    plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
+    losses = {run.run_id or "": 2.0 + i % 5 for i, run in enumerate(plan.stage("tune"))}
+    return open_compare(plan, choose_rates(plan, losses))
+
+
+def test_a_plan_comes_back_with_its_choices(plan: Plan, tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    assert read_plan_file(paths) is None
+    written = plan_file(plan, tmp_path)
+    write_plan_file(paths, written)
+    assert read_plan_file(paths) == read_plan_file(paths, plan.plan_hash) == written
+    assert choices_of(written) == plan.choices
+    paths.plan(plan.plan_hash).write_text('{"format": 1}')
+    with pytest.raises(RecordError, match="cannot be read back"):
+        read_plan_file(paths)
+
+
+def test_every_run_comes_back_with_its_identity(plan: Plan, tmp_path: Path) -> None:
+    for planned in plan.runs:
+        write_run_file(tmp_path / "run.json", run_file(plan.sweep, planned))
+        read = read_run_file(tmp_path / "run.json")
+        assert read.run == planned.run
+        assert read.counts.params_total == planned.counts.params_total
+        assert (read.tasks == ()) == (planned.stage == "tune")
+
+
+def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, tmp_path: Path) -> None:
+    done, failed = plan.stage("compare")[0], plan.stage("compare")[-1]
+    rows = []
+    for planned, state in ((done, "done"), (failed, "failed")):
+        paths = RunPaths(tmp_path / planned.name)
+        write_run_file(paths.run, run_file(plan.sweep, planned))
+        if state == "done":
+            write_json(paths.result, _result(), format=1)
+        rows.append(read_row(paths, state))
+    write_table(SweepPaths(tmp_path), rows)
+    parquet = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    with open(tmp_path / "results.csv", newline="") as lines:
+        text = list(csv.DictReader(lines))
+    for row, as_text in zip(parquet, text, strict=True):
+        assert {name: "" if value is None else str(value) for name, value in row.items()} == as_text
+    first, second = parquet
+    assert (first["status"], second["status"]) == ("done", "failed")
+    assert first["loss_nats"] == 1.5
+    assert first["score_facts_recall_acc_stderr"] == 0.02
+    assert second["loss_nats"] is None
+    assert first["flops_train"] == 3 * first["flops_per_token_forward"] * first["tokens"]
+    assert first["flops_train_6n_total"] == 6 * first["params_total"] * first["tokens"]
+    assert first["recall_chance"] == 1 / 8
+    assert first["knowledge_bits"] == 154 * 36
+
+
+def _result() -> dict[str, object]:
+    return {
+        "status": "done",
+        "losses": {
+            "facts": {"nats_per_token": 1.0, "nats_stderr": 0.1, "bits_per_byte": 0.9},
+            "mixture": {"nats_per_token": 1.5},
+        },
+        "scores": {"facts_recall": {"acc": {"value": 0.5, "stderr": 0.02, "num_samples": 400}}},
+        "usage": {"memory_kl": 0.2},
+        "timings": {"train_seconds": 9.0, "tokens_per_second": 1.0, "evaluation_seconds": 1.0},
+        "peak_memory_bytes": 1,
+    }

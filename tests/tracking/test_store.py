@@ -1,0 +1,127 @@
+"""Which store is used, and what is refused before MLflow would wait for it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import alembic.command
+import mlflow.store.db.utils as mlflow_databases
+import pytest
+import sqlalchemy
+import sweep_files
+from alembic.script import ScriptDirectory
+from mlflow import MlflowClient
+
+from memscale.tracking.mirror import sync
+from memscale.tracking.store import TrackingError, ensure_store, resolve
+
+
+@pytest.fixture(autouse=True)
+def _no_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_default_is_absolute_and_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = resolve(Path("runs"))
+    assert store.uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert store.artifacts == tmp_path / "runs" / "mlartifacts"
+    assert store.own == tmp_path / "runs" / "mlflow.db"
+
+
+def test_the_environment_is_honoured_and_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    store = resolve(tmp_path / "runs")
+    assert (store.uri, store.own) == (f"sqlite:///{tmp_path}/mine.db", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    store = resolve(tmp_path / "runs")
+    assert (store.uri, store.artifacts, store.is_server) == ("http://tracking:5000", None, True)
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "sqlite://memory", "nonsense"])
+def test_what_mlflow_cannot_use_is_refused(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(TrackingError, match=r"Needed: sqlite:///<path>.*Unset it"):
+        resolve(tmp_path, uri)
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    store = resolve(tmp_path, "postgresql+psycopg2://me:secret@db:5432/mlflow")
+    assert store.shown == "postgresql+psycopg2://me:***@db:5432/mlflow"
+
+
+def test_a_database_server_that_is_away_is_told_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match="does not answer") as raised:
+        ensure_store(tmp_path, uri="postgresql://me:secret@127.0.0.1:9/mlflow")
+    assert "secret" not in str(raised.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_damaged_database_is_told_at_once(runs_root: Path) -> None:
+    (runs_root / "mlflow.db").write_bytes(b"no database at all" * 1000)
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match="move it away and sync again"):
+        ensure_store(runs_root)
+    assert time.monotonic() - began < 5
+
+
+def test_what_a_killed_creator_left_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / ".mlflow.db.123-abc.tmp"
+    left.write_bytes(b"half")
+    store = ensure_store(tmp_path)
+    assert not left.exists()
+    assert store.own is not None
+    assert store.own.exists()
+
+
+def test_an_outdated_database_is_migrated_where_it_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated_database(tmp_path / "mlflow.db", monkeypatch)
+    before = revision(tmp_path / "mlflow.db")
+    ensure_store(tmp_path)
+    assert revision(tmp_path / "mlflow.db") != before
+
+
+def test_an_outdated_database_of_somebody_else_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated_database(tmp_path / "theirs.db", monkeypatch)
+    before = revision(tmp_path / "theirs.db")
+    with pytest.raises(TrackingError, match="mlflow db upgrade"):
+        ensure_store(tmp_path / "runs", uri=f"sqlite:///{tmp_path}/theirs.db")
+    assert revision(tmp_path / "theirs.db") == before
+
+
+def test_a_database_that_cannot_be_migrated_is_told(runs_root: Path) -> None:
+    with sqlite3.connect(runs_root / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of_a_newer_mlflow'")
+    with pytest.raises(TrackingError, match="move it away and sync again"):
+        ensure_store(runs_root)
+
+
+def outdated_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that lacks MLflow's newest migration; one that adds tables is taken for one that adds columns."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    mlflow_databases.InitialBase.metadata.create_all(engine)
+    config = mlflow_databases._get_alembic_config(str(engine.url))
+    newest, before, *_ = ScriptDirectory.from_config(config).walk_revisions()
+    assert newest.down_revision == before.revision
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, before.revision)
+    engine.dispose()
+    monkeypatch.setattr(mlflow_databases, "_all_tables_exist", lambda _: True)
+
+
+def revision(path: Path) -> str:
+    with sqlite3.connect(path) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def test_a_deleted_experiment_is_told_with_the_way_back(runs_root: Path) -> None:
+    sweep_files.finished_sweep(runs_root / "demo", num_runs=1)
+    synced = sync(runs_root / "demo")
+    assert synced.experiment_id is not None
+    MlflowClient(synced.uri).delete_experiment(synced.experiment_id)
+    with pytest.raises(TrackingError, match=rf"mlflow experiments restore -x {synced.experiment_id}"):
+        sync(runs_root / "demo")
