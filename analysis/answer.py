@@ -1,0 +1,147 @@
+"""The answer in words, by a rule fixed beforehand.
+
+The rule: subject minus baseline in validation loss, at the largest budget and averaged over budgets; 'better' (or
+'worse') only where both 95 % intervals exclude zero on the same side. Anything else is said as what it is: one of the
+two only, not distinguishable, or no interval at all. Intervals are not corrected for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis import numbers
+from analysis.curves import FLOPS, SECONDS
+from analysis.gain import Comparison, Difference
+from analysis.study import Study
+
+RULE = (
+    "The difference in validation loss is taken at the largest budget and averaged over the budgets; a family is called"
+    " better or worse only where both 95 % intervals exclude zero on the same side."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the report opens with."""
+
+    verdict: str
+    """'better', 'worse', 'partly', 'not distinguishable', 'no interval' or 'no comparison'."""
+    sentence: str
+    details: tuple[str, ...]
+    """Sentences that follow: the other baseline, recall, compute, seconds."""
+
+
+def headline(study: Study) -> Answer:
+    """The opening of the report."""
+    if not study.pairs:
+        names = ", ".join(numbers.family(name) for name in study.results.compare.families)
+        return Answer(
+            verdict="no comparison",
+            sentence=f"No two families can be compared: the table holds done runs of {names} only at separate budgets"
+            if len(study.results.compare.families) > 1
+            else f"Nothing to compare: the table holds done runs of {names} only.",
+            details=(),
+        )
+    subject, baseline = study.pairs[0]
+    main = study.comparison(subject, baseline, "loss_nats")
+    if main is None:
+        raise AssertionError("every pair is compared in loss")
+    details = [_loss(other) for pair in study.pairs[1:] if (other := study.comparison(*pair, "loss_nats"))]
+    details += [sentence for pair in study.pairs for sentence in _recall(study, *pair)]
+    details += _multipliers(study)
+    return Answer(verdict=verdict(main), sentence=_loss(main, opening=True), details=tuple(details))
+
+
+def verdict(comparison: Comparison) -> str:
+    """The rule, applied to one comparison."""
+    lower = comparison.measure.lower_is_better
+    both = [one.verdict(lower) for one in (comparison.largest, comparison.overall)]
+    if both[0] == both[1]:
+        return both[0]
+    return "partly"
+
+
+def _loss(comparison: Comparison, *, opening: bool = False) -> str:
+    """The comparison of losses as one sentence."""
+    subject, baseline = numbers.family(comparison.subject), numbers.family(comparison.baseline)
+    start = "At equal training compute, " if opening else ""
+    at, mean = _side(comparison.largest), _side(comparison.overall)
+    budgets = len(comparison.at_budgets)
+    where = f"at {_flops(comparison.largest)}"
+    if budgets > 1:
+        where = f"at the largest budget ({_flops(comparison.largest)})"
+    spread = f" and {mean} averaged over {budgets} budgets" if budgets > 1 else ""
+    result = verdict(comparison)
+    if result in ("better", "worse"):
+        word = "lower" if result == "better" else "higher"
+        # Said as a distance: the word carries the sign.
+        sign = -1 if result == "better" else 1
+        at, mean = _side(comparison.largest, sign), _side(comparison.overall, sign)
+        spread = f" and by {mean} averaged over {budgets} budgets" if budgets > 1 else ""
+        return f"{start}{subject} reaches a {word} loss than {baseline}: by {at} nats per token {where}{spread}."
+    if result == "no interval":
+        return (
+            f"{start}{subject}'s loss differs from {baseline}'s by {at} nats per token {where}{spread}, but no interval"
+            f" can be given: {comparison.no_interval_because}."
+        )
+    if result == "not distinguishable":
+        return (
+            f"{start}{subject} and {baseline} are not distinguishable in loss: the difference is {at} nats per token"
+            f" {where}{spread}, and zero lies inside the 95 % interval{'s' if budgets > 1 else ''}."
+        )
+    lower = comparison.measure.lower_is_better
+    first, second = comparison.largest.verdict(lower), comparison.overall.verdict(lower)
+    return (
+        f"{start}the answer is split: against {baseline}, {subject}'s loss is {first} at the largest budget"
+        f" ({at} nats per token at {_flops(comparison.largest)}) and {second} averaged over {budgets} budgets ({mean})."
+    )
+
+
+def _recall(study: Study, subject: str, baseline: str) -> list[str]:
+    if study.recall is None:
+        return []
+    comparison = study.comparison(subject, baseline, study.recall.column)
+    if comparison is None:
+        return []
+    ours, theirs = numbers.family(subject), numbers.family(baseline)
+    start = {
+        "better": f"{ours} recalls more facts than {theirs}",
+        "worse": f"{ours} recalls fewer facts than {theirs}",
+        "not distinguishable": f"{ours} and {theirs} are not distinguishable in recall",
+        "no interval": f"{ours}'s recall differs from {theirs}'s, without an interval",
+        "partly": f"On recall the answer is split between {ours} and {theirs}",
+    }[verdict(comparison)]
+    spread = ""
+    if len(comparison.at_budgets) > 1:
+        spread = f" and {_side(comparison.overall, most=1)} averaged over budgets"
+    return [f"{start}: {_side(comparison.largest, most=1)} points at {_flops(comparison.largest)}{spread}."]
+
+
+def _multipliers(study: Study) -> list[str]:
+    """One sentence an axis: what the subject is worth against each baseline."""
+    said = []
+    for axis, start, spent in (
+        (FLOPS, "By the fitted laws,", "the compute of"),
+        (SECONDS, "In training time on the machine used,", "the time of"),
+    ):
+        found = [one for pair in study.pairs if (one := study.multiplier(*pair, axis)) and one.value is not None]
+        worth = [
+            f"{numbers.times(one.value, one.interval)} {spent} {numbers.family(one.baseline)}"
+            for one in found
+            if one.value is not None
+        ]
+        if worth:
+            said.append(f"{start} {numbers.family(found[0].subject)} is worth {' and '.join(worth)}.")
+    return said
+
+
+def _side(difference: Difference, distance_sign: int = 0, *, most: int = 3) -> str:
+    """The difference with its sign, or (`distance_sign` of 1 or -1) as a distance in that direction."""
+    if not distance_sign:
+        return numbers.with_interval(difference.value, difference.interval, sign=True, most=most)
+    interval = difference.interval.times(distance_sign) if difference.interval else None
+    return numbers.with_interval(difference.value * distance_sign, interval, most=most)
+
+
+def _flops(difference: Difference) -> str:
+    return f"{numbers.power(difference.budget_flops or 0.0)} FLOPs"

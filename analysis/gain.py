@@ -1,0 +1,318 @@
+"""What one family gains over another at equal compute: differences per budget and overall, and compute multipliers.
+
+A difference is subject minus baseline of the means over seeds, with a t interval from the pooled noise of the seeds.
+The compute multiplier is by how much more compute the baseline needs for the same loss, read off the fitted laws at
+the loss that the worse of the two reaches at the end of the common range: the better one gets there earlier, inside
+the range, so nothing is extrapolated upwards. Refused, with the reason, where a slope is not significantly above zero,
+or where the better one's compute lies below its smallest run by more than `MAX_EXTRAPOLATION`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.curves import Curves, FamilyCurve
+from analysis.errors import FitError
+from analysis.table import Runs
+from analysis.uncertainty import Interval, Noise, at_least, percentile_interval, pooled, uneven
+
+FloatArray = npt.NDArray[np.float64]
+
+MAX_EXTRAPOLATION = 2.0
+"""How far outside the measured range a multiplier may be read, as a factor of compute."""
+SUBJECTS = ("memory_plus", "memory", "pkm", "peer", "moe")
+BASELINES = ("moe", "dense")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One thing that is compared."""
+
+    column: str
+    words: str
+    unit: str
+    factor: float = 1.0
+    """From the table's unit to the one shown (shares to points: 100)."""
+    decimals: int = 3
+    """Most decimals shown to people."""
+    lower_is_better: bool = True
+    stderr_column: str | None = None
+    """Standard error of measuring one run, where the table has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Subject minus baseline, at one budget or averaged over all that both have."""
+
+    budget_flops: float | None
+    """None: the mean over budgets, each with the same weight."""
+    value: float
+    interval: Interval | None
+    percent: float
+    """Of the baseline's mean."""
+    percent_interval: Interval | None
+
+    def verdict(self, lower_is_better: bool) -> str:
+        """'better' or 'worse' where the interval excludes zero, else 'not distinguishable' or 'no interval'."""
+        if self.interval is None:
+            return "no interval"
+        if not self.interval.excludes_zero:
+            return "not distinguishable"
+        return "better" if (self.value < 0) == lower_is_better else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Subject against baseline in one measure."""
+
+    subject: str
+    baseline: str
+    measure: Measure
+    at_budgets: tuple[Difference, ...]
+    overall: Difference
+    noise: Noise | None
+    no_interval_because: str
+    warnings: tuple[str, ...]
+
+    @property
+    def largest(self) -> Difference:
+        return self.at_budgets[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiplier:
+    """How many times the baseline's compute (or seconds) the subject's is worth."""
+
+    subject: str
+    baseline: str
+    axis: str
+    at: float
+    """End of the common range, FLOPs or seconds."""
+    value: float | None
+    interval: Interval | None
+    refusal: str
+    """Why there is no value; '' where there is one."""
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawDifference:
+    """Subject minus baseline in nats, read off the laws at one x that both families' ranges hold."""
+
+    subject: str
+    baseline: str
+    axis: str
+    at: float
+    value: float
+    interval: Interval | None
+
+
+def pairs(families: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The comparisons to make, the one that decides the headline first: (subject, baseline)."""
+    subject = next((family for family in SUBJECTS if family in families), None)
+    if subject is None:
+        return ()
+    return tuple((subject, baseline) for baseline in BASELINES if baseline in families and baseline != subject)
+
+
+RECALLS = (
+    ("score_facts_recall_acc", "recall"),
+    ("score_facts_recall_exact_match", "recall, exact match"),
+    ("score_facts_recall_statement_acc", "recall, asked as a statement"),
+)
+
+
+def measures(runs: Runs) -> tuple[Measure, ...]:
+    """What the table lets us compare; the loss of the mixture first."""
+    found = [Measure(column="loss_nats", words="loss", unit="nats per token")]
+    for column, words in RECALLS:
+        if runs.has(column):
+            error = f"{column}_stderr" if runs.has(f"{column}_stderr") else None
+            found.append(
+                Measure(
+                    column=column,
+                    words=words,
+                    unit="points",
+                    factor=100.0,
+                    decimals=1,
+                    lower_is_better=False,
+                    stderr_column=error,
+                )
+            )
+    if runs.has("score_facts_nll_nats"):
+        found.append(Measure(column="score_facts_nll_nats", words="loss of the answers", unit="nats per answer"))
+    sources = [column for column in loss_columns(runs, "loss_nats_") if runs.has(column)]
+    if len(sources) > 1:
+        found += [
+            Measure(column=column, words=f"loss on {column.removeprefix('loss_nats_')}", unit="nats per token")
+            for column in sources
+        ]
+    return tuple(found)
+
+
+def loss_columns(runs: Runs, prefix: str) -> list[str]:
+    """Columns of the losses by source, in order of their names; standard errors are none."""
+    return sorted(name for name in runs.numbers if name.startswith(prefix) and not name.endswith("_stderr"))
+
+
+def compare(runs: Runs, subject: str, baseline: str, measure: Measure) -> Comparison:
+    """Differences per budget and overall. Raises FitError where the two share no budget."""
+    budgets = sorted(set(runs.budgets(subject)) & set(runs.budgets(baseline)))
+    if not budgets:
+        raise FitError(f"{subject} and {baseline} have no budget in common at which both have a run that is done")
+    values_N = runs.number(measure.column) * measure.factor
+    cells = [(family, budget) for family in runs.families for budget in runs.budgets(family)]
+    replicates = [values_N[runs.of(*cell)] for cell in cells]
+    seeds = pooled(replicates)
+    noise = at_least(seeds, _evaluation_error(runs, measure))
+    at_budgets, factors = [], []
+    for budget in budgets:
+        ours, theirs = values_N[runs.of(subject, budget)], values_N[runs.of(baseline, budget)]
+        factors.append(1 / len(ours) + 1 / len(theirs))
+        value = float(ours.mean() - theirs.mean())
+        at_budgets.append(_difference(budget, value, noise, factors[-1], float(theirs.mean())))
+    mean = float(np.mean([difference.value for difference in at_budgets]))
+    base = float(np.mean([values_N[runs.of(baseline, budget)].mean() for budget in budgets]))
+    worst = uneven(replicates)
+    warnings = []
+    if worst is not None:
+        family, budget = cells[worst]
+        warnings.append(
+            f"{measure.words}: the seeds of {family} at {budget:.3g} FLOPs differ by more than the pooled noise"
+            " explains; intervals are too narrow there and too wide elsewhere"
+        )
+    return Comparison(
+        subject=subject,
+        baseline=baseline,
+        measure=measure,
+        at_budgets=tuple(at_budgets),
+        overall=_difference(None, mean, noise, sum(factors) / len(budgets) ** 2, base),
+        noise=noise,
+        no_interval_because=""
+        if noise
+        else "each family has one seed at each budget, so the noise of a run is unknown",
+        warnings=tuple(warnings),
+    )
+
+
+def _evaluation_error(runs: Runs, measure: Measure) -> float:
+    """Root mean square of the standard errors of measuring one run; zero where the table has none."""
+    if measure.stderr_column is None:
+        return 0.0
+    return float(np.sqrt(np.mean((runs.number(measure.stderr_column) * measure.factor) ** 2)))
+
+
+def _difference(budget: float | None, value: float, noise: Noise | None, factor: float, base: float) -> Difference:
+    interval = None if noise is None else noise.interval(value, factor)
+    share = 100 / base if base else float("nan")
+    return Difference(
+        budget_flops=budget,
+        value=value,
+        interval=interval,
+        percent=value * share,
+        percent_interval=None if interval is None else interval.times(share),
+    )
+
+
+def common_end(subject: FamilyCurve, baseline: FamilyCurve) -> float:
+    """The largest x inside both families' ranges."""
+    return min(subject.upper_x, baseline.upper_x)
+
+
+def law_difference(curves: Curves, subject: str, baseline: str) -> LawDifference:
+    """Loss difference at the largest x that both ranges hold. Raises FitError where a family has no law there."""
+    ours, theirs = _both(curves, subject, baseline)
+    x = common_end(ours, theirs)
+    if x < max(ours.lower_x, theirs.lower_x):
+        raise FitError(f"the ranges of {subject} and {baseline} in {curves.axis.words} do not overlap")
+    at_X = np.array([x])
+    interval = None
+    if ours.draws is not None and theirs.draws is not None:
+        interval = percentile_interval(_losses(ours, ours.draws, x) - _losses(theirs, theirs.draws, x))
+    value = float(ours.loss(at_X)[0] - theirs.loss(at_X)[0])
+    return LawDifference(subject=subject, baseline=baseline, axis=curves.axis.key, at=x, value=value, interval=interval)
+
+
+def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
+    """The compute multiplier at the end of the common range, or the reason why there is none."""
+    ours, theirs = _both(curves, subject, baseline)
+    at = common_end(ours, theirs)
+
+    def result(value: float | None, interval: Interval | None, refusal: str, note: str = "") -> Multiplier:
+        return Multiplier(
+            subject=subject,
+            baseline=baseline,
+            axis=curves.axis.key,
+            at=at,
+            value=value,
+            interval=interval,
+            refusal=refusal,
+            note=note,
+        )
+
+    flat = _flat_slope(ours) or _flat_slope(theirs)
+    if flat:
+        return result(None, None, flat)
+    log_value = float(_log_multiplier(ours, theirs, ours.point.theta[None, :], theirs.point.theta[None, :], at)[0])
+    better = ours if log_value > 0 else theirs
+    reach = at / float(np.exp(abs(log_value)))
+    if reach < better.lower_x / MAX_EXTRAPOLATION:
+        return result(
+            None,
+            None,
+            f"{better.family} would reach that loss at {reach:.3g} {curves.axis.words}, more than"
+            f" {MAX_EXTRAPOLATION:g}x below its smallest run ({better.lower_x:.3g}): an extrapolation",
+        )
+    interval, note = None, ""
+    if ours.draws is not None and theirs.draws is not None:
+        draws_B = _log_multiplier(ours, theirs, ours.draws, theirs.draws, at)
+        inside = percentile_interval(draws_B)
+        interval = Interval(lower=float(np.exp(inside.lower)), upper=float(np.exp(inside.upper)))
+        edge = max(abs(inside.lower), abs(inside.upper))
+        if at / float(np.exp(edge)) < better.lower_x / MAX_EXTRAPOLATION:
+            note = "the far end of the interval lies outside the measured range"
+    return result(float(np.exp(log_value)), interval, "", note)
+
+
+def _both(curves: Curves, subject: str, baseline: str) -> tuple[FamilyCurve, FamilyCurve]:
+    for family in (subject, baseline):
+        if family not in curves.families:
+            raise FitError(
+                f"{family} has no law against {curves.axis.words}: it has done runs at fewer than two budgets"
+            )
+    return curves.families[subject], curves.families[baseline]
+
+
+def _flat_slope(curve: FamilyCurve) -> str:
+    interval = curve.slope_interval()
+    if interval is None:
+        falls = float(curve.point.law.slope(curve.point.theta[None, :])[0]) > 0
+        return "" if falls else f"the loss of {curve.family} does not fall with compute"
+    if interval.lower > 0:
+        return ""
+    return (
+        f"the slope of {curve.family} is not significantly above zero (exponent 95 % interval"
+        f" {interval.lower:.3g} to {interval.upper:.3g}), so its law cannot be inverted"
+    )
+
+
+def _losses(curve: FamilyCurve, theta_BP: FloatArray, x: float) -> FloatArray:
+    losses: FloatArray = np.exp(curve.point.law.predict(theta_BP, curve.point.centred(np.array([[x]])))[:, 0])
+    return losses
+
+
+def _log_multiplier(
+    ours: FamilyCurve, theirs: FamilyCurve, ours_BP: FloatArray, theirs_BP: FloatArray, at: float
+) -> FloatArray:
+    """ln(baseline's x / subject's x) at the worse one's loss at `at`, as [B]; positive where the subject is better."""
+    ours_B, theirs_B = np.log(_losses(ours, ours_BP, at)), np.log(_losses(theirs, theirs_BP, at))
+    subject_reaches_B = np.log(ours.point.x0) + ours.point.law.invert(ours_BP, theirs_B)
+    baseline_reaches_B = np.log(theirs.point.x0) + theirs.point.law.invert(theirs_BP, ours_B)
+    gain_B, loss_B = np.log(at) - subject_reaches_B, np.log(at) - baseline_reaches_B
+    # A slope that does not fall gives an infinite reach; the better one reached the loss at `at` already.
+    gain_B = np.where(np.isfinite(gain_B), gain_B, np.inf)
+    loss_B = np.where(np.isfinite(loss_B), loss_B, np.inf)
+    return np.where(ours_B <= theirs_B, gain_B, -loss_B)

@@ -1,0 +1,269 @@
+"""The report's tables: what each shows, row by row. Numbers are formatted here, never computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis import numbers
+from analysis.curves import FLOPS, SECONDS
+from analysis.gain import Difference, Measure, Multiplier, loss_columns
+from analysis.markup import Cell, family, heading, table, words
+from analysis.study import Study
+from analysis.table import BoolArray
+from analysis.tuning import Tuned
+from analysis.uncertainty import percentile_interval
+
+
+def gains(study: Study, subject: str, baseline: str) -> str:
+    """One pair: every measure at each budget, and its mean over budgets in bold."""
+    rows: list[list[str | Cell]] = []
+    strong = set()
+    for measure in study.measures:
+        comparison = study.comparison(subject, baseline, measure.column)
+        if comparison is None:
+            continue
+        rows.append([heading(f"{measure.words}, {measure.unit}")])
+        for difference in comparison.at_budgets:
+            rows.append(_gain(measure, difference))
+        if len(comparison.at_budgets) > 1:
+            strong.add(len(rows))
+            rows.append(_gain(measure, comparison.overall))
+    return table(
+        ("budget, FLOPs", "difference", "verdict", "of baseline"),
+        rows,
+        caption=f"{numbers.family(subject)} minus {numbers.family(baseline)}",
+        strong=frozenset(strong),
+    )
+
+
+def _gain(measure: Measure, difference: Difference) -> list[str | Cell]:
+    budget = "mean" if difference.budget_flops is None else numbers.power(difference.budget_flops)
+    # A share of a share would only confuse: points have no percentage.
+    percent = ""
+    if measure.factor == 1 and np.isfinite(difference.percent):
+        percent = numbers.with_interval(difference.percent, difference.percent_interval, sign=True, suffix=" %", most=1)
+    return [
+        budget,
+        numbers.with_interval(difference.value, difference.interval, sign=True, most=measure.decimals),
+        words(difference.verdict(measure.lower_is_better)),
+        percent,
+    ]
+
+
+def laws(study: Study) -> str:
+    """The coefficients of every family's law along every axis."""
+    rows: list[list[str | Cell]] = []
+    ruled = set()
+    for curves in study.curves.values():
+        ruled.add(len(rows))
+        for name, curve in curves.families.items():
+            point = curve.point
+            alpha = float(point.law.slope(point.theta[None, :])[0])
+            pooled = None if curve.draws is None else percentile_interval(point.law.slope(curve.draws))
+            resampled = None if curve.bootstrap is None else percentile_interval(point.law.slope(curve.bootstrap))
+            offset = point.law.coefficients(point.theta[None, :], point.x0).get("E")
+            rows.append(
+                [
+                    family(name),
+                    curves.axis.words,
+                    numbers.with_interval(alpha, pooled, most=4),
+                    numbers.bracket(resampled, numbers.decimals_for(resampled, alpha, 4)),
+                    *([] if offset is None else [numbers.significant(float(offset[0]))]),
+                    numbers.significant(float(curve.loss(np.array([curve.upper_x]))[0]), 4),
+                    f"{curve.num_budgets} / {len(point.u)}",
+                ]
+            )
+    offsets = ["offset E"] if any("E" in curves.law.formula for curves in study.curves.values()) else []
+    head = (
+        "family",
+        "against",
+        "exponent \N{GREEK SMALL LETTER ALPHA}",
+        "bootstrap",
+        *offsets,
+        "loss at its end",
+        "budgets / runs",
+    )
+    return table(head, rows, ruled=frozenset(ruled - {0}))
+
+
+def multipliers(study: Study) -> str:
+    """What a family is worth in compute and in seconds, and the loss at equal seconds."""
+    rows: list[list[str | Cell]] = []
+    for subject, baseline in study.pairs:
+        for axis in (FLOPS, SECONDS):
+            one, difference = study.multiplier(subject, baseline, axis), study.law_difference(subject, baseline, axis)
+            if one is None or difference is None:
+                continue
+            at = numbers.power(one.at) + " FLOPs" if axis is FLOPS else numbers.duration(one.at)
+            rows.append(
+                [
+                    family(subject),
+                    family(baseline),
+                    at,
+                    numbers.with_interval(difference.value, difference.interval, sign=True),
+                    _multiplier(one),
+                ]
+            )
+    head = ("family", "against", "at equal", "loss by the laws, nats", "is worth")
+    return table(head, rows) if rows else ""
+
+
+def _multiplier(one: Multiplier) -> str | Cell:
+    if one.value is None:
+        return words(f"no multiplier: {one.refusal}", wrap=True)
+    what = "compute" if one.axis == FLOPS.key else "time"
+    note = f" ({one.note})" if one.note else ""
+    return f"{numbers.times(one.value, one.interval)} {what}{note}"
+
+
+def gaps(study: Study) -> str:
+    """The worst mismatch of what the sweep holds equal."""
+    rows: list[list[str | Cell]] = [
+        [
+            words(gap.words),
+            words(gap.among),
+            f"{100 * gap.gap:.2f} %",
+            numbers.power(gap.budget_flops),
+            family(gap.smallest) if gap.gap > 0 else "",
+            family(gap.largest) if gap.gap > 0 else "",
+        ]
+        for gap in study.gaps
+    ]
+    return table(("held equal", "among", "worst gap", "at budget, FLOPs", "smallest", "largest"), rows)
+
+
+def tuning(study: Study) -> str:
+    """Each family's choice and where it lies in its sweep."""
+    rows: list[list[str | Cell]] = []
+    for one in study.tuned:
+        rates = sorted({tried.learning_rate for tried in one.tried})
+        factors = sorted({tried.table_factor for tried in one.tried if tried.table_factor is not None})
+        rows.append(
+            [
+                family(one.family),
+                "" if one.learning_rate is None else f"{one.learning_rate:g}",
+                "" if one.table_factor is None else f"{numbers.TIMES}{one.table_factor:.4g}",
+                words(_swept(rates, factors)),
+                str(len(one.tried)),
+                str(one.diverged),
+                words(_edge(one)),
+            ]
+        )
+    head = ("family", "learning rate", "table's", "tried", "runs", "diverged", "at an edge?")
+    return table(head, rows)
+
+
+def _swept(rates: list[float], factors: list[float]) -> str:
+    if not rates:
+        return "nothing"
+    text = ", ".join(f"{rate:g}" for rate in rates)
+    return text + (f"; table {numbers.TIMES}" + ", ".join(f"{factor:.4g}" for factor in factors) if factors else "")
+
+
+def _edge(one: Tuned) -> str:
+    parts = [", ".join(one.edges) if one.edges else "no" if one.tried else "not swept", one.note]
+    return "; ".join(part for part in parts if part)
+
+
+def means(study: Study) -> str:
+    """Means over seeds, a row a family and budget: sizes, losses, recall, cost."""
+    runs = study.results.compare
+    rows: list[list[str | Cell]] = []
+    ruled = set()
+    kinds = _columns(study)
+    for budget in runs.budgets():
+        ruled.add(len(rows))
+        for name in runs.families:
+            cell = runs.of(name, budget)
+            if cell.any():
+                rows.append(
+                    [
+                        family(name),
+                        numbers.power(budget),
+                        str(int(cell.sum())),
+                        *(_mean(study, kind, cell) for kind in kinds),
+                    ]
+                )
+    head = ("family", "budget, FLOPs", "seeds", *(_title(kind) for kind in kinds))
+    return table(head, rows, ruled=frozenset(ruled - {0}))
+
+
+def runs(study: Study) -> str:
+    """Every compared run, with the standard errors of its scores."""
+    compared = study.results.compare
+    kinds = _columns(study)
+    rows: list[list[str | Cell]] = []
+    for index in np.argsort(compared.row):
+        one = np.zeros(len(compared), dtype=bool)
+        one[index] = True
+        cells = [_mean(study, kind, one, with_error=True) for kind in kinds]
+        rows.append(
+            [words(compared.name[index]), family(compared.family[index]), str(int(compared.seed[index])), *cells]
+        )
+    return table(("run", "family", "seed", *(_title(kind) for kind in kinds)), rows)
+
+
+def _columns(study: Study) -> list[str]:
+    """Columns of the run tables that this results table fills: sizes, losses, scores, cost."""
+    compared = study.results.compare
+    fixed = ["params_total", "params_active", "tokens", "flops_train", "loss_nats"]
+    losses = loss_columns(compared, "loss_nats_") + loss_columns(compared, "loss_bpb_")
+    scores = sorted(name for name in compared.numbers if name.startswith("score_") and not name.endswith("_stderr"))
+    cost = ["train_seconds", "peak_memory_bytes"]
+    return [name for name in (*fixed, *losses, *scores, *cost) if compared.has(name)]
+
+
+TITLES = {
+    "params_total": "parameters",
+    "params_active": "active",
+    "tokens": "tokens",
+    "flops_train": "training FLOPs",
+    "loss_nats": "loss, nats",
+    "train_seconds": "training time",
+    "peak_memory_bytes": "peak memory",
+}
+
+
+def _title(column: str) -> str:
+    if column in TITLES:
+        return TITLES[column]
+    for prefix, unit in (("loss_nats_", "nats"), ("loss_bpb_", "bits per byte")):
+        if column.startswith(prefix):
+            return f"{column.removeprefix(prefix)}, {unit}"
+    return column.removeprefix("score_").replace("_", " ")
+
+
+def _mean(study: Study, column: str, mask: BoolArray, *, with_error: bool = False) -> str:
+    compared = study.results.compare
+    value = float(compared.number(column)[mask].mean())
+    if column in ("params_total", "params_active", "tokens"):
+        return numbers.count(value)
+    if column == "flops_train":
+        return numbers.power(value)
+    if column == "train_seconds":
+        return numbers.duration(value)
+    if column == "peak_memory_bytes":
+        return numbers.size(value)
+    shown = numbers.fixed(value, 3) if abs(value) < 100 else numbers.significant(value)
+    error = f"{column}_stderr"
+    if with_error and compared.has(error):
+        shown += f" ± {numbers.fixed(float(compared.number(error)[mask].mean()), 3)}"
+    return shown
+
+
+def left_out(study: Study) -> str:
+    """Rows that carry no part of the answer, and why."""
+    rows: list[list[str | Cell]] = [
+        [
+            words(one.name),
+            family(one.family),
+            numbers.power(one.budget_flops),
+            str(one.seed),
+            words(one.stage),
+            words(one.status),
+            words(one.reason, wrap=True),
+            str(one.row),
+        ]
+        for one in study.results.left_out
+    ]
+    return table(("run", "family", "budget, FLOPs", "seed", "stage", "status", "why", "row"), rows)

@@ -1,0 +1,129 @@
+"""Results tables of known truth: power laws a family, seed noise, and a compute multiplier that is given."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What the tables are drawn from. `multipliers`: how much compute a family's is worth against dense."""
+
+    multipliers: dict[str, float] = field(default_factory=lambda: {"dense": 1.0, "moe": 1.4, "memory_plus": 2.0})
+    budgets: tuple[float, ...] = (3e13, 1e14, 3e14)
+    seeds: tuple[int, ...] = (0, 1)
+    alpha: float = 0.08
+    scale: float = 3.6
+    offset: float = 0.0
+    noise: float = 0.005
+    """Standard deviation of a run's log loss."""
+    facts: bool = True
+    tuning: bool = True
+
+    def loss(self, family: str, flops: float) -> float:
+        """Nats per token without noise; `scale` is the loss above the offset at the first budget for dense."""
+        effective = flops * self.multipliers[family] / self.budgets[0]
+        return float(self.offset + self.scale * effective**-self.alpha)
+
+
+def rows(truth: Truth, seed: int = 0) -> list[Row]:
+    """One sweep: tuning runs at the smallest budget, then every family, budget and seed."""
+    random = np.random.default_rng(seed)
+    made: list[Row] = []
+    for family in truth.multipliers:
+        if truth.tuning:
+            made += [_tuning(truth, family, rate, factor, random) for rate in RATES for factor in _factors(family)]
+        for budget in truth.budgets:
+            made += [_compared(truth, family, budget, run_seed, random) for run_seed in truth.seeds]
+    return made
+
+
+RATES = (0.002, 0.005, 0.01, 0.03)
+SECONDS_PER_FLOP = {"dense": 1.0, "moe": 1.5, "memory_plus": 1.9}
+SIZE = {"dense": 1.0, "moe": 9.1, "memory_plus": 9.15}
+
+
+def _factors(family: str) -> tuple[float | None, ...]:
+    return (1.0, 3.0) if family == "memory_plus" else (None,)
+
+
+def _tuning(truth: Truth, family: str, rate: float, factor: float | None, random: np.random.Generator) -> Row:
+    row = _compared(truth, family, truth.budgets[0], 1000, random)
+    penalty = 0.05 * np.log(rate / 0.01) ** 2 + (0.04 if factor == 1.0 else 0.0)
+    diverged = family == "moe" and rate == 0.03
+    row |= {
+        "name": f"tune-{family}-lr{rate:g}" + (f"-table{factor:g}" if factor else ""),
+        "run_id": f"t{random.integers(16**10):011x}",
+        "stage": "tune",
+        "learning_rate": rate,
+        "table_learning_rate": rate * factor if factor else "",
+        "loss_nats": "" if diverged else float(row["loss_nats"]) + penalty,  # type: ignore[arg-type]
+        "status": "diverged" if diverged else "done",
+    }
+    if diverged:
+        row |= {column: "" for column in row if column.startswith(("loss_", "score_"))}
+    return row
+
+
+def _compared(truth: Truth, family: str, budget: float, seed: int, random: np.random.Generator) -> Row:
+    flops = budget * (1 + 0.004 * (family == "moe"))
+    loss = truth.loss(family, budget) * float(np.exp(truth.noise * random.standard_normal()))
+    size = 250e3 * (budget / truth.budgets[0]) ** 0.5
+    row: Row = {
+        "sweep": "memory_vs_moe",
+        "name": f"{family}-{budget:.3g}-s{seed}",
+        "run_id": f"{random.integers(16**11):012x}",
+        "stage": "compare",
+        "family": family,
+        "scale": "laptop",
+        "seed": seed,
+        "budget_flops": budget,
+        "status": "done",
+        "learning_rate": 0.01,
+        "table_learning_rate": 0.03 if family == "memory_plus" else "",
+        "batch_tokens": 2048,
+        "sequence_length": 128,
+        "tokens": int(budget / 1.5e7),
+        "params_total": int(size * SIZE.get(family, 5.0)),
+        "params_active": int(size * 1.1),
+        "params_table": int(size * 8) if family == "memory_plus" else 0,
+        "flops_train": flops,
+        "train_seconds": budget
+        / 3e12
+        * SECONDS_PER_FLOP.get(family, 1.2)
+        * float(np.exp(0.01 * random.standard_normal())),
+        "peak_memory_bytes": int(2e8 + 3 * size * SIZE.get(family, 5.0)),
+        "loss_nats": loss,
+        "loss_nats_facts": loss * 0.6,
+        "loss_bpb_facts": loss * 0.3,
+        "loss_nats_python_stdlib": loss * 1.4,
+        "loss_bpb_python_stdlib": loss * 0.9,
+    }
+    if truth.facts:
+        level = 1 / (1 + np.exp(-2.2 * (np.log(budget * truth.multipliers[family] / truth.budgets[0]) - 1.8)))
+        recall = float(np.clip(0.125 + 0.875 * level + 0.02 * random.standard_normal(), 0, 1))
+        row |= {
+            "recall_chance": 0.125,
+            "score_facts_recall_acc": recall,
+            "score_facts_recall_acc_stderr": float(np.sqrt(recall * (1 - recall) / 400)),
+            "score_facts_recall_exact_match": recall * 0.9,
+            "score_facts_recall_exact_match_stderr": 0.02,
+            "score_facts_recall_shuffled_acc": 0.125,
+            "score_facts_recall_shuffled_acc_stderr": 0.017,
+        }
+    return row
+
+
+def write(path: Path, table: list[Row]) -> Path:
+    """As CSV, with every column that some row has."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in table for column in row)))
+        writer.writeheader()
+        writer.writerows(table)
+    return path

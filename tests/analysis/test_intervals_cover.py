@@ -1,0 +1,153 @@
+"""Intervals hold the truth as often as they say, and say nothing where they cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic_results import Truth, rows, write
+
+from analysis.curves import FLOPS, fit_curves
+from analysis.gain import Measure, compare, measures, multiplier, pairs
+from analysis.table import Results, read
+from analysis.uncertainty import Noise, at_least, bootstrap_weights, generator, law_noise, pooled, uneven
+
+NUM_SWEEPS = 200
+LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
+
+
+def sweep(path: Path, truth: Truth, seed: int) -> Results:
+    return read(write(path / f"{seed}.csv", rows(truth, seed)))
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    folder = tmp_path_factory.mktemp("sweeps")
+    return [sweep(folder, Truth(noise=0.01, tuning=False), seed) for seed in range(NUM_SWEEPS)]
+
+
+@pytest.mark.parametrize("baseline", ["moe", "dense"])
+def test_differences_are_covered(sweeps: list[Results], baseline: str) -> None:
+    truth = Truth()
+    true = [truth.loss("memory_plus", budget) - truth.loss(baseline, budget) for budget in truth.budgets]
+    largest = overall = 0
+    for results in sweeps:
+        found = compare(results.compare, "memory_plus", baseline, LOSS)
+        assert found.largest.interval is not None
+        assert found.overall.interval is not None
+        largest += found.largest.interval.lower <= true[-1] <= found.largest.interval.upper
+        overall += found.overall.interval.lower <= np.mean(true) <= found.overall.interval.upper
+    assert 0.90 <= largest / NUM_SWEEPS <= 0.99
+    assert 0.90 <= overall / NUM_SWEEPS <= 0.99
+
+
+def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
+    multipliers = slopes = values = 0
+    for results in sweeps:
+        curves = fit_curves(results.compare, FLOPS, num_replicates=500)
+        found = multiplier(curves, "memory_plus", "moe")
+        slope = curves.families["dense"].slope_interval()
+        assert slope is not None
+        slopes += slope.lower <= 0.08 <= slope.upper
+        if found.value is not None:
+            assert found.interval is not None
+            values += 1
+            # MoE spends 0.4 % more than its budget in these tables.
+            multipliers += found.interval.lower <= 2.0 / 1.4 * 1.004 <= found.interval.upper
+    assert values > 0.95 * NUM_SWEEPS
+    assert 0.90 <= multipliers / values <= 0.99
+    assert 0.90 <= slopes / NUM_SWEEPS <= 0.99
+
+
+def test_equal_families_are_rarely_told_apart(tmp_path: Path) -> None:
+    truth = Truth(multipliers={"moe": 1.0, "memory_plus": 1.0}, tuning=False)
+    wrong = 0
+    for seed in range(100):
+        found = compare(sweep(tmp_path, truth, seed).compare, "memory_plus", "moe", LOSS)
+        wrong += found.overall.verdict(True) != "not distinguishable"
+    assert wrong <= 12
+
+
+def test_the_pooled_noise_is_that_of_an_analysis_of_variance() -> None:
+    random = np.random.default_rng(0)
+    cells = [random.standard_normal(n) for n in (2, 3, 1, 4)]
+    noise = pooled(cells)
+    assert noise is not None
+    assert noise.degrees == 6
+    several = [cell for cell in cells if len(cell) > 1]
+    expected = sum((len(cell) - 1) * np.var(cell, ddof=1) for cell in several) / 6
+    assert noise.std == pytest.approx(np.sqrt(expected))
+    interval = noise.interval(1.0, 0.5)
+    assert interval.upper - 1.0 == pytest.approx(stats.t.ppf(0.975, 6) * noise.std * np.sqrt(0.5))
+
+
+def test_single_seeds_have_no_noise() -> None:
+    assert pooled([np.array([1.0]), np.array([2.0])]) is None
+    assert at_least(None, 1.0) is None
+
+
+def test_noise_has_a_floor() -> None:
+    noise = Noise(std=0.5, degrees=4, source="seeds")
+    floor = at_least(noise, 2.0)
+    assert floor is not None
+    assert (floor.std, floor.degrees) == (2.0, 4)
+    assert at_least(noise, 0.1) is noise
+
+
+def test_law_noise_takes_the_scatter_only_where_it_is_larger() -> None:
+    seeds = Noise(std=0.01, degrees=9, source="seeds")
+    small = law_noise(seeds, 3 * 0.01**2, 3)
+    large = law_noise(seeds, 3 * 0.1**2, 3)
+    assert small is seeds
+    assert large is not None
+    assert large.std == pytest.approx(0.1)
+    assert law_noise(None, 1.0, 2) is None
+    assert law_noise(seeds, 0.0, 0) is seeds
+
+
+def test_a_noisier_cell_is_found() -> None:
+    random = np.random.default_rng(0)
+    even = [random.standard_normal(3) for _ in range(8)]
+    assert uneven(even) is None
+    assert uneven([*even, 40 * random.standard_normal(3)]) == 8
+    assert uneven([np.zeros(2), np.zeros(2)]) is None
+
+
+def test_the_bootstrap_stays_inside_cells_and_is_too_narrow_at_two_seeds() -> None:
+    """Resampling two seeds gives a variance of the mean of half the unbiased estimate: why it is not the interval."""
+    cells = np.array([0, 0, 1, 1, 1])
+    weights = bootstrap_weights(cells, 20_000, generator("test"))
+    np.testing.assert_array_equal(weights[:, :2].sum(axis=1), 2)
+    np.testing.assert_array_equal(weights[:, 2:].sum(axis=1), 3)
+    values = np.array([1.0, 3.0])
+    means = (weights[:, :2] * values).sum(axis=1) / 2
+    assert means.var() == pytest.approx(0.5 * values.var(ddof=1) / 2, rel=0.05)
+
+
+def test_draws_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
+    first, second = (fit_curves(sweeps[0].compare, FLOPS, num_replicates=50) for _ in range(2))
+    for name, curve in first.families.items():
+        assert curve.draws is not None
+        np.testing.assert_array_equal(curve.draws, second.families[name].draws)
+    shocks = [curve.draws[:, 1] for curve in first.families.values() if curve.draws is not None]
+    assert abs(np.corrcoef(shocks[0], shocks[1])[0, 1]) < 0.5
+
+
+def test_recall_noise_is_not_below_the_error_of_the_questions(tmp_path: Path) -> None:
+    table = rows(Truth(tuning=False))
+    for row in table:
+        row |= {"score_facts_recall_acc": 0.5, "score_facts_recall_acc_stderr": 0.025}
+    results = read(write(tmp_path / "t.csv", table))
+    recall = measures(results.compare)[1]
+    found = compare(results.compare, "memory_plus", "moe", recall)
+    assert found.noise is not None
+    assert found.noise.std == pytest.approx(2.5)
+    assert found.largest.verdict(False) == "not distinguishable"
+
+
+def test_the_headline_pair_comes_first() -> None:
+    assert pairs(("dense", "moe", "memory_plus")) == (("memory_plus", "moe"), ("memory_plus", "dense"))
+    assert pairs(("dense", "moe")) == (("moe", "dense"),)
+    assert pairs(("dense",)) == ()
