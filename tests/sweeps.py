@@ -1,0 +1,96 @@
+"""A sweep small enough for tests, through the real command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NAME = "memory_vs_moe"
+
+_SMALL = (
+    "data=text_files",
+    "data.tokenizer.vocab_size=300",
+    "data.tokenizer.train_bytes=50000",
+    "data.validation_tokens=2048",
+    "scale.sequence_length=32",
+    "scale.batch_tokens=256",
+    "matching.table_over_dense=2",
+    "families.memory_plus.centred=1",
+    "families.memory_plus.knn=4",
+    "families.memory_plus.num_heads=2",
+    "recipe.tune.learning_rates=[0.005,0.01]",
+    "recipe.tune.table_factors=[1]",
+    "evaluate.validations=2",
+    "launcher.slots=2",
+    "launcher.checkpoint_seconds=0.2",
+)
+
+
+def small_sweep(files: str, *, flops: str = "[2e9,4e9]", seeds: str = "[0,1]", more: tuple[str, ...] = ()) -> list[str]:
+    """Overrides of `memory_vs_moe` on the text `files`: tiny models, a few steps each."""
+    budgets = ",".join(
+        f"{{flops:{value},d_model:32,num_layers:2,num_heads:2}}" for value in flops.strip("[]").split(",")
+    )
+    return [*_SMALL, f"data.files={files}", f"scale.budgets=[{budgets}]", f"scale.seeds={seeds}", *more]
+
+
+def write_text(folder: Path) -> str:
+    """Real text, this Python's own `argparse` and `random` modules, as some .txt files; return their pattern."""
+    for module in (argparse, random):
+        source = Path(module.__file__).read_text()
+        for part in range(6):
+            (folder / f"{module.__name__}-{part}.txt").write_text(source[part * 4000 : (part + 1) * 4000 + 2000])
+    return f"{folder}/*.txt"
+
+
+def memscale(
+    *arguments: str, runs: Path, check: bool = True, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `memscale ...` with its runs in `runs`, and `more` in its environment."""
+    command = [sys.executable, "-m", "memscale.cli.main", *arguments]
+    given = {**environment(runs), **(more or {})}
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=600, check=False)
+    if check:
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def environment(runs: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MEMSCALE_", "MLFLOW_"))}
+    return {**kept, "MEMSCALE_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
+    """Start `memscale ...` in a process group of its own, its output in `runs`/out.txt."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / "out.txt", "ab") as out:
+        command = [sys.executable, "-m", "memscale.cli.main", *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment(runs), stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def wait_for(what: str, condition, seconds: float = 120.0):  # type: ignore[no-untyped-def]
+    """Poll until `condition()` is truthy; return it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 the whole process group that `start` made."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
