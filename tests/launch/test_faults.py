@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -33,13 +34,30 @@ def _sweep(text: str) -> list[str]:
     return small_sweep(text, flops="[2.5e10]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
 
 
-def _in_training(runs: Path) -> Path | None:
-    """The folder of a run that has trained some steps and has not ended."""
+def _caught(runs: Path) -> tuple[Path, int] | None:
+    """The folder and the process of a run caught in mid-training: held still, so that it cannot end meanwhile."""
     for beat in runs.glob(f"{NAME}/*/heartbeat.json"):
         content = json.loads(beat.read_text())
-        if 3 < content["step"] < content["num_steps"] - 3 and is_held(beat.parent / "lease"):
-            return beat.parent
+        if _steps_left(beat.parent, content) <= 3 or not is_held(beat.parent / "lease"):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(content["pid"], signal.SIGSTOP)
+            if _steps_left(beat.parent, content) > 3:
+                return beat.parent, content["pid"]
+            os.kill(content["pid"], signal.SIGCONT)
     return None
+
+
+def _steps_left(folder: Path, heartbeat: dict[str, int]) -> int:
+    """Steps to go after the last whole line of the metrics, which is newer than the heartbeat; 0 before step 4."""
+    lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1] if (folder / "metrics.jsonl").exists() else []
+    step = json.loads(lines[-1])["step"] if lines else 0
+    return heartbeat["num_steps"] - step if step > 3 else 0
+
+
+def _catch(runs: Path) -> tuple[Path, int]:
+    caught: tuple[Path, int] = wait_for("a run in mid-training", lambda: _caught(runs))
+    return caught
 
 
 def _weights(runs: Path) -> dict[str, bytes]:
@@ -87,14 +105,15 @@ def test_a_killed_sweep_is_taken_up_and_ends_the_same(
 ) -> None:
     runs = tmp_path / "runs"
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    run = wait_for("a run in mid-training", lambda: _in_training(runs))
+    _, worker = _catch(runs)
     if victim == "worker":
-        os.kill(json.loads((run / "heartbeat.json").read_text())["pid"], signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
     else:
         if victim == "pool":
             os.kill(sweep.pid, signal.SIGKILL)
             sweep.wait()
+            os.kill(worker, signal.SIGCONT)
         else:
             kill_group(sweep)
         memscale("sweep", NAME, *_sweep(text), runs=runs)
@@ -109,21 +128,23 @@ def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refus
 ) -> None:
     runs = tmp_path / "runs"
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    wait_for("a run in mid-training", lambda: _in_training(runs))
+    _, worker = _catch(runs)
     second = memscale("sweep", NAME, *_sweep(text), runs=runs, check=False)
     assert second.returncode == 2
     assert "already held by" in second.stderr
     assert "make watch" in second.stderr
     assert memscale("status", NAME, runs=runs, check=False).returncode == 3
     os.killpg(sweep.pid, signal.SIGINT)
+    os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=120) == 130
     outcomes = [json.loads(path.read_text())["cause"] for path in runs.glob(f"{NAME}/*/attempts/*/outcome.json")]
     assert "stopped" in outcomes
     assert memscale("status", NAME, runs=runs, check=False).returncode == 4
 
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    wait_for("a run in mid-training", lambda: _in_training(runs))
+    _, worker = _catch(runs)
     memscale("cancel", NAME, runs=runs)
+    os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=120) == 4
     memscale("sweep", NAME, *_sweep(text), runs=runs)
     _check(runs, undisturbed)
@@ -132,8 +153,9 @@ def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refus
 def test_a_cancelled_run_stays_so_while_the_rest_goes_on(text: str, undisturbed: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    run = wait_for("a run in mid-training", lambda: _in_training(runs))
+    run, worker = _catch(runs)
     memscale("cancel", NAME, run.name.rpartition("-")[0], runs=runs)
+    os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=300) == 4
     done = {path.parent.name for path in runs.glob(f"{NAME}/*/result.json")}
     assert len(done) == 2  # the other tuning runs; without this one the next stage cannot open
