@@ -1,7 +1,7 @@
 """What a model is: one frozen description that the planner counts and the model zoo builds.
 
-A layer's feed-forward slot is dense unless `moe.layers` or `memory.layers` names it. Refuses shapes that no
-module could have: head widths that do not divide, more selected than there is, layers outside the stack.
+A layer's feed-forward slot is dense unless the part that makes the family (`memscale.config.layers`) names the layer.
+Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
 """
 
 from __future__ import annotations
@@ -9,73 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscale.config.checks import at_least, one_of, require
+from memscale.config.layers import Memory, MoE, Peer
 
-FAMILIES = ("dense", "moe", "memory_plus")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoE:
-    """Experts in the feed-forward slot: dropless top-k token choice (Shazeer et al. 2017, softmax scores)."""
-
-    layers: tuple[int, ...]
-    """Indices (0-based) of the layers whose feed-forward slot holds experts."""
-    num_experts: int
-    experts_per_token: int
-    """How many experts each token is sent to; their softmax scores are renormalised to sum to one."""
-    expert_hidden: int
-    """Hidden width of one expert (SwiGLU: three matrices of d_model x expert_hidden)."""
-    balance_weight: float = 0.01
-    """Factor of the load-balance loss (Switch form: 1 when the load is uniform); trained on, never reported as loss."""
-    z_weight: float = 0.001
-    """Factor of the router z-loss (Zoph et al. 2022); trained on, never reported as loss."""
-
-    def __post_init__(self) -> None:
-        at_least("num_experts", self.num_experts, 1)
-        at_least("expert_hidden", self.expert_hidden, 1)
-        at_least("experts_per_token", self.experts_per_token, 1)
-        at_least("balance_weight", self.balance_weight, 0.0)
-        at_least("z_weight", self.z_weight, 0.0)
-        require(
-            self.experts_per_token <= self.num_experts,
-            f"experts_per_token is {self.experts_per_token}, but there are only {self.num_experts} experts",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Product-key memory in the feed-forward slot (Berges et al. 2024), one table shared by all its layers.
-
-    Two sets of `num_keys` half keys span num_keys**2 slots; each head selects `knn` of them.
-    """
-
-    layers: tuple[int, ...]
-    """Indices (0-based) of the layers whose feed-forward slot reads the table."""
-    num_keys: int
-    """Half keys per set; the table has num_keys**2 rows."""
-    num_heads: int
-    knn: int
-    """Slots selected per head and token."""
-    key_width: int
-    """Width of a whole key (two halves); each layer has its own keys and queries."""
-    value_width: int
-    """Width of a table row."""
-    gated: bool = True
-    """Output (y * silu(x W1)) W2 with W1: d_model x value_width, W2: value_width x d_model; else y itself."""
-    qk_norm: bool = True
-    """RMS-normalise queries and keys before scoring."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_keys", "num_heads", "knn", "key_width", "value_width"):
-            at_least(name, getattr(self, name), 1)
-        require(self.key_width % 2 == 0, f"key_width is {self.key_width}, but a key is two halves of equal width")
-        require(
-            self.knn <= self.num_keys,
-            f"knn is {self.knn}, but each half has only {self.num_keys} keys to select from",
-        )
-
-    @property
-    def num_slots(self) -> int:
-        return self.num_keys**2
+PARTS = {"dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer"}
+"""Family -> the field of Architecture that makes it one."""
+FAMILIES = tuple(PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +34,7 @@ class Architecture:
     norm_eps: float = 1e-5
     moe: MoE | None = None
     memory: Memory | None = None
+    peer: Peer | None = None
 
     def __post_init__(self) -> None:
         one_of("family", self.family, FAMILIES)
@@ -106,12 +45,12 @@ class Architecture:
             f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
         )
         require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
-        require((self.moe is not None) == (self.family == "moe"), f"family '{self.family}' and its moe part disagree")
-        require(
-            (self.memory is not None) == (self.family == "memory_plus"),
-            f"family '{self.family}' and its memory part disagree",
-        )
-        for part in (self.moe, self.memory):
+        for name in ("moe", "memory", "peer"):
+            part: MoE | Memory | Peer | None = getattr(self, name)
+            require(
+                (part is not None) == (PARTS[self.family] == name),
+                f"family '{self.family}' and its part disagree: {name} is {'given' if part else 'missing'}",
+            )
             if part is not None:
                 self._check_layers(part.layers)
         if self.memory is not None and not self.memory.gated:
@@ -128,9 +67,14 @@ class Architecture:
         )
 
     def slot(self, layer: int) -> str:
-        """What fills the feed-forward slot of `layer`: 'dense', 'moe' or 'memory'."""
-        if self.moe is not None and layer in self.moe.layers:
-            return "moe"
-        if self.memory is not None and layer in self.memory.layers:
-            return "memory"
+        """What fills the feed-forward slot of `layer`: 'dense', 'moe', 'memory' or 'peer'."""
+        for name in ("moe", "memory", "peer"):
+            part: MoE | Memory | Peer | None = getattr(self, name)
+            if part is not None and layer in part.layers:
+                return name
         return "dense"
+
+    @property
+    def has_table(self) -> bool:
+        """Whether rows of a table are read, which are then optimised at a rate of their own."""
+        return self.memory is not None or self.peer is not None

@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from memscale.config.data import SOURCES, Source
-from memscale.config.sweep import FAMILY_CLASSES, Family
+from memscale.config.family import FAMILY_CLASSES, Family
+from memscale.config.grid import Axis
+from memscale.config.matching import Free, MultipleOf, Throughput
+from memscale.config.recipe import Multiplier
 from memscale.errors import ConfigError, nearest
 
 T = TypeVar("T")
@@ -28,8 +31,17 @@ _CHOICES: dict[type, tuple[str, dict[str, type]]] = {
     Source: ("kind", {cls.kind: cls for cls in SOURCES}),
     Family: ("family", {cls.family: cls for cls in FAMILY_CLASSES}),
 }
-# Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key.
-_KEYED: dict[type, str] = {Source: "name", Family: "family"}
+# Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key, and where an element is
+# a single value, the field that takes it.
+_KEYED: dict[type, tuple[str, str | None]] = {
+    Source: ("name", None),
+    Family: ("name", None),
+    Axis: ("key", "values"),
+    Free: ("name", "widths"),
+    MultipleOf: ("width", "value"),
+    Multiplier: ("name", "value"),
+    Throughput: ("name", "flops_per_second"),
+}
 
 
 def to_plain(value: Any) -> Any:
@@ -57,7 +69,8 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
     given = dict(_mapping(plain, cls, where, describe))
     if cls in _CHOICES:
         key, words = _CHOICES[cls]
-        word = given.pop(key, None)
+        name = given.get("name")
+        word = given.pop(key, name if name in words else None)  # `moe: {...}` needs not say that its family is moe
         if not isinstance(word, str) or word not in words:
             near = nearest(str(word), words)
             raise ConfigError(f"{describe(_join(where, key))} is {word!r}; valid: {', '.join(words)}.{near}")
@@ -86,8 +99,10 @@ def _convert(kind: Any, value: Any, where: str, describe: Describe) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (inner,) = [argument for argument in arguments if argument is not type(None)]
-        return _convert(inner, value, where, describe)
+        options = [argument for argument in arguments if argument is not type(None)]
+        several = [option for option in options if typing.get_origin(option) is tuple]
+        fitting = several if isinstance(value, list | tuple) else [one for one in options if one not in several]
+        return _convert((fitting or options)[0], value, where, describe)
     if origin is tuple:
         return _convert_tuple(arguments[0], value, where, describe)
     if dataclasses.is_dataclass(kind):
@@ -97,13 +112,13 @@ def _convert(kind: Any, value: Any, where: str, describe: Describe) -> Any:
 
 def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> tuple[Any, ...]:
     if element in _KEYED and isinstance(value, Mapping):
-        name = _KEYED[element]
+        name, single = _KEYED[element]
         parts = []
         for key, item in value.items():
             if item is not None:  # a group switched off: `families: {moe: null}`
                 place = _join(where, str(key))
-                keys = {name: key, **_mapping(item, element, place, describe)}
-                parts.append(from_plain(element, keys, place, describe))
+                keys = {single: item} if single is not None else _mapping(item, element, place, describe)
+                parts.append(from_plain(element, {name: key, **keys}, place, describe))
         return tuple(parts)
     if isinstance(value, str) and element is str:
         value = [value]
@@ -112,7 +127,27 @@ def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> 
     return tuple(_convert(element, item, f"{where}[{i}]", describe) for i, item in enumerate(value))
 
 
+def changed(value: T, changes: Mapping[str, Any], where: str) -> T:
+    """Return the dataclass `value` with other, plainly written, values of some keys. Raises ConfigError."""
+    hints = _hints(type(value))
+    for key in changes:
+        if key not in hints:
+            message = f"{where}: '{key}' is not a key of {type(value).__name__}; valid: {', '.join(hints)}."
+            raise ConfigError(message + nearest(key, hints))
+    typed = {key: _convert(hints[key], item, _join(where, key), str) for key, item in changes.items()}
+    try:
+        return dataclasses.replace(typing.cast(Any, value), **typed)  # type: ignore[no-any-return]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
 def _convert_scalar(kind: Any, value: Any, where: str, describe: Describe) -> Any:
+    if kind is Any:
+        return _frozen(value)
     wrong = ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
     if kind is bool:
         if isinstance(value, bool):

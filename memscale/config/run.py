@@ -53,7 +53,7 @@ class Run:
             self.batch_tokens % self.sequence_length == 0,
             f"batch_tokens ({self.batch_tokens}) is not a multiple of sequence_length ({self.sequence_length})",
         )
-        has_table = self.architecture.memory is not None
+        has_table = self.architecture.has_table
         require(
             has_table == (self.optimizer.table_learning_rate is not None),
             "table_learning_rate must be given for a model with a table, and only for one",

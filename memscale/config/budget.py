@@ -1,0 +1,173 @@
+"""Budgets: how much is trained, and the dense shapes that anchor the comparison at each.
+
+Three ways to write them, which add up: explicit budgets, ladders of sizes, and isoFLOP grids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memscale.config.checks import at_least, one_of, positive, require
+
+SCALES = ("laptop", "node", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A dense shape and how long it is trained: exactly one of flops, tokens and tokens_per_parameter."""
+
+    name: str | None = None
+    """Stands in run names; None: the FLOPs or tokens, and the shape where two budgets share them."""
+    flops: float | None = None
+    """Training FLOPs of the dense run (3 x forward x tokens)."""
+    tokens: float | None = None
+    """Rounded to whole batches, as all token counts."""
+    tokens_per_parameter: float | None = None
+    """Tokens over the dense model's non-embedding parameters (about 20 in Hoffmann et al. 2022)."""
+    d_model: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int | None = None
+    """None: as many as heads."""
+    ffn_hidden: int | None = None
+    """Hidden width of the dense model; None: 8/3 d_model rounded up to `Scale.ffn_multiple_of`."""
+
+    def __post_init__(self) -> None:
+        lengths = {name: getattr(self, name) for name in ("flops", "tokens", "tokens_per_parameter")}
+        given = [name for name, value in lengths.items() if value is not None]
+        for name in given:
+            positive(name, lengths[name])
+        require(
+            len(given) == 1,
+            f"{' and '.join(given) or 'nothing'} given; a budget needs exactly one of {', '.join(lengths)}",
+        )
+        for name in ("d_model", "num_layers", "num_heads"):
+            at_least(name, getattr(self, name), 1)
+        require(
+            self.d_model % (2 * self.num_heads) == 0,
+            f"d_model {self.d_model} does not divide into {self.num_heads} heads of even width",
+        )
+        if self.num_kv_heads is not None:
+            at_least("num_kv_heads", self.num_kv_heads, 1)
+            require(
+                self.num_heads % self.num_kv_heads == 0,
+                f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
+            )
+        if self.ffn_hidden is not None:
+            at_least("ffn_hidden", self.ffn_hidden, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """A rule that makes a dense shape from its width alone: heads of one width, depth in proportion."""
+
+    head_width: int
+    width_per_layer: float
+    """d_model over the number of layers, which is rounded to the nearest whole number."""
+    least_layers: int = 2
+
+    def __post_init__(self) -> None:
+        at_least("head_width", self.head_width, 2)
+        require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
+        positive("width_per_layer", self.width_per_layer)
+        at_least("least_layers", self.least_layers, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Sizes in order, all trained by one rule: exactly one of flops, tokens and tokens_per_parameter."""
+
+    shapes: Shapes
+    d_models: tuple[int, ...]
+    flops: float | None = None
+    tokens: float | None = None
+    tokens_per_parameter: float | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.d_models) > 0, "d_models is empty; name at least one width")
+        for width in self.d_models:
+            at_least("d_models", width, 1)
+            require(
+                width % self.shapes.head_width == 0,
+                f"d_models names {width}, which does not divide into heads of width {self.shapes.head_width}",
+            )
+        lengths = {name: getattr(self, name) for name in ("flops", "tokens", "tokens_per_parameter")}
+        given = [name for name, value in lengths.items() if value is not None]
+        for name in given:
+            positive(name, lengths[name])
+        require(
+            len(given) == 1,
+            f"{' and '.join(given) or 'nothing'} given; a ladder needs exactly one of {', '.join(lengths)}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsoFlop:
+    """At each FLOP budget several widths about an optimum, evenly spaced in the logarithm of the parameters.
+
+    The optimum is N* = optimum_coefficient x FLOPs**optimum_exponent non-embedding parameters, as a fit gives it, or
+    follows from `tokens_per_parameter`: N* = sqrt(FLOPs / (6 tokens_per_parameter)).
+    """
+
+    shapes: Shapes
+    flops: tuple[float, ...]
+    points: int = 5
+    """Widths per budget; odd, so that one lies at the optimum."""
+    span: float = 4.0
+    """The largest has this many times the optimum's parameters, the smallest as many times fewer."""
+    tokens_per_parameter: float | None = None
+    optimum_coefficient: float | None = None
+    optimum_exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.flops) > 0, "flops is empty; name at least one budget")
+        for value in self.flops:
+            positive("flops", value)
+        require(len(set(self.flops)) == len(self.flops), f"flops {list(self.flops)} names a budget twice")
+        at_least("points", self.points, 1)
+        require(self.points % 2 == 1, f"points is {self.points}; an odd number puts one at the optimum")
+        require(self.span > 1, f"span is {self.span}; it must be greater than 1")
+        fitted = (self.optimum_coefficient, self.optimum_exponent)
+        require(
+            (self.tokens_per_parameter is None) == all(value is not None for value in fitted)
+            and (fitted == (None, None) or None not in fitted),
+            "the optimum needs either tokens_per_parameter, or both optimum_coefficient and optimum_exponent",
+        )
+        for name in ("tokens_per_parameter", "optimum_coefficient", "optimum_exponent"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Budgets and shapes for one size of machine."""
+
+    name: str
+    budgets: tuple[Budget, ...] = ()
+    ladders: tuple[Ladder, ...] = ()
+    isoflops: tuple[IsoFlop, ...] = ()
+    seeds: tuple[int, ...]
+    """Seeds of the compared runs; tuning uses a seed of its own."""
+    sequence_length: int
+    batch_tokens: int
+    """Tokens per optimizer step, whatever the hardware; `recipe.batch` can let a rule choose them instead."""
+    ffn_multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("name", self.name, SCALES)
+        require(
+            len(self.budgets) + len(self.ladders) + len(self.isoflops) > 0,
+            "budgets, ladders and isoflops are all empty; name at least one budget",
+        )
+        require(len(self.seeds) > 0, "seeds is empty; name at least one")
+        require(len(set(self.seeds)) == len(self.seeds), f"seeds {list(self.seeds)} names a seed twice")
+        for seed in self.seeds:
+            at_least("seeds", seed, 0)
+        at_least("sequence_length", self.sequence_length, 8)
+        at_least("ffn_multiple_of", self.ffn_multiple_of, 1)
+        require(
+            self.batch_tokens >= self.sequence_length and self.batch_tokens % self.sequence_length == 0,
+            f"batch_tokens ({self.batch_tokens}) is not a multiple of sequence_length ({self.sequence_length})",
+        )
+        names = [budget.name for budget in self.budgets if budget.name is not None]
+        require(len(set(names)) == len(names), f"budgets has a name twice: {sorted(names)}")

@@ -1,0 +1,38 @@
+"""Which cells of families x budgets x seeds x settings are trained: a union of blocks, each a product and a zip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from memscale.config.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Values of one key; in YAML `key: [values]`. The key is `budget` (by name), `seed`, or a key of the family."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.values) > 0, f"{self.key} is empty; name at least one value")
+        plain = [repr(value) for value in self.values]
+        require(len(set(plain)) == len(plain), f"{self.key} {list(self.values)} names a value twice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Every combination of `product`, with the axes of `zip` moving together."""
+
+    families: tuple[str, ...]
+    """Names of families; every axis that is not `budget` or `seed` must be a key of each."""
+    product: tuple[Axis, ...] = ()
+    zip: tuple[Axis, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.families) > 0, "families is empty; name at least one")
+        keys = [axis.key for axis in (*self.product, *self.zip)]
+        require(len(set(keys)) == len(keys), f"the axes {keys} name a key twice")
+        lengths = {axis.key: len(axis.values) for axis in self.zip}
+        require(len(set(lengths.values())) <= 1, f"zip needs axes of one length; given were {lengths}")

@@ -1,0 +1,96 @@
+"""What the runs of one budget must share, what may move to make it so, and how far they may miss it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memscale.config.checks import at_least, between, one_of, positive, require
+
+PER_TOKEN = ("flops_per_token", "active_params", "total_params", "decode_bytes", "training_memory", "seconds_per_token")
+"""Quantities that a sparse model can share with the dense one."""
+EQUAL = (*PER_TOKEN, "tokens", "flops_train", "seconds_train")
+"""`tokens`: as many as the dense run's; `flops_train` and `seconds_train` instead: as many as spend what it spends."""
+SPARSE_EQUAL = ("total_params", "active_params", "non_embedding_params", "table_params", "decode_bytes",
+                "training_memory")  # fmt: skip
+WIDTHS = ("ffn_hidden", "num_experts", "expert_hidden", "num_slots", "value_width", "key_width")
+_LENGTHS = ("tokens", "flops_train", "seconds_train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """The widths of one family that the solver may move; in YAML `family: widths`."""
+
+    name: str
+    widths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for width in self.widths:
+            one_of("free", width, WIDTHS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleOf:
+    """What a solved width is a multiple of; in YAML `width: number`. For num_slots it holds for their square root."""
+
+    width: str
+    value: int
+
+    def __post_init__(self) -> None:
+        one_of("multiple_of", self.width, WIDTHS)
+        at_least(self.width, self.value, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Measured training FLOPs per second of a family; in YAML `family: number`."""
+
+    name: str
+    flops_per_second: float
+
+    def __post_init__(self) -> None:
+        positive(self.name, self.flops_per_second)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """The terms of the comparison."""
+
+    equal: tuple[str, ...] = ("flops_per_token", "tokens")
+    """What every model shares with the dense model of its budget."""
+    sparse_equal: str | None = "total_params"
+    """What the sparse models of a budget share among each other; None: nothing."""
+    free: tuple[Free, ...] = ()
+    """Families not named here move what their class says, as far as the family does not give it."""
+    multiple_of: tuple[MultipleOf, ...] = ()
+    tolerance: float = 0.01
+    """Largest relative mismatch; a plan beyond it is refused."""
+    total_over_dense: float | None = 9.0
+    """Total parameters of the sparse models over the dense model's, at least; the solver stays within a tenth above
+    it. Not used where a family's own widths fix the size."""
+    throughput: tuple[Throughput, ...] = ()
+    """For `seconds_per_token` and `seconds_train`: written down, for a plan must not depend on the machine."""
+
+    def __post_init__(self) -> None:
+        for name in self.equal:
+            one_of("equal", name, EQUAL)
+        require(len(set(self.equal)) == len(self.equal), f"equal {list(self.equal)} names something twice")
+        lengths = [name for name in self.equal if name in _LENGTHS]
+        require(
+            len(lengths) == 1,
+            f"equal {list(self.equal)} must hold exactly one of {', '.join(_LENGTHS)}: it decides how long is trained",
+        )
+        if self.sparse_equal is not None:
+            one_of("sparse_equal", self.sparse_equal, SPARSE_EQUAL)
+        between("tolerance", self.tolerance, 1e-6, 0.5)
+        if self.total_over_dense is not None:
+            require(self.total_over_dense > 1, f"total_over_dense is {self.total_over_dense}; it must be greater than 1")
+
+    @property
+    def equal_per_token(self) -> tuple[str, ...]:
+        return tuple(name for name in self.equal if name in PER_TOKEN)
+
+    @property
+    def equal_length(self) -> str:
+        """What decides the number of tokens: 'tokens', 'flops_train' or 'seconds_train'."""
+        (name,) = (name for name in self.equal if name in _LENGTHS)
+        return name
