@@ -35,8 +35,28 @@ class Usage:
         return math.nan if self._total is None else float(self._total.max() / self._total.sum())
 
     @property
+    def top_percent_share(self) -> float:
+        """What the fullest 1 % (rounded down, at least one) got, as a share of everything; 0.01 to 1 for large sizes."""
+        if self._total is None:
+            return math.nan
+        return float(self._total.topk(max(1, self._size // 100)).values.sum() / self._total.sum())
+
+    @property
+    def gini(self) -> float:
+        """Gini coefficient: 0 when all are used alike, 1 - 1 / size when one gets everything.
+
+        The mean difference between two of them over twice their mean, sum_ij |x_i - x_j| / (2 n sum_i x_i); with x in
+        increasing order and i from 1, that is sum_i (2 i - n - 1) x_i / (n sum_i x_i).
+        """
+        if self._total is None:
+            return math.nan
+        rising = self._total.sort().values
+        ranks = torch.arange(1, self._size + 1, dtype=torch.float64, device=rising.device)
+        return float(((2 * ranks - self._size - 1) * rising).sum() / (self._size * rising.sum()))
+
+    @property
     def kl_from_uniform(self) -> float:
-        """Kullback-Leibler divergence of the use from uniform, in nats: 0 even, ln(size) all in one."""
+        """Kullback-Leibler divergence of the use from uniform, ln n + sum_i p_i ln p_i nats: 0 even, ln n all in one."""
         if self._total is None:
             return math.nan
         share = self._total / self._total.sum()
