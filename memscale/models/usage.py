@@ -36,7 +36,7 @@ class Usage:
 
     @property
     def top_percent_share(self) -> float:
-        """What the fullest 1 % (rounded down, at least one) got, as a share of everything; 0.01 to 1 for large sizes."""
+        """Share of everything that the fullest 1 % got: size // 100 of them, at least one."""
         if self._total is None:
             return math.nan
         return float(self._total.topk(max(1, self._size // 100)).values.sum() / self._total.sum())
@@ -56,7 +56,7 @@ class Usage:
 
     @property
     def kl_from_uniform(self) -> float:
-        """Kullback-Leibler divergence of the use from uniform, ln n + sum_i p_i ln p_i nats: 0 even, ln n all in one."""
+        """Kullback-Leibler divergence of the use p from uniform, ln n + sum_i p_i ln p_i, in nats: 0 even, ln n one."""
         if self._total is None:
             return math.nan
         share = self._total / self._total.sum()
