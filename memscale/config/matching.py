@@ -83,7 +83,9 @@ class Matching:
             one_of("sparse_equal", self.sparse_equal, SPARSE_EQUAL)
         between("tolerance", self.tolerance, 1e-6, 0.5)
         if self.total_over_dense is not None:
-            require(self.total_over_dense > 1, f"total_over_dense is {self.total_over_dense}; it must be greater than 1")
+            require(
+                self.total_over_dense > 1, f"total_over_dense is {self.total_over_dense}; it must be greater than 1"
+            )
 
     @property
     def equal_per_token(self) -> tuple[str, ...]:

@@ -64,6 +64,10 @@ class RateRule:
             positive("value", self.value)
         positive("multiplier", self.multiplier)
         positive("table_factor", self.table_factor)
+        require(
+            self.rule != TUNED or (self.multiplier == 1.0 and not self.multipliers),
+            "multiplier and multipliers change what a rule gives; with the rule 'tuned', change tune.learning_rates",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,4 +115,7 @@ class Sweep:
         named += [("matching.throughput", one.name) for one in self.matching.throughput]
         named += [("recipe.learning_rate.multipliers", one.name) for one in self.recipe.learning_rate.multipliers]
         for where, name in named:
-            require(name in names, f"{where} names the family '{name}'; there are: {', '.join(names)}.{nearest(name, names)}")
+            require(
+                name in names,
+                f"{where} names the family '{name}'; there are: {', '.join(names)}.{nearest(name, names)}",
+            )

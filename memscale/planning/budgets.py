@@ -1,37 +1,216 @@
-"""What a FLOP budget buys: tokens, and how much knowledge the data holds.
+"""The dense models that anchor a comparison: explicit budgets, ladders and isoFLOP grids, each with its tokens.
 
-Refuses a budget too small for one batch of its own model.
+Refuses a budget too small for one batch of its own model, and two of one name. A point of an isoFLOP grid that the
+lattice of shapes cannot hold apart from its neighbour is dropped, with the reason.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from memscale.config.architecture import Architecture
+from memscale.config.budget import Budget, IsoFlop, Ladder, Scale, Shapes
 from memscale.config.data import Facts
-from memscale.config.sweep import Budget, Scale, Sweep
+from memscale.config.recipe import FIXED
+from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, count
-from memscale.planning.matching import dense_architecture
+from memscale.planning.names import number_name
+from memscale.planning.rules import BATCH_RULES, RuleInputs, batch_tokens, outside
+from memscale.planning.shapes import dense_architecture, shape_of
+
+_WIDEST = 1_000_000
 
 
-def dense_anchors(sweep: Sweep) -> list[tuple[Budget, Architecture]]:
-    """Every budget with its dense model, the smallest budget first."""
-    budgets = sorted(sweep.scale.budgets, key=lambda budget: budget.flops)
-    return [(budget, dense_architecture(budget, sweep.scale, sweep.data.tokenizer.vocab_size)) for budget in budgets]
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """A dense model and how long it is trained."""
+
+    name: str
+    """Of the budget; stands in run names."""
+    flops: float
+    """Training FLOPs asked for, or those of the tokens asked for."""
+    dense: Architecture
+    tokens: int
+    """A whole number of batches."""
+    batch_tokens: int
+    flops_per_token: float
+    """Forward, of the dense model."""
 
 
-def tokens_for(budget: Budget, dense: Architecture, scale: Scale) -> int:
-    """The whole number of batches nearest to flops / (3 x forward FLOPs per token), in tokens. Raises PlanError."""
-    per_token = TRAINING_PASSES * count(dense, scale.sequence_length).flops_per_token_forward
-    batches = round(budget.flops / per_token / scale.batch_tokens)
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A cell that the sweep names and the plan leaves out."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchors:
+    anchors: tuple[Anchor, ...]
+    """The smallest budget first; of one budget the smallest model first."""
+    dropped: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+
+def anchors(sweep: Sweep) -> Anchors:
+    """Every budget of `sweep` with its dense model. Raises PlanError."""
+    scale, dropped = sweep.scale, list[Dropped]()
+    budgets = list(scale.budgets)
+    for ladder in scale.ladders:
+        budgets += _rungs(ladder)
+    for grid in scale.isoflops:
+        for flops in grid.flops:
+            points, without = _isoflop_points(grid, flops, scale, sweep.data.tokenizer.vocab_size)
+            budgets += points
+            dropped += without
+    shared = Counter(_short_name(budget) for budget in budgets)
+    notes: dict[str, None] = {}
+    found = [_anchor(sweep, budget, shared[_short_name(budget)] > 1, notes) for budget in budgets]
+    twice = [name for name, times in Counter(anchor.name for anchor in found).items() if times > 1]
+    if twice:
+        raise PlanError(
+            f"scale: two budgets are called {twice[0]}. Give one of them another name, or remove it; "
+            "budgets, ladders and isoflops add up"
+        )
+    found.sort(key=lambda anchor: (anchor.flops, anchor.flops_per_token, anchor.name))
+    return Anchors(anchors=tuple(found), dropped=tuple(dropped), notes=tuple(notes))
+
+
+def _short_name(budget: Budget) -> str:
+    if budget.name is not None:
+        return budget.name
+    if budget.flops is not None:
+        return number_name(budget.flops)
+    if budget.tokens is not None:
+        return f"{number_name(budget.tokens)}tok"
+    assert budget.tokens_per_parameter is not None
+    return f"{number_name(budget.tokens_per_parameter)}tpp"
+
+
+def _anchor(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, None]) -> Anchor:
+    scale = sweep.scale
+    dense = dense_architecture(budget, scale, sweep.data.tokenizer.vocab_size)
+    counts = count(dense, scale.sequence_length)
+    per_token = TRAINING_PASSES * counts.flops_per_token_forward
+    if budget.flops is not None:
+        exact = budget.flops / per_token
+    elif budget.tokens is not None:
+        exact = budget.tokens
+    else:
+        assert budget.tokens_per_parameter is not None
+        exact = budget.tokens_per_parameter * counts.params_non_embedding
+    name = _short_name(budget)
+    if budget.name is None and (name_shared or budget.flops is None):
+        name += f"-d{budget.d_model}-L{budget.num_layers}"
+    batch = _batch(sweep, dense, exact, per_token, notes)
+    batches = round(exact / batch)
     if batches < 1:
         raise PlanError(
-            f"scale.budgets: {budget.flops:g} FLOPs buy less than one batch of {scale.batch_tokens:,} tokens of the "
+            f"scale: the budget {name} buys {exact:,.0f} tokens, less than one batch of {batch:,} tokens of the "
             f"dense model with d_model {budget.d_model} and {budget.num_layers} layers; one batch costs "
-            f"{per_token * scale.batch_tokens:.3g} FLOPs. Raise the budget, or make its shape or the batch smaller"
+            f"{per_token * batch:.3g} FLOPs. Raise the budget, or make its shape or the batch smaller"
         )
-    return batches * scale.batch_tokens
+    tokens = batches * batch
+    return Anchor(
+        name=name,
+        flops=budget.flops if budget.flops is not None else per_token * tokens,
+        dense=dense,
+        tokens=tokens,
+        batch_tokens=batch,
+        flops_per_token=counts.flops_per_token_forward,
+    )
+
+
+def _batch(sweep: Sweep, dense: Architecture, tokens: float, per_token: float, notes: dict[str, None]) -> int:
+    """Tokens of a batch: the scale's, or a rule's rounded to whole sequences."""
+    rule, length = sweep.recipe.batch, sweep.scale.sequence_length
+    if rule.rule == FIXED:
+        return sweep.scale.batch_tokens
+    inputs = RuleInputs(
+        flops=per_token * tokens,
+        params_non_embedding=count(dense, length).params_non_embedding,
+        tokens=tokens,
+        batch_tokens=sweep.scale.batch_tokens,
+        sequence_length=length,
+        d_model=dense.d_model,
+        num_experts=1,
+    )
+    wanted = rule.multiplier * batch_tokens(rule.rule, inputs)
+    reason = outside(BATCH_RULES[rule.rule], inputs)
+    if reason is not None and not rule.allow_outside:
+        raise PlanError(
+            f"recipe.batch: {reason}. Set recipe.batch.allow_outside=true to use it all the same, or another rule"
+        )
+    if reason is not None:
+        notes[f"batch rule outside its range: {reason}"] = None
+    return max(1, round(wanted / length)) * length
+
+
+def _rungs(ladder: Ladder) -> Iterator[Budget]:
+    for d_model in ladder.d_models:
+        yield Budget(
+            flops=ladder.flops,
+            tokens=ladder.tokens,
+            tokens_per_parameter=ladder.tokens_per_parameter,
+            **shape_of(d_model, ladder.shapes),
+        )
+
+
+def _isoflop_points(grid: IsoFlop, flops: float, scale: Scale, vocab_size: int) -> tuple[list[Budget], list[Dropped]]:
+    """The shapes nearest to the wanted sizes, in the logarithm of the non-embedding parameters."""
+    budgets: list[Budget] = []
+    dropped: list[Dropped] = []
+    half = grid.points // 2
+    for point in range(-half, half + 1):
+        wanted = _optimum(grid, flops) * grid.span ** (point / max(half, 1))
+        d_model = _nearest_width(wanted, grid.shapes, scale, vocab_size)
+        budget = Budget(flops=flops, **shape_of(d_model, grid.shapes))
+        cell = f"{number_name(flops)} FLOPs at {wanted:,.0f} parameters"
+        counts = count(dense_architecture(budget, scale, vocab_size), scale.sequence_length)
+        per_token = TRAINING_PASSES * counts.flops_per_token_forward
+        if budgets and budgets[-1].d_model == d_model:
+            dropped.append(
+                Dropped(
+                    name=cell,
+                    reason=f"the nearest shape is d_model {d_model} again; the widths are multiples of the head width "
+                    f"{grid.shapes.head_width}",
+                )
+            )
+        elif flops / per_token < scale.batch_tokens / 2:
+            dropped.append(Dropped(name=cell, reason=f"d_model {d_model} would see less than one batch of tokens"))
+        else:
+            budgets.append(budget)
+    return budgets, dropped
+
+
+def _optimum(grid: IsoFlop, flops: float) -> float:
+    if grid.tokens_per_parameter is not None:
+        return math.sqrt(flops / (6 * grid.tokens_per_parameter))
+    assert grid.optimum_coefficient is not None
+    assert grid.optimum_exponent is not None
+    return float(grid.optimum_coefficient * flops**grid.optimum_exponent)
+
+
+def _nearest_width(wanted: float, shapes: Shapes, scale: Scale, vocab_size: int) -> int:
+    """The multiple of the head width whose model has the parameters nearest to `wanted`, by their ratio."""
+
+    def params(heads: int) -> int:
+        budget = Budget(flops=1.0, **shape_of(heads * shapes.head_width, shapes))
+        return count(dense_architecture(budget, scale, vocab_size), scale.sequence_length).params_non_embedding
+
+    low, high = 1, 2
+    while params(high) < wanted and high * shapes.head_width < _WIDEST:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if params(middle) < wanted else (low, middle)
+    nearest = min((low, high), key=lambda heads: abs(math.log(params(heads) / wanted)))
+    return nearest * shapes.head_width
 
 
 def size_knowledge(sweep: Sweep) -> Sweep:
@@ -39,7 +218,10 @@ def size_knowledge(sweep: Sweep) -> Sweep:
 
     The rule: `bits_per_parameter` bits of knowledge for each non-embedding parameter of the smallest dense model.
     """
-    _, smallest = dense_anchors(sweep)[0]
+    unsized = [source for source in sweep.data.sources if isinstance(source, Facts) and source.num_people is None]
+    if not unsized:
+        return sweep
+    smallest = anchors(sweep).anchors[0].dense
     params = count(smallest, sweep.scale.sequence_length).params_non_embedding
     sources = []
     for source in sweep.data.sources:

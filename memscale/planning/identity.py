@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from memscale.config.codec import to_plain
@@ -29,19 +30,50 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+class Identities:
+    """Run ids of many runs that share their parts: each part's canonical form is made once.
+
+    Parts are known by the object, not by equality, for 1 and 1.0 are equal and have two canonical forms.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def part(self, value: Any) -> str:
+        """The canonical form of `value`."""
+        known = self._known.get(id(value))
+        if known is None:
+            known = (value, canonical(value))  # the object is kept, so that its id stays its own
+            self._known[id(value)] = known
+        return known[1]
+
+    def run_id(self, run: Run) -> str:
+        """As `run_id`."""
+        values = ((name, getattr(run, name)) for name in _RUN_FIELDS)
+        parts = (f'"{name}":{self.part(value) if is_dataclass(value) else _scalar(value)}' for name, value in values)
+        return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:12]
+
+
+_RUN_FIELDS = tuple(sorted(field.name for field in fields(Run)))
+
+
+def _scalar(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
 def run_id(run: Run) -> str:
     """Return the first 12 hex digits of the run's digest."""
     return digest(run)[:12]
 
 
-def refuse_twins(named: Iterable[tuple[str, Run]]) -> None:
-    """Raise PlanError where two runs have one identity, and print both."""
+def refuse_twins(identities: Iterable[tuple[str, str, Run]]) -> None:
+    """Raise PlanError where two runs, given as (name, run id, run), have one identity, and print both."""
     seen: dict[str, str] = {}
-    for name, run in named:
-        key = run_id(run)
+    for name, key, run in identities:
         if key in seen:
             raise PlanError(
                 f"the runs '{seen[key]}' and '{name}' are the same experiment (both {key}): {canonical(run)}. "
-                "Each run must differ in something that changes its result; look for a budget, seed or rate named twice"
+                "Each run must differ in something that changes its result; look for a budget, seed, setting or rate "
+                "named twice"
             )
         seen[key] = name

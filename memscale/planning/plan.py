@@ -1,50 +1,68 @@
 """The plan of a sweep: a pure function of the YAML and the digests of its data.
 
-Two stages: `tune` tries the learning rates of every family at the smallest budget; `compare` trains every family at
-every budget and seed with the rates chosen from tuning, scaled by width. The hash covers both stages and the rule
-between them; the identities of the second stage are fixed when it opens.
+Two stages: `tune` tries the learning rates of every family at the smallest budget; `compare` trains every series at
+every budget and seed with the rates chosen from tuning, scaled by width. Where a rule gives the rates there is nothing
+to tune, and all runs stand in `compare`. The hash covers both stages and the rule between them; the identities of the
+second stage are fixed when it opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memscale.config.architecture import Architecture
+from memscale.config.matching import Matching
+from memscale.config.optimizer import Optimizer
+from memscale.config.recipe import FIXED, TUNED
 from memscale.config.run import Digests, Run
-from memscale.config.sweep import Budget, Scale, Sweep
+from memscale.config.sweep import Sweep
+from memscale.errors import PlanError
 from memscale.planning import identity
 from memscale.planning.accounting import TRAINING_PASSES, Counts, count
-from memscale.planning.budgets import dense_anchors, tokens_for
-from memscale.planning.matching import match
-from memscale.planning.recipes import Choice, Rates, at_width, choose, optimizer, tuning_grid
+from memscale.planning.budgets import Anchor, Dropped, anchors
+from memscale.planning.cells import Series, cells
+from memscale.planning.identity import Identities
+from memscale.planning.matching import Matched, match
+from memscale.planning.names import number_name
+from memscale.planning.quantities import measure
+from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, optimizer, tuning_grid
+from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, RuleInputs
 
 STAGES = ("tune", "compare")
-RULE = "lowest mixture validation loss of the tune stage, per family; the lower rate on a tie"
+TUNING_RULE = "lowest mixture validation loss of the tune stage, per family; the lower rate on a tie"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRun:
     """A run and its place in the plan; `run` is None while its learning rate awaits an earlier stage."""
 
     name: str
     stage: str
+    series: str
+    """Label of its curve: the family's name, and what the grid varies."""
     family: str
+    """What kind of family it is: dense, moe, ..."""
+    family_name: str
+    """The family's name in the sweep; its rates are tuned once for all of its series."""
+    budget: str
     budget_flops: float
     seed: int
     architecture: Architecture
     counts: Counts
     tokens: int
+    batch_tokens: int
     flops_train: float
     flops_off: float
     """FLOPs per token against the dense model of the budget, relative."""
     params_off: float | None
     """Total parameters against the other sparse models of the budget, relative to their mean; None for dense."""
-    run: Run | None
-
-    @property
-    def run_id(self) -> str | None:
-        return identity.run_id(self.run) if self.run is not None else None
+    off: tuple[tuple[str, float], ...]
+    """What the sweep holds equal per token, each with how far it is off the dense model, relative."""
+    run: Run | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,118 +73,255 @@ class Plan:
     digests: Digests
     plan_hash: str
     runs: tuple[PlannedRun, ...]
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+    """The rules that were used, and whether outside their range."""
     choices: tuple[Choice, ...] = ()
-    """Empty until the compare stage is open."""
+    """Empty until the compare stage is open; and where nothing is tuned."""
 
     def stage(self, name: str) -> tuple[PlannedRun, ...]:
         return tuple(run for run in self.runs if run.stage == name)
 
 
 def make_plan(sweep: Sweep, digests: Digests) -> Plan:
-    """Plan `sweep`, whose data has `digests`. Raises PlanError where no plan meets what it asks for."""
-    runs: list[PlannedRun] = []
-    for position, (budget, dense) in enumerate(dense_anchors(sweep)):
-        matched = match(dense, sweep.families, sweep.matching, sweep.scale.sequence_length)
-        tokens = tokens_for(budget, dense, sweep.scale)
-        rows = [_row(sweep.scale, budget, dense, matched, family.family, tokens) for family in sweep.families]
-        if position == 0:
-            runs += [tuned for row in rows for tuned in _tuning_runs(sweep, digests, row)]
-        runs += [replace(row, seed=seed, name=f"{row.name}-s{seed}") for row in rows for seed in sweep.scale.seeds]
-    content = {"rule": RULE, "sweep": sweep.name, "digests": digests, "recipe": sweep.recipe, "runs": runs}
-    plan = Plan(sweep=sweep, digests=digests, plan_hash=identity.digest(content)[:12], runs=tuple(runs))
-    identity.refuse_twins((run.name, run.run) for run in runs if run.run is not None)
-    return plan
+    """Plan `sweep`, whose data has `digests`. Raises PlanError or ConfigError where no plan meets what it asks for."""
+    return _Planner(sweep, digests).plan()
 
 
 def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice, ...]:
     """Each family's rates from the tune stage; `losses` maps its run ids to validation losses (None: failed)."""
-    choices = []
-    for family in plan.sweep.families:
-        trials = {
-            Rates(
-                learning_rate=run.run.optimizer.learning_rate,
-                table_learning_rate=run.run.optimizer.table_learning_rate,
-            ): losses[identity.run_id(run.run)]
-            for run in plan.stage("tune")
-            if run.family == family.family and run.run is not None
-        }
-        choices.append(choose(family.family, trials))
-    return tuple(choices)
+    trials: dict[str, dict[Rates, float | None]] = {}
+    for run in plan.stage("tune"):
+        assert run.run is not None
+        assert run.run_id is not None
+        used = run.run.optimizer
+        rates = Rates(learning_rate=used.learning_rate, table_learning_rate=used.table_learning_rate)
+        trials.setdefault(run.family_name, {})[rates] = losses[run.run_id]
+    return tuple(choose(name, tried) for name, tried in trials.items())
 
 
 def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
     """Fix the runs of the compare stage with the chosen rates."""
     chosen = {choice.family: choice.rates for choice in choices}
-    tuned_d_model = {run.family: run.architecture.d_model for run in plan.stage("tune")}
+    tuned_d_model = {run.family_name: run.architecture.d_model for run in plan.stage("tune")}
+    makers = _RunMaker(plan.sweep, plan.digests)
     opened = []
     for run in plan.runs:
-        if run.stage == "compare":
+        if run.stage == "compare" and run.run is None:
             rates = at_width(
                 plan.sweep.recipe,
-                chosen[run.family],
-                tuned_d_model=tuned_d_model[run.family],
+                chosen[run.family_name],
+                tuned_d_model=tuned_d_model[run.family_name],
                 d_model=run.architecture.d_model,
             )
-            run = replace(run, run=_run(plan.sweep, plan.digests, run, rates))
+            run = makers.complete(run, rates)
         opened.append(run)
-    identity.refuse_twins((run.name, run.run) for run in opened if run.run is not None)
+    _refuse_twins(opened)
     return replace(plan, runs=tuple(opened), choices=tuple(choices))
 
 
-def _row(
-    scale: Scale, budget: Budget, dense: Architecture, matched: Mapping[str, Architecture], family: str, tokens: int
-) -> PlannedRun:
-    """A compare run of `family` without its seed."""
-    architecture = matched[family]
-    counted = {name: count(one, scale.sequence_length) for name, one in matched.items()}
-    sparse = [counts.params_total for name, counts in counted.items() if name != "dense"]
-    dense_flops = count(dense, scale.sequence_length).flops_per_token_forward
-    counts = counted[family]
-    return PlannedRun(
-        name=f"{family}-{number_name(budget.flops)}",
-        stage="compare",
-        family=family,
-        budget_flops=budget.flops,
-        seed=0,
-        architecture=architecture,
-        counts=counts,
-        tokens=tokens,
-        flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
-        flops_off=counts.flops_per_token_forward / dense_flops - 1,
-        params_off=None if family == "dense" else counts.params_total * len(sparse) / sum(sparse) - 1,
-        run=None,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A series at a budget: a run of the compare stage without its seed."""
+
+    series: Series
+    anchor: Anchor
+    planned: PlannedRun
+    seeds: tuple[int, ...]
 
 
-def _tuning_runs(sweep: Sweep, digests: Digests, row: PlannedRun) -> list[PlannedRun]:
-    runs = []
-    for rates in tuning_grid(sweep.recipe, has_table=row.architecture.memory is not None):
-        name = f"tune-{row.name}-lr{number_name(rates.learning_rate)}"
-        if rates.table_learning_rate is not None:
-            name += f"-table{number_name(rates.table_learning_rate)}"
-        tuned = replace(row, name=name, stage="tune", seed=sweep.recipe.tune_seed)
-        runs.append(replace(tuned, run=_run(sweep, digests, tuned, rates)))
-    return runs
+class _Planner:
+    def __init__(self, sweep: Sweep, digests: Digests) -> None:
+        self._sweep, self._digests = sweep, digests
+        self._makers = _RunMaker(sweep, digests)
+        self._matches: dict[tuple[Architecture, tuple[str, ...]], dict[str, Matched]] = {}
+        self._notes: dict[str, None] = {}
+
+    def plan(self) -> Plan:
+        sweep = self._sweep
+        found = anchors(sweep)
+        planned_cells = cells(sweep, found.anchors)
+        rows = [
+            row
+            for anchor in found.anchors
+            for row in self._rows(anchor, planned_cells.by_budget[anchor.name])
+        ]  # fmt: skip
+        if not rows:
+            raise PlanError(f"the sweep {sweep.name} plans no run at all: every cell was dropped")
+        tuned = sweep.recipe.learning_rate.rule == TUNED
+        runs = [run for row in self._to_tune(rows) for run in self._tuning_runs(row)] if tuned else []
+        runs += [run for row in rows for run in self._compare_runs(row, tuned)]
+        _refuse_same_names(runs)
+        _refuse_twins(runs)
+        return Plan(
+            sweep=sweep,
+            digests=self._digests,
+            plan_hash=self._hash(runs),
+            runs=tuple(runs),
+            dropped=(*found.dropped, *planned_cells.dropped),
+            notes=(*self._rule_notes(), *found.notes, *self._notes),
+        )
+
+    def _rows(self, anchor: Anchor, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[_Row]:
+        matching, length = self._sweep.matching, self._sweep.scale.sequence_length
+        matched = self._match(anchor.dense, {label: series for label, (series, _) in here.items()})
+        counted = {label: count(one.architecture, length) for label, one in matched.items()}
+        sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.family != "dense"]
+        for label, (series, seeds) in here.items():
+            architecture, counts = matched[label].architecture, counted[label]
+            tokens = _tokens(anchor, series, architecture, matching, length)
+            planned = PlannedRun(
+                name=f"{label.replace(' ', '-').replace('=', '')}-{anchor.name}",
+                stage="compare",
+                series=label,
+                family=architecture.family,
+                family_name=series.family_name,
+                budget=anchor.name,
+                budget_flops=anchor.flops,
+                seed=0,
+                architecture=architecture,
+                counts=counts,
+                tokens=tokens,
+                batch_tokens=anchor.batch_tokens,
+                flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
+                flops_off=counts.flops_per_token_forward / anchor.flops_per_token - 1,
+                params_off=None
+                if architecture.family == "dense"
+                else counts.params_total * len(sparse) / sum(sparse) - 1,
+                off=matched[label].off,
+            )
+            yield _Row(series=series, anchor=anchor, planned=planned, seeds=tuple(seeds))
+
+    def _match(self, dense: Architecture, here: Mapping[str, Series]) -> dict[str, Matched]:
+        """Two budgets of one shape and the same series have the same match."""
+        key = (dense, tuple(f"{label} {series.family}" for label, series in here.items()))
+        if key not in self._matches:
+            families = {label: series.family for label, series in here.items()}
+            scale = self._sweep.scale
+            self._matches[key] = match(dense, families, self._sweep.matching, scale.sequence_length)
+        return self._matches[key]
+
+    def _to_tune(self, rows: Sequence[_Row]) -> list[_Row]:
+        """Of each family the first series at the smallest budget it is trained at, at the middle one of its widths."""
+        first: dict[str, list[_Row]] = {}
+        for row in rows:
+            known = first.setdefault(row.series.family_name, [])
+            if not known or (known[0].anchor.flops == row.anchor.flops and known[0].series.label == row.series.label):
+                known.append(row)
+        return [known[len(known) // 2] for known in first.values()]
+
+    def _tuning_runs(self, row: _Row) -> Iterator[PlannedRun]:
+        for rates in tuning_grid(self._sweep.recipe, has_table=row.planned.architecture.has_table):
+            name = f"tune-{row.planned.name}-lr{number_name(rates.learning_rate)}"
+            if rates.table_learning_rate is not None:
+                name += f"-table{number_name(rates.table_learning_rate)}"
+            tuned = replace(row.planned, name=name, stage="tune", seed=self._sweep.recipe.tune_seed)
+            yield self._makers.complete(tuned, rates)
+
+    def _compare_runs(self, row: _Row, tuned: bool) -> Iterator[PlannedRun]:
+        rates = None if tuned else self._by_rule(row)
+        for seed in row.seeds:
+            run = replace(row.planned, seed=seed, name=f"{row.planned.name}-s{seed}")
+            yield run if rates is None else self._makers.complete(run, rates)
+
+    def _by_rule(self, row: _Row) -> Rates:
+        anchor, architecture = row.anchor, row.planned.architecture
+        length = self._sweep.scale.sequence_length
+        inputs = RuleInputs(
+            flops=TRAINING_PASSES * anchor.flops_per_token * anchor.tokens,
+            params_non_embedding=count(anchor.dense, length).params_non_embedding,
+            tokens=anchor.tokens,
+            batch_tokens=anchor.batch_tokens,
+            sequence_length=length,
+            d_model=architecture.d_model,
+            num_experts=architecture.moe.num_experts if architecture.moe is not None else 1,
+        )
+        rates, note = by_rule(self._sweep.recipe, row.series.family_name, inputs, has_table=architecture.has_table)
+        if note is not None:
+            self._notes[f"learning rate outside its range at {anchor.name}: {note}"] = None
+        return rates
+
+    def _rule_notes(self) -> Iterator[str]:
+        recipe = self._sweep.recipe
+        named = LEARNING_RATE_RULES.get(recipe.learning_rate.rule)
+        if named is not None:
+            yield f"learning rate by the rule {named.name}: {named.formula} ({named.source})"
+        if recipe.batch.rule != FIXED:
+            rule = BATCH_RULES[recipe.batch.rule]
+            yield f"batch by the rule {rule.name}: {rule.formula} ({rule.source})"
+
+    def _hash(self, runs: Sequence[PlannedRun]) -> str:
+        """Over everything that decides what is trained: the rule between the stages, and each run's content."""
+        parts = self._makers.identities
+        head = {"rule": TUNING_RULE, "sweep": self._sweep.name, "digests": self._digests, "recipe": self._sweep.recipe}
+        whole = hashlib.sha256(identity.canonical(head).encode())
+        for run in runs:
+            row = [run.name, run.stage, run.series, run.seed, run.tokens, run.batch_tokens, run.run_id]
+            whole.update(json.dumps(row).encode())
+            whole.update(parts.part(run.architecture).encode())
+        return whole.hexdigest()[:12]
 
 
-def _run(sweep: Sweep, digests: Digests, planned: PlannedRun, rates: Rates) -> Run:
-    return Run(
-        architecture=planned.architecture,
-        optimizer=optimizer(sweep.recipe, rates),
-        schedule=sweep.recipe.schedule,
-        tokens=planned.tokens,
-        batch_tokens=sweep.scale.batch_tokens,
-        sequence_length=sweep.scale.sequence_length,
-        seed=planned.seed,
-        validations=sweep.evaluate.validations,
-        digests=digests,
-    )
+class _RunMaker:
+    """Makes runs that share their parts, and their identities."""
+
+    def __init__(self, sweep: Sweep, digests: Digests) -> None:
+        self._sweep, self._digests = sweep, digests
+        self._optimizers = dict[Rates, Optimizer]()
+        self.identities = Identities()
+
+    def complete(self, planned: PlannedRun, rates: Rates) -> PlannedRun:
+        """Give `planned` its run and its identity."""
+        sweep = self._sweep
+        if rates not in self._optimizers:
+            self._optimizers[rates] = optimizer(sweep.recipe, rates)
+        run = Run(
+            architecture=planned.architecture,
+            optimizer=self._optimizers[rates],
+            schedule=sweep.recipe.schedule,
+            tokens=planned.tokens,
+            batch_tokens=planned.batch_tokens,
+            sequence_length=sweep.scale.sequence_length,
+            seed=planned.seed,
+            validations=sweep.evaluate.validations,
+            digests=self._digests,
+        )
+        return replace(planned, run=run, run_id=self.identities.run_id(run))
 
 
-def number_name(value: float) -> str:
-    """A number for a name, with every digit it has: 4e11, 2.15e18, 0.005. Two values never share one."""
-    if value < 1e5:
-        return repr(value).removesuffix(".0")
-    short = next(text for text in (f"{value:.{digits}e}" for digits in range(18)) if float(text) == value)
-    mantissa, exponent = short.split("e")
-    return f"{mantissa}e{int(exponent)}"
+def _tokens(
+    anchor: Anchor, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
+) -> int:
+    """The budget's tokens; or as many whole batches as spend the same FLOPs or seconds as the dense run."""
+    if matching.equal_length == "tokens" or architecture.family == "dense":
+        return anchor.tokens
+    name = "flops_per_token" if matching.equal_length == "flops_train" else "seconds_per_token"
+    speeds = {one.name: one.flops_per_second for one in matching.throughput}
+    dense = measure(name, anchor.dense, sequence_length, speeds.get("dense"))
+    own = measure(name, architecture, sequence_length, speeds.get(series.family_name))
+    return max(1, round(anchor.tokens * dense / own / anchor.batch_tokens)) * anchor.batch_tokens
+
+
+def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
+    seen: set[str] = set()
+    for run in runs:
+        if run.name in seen:
+            raise PlanError(
+                f"two runs of the plan are called {run.name}. Give one of the families or budgets another name"
+            )
+        seen.add(run.name)
+
+
+def _refuse_twins(runs: Sequence[PlannedRun]) -> None:
+    """Raise PlanError where two runs are, or will be once their rates are chosen, the same experiment."""
+    identity.refuse_twins((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
+    seen: dict[tuple[int, int, int, int], str] = {}
+    for run in runs:
+        if run.run is None:
+            key = (hash(run.architecture), run.tokens, run.batch_tokens, run.seed)
+            if key in seen:
+                raise PlanError(
+                    f"the runs '{seen[key]}' and '{run.name}' train the same model on the same tokens from the same "
+                    f"seed ({run.architecture}). Look for a setting that says what is the default anyway"
+                )
+            seen[key] = run.name

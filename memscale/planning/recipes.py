@@ -1,6 +1,6 @@
-"""Learning rates: what is tried for each family, and how the best is chosen.
+"""Learning rates: what is tried for each family and how the best is chosen, or what a named rule says.
 
-One rule for all families: at the smallest budget, on a seed of its own, every rate of the grid (and for families with
+Tuned, by one rule for all families: at the smallest budget, on a seed of its own, every rate of the grid (and for families with
 a table every multiple of it) is trained; the lowest validation loss of the mixture wins, the lower rate on a tie.
 A choice at the edge of its grid is flagged, for then a better one may lie outside.
 The chosen rates hold at the width they were tuned at; at another one they are scaled by (tuned width / width) to the
@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memscale.config.optimizer import Optimizer
-from memscale.config.sweep import Recipe
+from memscale.config.recipe import FIXED, Recipe
 from memscale.errors import PlanError
+from memscale.planning.rules import LEARNING_RATE_RULES, RuleInputs, learning_rate, outside
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -39,6 +40,7 @@ class Choice:
     """The rates a family is compared with, and why."""
 
     family: str
+    """Its name in the sweep."""
     rates: Rates
     at_edge: bool
     """The learning rate, or the table's multiple of it, is the lowest or the highest that was tried."""
@@ -77,6 +79,30 @@ def at_width(recipe: Recipe, rates: Rates, *, tuned_d_model: int, d_model: int) 
         learning_rate=_rounded(rates.learning_rate * scale),
         table_learning_rate=_rounded(table * scale) if table is not None else None,
     )
+
+
+def by_rule(recipe: Recipe, family_name: str, inputs: RuleInputs, *, has_table: bool) -> tuple[Rates, str | None]:
+    """The rates that the recipe's rule gives, and what to say of a rule used outside its range, or None.
+
+    Raises PlanError outside the range where `allow_outside` is not set, and ConfigError for an unknown rule.
+    """
+    rule = recipe.learning_rate
+    note = None
+    if rule.rule == FIXED:
+        assert rule.value is not None
+        rate = rule.value
+    else:
+        rate = learning_rate(rule.rule, inputs)
+        note = outside(LEARNING_RATE_RULES[rule.rule], inputs)
+        if note is not None and not rule.allow_outside:
+            raise PlanError(
+                f"recipe.learning_rate: {note}. Set recipe.learning_rate.allow_outside=true to use it all the same, "
+                "or another rule"
+            )
+    factor = next((one.value for one in rule.multipliers if one.name == family_name), 1.0)
+    rate = _rounded(rate * rule.multiplier * factor)
+    table = _rounded(rate * rule.table_factor) if has_table else None
+    return Rates(learning_rate=rate, table_learning_rate=table), note
 
 
 def choose(family: str, losses: Mapping[Rates, float | None]) -> Choice:

@@ -1,0 +1,139 @@
+"""The cells of a sweep: which families with which settings are trained at which budgets and seeds.
+
+Without a grid it is every family at every budget and seed. With one it is the union of its blocks. A cell that two
+blocks name is trained once; the second is dropped, with the reason. Refuses keys and budgets that do not exist, and a
+series that two blocks define differently at one budget.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memscale.config.codec import changed
+from memscale.config.family import Family
+from memscale.config.grid import Axis, Block
+from memscale.config.sweep import Sweep
+from memscale.errors import ConfigError, nearest
+from memscale.planning.budgets import Anchor, Dropped
+from memscale.planning.names import value_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One curve: a family, and what the grid changed in it."""
+
+    label: str
+    """The family's name, and the settings that the grid varies: 'memory_plus num_slots=4096'."""
+    family: Family
+    family_name: str
+    """Of the family in the sweep; its rates are tuned once for all of its series."""
+
+
+@dataclass(kw_only=True)
+class Cells:
+    """Every budget's series, each with its seeds, in the order they are named."""
+
+    by_budget: dict[str, dict[str, tuple[Series, list[int]]]]
+    dropped: list[Dropped]
+
+
+def cells(sweep: Sweep, anchors: Sequence[Anchor]) -> Cells:
+    """Raises ConfigError."""
+    found = Cells(by_budget={anchor.name: {} for anchor in anchors}, dropped=[])
+    if not sweep.grid:
+        for here in found.by_budget.values():
+            for family in sweep.families:
+                series = Series(label=family.name, family=family, family_name=family.name)
+                here[series.label] = (series, list(sweep.scale.seeds))
+        return found
+    origin: dict[tuple[str, str, int], str] = {}
+    for number, block in enumerate(sweep.grid):
+        where = f"grid[{number}]"
+        for series, budget, seed in _expand(sweep, block, [anchor.name for anchor in anchors], where):
+            _add(found, series, budget, seed, where, origin)
+    return found
+
+
+def _add(
+    found: Cells, series: Series, budget: str, seed: int, where: str, origin: dict[tuple[str, str, int], str]
+) -> None:
+    known, seeds = found.by_budget[budget].setdefault(series.label, (series, []))
+    if known.family != series.family:
+        raise ConfigError(
+            f"{where} defines '{series.label}' at the budget {budget} otherwise than {origin[series.label, budget, seeds[0]]} "
+            f"does: {series.family} against {known.family}. Vary the key in `product`, or give the family a second name"
+        )
+    if seed in seeds:
+        first = origin[series.label, budget, seed]
+        found.dropped.append(
+            Dropped(name=f"{series.label} at {budget}, seed {seed} ({where})", reason=f"in {first} too")
+        )
+        return
+    seeds.append(seed)
+    origin[series.label, budget, seed] = where
+
+
+def _expand(sweep: Sweep, block: Block, budgets: list[str], where: str) -> Iterator[tuple[Series, str, int]]:
+    """The cells of one block."""
+    families = {family.name: family for family in sweep.families}
+    _check_budgets(block, budgets, where)
+    known: dict[tuple[str, str], Series] = {}
+    for name in block.families:
+        for cell in _combinations(block):
+            settings = {key: value for key, value in cell.items() if key not in ("budget", "seed")}
+            label = _label(name, settings, block)
+            # The same settings give the same object, so that a plan's parts can be known by identity.
+            key = (label, repr(settings))
+            if key not in known:
+                family = changed(families[name], settings, f"{where}.{name}") if settings else families[name]
+                known[key] = Series(label=label, family=family, family_name=name)
+            for budget in [_budget(cell["budget"])] if "budget" in cell else budgets:
+                for seed in [_seed(cell["seed"], sweep, where)] if "seed" in cell else sweep.scale.seeds:
+                    yield known[key], budget, seed
+
+
+def _combinations(block: Block) -> Iterator[dict[str, Any]]:
+    together = [dict(zip((axis.key for axis in block.zip), values, strict=True)) for values in _rows(block.zip)]
+    keys = [axis.key for axis in block.product]
+    for row in together or [{}]:
+        for values in itertools.product(*(axis.values for axis in block.product)):
+            yield {**row, **dict(zip(keys, values, strict=True))}
+
+
+def _rows(axes: Sequence[Axis]) -> list[tuple[Any, ...]]:
+    return list(zip(*(axis.values for axis in axes), strict=True))
+
+
+def _label(name: str, settings: Mapping[str, Any], block: Block) -> str:
+    """Settings that go with the budget, in one zip, are no series of their own."""
+    zipped = {axis.key for axis in block.zip}
+    shown = {key: value for key, value in settings.items() if not ("budget" in zipped and key in zipped)}
+    return " ".join([name, *(f"{key}={value_name(value)}" for key, value in shown.items())])
+
+
+def _check_budgets(block: Block, budgets: list[str], where: str) -> None:
+    for axis in (*block.product, *block.zip):
+        for value in axis.values if axis.key == "budget" else ():
+            name = _budget(value)
+            if name not in budgets:
+                raise ConfigError(
+                    f"{where}.budget names '{name}'; there are: {', '.join(budgets)}.{nearest(name, budgets)}"
+                )
+
+
+def _budget(value: Any) -> str:
+    """A budget's name as written; YAML reads 4e11 as a number."""
+    return value if isinstance(value, str) else value_name(value)
+
+
+def _seed(value: Any, sweep: Sweep, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{where}.seed names {value!r}; it needs whole numbers of at least 0")
+    if value == sweep.recipe.tune_seed:
+        raise ConfigError(
+            f"{where}.seed names {value}, which is recipe.tune_seed: tuning must not see the compared runs"
+        )
+    return value

@@ -1,0 +1,23 @@
+"""Names of runs: every number with all its digits, so that two runs never share one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number_name(value: float) -> str:
+    """A number for a name, with every digit it has: 4e11, 2.15e18, 0.005. Two values never share one."""
+    if value < 1e5:
+        return repr(float(value)).removesuffix(".0")
+    short = next(text for text in (f"{value:.{digits}e}" for digits in range(18)) if float(text) == value)
+    mantissa, exponent = short.split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def value_name(value: Any) -> str:
+    """A setting's value for a name: numbers with all digits, lists joined by dashes."""
+    if isinstance(value, tuple):
+        return "-".join(value_name(item) for item in value)
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else number_name(value)

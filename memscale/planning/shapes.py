@@ -1,0 +1,71 @@
+"""Dense shapes and the places of special layers: from what a person wrote to an Architecture's plain numbers.
+
+Refuses layers that do not fit into the stack.
+"""
+
+from __future__ import annotations
+
+import math
+
+from memscale.config.architecture import Architecture
+from memscale.config.budget import Budget, Scale, Shapes
+from memscale.config.family import MoEFamily, ProductKeyFamily
+from memscale.errors import PlanError
+
+
+def dense_architecture(budget: Budget, scale: Scale, vocab_size: int) -> Architecture:
+    """The dense model that anchors `budget`; hidden width 8/3 d rounded up, as Llama's, where none is given."""
+    multiple = scale.ffn_multiple_of
+    hidden = budget.ffn_hidden or math.ceil(8 * budget.d_model / 3 / multiple) * multiple
+    return Architecture(
+        family="dense",
+        d_model=budget.d_model,
+        num_layers=budget.num_layers,
+        num_heads=budget.num_heads,
+        num_kv_heads=budget.num_kv_heads or budget.num_heads,
+        head_width=budget.d_model // budget.num_heads,
+        ffn_hidden=hidden,
+        vocab_size=vocab_size,
+    )
+
+
+def shape_of(d_model: int, shapes: Shapes) -> dict[str, int]:
+    """Width, depth and heads of the model that is `d_model` wide, as keywords of Budget."""
+    return {
+        "d_model": d_model,
+        "num_layers": max(shapes.least_layers, round(d_model / shapes.width_per_layer)),
+        "num_heads": d_model // shapes.head_width,
+    }
+
+
+def placed_layers(family: MoEFamily | ProductKeyFamily, num_layers: int) -> tuple[int, ...]:
+    """Indices (0-based) of the layers that `family` fills in a stack of `num_layers`. Raises PlanError."""
+    if family.layers == "all":
+        return tuple(range(num_layers))
+    if family.layers == "middle":
+        return centred_layers(num_layers, 1, 1)
+    if family.layers is not None:
+        layers = tuple(int(layer) for layer in family.layers)
+        if list(layers) != sorted(set(layers)) or not layers or layers[0] < 0 or layers[-1] >= num_layers:
+            raise PlanError(
+                f"families.{family.name}.layers is {list(layers)}; in a stack of {num_layers} layers it needs "
+                f"increasing numbers from 0 to {num_layers - 1}"
+            )
+        return layers
+    assert family.centred is not None
+    return centred_layers(num_layers, family.centred, family.stride or math.ceil(num_layers / family.centred))
+
+
+def centred_layers(num_layers: int, centred: int, stride: int) -> tuple[int, ...]:
+    """Indices of `centred` layers, `stride` apart, around the middle of the stack (24 layers, 3, 8: 4, 12, 20).
+
+    Raises PlanError where they do not fit.
+    """
+    middle = num_layers / 2 - (centred - 1) * stride / 2
+    layers = tuple(math.floor(middle + i * stride) for i in range(centred))
+    if layers[0] < 0 or layers[-1] >= num_layers:
+        raise PlanError(
+            f"{centred} layers, {stride} apart, do not fit into {num_layers} (they would be {list(layers)}). "
+            "Lower the family's `centred` or `stride`, or name its `layers`"
+        )
+    return layers
