@@ -62,15 +62,15 @@ def _add(
 ) -> None:
     known, seeds = found.by_budget[budget].setdefault(series.label, (series, []))
     if known.family != series.family:
+        first = origin[series.label, budget, seeds[0]]
         raise ConfigError(
-            f"{where} defines '{series.label}' at the budget {budget} otherwise than {origin[series.label, budget, seeds[0]]} "
-            f"does: {series.family} against {known.family}. Vary the key in `product`, or give the family a second name"
+            f"{where} defines '{series.label}' at the budget {budget} otherwise than {first} does: {series.family} "
+            f"against {known.family}. Vary the key in `product`, or give the family a second name"
         )
     if seed in seeds:
         first = origin[series.label, budget, seed]
-        found.dropped.append(
-            Dropped(name=f"{series.label} at {budget}, seed {seed} ({where})", reason=f"in {first} too")
-        )
+        name = f"{series.label} at {budget}, seed {seed} ({where})"
+        found.dropped.append(Dropped(name=name, reason=f"named by {first} already"))
         return
     seeds.append(seed)
     origin[series.label, budget, seed] = where
@@ -133,7 +133,5 @@ def _seed(value: Any, sweep: Sweep, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"{where}.seed names {value!r}; it needs whole numbers of at least 0")
     if value == sweep.recipe.tune_seed:
-        raise ConfigError(
-            f"{where}.seed names {value}, which is recipe.tune_seed: tuning must not see the compared runs"
-        )
+        raise ConfigError(f"{where}.seed names {value}, the recipe.tune_seed: tuning must not see the compared runs")
     return value

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean as mean
 
 from memscale.config.architecture import Architecture
 from memscale.config.matching import Matching
@@ -185,9 +186,7 @@ class _Planner:
                 batch_tokens=anchor.batch_tokens,
                 flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
                 flops_off=counts.flops_per_token_forward / anchor.flops_per_token - 1,
-                params_off=None
-                if architecture.family == "dense"
-                else counts.params_total * len(sparse) / sum(sparse) - 1,
+                params_off=None if architecture.family == "dense" else counts.params_total / mean(sparse) - 1,
                 off=matched[label].off,
             )
             yield _Row(series=series, anchor=anchor, planned=planned, seeds=tuple(seeds))
@@ -315,10 +314,10 @@ def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
 def _refuse_twins(runs: Sequence[PlannedRun]) -> None:
     """Raise PlanError where two runs are, or will be once their rates are chosen, the same experiment."""
     identity.refuse_twins((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
-    seen: dict[tuple[int, int, int, int], str] = {}
+    seen: dict[tuple[Architecture, int, int, int], str] = {}
     for run in runs:
         if run.run is None:
-            key = (hash(run.architecture), run.tokens, run.batch_tokens, run.seed)
+            key = (run.architecture, run.tokens, run.batch_tokens, run.seed)
             if key in seen:
                 raise PlanError(
                     f"the runs '{seen[key]}' and '{run.name}' train the same model on the same tokens from the same "

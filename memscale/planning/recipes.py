@@ -1,7 +1,8 @@
 """Learning rates: what is tried for each family and how the best is chosen, or what a named rule says.
 
-Tuned, by one rule for all families: at the smallest budget, on a seed of its own, every rate of the grid (and for families with
-a table every multiple of it) is trained; the lowest validation loss of the mixture wins, the lower rate on a tie.
+Tuned, by one rule for all families: at the smallest budget, on a seed of its own, every rate of the grid (and for
+families with a table every multiple of it) is trained; the lowest validation loss of the mixture wins, the lower rate
+on a tie.
 A choice at the edge of its grid is flagged, for then a better one may lie outside.
 The chosen rates hold at the width they were tuned at; at another one they are scaled by (tuned width / width) to the
 recipe's `width_exponent`. 1 is the rule for matrices under Adam (Yang et al. 2022, "Tensor Programs V").
