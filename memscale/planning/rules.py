@@ -170,9 +170,7 @@ LEARNING_RATE_RULES: Mapping[str, Rule] = {
             reads=("batch_tokens", "sequence_length", "d_model"),
             ranges=(
                 Range(reads="flops", low=1e18, high=1e20, basis="default budgets of its isoFLOP sweeps"),
-                Range(
-                    reads="d_model", low=512, high=4096, basis="widths of those sweeps, which refuse rates above 0.01"
-                ),
+                Range(reads="d_model", low=512, high=4096, basis="widths there; rates above 0.01 are refused"),
             ),
             value=_marin_rate,
         ),
