@@ -1,1 +1,1 @@
-"""The memory layer's hot path: one op, several back ends."""
+"""The hot path of memory and PEER layers: the selection of slots, and two ops on table rows, each with back ends."""

@@ -10,6 +10,7 @@ import torch
 
 from memscale.kernels.lookup import lookup
 from memscale.kernels.product_keys import select
+from memscale.kernels.row_products import row_products
 
 
 def compile_kernels() -> None:
@@ -18,7 +19,8 @@ def compile_kernels() -> None:
     table_NV = torch.zeros(4, 1, requires_grad=True)
     slots_THK, scores_THK = select(halves_2HTN, 2, backend="numba")
     out_TV = lookup(table_NV, slots_THK.flatten(1), scores_THK.flatten(1), backend="numba")
-    torch.autograd.backward([out_TV.sum()])
+    products_TK = row_products(table_NV, slots_THK.flatten(1), out_TV, backend="numba")
+    torch.autograd.backward([products_TK.sum()])
 
 
 if __name__ == "__main__":

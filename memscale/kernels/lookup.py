@@ -1,4 +1,4 @@
-"""One op: the weighted sum of table rows, with its gradients, by the back end that suits the device.
+"""The weighted sum of table rows, with its gradients, by the back end that suits the device.
 
 `torch` is the reference and runs anywhere; `numba` runs float32 on the CPU. No back end makes a tensor [T, K, V].
 The table's gradient is dense. Refuses slots outside the table, shapes and types that do not fit, and an unknown back
@@ -47,6 +47,14 @@ def choose_backend(like: Tensor, backend: str | None = None) -> str:
     return backend
 
 
+def check_inside(table_NV: Tensor, slots: Tensor) -> None:
+    """Raise ConfigError where a slot is none of the table's: compiled code would read and write anywhere."""
+    if slots.numel():
+        lowest, highest = (int(slot) for slot in torch.aminmax(slots))
+        if lowest < 0 or highest >= len(table_NV):
+            raise ConfigError(f"slots run from {lowest} to {highest}, but the table has {len(table_NV)} rows")
+
+
 def _check(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor) -> None:
     if table_NV.ndim != 2 or slots_TK.ndim != 2 or slots_TK.shape != weights_TK.shape:
         raise ConfigError(
@@ -64,10 +72,7 @@ class _NumbaLookup(torch.autograd.Function):
     def forward(ctx: Any, table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
         from memscale.kernels import lookup_numba  # importing Numba takes half a second: only where it is used
 
-        if slots_TK.numel():
-            lowest, highest = (int(slot) for slot in torch.aminmax(slots_TK))
-            if lowest < 0 or highest >= len(table_NV):  # checked here, for compiled code would write anywhere
-                raise ConfigError(f"slots run from {lowest} to {highest}, but the table has {len(table_NV)} rows")
+        check_inside(table_NV, slots_TK)
         table_NV, slots_TK, weights_TK = table_NV.contiguous(), slots_TK.contiguous(), weights_TK.contiguous()
         ctx.save_for_backward(table_NV, slots_TK, weights_TK)
         sums_TV = lookup_numba.weighted_sum(table_NV.detach().numpy(), slots_TK.numpy(), weights_TK.detach().numpy())

@@ -13,13 +13,14 @@ from torch import nn
 _COMPONENTS = (
     ("embedding", r"embedding\.weight"),
     ("lm_head", r"head\.weight"),
-    ("table", r"table"),
+    ("table", r"table|blocks\.\d+\.slot\.(table|input_table|output_table)"),
     ("attention", r"blocks\.\d+\.attention\.(qkv|out)\.weight"),
     ("norm", r"(blocks\.\d+\.(attention|slot)_)?norm\.weight"),
     ("ffn", r"blocks\.\d+\.slot\.(gate_up|down)\.weight"),
     ("router", r"blocks\.\d+\.slot\.router\.weight"),
     ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
-    ("query", r"blocks\.\d+\.slot\.query\.(weight|bias)"),
+    ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
+    ("query", r"blocks\.\d+\.slot\.query(_norm)?\.(weight|bias)"),
     ("key_scoring", r"blocks\.\d+\.slot\.keys"),
     ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
 )
@@ -34,8 +35,9 @@ class ParameterCounts:
     embedding: int
     """Embedding and language-model head."""
     non_embedding: int
-    """The rest; the table is in it."""
+    """The rest; the tables are in it."""
     table: int
+    """All tables' values, shared or of a layer."""
     components: tuple[tuple[str, int], ...]
     """Each component there is, with its parameters, under the names of the planner's components."""
 

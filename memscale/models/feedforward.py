@@ -1,12 +1,14 @@
 """The dense feed-forward slot: SwiGLU (Shazeer 2020), (silu(x A) * x B) C without biases.
 
-T tokens, D model width, F hidden width.
+B batch, S positions, D model width, F hidden width.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from memscale.models.usage import Usage
 
 
 class FeedForward(nn.Module):
@@ -17,7 +19,9 @@ class FeedForward(nn.Module):
         self.gate_up = nn.Linear(d_model, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, d_model, bias=False)
 
-    def forward(self, x_TD: Tensor) -> Tensor:
-        gate_TF, up_TF = self.gate_up(x_TD).chunk(2, dim=-1)
-        out_TD: Tensor = self.down(F.silu(gate_TF) * up_TF)
-        return out_TD
+    def forward(
+        self, x_BSD: Tensor, _table_NV: Tensor | None = None, _usage: Usage | None = None
+    ) -> tuple[Tensor, None]:
+        """Return [B, S, D]; table and usage stand in every slot's signature and are not read."""
+        gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
+        return self.down(F.silu(gate_BSF) * up_BSF), None

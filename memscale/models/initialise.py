@@ -4,8 +4,8 @@ A parameter's numbers depend on the seed and its name alone: not on the device, 
 that models of two families agree wherever they have the same part. Refuses a parameter without a rule.
 
 Matrices are normal with variance 1 / fan-in. Those that write to the residual stream are divided by sqrt(2 L), for 2 L
-of them add up (Radford et al. 2019). Table rows have variance 1 / width (Berges et al. 2024). Norm gains are one,
-biases zero.
+of them add up (Radford et al. 2019). Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER
+layer too: x . u_i then has variance one, as a hidden value of a dense layer has. Norm gains are one, biases zero.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ from torch import nn
 from memscale.config.architecture import Architecture
 from memscale.models.counts import component
 
-_WRITES_TO_RESIDUAL = ("attention.out.weight", "slot.down.weight", "slot.down", "slot.out.weight")
+_WRITES_TO_RESIDUAL = (
+    "attention.out.weight",
+    "slot.down.weight",
+    "slot.down",
+    "slot.shared.down.weight",
+    "slot.out.weight",
+)
 
 
 def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
     """Set every parameter of a Transformer of `architecture`."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            kind = component(name)
-            if kind == "norm":
+            component(name)  # refuses a parameter that belongs to none
+            if name.endswith("norm.weight"):
                 parameter.fill_(1.0)
             elif name.endswith(".bias"):
                 parameter.zero_()

@@ -1,10 +1,10 @@
 """The decoder: embedding, blocks of attention and a feed-forward slot, each after an RMSNorm, a last norm and the head.
 
-A slot is dense, experts or a memory layer, as the architecture says. The model owns the one table that its memory
-layers read. `build` makes a model on the meta device first, so that nothing is allocated twice, and fills in every
-parameter from the seed.
+A slot is dense, experts, a memory layer or a PEER layer, as the architecture says; all are called alike. The model owns
+the table that its memory layers share, layers the tables of their own. `build` makes a model on the meta device first,
+so that nothing is allocated twice, and fills in every parameter from the seed and every buffer by its module's rule.
 
-B batch, S positions, D model width, V vocabulary, T = B S tokens.
+B batch, S positions, D model width, V vocabulary; N slots and V width of a table.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from memscale.models.feedforward import FeedForward
 from memscale.models.initialise import initialise
 from memscale.models.memory import MemoryLayer
 from memscale.models.moe import MoEFeedForward
+from memscale.models.peer import PeerLayer
 from memscale.models.rotary import Rotary
 from memscale.models.usage import Usage
 
@@ -45,30 +46,32 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.attention = Attention(a)
         self.slot_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
-        self.slot: FeedForward | MoEFeedForward | MemoryLayer
-        kind = a.slot(layer)
-        if kind == "moe":
-            assert a.moe is not None
-            self.slot = MoEFeedForward(a.d_model, a.moe)
-        elif kind == "memory":
-            assert a.memory is not None
-            self.slot = MemoryLayer(a.d_model, a.memory, a.norm_eps)
-        else:
-            self.slot = FeedForward(a.d_model, a.ffn_hidden)
+        self.slot = _slot(a, layer)
 
     def forward(
         self, x_BSD: Tensor, turns_S1P: Tensor, table_NV: Tensor | None, usage: Usage | None
     ) -> tuple[Tensor, Tensor | None]:
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), turns_S1P)
-        x_TD = self.slot_norm(x_BSD).flatten(0, 1)
-        loss = None
-        if isinstance(self.slot, MoEFeedForward):
-            out_TD, loss = self.slot(x_TD, usage)
-        elif isinstance(self.slot, MemoryLayer):
-            out_TD = self.slot(x_TD, table_NV, usage)
-        else:
-            out_TD = self.slot(x_TD)
-        return x_BSD + out_TD.view_as(x_BSD), loss
+        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
+        return x_BSD + out_BSD, loss
+
+
+def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
+    """Return what fills a layer's feed-forward slot.
+
+    All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
+    """
+    kind = a.slot(layer)
+    if kind == "moe":
+        assert a.moe is not None
+        return MoEFeedForward(a.d_model, a.moe)
+    if kind == "memory":
+        assert a.memory is not None
+        return MemoryLayer(a.d_model, a.memory, a.norm_eps)
+    if kind == "peer":
+        assert a.peer is not None
+        return PeerLayer(a.d_model, a.peer, a.norm_eps)
+    return FeedForward(a.d_model, a.ffn_hidden)
 
 
 class Transformer(nn.Module):
@@ -81,8 +84,8 @@ class Transformer(nn.Module):
         # Given its weight, the embedding draws none: on the meta device that would load the compiler, in over a second.
         self.embedding = nn.Embedding(a.vocab_size, a.d_model, _weight=torch.empty(a.vocab_size, a.d_model))
         self.table: nn.Parameter | None = None
-        """The values [num_slots, value_width] that all memory layers of this model read; None without memory."""
-        if a.memory is not None:
+        """The values [num_slots, value_width] that all memory layers of this model read; None where none share."""
+        if a.memory is not None and a.memory.shared_table:
             self.table = nn.Parameter(torch.empty(a.memory.num_slots, a.memory.value_width))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
         self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
@@ -104,34 +107,48 @@ class Transformer(nn.Module):
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
 
+    @property
+    def lets_later_tokens_in(self) -> bool:
+        """Whether in training a later token, or another sequence's, can change a logit; in evaluation none ever can."""
+        return any(getattr(block.slot, "lets_later_tokens_in", False) for block in self.blocks)
+
     def start_statistics(self) -> None:
         """Begin anew to count, in evaluation mode, which slots and experts are used."""
         a = self.architecture
-        slots = Usage(a.memory.num_slots) if a.memory is not None else None
+        sizes = {
+            "moe": a.moe.num_experts if a.moe is not None else 0,
+            "memory": a.memory.num_slots if a.memory is not None else 0,
+            "peer": a.peer.num_slots if a.peer is not None else 0,
+        }
+        slots = [a.slot(layer) for layer in range(a.num_layers)]
+        shared = Usage(sizes["memory"]) if self.table is not None else None
         self._usages = [
-            Usage(a.moe.num_experts) if a.moe is not None and a.slot(layer) == "moe"
-            else slots if a.slot(layer) == "memory"
-            else None
-            for layer in range(a.num_layers)
-        ]  # fmt: skip
+            None if kind == "dense" else shared if kind == "memory" and shared is not None else Usage(sizes[kind])
+            for kind in slots
+        ]
 
     def statistics(self) -> dict[str, float]:
         """Return what was counted since `start_statistics`, and stop counting; empty for a dense model.
 
-        Memory, all layers together: `memory_used_share` of the slots, `memory_kl` of the softmax weights' use from
-        uniform, in nats. Experts, per layer l: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>` in nats.
+        A shared table, all layers together: `memory_used_share` of the slots; of the softmax weights' use `memory_kl`
+        from uniform in nats, `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same with `_<l>`,
+        PEER as `peer_...`. Experts, per layer: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>`,
+        `moe_top_percent_share_<l>`.
         """
         usages, self._usages = self._usages or [], None
         values: dict[str, float] = {}
         for layer, usage in enumerate(usages):
             if usage is None:
                 continue
-            if self.architecture.slot(layer) == "memory":
-                values["memory_used_share"] = usage.used_share
-                values["memory_kl"] = usage.kl_from_uniform
+            kind = self.architecture.slot(layer)
+            place = "" if kind == "memory" and self.table is not None else f"_{layer}"
+            if kind == "moe":
+                values[f"moe_max_load_share{place}"] = usage.max_share
             else:
-                values[f"moe_max_load_share_{layer}"] = usage.max_share
-                values[f"moe_kl_{layer}"] = usage.kl_from_uniform
+                values[f"{kind}_used_share{place}"] = usage.used_share
+            values[f"{kind}_kl{place}"] = usage.kl_from_uniform
+            values[f"{kind}_gini{place}"] = usage.gini
+            values[f"{kind}_top_percent_share{place}"] = usage.top_percent_share
         return values
 
 
@@ -148,7 +165,18 @@ def build(
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
+        _make_buffers(module, dtype, device)
     if architecture.tied_embeddings:
         model.head.weight = model.embedding.weight
     initialise(model, architecture, seed)
     return model
+
+
+def _make_buffers(module: nn.Module, dtype: torch.dtype, device: str | torch.device) -> None:
+    """Give a module real buffers, as wide as `dtype` at least, filled by its `reset_buffers`."""
+    buffers = list(module.named_buffers(recurse=False))
+    for name, buffer in buffers:
+        kind = torch.promote_types(buffer.dtype, dtype) if buffer.is_floating_point() else buffer.dtype
+        setattr(module, name, torch.empty(buffer.shape, dtype=kind, device=device))
+    if buffers:
+        module.reset_buffers()  # type: ignore[operator]  # every module of ours that has buffers has it

@@ -1,8 +1,8 @@
 """AdamW with one group per way of being optimised, and the clipping that goes before its step.
 
 Decayed: every parameter of two or more dimensions (matrices, embeddings, experts, product keys). Not decayed: norm
-gains and biases. The memory table is a group of its own, with its own rate and decay. Refuses nothing; every parameter
-is in exactly one group.
+gains and biases. Tables (of memory and PEER layers, shared or not) are a group of their own, with its own rate and
+decay. Refuses nothing; every parameter is in exactly one group.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from memscale.config.optimizer import Optimizer as OptimizerConfig
+from memscale.models.counts import component
 from memscale.models.transformer import Transformer
 
 
@@ -89,7 +90,7 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
     vectors: dict[str, nn.Parameter] = {}
     tables: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
-        kind = tables if parameter is model.table else matrices if parameter.ndim >= 2 else vectors
+        kind = tables if component(name) == "table" else matrices if parameter.ndim >= 2 else vectors
         kind[name] = parameter
     table_rate = config.table_learning_rate or config.learning_rate  # Run refuses a table without a rate of its own
     groups = [

@@ -1,0 +1,36 @@
+"""A layer of very many experts of one hidden value each in the feed-forward slot (He 2024, "Mixture of a Million
+Experts": PEER).
+
+Expert i is gelu(x . u_i) v_i. `memscale.models.queries` selects knn of N per head; their outputs are added up with
+their weights over all heads. Both tables are the layer's own.
+
+B batch, S positions, T = B S tokens, D model width, N slots (experts), K experts per token.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from memscale.config.layers import Peer
+from memscale.kernels.lookup import lookup
+from memscale.kernels.row_products import row_products
+from memscale.models.queries import ProductKeySelection
+from memscale.models.usage import Usage
+
+
+class PeerLayer(ProductKeySelection):
+    """The selection, the rows u_i (`input_table`) and the rows v_i (`output_table`), both [N, D]."""
+
+    def __init__(self, d_model: int, peer: Peer, norm_eps: float) -> None:
+        super().__init__(d_model, peer, norm_eps)
+        self.input_table = nn.Parameter(torch.empty(peer.num_slots, d_model))
+        self.output_table = nn.Parameter(torch.empty(peer.num_slots, d_model))
+
+    def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
+        """Return [B, S, D]; the table stands in every slot's signature and is not read."""
+        x_TD = x_BSD.flatten(0, 1)
+        slots_TK, weights_TK = self.selected(x_TD, usage)
+        hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))
+        return lookup(self.output_table, slots_TK, weights_TK * hidden_TK).view_as(x_BSD), None
