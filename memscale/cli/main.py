@@ -27,6 +27,7 @@ VERBS = {
     "data": "prepare a sweep's data and show what it holds",
     "train": "train one run's directory here, in the foreground",
     "evaluate": "evaluate a finished run again",
+    "export": "write a finished run's weights as a Hugging Face folder",
     "doctor": "look at this machine and say what each finding means",
 }
 
