@@ -70,7 +70,7 @@ def plan_json(plan: Plan, planned: Planned) -> dict[str, Any]:
         "plan_hash": plan.plan_hash,
         "scale": plan.sweep.scale.name,
         "launcher": plan.sweep.launcher.name,
-        "runs": [to_plain(plan_row(plan.sweep, run)) for run in plan.runs],
+        "runs": [to_plain(plan_row(run)) for run in plan.runs],
         "dropped": [],  # this planner refuses a plan that it cannot meet whole; it leaves no run out
         "matched": matched_of(plan),
         "forecast": {

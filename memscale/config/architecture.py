@@ -75,6 +75,12 @@ class Architecture:
         return "dense"
 
     @property
+    def num_slots(self) -> int | None:
+        """Rows of a table; None without one."""
+        keyed = self.memory or self.peer
+        return keyed.num_slots if keyed is not None else None
+
+    @property
     def has_table(self) -> bool:
         """Whether rows of a table are read, which are then optimised at a rate of their own."""
         return self.memory is not None or self.peer is not None

@@ -1,5 +1,6 @@
 """Composes `sweeps/<name>.yaml` with Hydra and the words of the command line into a checked `Sweep`.
 
+A sweep's own file comes before what it sets at one scale (`at/<name>_<scale>.yaml`), and the command line after all.
 Decides where no choice was made: SLURM where `sbatch` answers, else the local pool; scale `node` on SLURM, else
 `laptop`. Refuses unknown sweeps, groups, keys, types and values, and says in which file they stand.
 """
@@ -64,7 +65,7 @@ def load_sweep(name: str, overrides: Sequence[str] = (), *, folder: Path | None 
     if extra:
         composed = _compose(folder, name, [*overrides, *extra])
     plain = _plain(composed)
-    sweep = from_plain(Sweep, {"name": name, **plain}, describe=_Describe(folder, name, overrides))
+    sweep = from_plain(Sweep, {"name": name, **plain}, describe=_Describe(folder, name, [*overrides, *extra]))
     launcher = "local" if sweep.launcher.name == "auto" else sweep.launcher.name
     sweep = replace(sweep, launcher=replace(sweep.launcher, name=launcher))
     return Loaded(sweep=sweep, notes=_notes(sweep, given, chosen=launcher_name == "auto"))
@@ -155,6 +156,10 @@ class _Describe:
         own = self._folder / f"{self._name}.yaml"
         group, _, rest = key.partition(".")
         group = {"families": "family"}.get(group, group)
+        scale = self._overrides.get("scale") or _default(own, "scale")
+        at = self._folder / "at" / f"{self._name}_{scale}.yaml"
+        if at.is_file() and _holds(at, group, rest):
+            return str(at)
         if group not in GROUPS or _holds(own, group, rest):
             return str(own)
         if group == "family":

@@ -24,23 +24,27 @@ def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
         caveats=sweep.caveats,
         data_folder=str(data_folder),
         choices=tuple(_choice_row(choice) for choice in plan.choices),
-        runs=tuple(plan_row(sweep, run) for run in plan.runs),
+        runs=tuple(plan_row(run) for run in plan.runs),
     )
 
 
-def plan_row(sweep: Sweep, planned: PlannedRun) -> PlanRow:
+def plan_row(planned: PlannedRun) -> PlanRow:
     optimizer = planned.run.optimizer if planned.run is not None else None
     counts = planned.counts
     return PlanRow(
         name=planned.name,
         stage=planned.stage,
         run_id=planned.run_id,
+        series=planned.series,
         family=planned.family,
+        budget=planned.budget,
         budget_flops=planned.budget_flops,
         seed=planned.seed,
         tokens=planned.tokens,
-        batch_tokens=sweep.scale.batch_tokens,
+        batch_tokens=planned.batch_tokens,
+        d_model=planned.architecture.d_model,
         num_layers=planned.architecture.num_layers,
+        num_slots=planned.architecture.num_slots,
         learning_rate=optimizer.learning_rate if optimizer else None,
         table_learning_rate=optimizer.table_learning_rate if optimizer else None,
         params_total=counts.params_total,
@@ -66,7 +70,9 @@ def run_file(sweep: Sweep, planned: PlannedRun) -> RunFile:
         stage=planned.stage,
         name=planned.name,
         run_id=planned.run_id,
+        series=planned.series,
         family=planned.family,
+        budget=planned.budget,
         budget_flops=planned.budget_flops,
         run=planned.run,
         counts=PlannedCounts(

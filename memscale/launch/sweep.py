@@ -100,7 +100,7 @@ def run_plan(plan: Plan, site: Site) -> SweepOutcome:
     num_trained, stopped = 0, ""
     with StopRequest(cancel_file=paths.cancel) as stop:
         for stage in STAGES:
-            if stage == "compare" and not plan.choices:
+            if stage == "compare" and not plan.is_open:
                 plan = open_compare(plan, choose_rates(plan, tuning_losses(plan, paths)))
                 write_plan_file(paths, plan_file(plan, site.data_folder))
             outcome = _run_stage(plan, stage, site, stop)
@@ -198,8 +198,8 @@ def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
 def _tuned(plan: Plan, paths: SweepPaths) -> bool:
     """Whether every family has a tuning run that ended well."""
     losses = tuning_losses(plan, paths)
-    finished = {run.family for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
-    return finished == {family.family for family in plan.sweep.families}
+    finished = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
+    return finished == {run.family_name for run in plan.stage("tune")}
 
 
 def known_speeds(slots: Sequence[Slot]) -> dict[str, tuple[float, float]]:

@@ -80,6 +80,11 @@ class Plan:
     choices: tuple[Choice, ...] = ()
     """Empty until the compare stage is open; and where nothing is tuned."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every run has its rates, and so its identity."""
+        return all(run.run is not None for run in self.runs)
+
     def stage(self, name: str) -> tuple[PlannedRun, ...]:
         return tuple(run for run in self.runs if run.stage == name)
 

@@ -23,12 +23,18 @@ class PlanRow:
     name: str
     stage: str
     run_id: str | None
+    series: str
+    """Label of its curve: the family's name in the sweep, and what the grid varies."""
     family: str
+    budget: str
     budget_flops: float
     seed: int
     tokens: int
     batch_tokens: int
+    d_model: int
     num_layers: int
+    num_slots: int | None
+    """Rows of a table; null without one."""
     learning_rate: float | None
     table_learning_rate: float | None
     params_total: int
@@ -52,6 +58,7 @@ class TrialRow:
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRow:
     family: str
+    """Its name in the sweep."""
     learning_rate: float
     table_learning_rate: float | None
     at_edge: bool

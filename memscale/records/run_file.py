@@ -50,7 +50,10 @@ class RunFile:
     stage: str
     name: str
     run_id: str
+    series: str
+    """Label of its curve: the family's name in the sweep, and what the grid varies."""
     family: str
+    budget: str
     budget_flops: float
     run: Run
     counts: PlannedCounts
