@@ -44,10 +44,9 @@ class ProductKeySelection(nn.Module):
             self.query_norm = QueryLayerNorm(part.num_heads, width, norm_eps)
         self.keys = nn.Parameter(torch.empty(2, part.num_heads, part.num_keys, self._half_width))
 
-    @property
-    def lets_later_tokens_in(self) -> bool:
-        """Whether in training a later token, or another sequence's, can change this one's slots."""
-        return isinstance(self.query_norm, QueryBatchNorm)
+    def lets_later_tokens_in(self, training: bool) -> bool:
+        """Whether a later token, or another sequence's, can change this one's output in that mode."""
+        return training and isinstance(self.query_norm, QueryBatchNorm)
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
         """Return the slots of every token, int64 [T, K], and their weights [T, K], which add up to one in each head."""

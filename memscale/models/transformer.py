@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
+from memscale.errors import ConfigError
 from memscale.models.attention import Attention
+from memscale.models.cache import KVCache, LayerCache
 from memscale.models.counts import ParameterCounts, count_parameters
 from memscale.models.feedforward import FeedForward
 from memscale.models.initialise import initialise
 from memscale.models.memory import MemoryLayer
 from memscale.models.moe import MoEFeedForward
 from memscale.models.peer import PeerLayer
+from memscale.models.queries import QueryBatchNorm
 from memscale.models.rotary import Rotary
 from memscale.models.usage import Usage
 
@@ -49,9 +52,14 @@ class Block(nn.Module):
         self.slot = _slot(a, layer)
 
     def forward(
-        self, x_BSD: Tensor, turns_S1P: Tensor, table_NV: Tensor | None, usage: Usage | None
+        self,
+        x_BSD: Tensor,
+        turns: Tensor,
+        table_NV: Tensor | None,
+        usage: Usage | None,
+        cache: LayerCache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), turns_S1P)
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), turns, cache)
         out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
         return x_BSD + out_BSD, loss
 
@@ -95,22 +103,32 @@ class Transformer(nn.Module):
         self._rotary = Rotary(a.head_width, a.rope_theta)
         self._usages: list[Usage | None] | None = None
 
-    def forward(self, tokens_BS: Tensor) -> Output:
-        """Map int64 tokens to the next token's logits at every position."""
+    def forward(self, tokens_BS: Tensor, cache: KVCache | None = None) -> Output:
+        """Map int64 tokens to the next token's logits at every position.
+
+        With a cache the tokens go on where its rows end, and are kept in it. Raises ConfigError where it has no room,
+        or the model is in training, where a token's logits may depend on tokens that are not cached.
+        """
+        if cache is not None and self.training:
+            raise ConfigError("a cache was given to a model in training; it is for evaluation: call eval() first")
         x_BSD = self.embedding(tokens_BS)
-        turns_S1P = self._rotary.turns(tokens_BS.shape[1], x_BSD)
+        places = None if cache is None else cache.place(*tokens_BS.shape)
+        turns = self._rotary.turns(tokens_BS.shape[1] if places is None else places.num_held, x_BSD)
+        if places is not None:
+            turns = turns[places.positions]
         usages = self._usages if not self.training and self._usages is not None else [None] * len(self.blocks)
         auxiliary_loss = x_BSD.new_zeros(())
-        for block, usage in zip(self.blocks, usages, strict=True):
-            x_BSD, loss = block(x_BSD, turns_S1P, self.table, usage)
+        for layer, (block, usage) in enumerate(zip(self.blocks, usages, strict=True)):
+            held = None if cache is None or places is None else cache.layer(layer, places)
+            x_BSD, loss = block(x_BSD, turns, self.table, usage, held)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
 
-    @property
-    def lets_later_tokens_in(self) -> bool:
-        """Whether in training a later token, or another sequence's, can change a logit; in evaluation none ever can."""
-        return any(getattr(block.slot, "lets_later_tokens_in", False) for block in self.blocks)
+    def lets_later_tokens_in(self, training: bool) -> bool:
+        """Whether a later token can change an earlier one's logits in that mode; in evaluation none ever can."""
+        slots = [block.slot for block in self.blocks]
+        return any(not isinstance(slot, FeedForward) and slot.lets_later_tokens_in(training) for slot in slots)
 
     def start_statistics(self) -> None:
         """Begin anew to count, in evaluation mode, which slots and experts are used."""
@@ -173,10 +191,9 @@ def build(
 
 
 def _make_buffers(module: nn.Module, dtype: torch.dtype, device: str | torch.device) -> None:
-    """Give a module real buffers, as wide as `dtype` at least, filled by its `reset_buffers`."""
-    buffers = list(module.named_buffers(recurse=False))
-    for name, buffer in buffers:
+    """Give a module real buffers, as wide as `dtype` at least: zero, but for the variance of a batch norm."""
+    for name, buffer in list(module.named_buffers(recurse=False)):
         kind = torch.promote_types(buffer.dtype, dtype) if buffer.is_floating_point() else buffer.dtype
-        setattr(module, name, torch.empty(buffer.shape, dtype=kind, device=device))
-    if buffers:
-        module.reset_buffers()  # type: ignore[operator]  # every module of ours that has buffers has it
+        setattr(module, name, torch.zeros(buffer.shape, dtype=kind, device=device))
+    if isinstance(module, QueryBatchNorm):
+        module.reset_buffers()
