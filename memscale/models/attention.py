@@ -1,6 +1,6 @@
 """Causal self-attention with grouped queries (Ainslie et al. 2023) and rotary positions, through torch's SDPA.
 
-B batch, S positions, D model width, H heads, G key/value heads, W width of a head.
+B batch, S positions, K positions looked at, D model width, H heads, G key/value heads, W width of a head.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
+from memscale.models.cache import LayerCache
 from memscale.models.rotary import turn
 
 
@@ -23,19 +24,26 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(a.d_model, (a.num_heads + 2 * a.num_kv_heads) * a.head_width, bias=False)
         self.out = nn.Linear(a.num_heads * a.head_width, a.d_model, bias=False)
 
-    def forward(self, x_BSD: Tensor, turns_S1P: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, turns: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Return [B, S, D]. `turns` is [S, 1, P] or [B, S, 1, P]; with a cache, what it holds comes first."""
         heads_BSHW = self.qkv(x_BSD).unflatten(-1, (-1, self._head_width))
         # split, not slices: the gradient of a slice is a tensor of zeros to fill and to add.
         to_turn_BSHW, values_BSGW = torch.split(
             heads_BSHW, [self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2
         )
-        turned_BSHW = turn(to_turn_BSHW, turns_S1P)
+        turned_BSHW = turn(to_turn_BSHW, turns)
         queries_BSHW, keys_BSGW = torch.split(turned_BSHW, [self._num_heads, self._num_kv_heads], dim=2)
+        if cache is None:
+            keys_BGKW, values_BGKW, mask = keys_BSGW.transpose(1, 2), values_BSGW.transpose(1, 2), None
+        else:
+            keys_BGKW, values_BGKW = cache.extend(keys_BSGW, values_BSGW)
+            mask = cache.places.mask
         mixed_BHSW = F.scaled_dot_product_attention(
             queries_BSHW.transpose(1, 2),
-            keys_BSGW.transpose(1, 2),
-            values_BSGW.transpose(1, 2),
-            is_causal=True,
+            keys_BGKW,
+            values_BGKW,
+            attn_mask=mask,
+            is_causal=mask is None and x_BSD.shape[1] > 1,
             enable_gqa=self._num_heads != self._num_kv_heads,
         )
         mixed_BSD: Tensor = self.out(mixed_BHSW.transpose(1, 2).flatten(2))

@@ -3,7 +3,7 @@
 Values 2i and 2i + 1 of position p turn by p * theta**(-2i / W) (the pairing of the paper). Angles are taken in
 float64, so that far positions stay exact; the turn itself is done in float32 (float64 for float64 values).
 
-B batch, S positions, H heads, W width of a head.
+B batch, S positions, H heads, W width of a head, P = W / 2 pairs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rotary:
         return known[:num_positions]
 
 
-def turn(values_BSHW: Tensor, turns_S1P: Tensor) -> Tensor:
-    """Return `values_BSHW`, turned; in their own type."""
+def turn(values_BSHW: Tensor, turns: Tensor) -> Tensor:
+    """Return `values_BSHW`, turned; in their own type. `turns` is [S, 1, P], or [B, S, 1, P] by row."""
     pairs_BSHP = torch.view_as_complex(promoted(values_BSHW).view(*values_BSHW.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs_BSHP * turns_S1P).flatten(-2).to(values_BSHW.dtype)
+    return torch.view_as_real(pairs_BSHP * turns).flatten(-2).to(values_BSHW.dtype)
