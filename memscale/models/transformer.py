@@ -24,7 +24,7 @@ from memscale.models.initialise import initialise
 from memscale.models.memory import MemoryLayer
 from memscale.models.moe import MoEFeedForward
 from memscale.models.peer import PeerLayer
-from memscale.models.queries import QueryBatchNorm
+from memscale.models.queries import ProductKeySelection, QueryBatchNorm
 from memscale.models.rotary import Rotary
 from memscale.models.usage import Usage
 
@@ -127,8 +127,8 @@ class Transformer(nn.Module):
 
     def lets_later_tokens_in(self, training: bool) -> bool:
         """Whether a later token can change an earlier one's logits in that mode; in evaluation none ever can."""
-        slots = [block.slot for block in self.blocks]
-        return any(not isinstance(slot, FeedForward) and slot.lets_later_tokens_in(training) for slot in slots)
+        slots = [part for part in self.modules() if isinstance(part, MoEFeedForward | ProductKeySelection)]
+        return any(slot.lets_later_tokens_in(training) for slot in slots)
 
     def start_statistics(self) -> None:
         """Begin anew to count, in evaluation mode, which slots and experts are used."""
