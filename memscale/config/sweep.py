@@ -30,6 +30,9 @@ class Launcher:
     """Attempts of one run, interrupted ones not counted, before it is left failed."""
     checkpoint_seconds: float = 30.0
     """Longest work that kill -9 can lose."""
+    device_memory: str | None = None
+    """Memory of the GPU (or without GPUs of the slot) that runs will get, such as 80G, for the forecast; None: asked of
+    this machine, or with SLURM and no GPUs the job's `memory`."""
     cpus_per_run: int = 8
     """SLURM only, as all below: cores of a job."""
     gpus_per_run: int = 1

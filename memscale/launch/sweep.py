@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.launch.costs import cost_of, known_speeds, learn_speed
 from memscale.launch.pool import Pool, PoolOutcome, Starter, Task, close_attempts
 from memscale.launch.progress import Reporter
 from memscale.launch.retry import Decision
 from memscale.launch.slots import Slot
-from memscale.planning.forecast import Cost, makespan, run_seconds
+from memscale.planning.forecast import Speeds, makespan
 from memscale.planning.plan import STAGES, Plan, PlannedRun, choose_rates, open_compare
 from memscale.records.atomic import read_json
 from memscale.records.attempts import Outcome, attempt_numbers, read_outcome
-from memscale.records.layout import RunPaths, SweepPaths, runs_root
+from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.plan_file import read_plan_file, write_plan_file
 from memscale.records.results import RESULT_FORMAT
 from memscale.records.run_file import write_run_file
-from memscale.records.speeds import Speed, read_speeds, record_speed
 
 
 @dataclass(kw_only=True)
@@ -128,7 +128,7 @@ def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOut
         again = f"; tried again ({decision.reason})" if decision.again else ""
         reporter.ended(task.name, outcome, "" if outcome.cause == "done" else again)
         if task.paths.result.exists():
-            _learn_speed(runs[task.name], task.paths, outcome, site.slots[0].machine)
+            learn_speed(plan.sweep, runs[task.name], task.paths, outcome, site.slots[0].machine)
 
     pool = Pool(
         slots=site.slots,
@@ -144,7 +144,7 @@ def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOut
     return outcome
 
 
-def _task(plan: Plan, planned: PlannedRun, paths: SweepPaths, speeds: Mapping[str, tuple[float, float]]) -> Task:
+def _task(plan: Plan, planned: PlannedRun, paths: SweepPaths, speeds: Speeds) -> Task:
     """Write the run's file, and close what an earlier launch left open."""
     folder = run_paths(paths, planned)
     write_run_file(folder.run, run_file(plan.sweep, planned))
@@ -152,14 +152,14 @@ def _task(plan: Plan, planned: PlannedRun, paths: SweepPaths, speeds: Mapping[st
     numbers = list(attempt_numbers(folder))
     if numbers and read_outcome(folder, numbers[-1]) is None and not is_held(folder.lease):
         close_attempts(folder, None)
-    return Task(name=planned.name, paths=folder, seconds=run_seconds(cost_of(planned, False), speeds))
+    seconds = speeds.run_seconds(cost_of(plan.sweep, planned, done=False))
+    return Task(name=planned.name, paths=folder, seconds=seconds)
 
 
-def _reporter(
-    plan: Plan, stage: str, site: Site, tasks: Sequence[Task], speeds: Mapping[str, tuple[float, float]]
-) -> Reporter:
+def _reporter(plan: Plan, stage: str, site: Site, tasks: Sequence[Task], speeds: Speeds) -> Reporter:
     later = [run for name in STAGES[STAGES.index(stage) + 1 :] for run in plan.stage(name)]
-    later_seconds = [run_seconds(cost_of(run, False), speeds) for run in later if not is_done(site.paths, run)]
+    costs = [cost_of(plan.sweep, run, done=False) for run in later if not is_done(site.paths, run)]
+    later_seconds = [speeds.run_seconds(cost) for cost in costs]
     return Reporter(
         begun=site.begun,
         num_slots=len(site.slots),
@@ -173,12 +173,6 @@ def _reporter(
 
 def is_done(paths: SweepPaths, planned: PlannedRun) -> bool:
     return planned.run_id is not None and run_paths(paths, planned).result.exists()
-
-
-def cost_of(planned: PlannedRun, done: bool) -> Cost:
-    return Cost(
-        family=planned.family, flops_train=planned.flops_train, params_total=planned.counts.params_total, done=done
-    )
 
 
 def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
@@ -200,20 +194,3 @@ def _tuned(plan: Plan, paths: SweepPaths) -> bool:
     losses = tuning_losses(plan, paths)
     finished = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
     return finished == {run.family_name for run in plan.stage("tune")}
-
-
-def known_speeds(slots: Sequence[Slot]) -> dict[str, tuple[float, float]]:
-    """Family -> (FLOPs per second, seconds of overhead) as measured on this machine."""
-    measured = read_speeds(runs_root(), slots[0].machine)
-    return {family: (speed.flops_per_second, speed.overhead_seconds) for family, speed in measured.items()}
-
-
-def _learn_speed(planned: PlannedRun, folder: RunPaths, outcome: Outcome, machine: str) -> None:
-    result = read_json(folder.result, format=RESULT_FORMAT)
-    train_seconds = result["timings"]["train_seconds"]
-    if len(list(attempt_numbers(folder))) == 1 and train_seconds > 0:
-        speed = Speed(
-            flops_per_second=planned.flops_train / train_seconds,
-            overhead_seconds=max(0.0, outcome.ended - outcome.started - train_seconds),
-        )
-        record_speed(runs_root(), machine, planned.family, speed)

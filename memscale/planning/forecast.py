@@ -1,27 +1,137 @@
-"""How long a plan will take and how much disk it will fill, from measured speeds; before any, from a guess."""
+"""How long a plan will take and how much disk it will fill, from measured speeds; before any, from a guess.
+
+A run's seconds are its FLOPs over the speed measured for its series, and what it costs beside training. Between two
+measured models the speed is interpolated in the logarithm of their FLOPs per token; outside them it is the nearest
+one's: small models run slower per FLOP, and how much so is a property of machine and family that no formula knows.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-GUESSED_FLOPS_PER_SECOND = 2.0e10
-"""Training FLOPs of one core before anything was measured."""
-GUESSED_OVERHEAD_SECONDS = 5.0
+GUESSED_FLOPS_PER_SECOND = {"cpu": 2.0e10, "cuda": 5.0e13}
+"""Training FLOPs of one core, and of one GPU, before anything was measured."""
+GUESSED_START_SECONDS = 5.0
+GUESSED_EVALUATION_SECONDS = 3.0
 BYTES_PER_PARAMETER = 12
 """A checkpoint holds the weight and AdamW's two moments in fp32."""
 KEPT_CHECKPOINTS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What was measured of one model."""
+
+    family: str
+    """Kind of family: dense, moe, ..."""
+    series: str
+    batch_tokens: int
+    sequence_length: int
+    flops_per_token: float
+    """Forward."""
+    flops_per_second: float
+    """Training FLOPs of one slot."""
+    start_seconds: float
+    """What a run costs beside training and the evaluation at its end: starting, validating, writing."""
+    evaluation_seconds: float | None
+    """Of the evaluation at its end; None where it had none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """What is needed to forecast one run."""
 
     family: str
+    series: str
+    batch_tokens: int
+    sequence_length: int
+    flops_per_token: float
+    """Forward."""
     flops_train: float
     params_total: int
+    evaluated: bool
+    """Whether tasks are evaluated at its end."""
     done: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How fast a run is thought to go."""
+
+    flops_per_second: float
+    start_seconds: float
+    evaluation_seconds: float
+    measured: bool
+
+
+class Speeds:
+    """Speeds of one machine, and what to believe of a run from them."""
+
+    def __init__(self, measured: Iterable[Speed] = (), *, device: str = "cpu", threads: int = 1) -> None:
+        """`device` ('cpu' or 'cuda') and `threads` are those of a slot: they decide the guess."""
+        points = sorted(measured, key=lambda one: one.flops_per_token)
+        self._groups: dict[tuple[object, ...], list[Speed]] = {}
+        for one in points:
+            for group in _groups(one):
+                self._groups.setdefault(group, []).append(one)
+        evaluations = [one.evaluation_seconds for one in points if one.evaluation_seconds is not None]
+        self._evaluation_seconds = fmean(evaluations) if evaluations else GUESSED_EVALUATION_SECONDS
+        self._guess = Pace(
+            flops_per_second=GUESSED_FLOPS_PER_SECOND[device] * (threads if device == "cpu" else 1),
+            start_seconds=GUESSED_START_SECONDS,
+            evaluation_seconds=self._evaluation_seconds,
+            measured=False,
+        )
+        self._known: dict[tuple[object, ...], Pace] = {}
+
+    def of(self, cost: Cost) -> Pace:
+        """The pace of a run: of its series at its batch, else of its family at its batch, else of its family."""
+        key = (cost.family, cost.series, cost.batch_tokens, cost.sequence_length, cost.flops_per_token)
+        if key not in self._known:
+            points = next((self._groups[group] for group in _groups(cost) if group in self._groups), None)
+            self._known[key] = self._guess if points is None else self._between(points, cost.flops_per_token)
+        return self._known[key]
+
+    def run_seconds(self, cost: Cost) -> float:
+        pace = self.of(cost)
+        evaluation = pace.evaluation_seconds if cost.evaluated else 0.0
+        return cost.flops_train / pace.flops_per_second + pace.start_seconds + evaluation
+
+    def _between(self, points: Sequence[Speed], flops_per_token: float) -> Pace:
+        """Interpolate linearly in log(FLOPs per token), the speed itself in its logarithm; nearest at the ends."""
+        place = bisect_left(points, flops_per_token, key=lambda one: one.flops_per_token)
+        low, high = points[max(place - 1, 0)], points[min(place, len(points) - 1)]
+        share = 1.0 if place else 0.0
+        if low.flops_per_token < flops_per_token < high.flops_per_token:
+            width = math.log(high.flops_per_token / low.flops_per_token)
+            share = math.log(flops_per_token / low.flops_per_token) / width
+        evaluations = [self._evaluation_of(one) for one in (low, high)]
+        return Pace(
+            flops_per_second=low.flops_per_second ** (1 - share) * high.flops_per_second**share,
+            start_seconds=low.start_seconds * (1 - share) + high.start_seconds * share,
+            evaluation_seconds=evaluations[0] * (1 - share) + evaluations[1] * share,
+            measured=True,
+        )
+
+    def _evaluation_of(self, one: Speed) -> float:
+        return one.evaluation_seconds if one.evaluation_seconds is not None else self._evaluation_seconds
+
+
+def _groups(one: Speed | Cost) -> tuple[tuple[object, ...], ...]:
+    """The groups that a point belongs to and a run looks in, the narrowest first.
+
+    The batch belongs to a speed: the optimizer's pass over all parameters is paid once a batch.
+    """
+    return (
+        (one.family, one.series, one.batch_tokens, one.sequence_length),
+        (one.family, one.batch_tokens, one.sequence_length),
+        (one.family,),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +140,58 @@ class Forecast:
     """Wall time of what is left, on `slots`."""
     run_seconds: tuple[float, ...]
     """Of each run, in the given order."""
+    gpu_hours: float
+    """Of what is left: hours of all GPUs together, or of all slots where they have none."""
     disk_bytes: int
     """Checkpoints of all runs together, done or not."""
+    disk_left_bytes: int
+    """Checkpoints of the runs that are left."""
+    runs_left: int
     slots: int
     measured: bool
-    """From speeds measured on this machine; otherwise guessed."""
-
-
-def run_seconds(cost: Cost, speeds: Mapping[str, tuple[float, float]]) -> float:
-    """Seconds of one run; `speeds` maps a family to (FLOPs per second, seconds of overhead)."""
-    flops_per_second, overhead = speeds.get(cost.family, (GUESSED_FLOPS_PER_SECOND, GUESSED_OVERHEAD_SECONDS))
-    return cost.flops_train / flops_per_second + overhead
+    """From speeds measured on this machine for the family of every run that is left; otherwise guessed."""
+    guessed_families: tuple[str, ...]
+    """Families of the runs that are left without a measured speed."""
 
 
 def forecast(
     stages: Sequence[Sequence[Cost]],
-    speeds: Mapping[str, tuple[float, float]],
+    speeds: Speeds,
     *,
     slots: int,
     checkpoint_seconds: float,
+    gpus_per_run: int = 1,
 ) -> Forecast:
     """Simulate the pool: stage after stage, the longest run first, on `slots`."""
-    wall, per_run, disk, measured = 0.0, [], 0.0, True
+    wall, busy, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
+    per_run: list[float] = []
+    guessed: dict[str, None] = {}
     for stage in stages:
-        seconds = [run_seconds(cost, speeds) for cost in stage]
-        wall += makespan([s for s, cost in zip(seconds, stage, strict=True) if not cost.done], slots)
-        per_run += seconds
-        for s, cost in zip(seconds, stage, strict=True):
-            disk += BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, 1 + s // checkpoint_seconds)
-            measured &= cost.done or cost.family in speeds
-    return Forecast(seconds=wall, run_seconds=tuple(per_run), disk_bytes=round(disk), slots=slots, measured=measured)
+        left = []
+        for cost in stage:
+            seconds = speeds.run_seconds(cost)
+            kept = BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, 1 + seconds // checkpoint_seconds)
+            per_run.append(seconds)
+            disk += kept
+            if not cost.done:
+                left.append(seconds)
+                disk_left += kept
+                if not speeds.of(cost).measured:
+                    guessed[cost.family] = None
+        wall += makespan(left, slots)
+        busy += sum(left)
+        runs_left += len(left)
+    return Forecast(
+        seconds=wall,
+        run_seconds=tuple(per_run),
+        gpu_hours=busy * max(1, gpus_per_run) / 3600,
+        disk_bytes=round(disk),
+        disk_left_bytes=round(disk_left),
+        runs_left=runs_left,
+        slots=slots,
+        measured=not guessed,
+        guessed_families=tuple(guessed),
+    )
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:

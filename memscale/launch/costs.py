@@ -1,0 +1,87 @@
+"""What the runs of a plan cost by what this kind of machine was measured to do, and what finished runs teach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from memscale.config.sweep import Sweep
+from memscale.launch.slots import Slot
+from memscale.planning.accounting import TRAINING_PASSES
+from memscale.planning.forecast import Cost, Speed, Speeds
+from memscale.planning.plan import PlannedRun
+from memscale.records.atomic import read_json
+from memscale.records.attempts import Outcome, attempt_numbers
+from memscale.records.layout import RunPaths, runs_root
+from memscale.records.results import RESULT_FORMAT
+from memscale.records.speeds import SpeedPoint, read_speeds, record_speeds
+
+
+def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
+    return Cost(
+        family=planned.family,
+        series=planned.series,
+        batch_tokens=planned.batch_tokens,
+        sequence_length=sweep.scale.sequence_length,
+        flops_per_token=planned.counts.flops_per_token_forward,
+        flops_train=planned.flops_train,
+        params_total=planned.counts.params_total,
+        evaluated=planned.stage != "tune" and sweep.evaluate.tasks != (),
+        done=done,
+    )
+
+
+def known_speeds(slots: Sequence[Slot]) -> Speeds:
+    """The speeds measured on this kind of machine."""
+    slot = slots[0]
+    return Speeds(
+        (_speed(point) for point in read_speeds(runs_root(), slot.machine)), device=slot.device, threads=slot.threads
+    )
+
+
+def _speed(point: SpeedPoint) -> Speed:
+    plain = asdict(point)
+    del plain["source"], plain["params_total"]
+    return Speed(**plain)
+
+
+def learn_speed(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, machine: str) -> None:
+    """Keep the speed of a run that has just written its result; one that was interrupted teaches nothing."""
+    point = run_point(sweep, planned, folder, outcome)
+    if point is not None:
+        record_speeds(runs_root(), machine, [point])
+
+
+def run_point(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome) -> SpeedPoint | None:
+    """The speed of a finished run: of the tokens it trained on, which are fewer than planned where it diverged."""
+    result = read_json(folder.result, format=RESULT_FORMAT)
+    train_seconds, evaluation_seconds = (result["timings"][f"{name}_seconds"] for name in ("train", "evaluation"))
+    flops = TRAINING_PASSES * planned.counts.flops_per_token_forward * result["achieved"]["tokens"]
+    if len(list(attempt_numbers(folder))) != 1 or train_seconds <= 0 or flops <= 0:
+        return None
+    evaluated = bool(result["scores"])
+    return SpeedPoint(
+        source="run",
+        family=planned.family,
+        series=planned.series,
+        batch_tokens=planned.batch_tokens,
+        sequence_length=sweep.scale.sequence_length,
+        flops_per_token=planned.counts.flops_per_token_forward,
+        params_total=planned.counts.params_total,
+        flops_per_second=flops / train_seconds,
+        start_seconds=max(0.0, outcome.ended - outcome.started - train_seconds - evaluation_seconds),
+        evaluation_seconds=evaluation_seconds if evaluated else None,
+    )
+
+
+def done_names(root: Path, runs: Sequence[PlannedRun]) -> frozenset[str]:
+    """The names of the runs that have a result under `root`, the sweep's folder: one listing, however many runs."""
+    try:
+        there = {path.name for path in root.iterdir()}
+    except FileNotFoundError:
+        return frozenset()
+    folders = {run.name: f"{run.name}-{run.run_id}" for run in runs if run.run_id is not None}
+    return frozenset(
+        name for name, folder in folders.items() if folder in there and RunPaths(root / folder).result.exists()
+    )
