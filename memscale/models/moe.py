@@ -1,30 +1,43 @@
-"""Experts in the feed-forward slot: dropless top-k token choice (Shazeer et al. 2017; Fedus et al. 2022).
+"""Experts in the feed-forward slot: routed SwiGLU experts behind a router without bias, and shared ones beside them.
 
-A token goes to the k experts with the highest softmax scores. For k > 1 their scores are renormalised to sum to one;
-for k = 1 the raw score is the weight, else the router would get no gradient from the loss (Switch). No token is ever
-dropped and none is padded. The auxiliary loss is the layer's balance loss in Switch form, divided by k so that it is 1
-at a uniform load for any k, plus the router z-loss (Zoph et al. 2022), each with its weight; it stands apart from the
-model's loss. Both are means over the tokens given at once, a micro-batch.
+A score is the softmax of the router's logits over the experts, or the sigmoid of each (DeepSeek-AI 2024). Tokens choose
+their experts; or in training experts choose their tokens, and in evaluation each token goes to its experts_per_token
+best experts, as in Zhou et al. 2022. So every layer is causal in evaluation, and one with expert choice is not in
+training: `lets_later_tokens_in` says so. No token is ever dropped for want of room, and none is padded.
 
-T tokens, D model width, E experts, K experts per token, A = T K rows.
+The load is evened out by one of two means. `loss`: the balance loss in Switch form (Fedus et al. 2022), E times the
+sum over experts of load share times mean score, 1 at a uniform load for any number chosen; sigmoid scores are first
+divided by their sum over the experts, as DeepSeek-V3 does. `bias`: an offset per expert that is added to the scores for
+choosing alone and moved after every optimizer step (Wang et al. 2024, "Auxiliary-loss-free load balancing strategy for
+mixture-of-experts"): b_i += bias_rate sign(mean load - load_i), of the loads of all its micro-batches. The router
+z-loss, mean(logsumexp(logits)^2), goes with any of them (Zoph et al. 2022). Both losses are means over the tokens given
+at once, a micro-batch, and stand apart from the model's loss.
+
+B sequences of S positions, T = B S tokens, D model width, E experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from memscale.config.architecture import MoE
+from memscale.config.layers import MoE
 from memscale.models.experts import run_experts
+from memscale.models.feedforward import FeedForward
 from memscale.models.precision import promoted
+from memscale.models.routing import Assignment, expert_choice, to_rows, to_tokens, token_choice
 from memscale.models.usage import Usage
 
 
 class MoEFeedForward(nn.Module):
-    """`gate_up[e]` is expert e's [2F, D] (gate first), `down[e]` its [D, F]; the router has no bias."""
+    """`gate_up[e]` is expert e's [2F, D] (gate first), `down[e]` its [D, F]; `shared` is one wide SwiGLU or None.
+
+    With the balance `bias` there are two buffers of size E: `balance_bias` (float32, kept in checkpoints), and
+    `step_load`, the rows each expert got since the last optimizer step (integers, zero between steps).
+    """
+
+    balance_bias: Tensor
+    step_load: Tensor
 
     def __init__(self, d_model: int, moe: MoE) -> None:
         super().__init__()
@@ -32,58 +45,75 @@ class MoEFeedForward(nn.Module):
         self.router = nn.Linear(d_model, moe.num_experts, bias=False)
         self.gate_up = nn.Parameter(torch.empty(moe.num_experts, 2 * moe.expert_hidden, d_model))
         self.down = nn.Parameter(torch.empty(moe.num_experts, d_model, moe.expert_hidden))
+        self.shared: FeedForward | None = None
+        if moe.shared_experts:
+            # Experts that all get every token, with weight one, are one expert of their widths together.
+            self.shared = FeedForward(d_model, moe.shared_experts * moe.expert_hidden)
+        if moe.balance == "bias":
+            self.register_buffer("balance_bias", torch.zeros(moe.num_experts, dtype=torch.float32))
+            self.register_buffer("step_load", torch.zeros(moe.num_experts, dtype=torch.int64), persistent=False)
 
-    def forward(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
-        """Return the output [T, D] and the layer's auxiliary loss, a scalar."""
+    def lets_later_tokens_in(self, training: bool) -> bool:
+        """Whether a later token can change an earlier one's output in that mode."""
+        return training and self._moe.routing == "expert_choice"
+
+    def forward(
+        self, x_BSD: Tensor, _table_NV: Tensor | None = None, usage: Usage | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the output [B, S, D] and the layer's auxiliary loss, a scalar, or None where it has none.
+
+        The table stands in every slot's signature and is not read.
+        """
+        x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = promoted(x_TD) @ promoted(self.router.weight).t()
-        scores_TE = logits_TE.softmax(dim=-1)
-        weights_TK, experts_TK = scores_TE.topk(self._moe.experts_per_token, dim=-1)
-        if self._moe.experts_per_token > 1:
-            weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True)
-        load_E = experts_TK.flatten().bincount(minlength=self._moe.num_experts)
+            scores_TE = logits_TE.softmax(dim=-1) if self._moe.scores == "softmax" else logits_TE.sigmoid()
+        assignment = self._assignment(scores_TE, x_BSD.shape[1])
         if usage is not None:
-            usage.add(load_E)
-        out_TKD = self._run(x_TD, experts_TK, load_E.tolist())
-        out_TD = torch.einsum("tkd,tk->td", out_TKD, weights_TK.to(out_TKD.dtype))
-        return out_TD, self._auxiliary_loss(logits_TE, scores_TE, load_E)
+            usage.add(assignment.load_E)
+        if self.training and self._moe.balance == "bias":
+            self.step_load.add_(assignment.load_E)
+        out_BSD = self._routed(x_TD, assignment).view_as(x_BSD)
+        if self.shared is not None:
+            out_BSD = out_BSD + self.shared(x_BSD)[0]
+        return out_BSD, self._auxiliary_loss(logits_TE, scores_TE, assignment.load_E)
 
-    def _run(self, x_TD: Tensor, experts_TK: Tensor, loads: list[int]) -> Tensor:
-        """Return [T, K, D]: each token through each of its experts."""
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the bias against the load of the finished optimizer step; does nothing for another balance."""
+        if self._moe.balance != "bias":
+            return
+        missing_E = self.step_load.sum() - self._moe.num_experts * self.step_load  # E (mean - load), in whole rows
+        self.balance_bias.add_(missing_E.sign(), alpha=self._moe.bias_rate)
+        self.step_load.zero_()
+
+    def _assignment(self, scores_TE: Tensor, length: int) -> Assignment:
+        moe = self._moe
+        if self.lets_later_tokens_in(self.training):
+            return expert_choice(scores_TE.view(-1, length, moe.num_experts), moe.capacity(length))
+        choosing_TE = scores_TE.detach()
+        if moe.balance == "bias":
+            choosing_TE = choosing_TE + self.balance_bias
+        return token_choice(scores_TE, choosing_TE, num_chosen=moe.experts_per_token, renormalise=moe.renormalise)
+
+    def _routed(self, x_TD: Tensor, assignment: Assignment) -> Tensor:
+        """Return [T, D]: the weighted sum of each token's experts."""
         gate_up: Tensor = self.gate_up
         down: Tensor = self.down
         device = x_TD.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x_TD, gate_up, down = x_TD.to(dtype), gate_up.to(dtype), down.to(dtype)
-        num_chosen = experts_TK.shape[1]
-        order_A = experts_TK.flatten().argsort(stable=True)
-        place_A = torch.empty_like(order_A)
-        place_A[order_A] = torch.arange(len(order_A), device=order_A.device)
-        x_AD = x_TD.repeat_interleave(num_chosen, dim=0) if num_chosen > 1 else x_TD
-        sorted_AD = _permute(x_AD, order_A, place_A)
-        out_AD = _permute(run_experts(sorted_AD, gate_up, down, loads), place_A, order_A)
-        return out_AD.view(len(x_TD), num_chosen, -1)
+        rows_AD = run_experts(to_rows(x_TD, assignment), gate_up, down, assignment.load_E)
+        return to_tokens(rows_AD, assignment)
 
-    def _auxiliary_loss(self, logits_TE: Tensor, scores_TE: Tensor, load_E: Tensor) -> Tensor:
-        share_E = load_E / load_E.sum()
-        balance = self._moe.num_experts * (share_E * scores_TE.mean(dim=0)).sum()
-        z = logits_TE.logsumexp(dim=-1).square().mean()
-        return self._moe.balance_weight * balance + self._moe.z_weight * z
-
-
-class _Permute(torch.autograd.Function):
-    """Rows in another order. Its gradient is the inverse order: a gather, where torch would add row by row."""
-
-    @staticmethod
-    def forward(ctx: Any, x_AD: Tensor, order_A: Tensor, inverse_A: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse_A)
-        return x_AD[order_A]
-
-    @staticmethod
-    def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None, None]:
-        (inverse_A,) = ctx.saved_tensors
-        return gradient_AD[inverse_A], None, None
-
-
-_permute: Callable[[Tensor, Tensor, Tensor], Tensor] = _Permute.apply
+    def _auxiliary_loss(self, logits_TE: Tensor, scores_TE: Tensor, load_E: Tensor) -> Tensor | None:
+        moe, terms = self._moe, []
+        if moe.balance == "loss":
+            if moe.scores == "sigmoid":
+                scores_TE = scores_TE / scores_TE.sum(dim=-1, keepdim=True)
+            balance = moe.num_experts * (load_E / load_E.sum() * scores_TE.mean(dim=0)).sum()
+            terms.append(moe.balance_weight * balance)
+        if moe.z_weight > 0:
+            terms.append(moe.z_weight * logits_TE.logsumexp(dim=-1).square().mean())
+        return torch.stack(terms).sum() if terms else None

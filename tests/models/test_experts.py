@@ -21,7 +21,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("loads", [[2, 0, 3, 1], [0, 0, 0, 6], [6, 0, 0, 0]])
 def test_gradients_are_those_of_the_function_empty_experts_included(loads: list[int]) -> None:
     inputs = [random(6, 3).requires_grad_(), random(4, 10, 3).requires_grad_(), random(4, 3, 5).requires_grad_()]
-    assert torch.autograd.gradcheck(lambda x, up, down: run_experts(x, up, down, loads), inputs)
+    assert torch.autograd.gradcheck(lambda x, up, down: run_experts(x, up, down, torch.tensor(loads)), inputs)
 
 
 def layer(num_experts: int, chosen: int, *, balance_weight: float = 1.0, z_weight: float = 0.0) -> MoEFeedForward:

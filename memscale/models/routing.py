@@ -1,0 +1,132 @@
+"""Which token goes to which expert and with what weight, and rows carried there and back.
+
+Token choice: every token goes to the K experts with its best scores, and none is dropped (Shazeer et al. 2017).
+Expert choice: every expert takes its C best tokens of each sequence by itself, so that neither the micro-batch nor the
+other sequences have a say (Zhou et al. 2022); a token may be taken by any number of experts, or by none. An expert that
+chooses compares all tokens of a sequence, so whether an early token is taken depends on later ones: expert choice is
+not causal, and stands in for training alone.
+
+B sequences of S positions, T = B S tokens, E experts, A rows (token and expert pairs), D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Rows sorted by expert, and the way back from rows to tokens."""
+
+    tokens_A: Tensor  # noqa: N815
+    """The token of each row."""
+    weights_A: Tensor  # noqa: N815
+    """What each row's output is multiplied by; carries the router's gradient."""
+    load_E: Tensor  # noqa: N815
+    """Rows of each expert, as integers; they stand in this order."""
+    places_A: Tensor  # noqa: N815
+    """The rows once more, sorted by token and then by expert."""
+    starts_T: Tensor  # noqa: N815
+    """Where in `places_A` each token's rows start; a token without rows starts where the next does."""
+
+
+def token_choice(scores_TE: Tensor, choosing_TE: Tensor, *, num_chosen: int, renormalise: bool) -> Assignment:
+    """Send every token to the `num_chosen` experts with the highest values in `choosing_TE`.
+
+    A weight is the score itself, or with `renormalise` its share of the sum over the token's experts.
+    """
+    experts_TK = choosing_TE.topk(num_chosen, dim=-1).indices
+    weights_TK = scores_TE.gather(-1, experts_TK)
+    if renormalise:
+        # Sigmoids can all underflow to zero; their shares are then zero, not undefined.
+        smallest = torch.finfo(weights_TK.dtype).tiny
+        weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True).clamp_min(smallest)
+    order_A = experts_TK.flatten().argsort(stable=True)
+    places_A = torch.empty_like(order_A)
+    places_A[order_A] = torch.arange(len(order_A), device=order_A.device)
+    return Assignment(
+        tokens_A=order_A // num_chosen,
+        weights_A=weights_TK.flatten()[order_A],
+        load_E=experts_TK.flatten().bincount(minlength=scores_TE.shape[1]),
+        places_A=places_A,
+        starts_T=torch.arange(0, len(order_A), num_chosen, device=order_A.device),
+    )
+
+
+def expert_choice(scores_BSE: Tensor, capacity: int) -> Assignment:
+    """Let every expert take the `capacity` tokens of each sequence that score highest with it; a weight is the score.
+
+    Not causal.
+    """
+    num_sequences, length, num_experts = scores_BSE.shape
+    weights_EBC, positions_EBC = scores_BSE.permute(2, 0, 1).topk(capacity, dim=-1)
+    firsts_B = torch.arange(0, num_sequences * length, length, device=scores_BSE.device)
+    tokens_A = (positions_EBC + firsts_B[:, None]).flatten()
+    counts_T = tokens_A.bincount(minlength=num_sequences * length)
+    return Assignment(
+        tokens_A=tokens_A,
+        weights_A=weights_EBC.flatten(),
+        load_E=torch.full((num_experts,), num_sequences * capacity, device=scores_BSE.device),
+        places_A=tokens_A.argsort(stable=True),
+        starts_T=counts_T.cumsum(0) - counts_T,
+    )
+
+
+def to_rows(x_TD: Tensor, assignment: Assignment) -> Tensor:
+    """Return [A, D]: the token of every row. Differentiable once."""
+    return _to_rows(x_TD, assignment)
+
+
+def to_tokens(rows_AD: Tensor, assignment: Assignment) -> Tensor:
+    """Return [T, D]: for every token the weighted sum of its rows, zero where it has none. Differentiable once."""
+    return _to_tokens(rows_AD, assignment.weights_A.to(rows_AD.dtype), assignment)
+
+
+def _summed(rows_AD: Tensor, assignment: Assignment, weights_A: Tensor | None) -> Tensor:
+    """Return [T, D]: the sum of every token's rows, in the order of the experts, on all devices the same each time.
+
+    torch's forward of an embedding bag: adding rows to their tokens one by one costs 2 to 4 times as much on the CPU,
+    and comes in any order on a GPU.
+    """
+    at_A = assignment.places_A
+    per_sample = None if weights_A is None else weights_A[at_A]
+    return F.embedding_bag(at_A, rows_AD, assignment.starts_T, mode="sum", per_sample_weights=per_sample)
+
+
+class _ToRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, assignment: Assignment) -> Tensor:
+        ctx.assignment = assignment
+        return x_TD.index_select(0, assignment.tokens_A)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None]:
+        return _summed(gradient_AD.contiguous(), ctx.assignment, None), None
+
+
+class _ToTokens(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows_AD: Tensor, weights_A: Tensor, assignment: Assignment) -> Tensor:
+        ctx.save_for_backward(rows_AD, weights_A)
+        ctx.assignment = assignment
+        return _summed(rows_AD, assignment, weights_A)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows_AD, weights_A = ctx.saved_tensors
+        gradient_AD = gradient_TD.index_select(0, ctx.assignment.tokens_A)
+        for_weights_A = torch.linalg.vecdot(gradient_AD, rows_AD)
+        return gradient_AD * weights_A[:, None], for_weights_A, None
+
+
+_to_rows: Callable[[Tensor, Assignment], Tensor] = _ToRows.apply
+_to_tokens: Callable[[Tensor, Tensor, Assignment], Tensor] = _ToTokens.apply
