@@ -1,0 +1,60 @@
+"""One small model of every family and of every option that changes what a token may see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from memscale.config.architecture import Architecture
+from memscale.config.layers import Memory, MoE, Peer
+
+
+def architecture(family: str, **changes: Any) -> Architecture:
+    """Three layers, grouped queries, every shape different from every other."""
+    shapes: dict[str, Any] = {
+        "d_model": 16, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "head_width": 6,
+        "ffn_hidden": 20, "vocab_size": 61,
+    }  # fmt: skip
+    return Architecture(family=family, **{**shapes, **changes})
+
+
+def moe(**changes: Any) -> MoE:
+    given: dict[str, Any] = {"layers": (0, 2), "num_experts": 5, "experts_per_token": 2, "expert_hidden": 7}
+    return MoE(**{**given, **changes})
+
+
+def memory(**changes: Any) -> Memory:
+    given: dict[str, Any] = {
+        "layers": (0, 2), "num_keys": 9, "num_heads": 3, "knn": 4, "key_width": 8, "value_width": 16,
+    }  # fmt: skip
+    return Memory(**{**given, **changes})
+
+
+def peer(**changes: Any) -> Peer:
+    given: dict[str, Any] = {"layers": (1,), "num_keys": 9, "num_heads": 3, "knn": 4, "key_width": 8}
+    return Peer(**{**given, **changes})
+
+
+ZOO = {
+    "dense": architecture("dense"),
+    "dense, tied, a key head a head": architecture("dense", tied_embeddings=True, num_kv_heads=4),
+    "moe top-1": architecture("moe", moe=moe(experts_per_token=1, renormalise=False)),
+    "moe top-2": architecture("moe", moe=moe()),
+    "moe sigmoid, shared, bias": architecture("moe", moe=moe(scores="sigmoid", shared_experts=1, balance="bias")),
+    "moe expert choice": architecture(
+        "moe",
+        moe=moe(routing="expert_choice", experts_per_token=1, renormalise=False, balance="none", capacity_factor=2.0),
+    ),
+    "pkm batch": architecture("pkm", memory=memory(query_norm="batch", shared_table=False, gated=False)),
+    "pkm layer": architecture("pkm", memory=memory(query_norm="layer", shared_table=False, gated=False)),
+    "memory": architecture("memory", memory=memory(layers=(1,), gated=False)),
+    "memory_plus": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True)),
+    "peer batch": architecture("peer", peer=peer(query_norm="batch")),
+    "peer layer": architecture("peer", peer=peer(query_norm="layer")),
+    "peer": architecture("peer", peer=peer()),
+}
+
+
+def tokens_of(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.randint(architecture.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
