@@ -27,6 +27,7 @@ from memscale.config.run import Run
 from memscale.errors import CheckpointError, ConfigError, RecordError
 from memscale.models.transformer import Transformer
 from memscale.records.atomic import fsync_directory, read_json, write_json
+from memscale.training.buffers import persistent_buffers
 from memscale.training.disk import full_disk_named
 from memscale.training.metrics import IntervalSums
 from memscale.training.optimizers import AdamW
@@ -104,7 +105,7 @@ def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> Sta
 
 
 def load_weights(folder: Path, run: Run, model: Transformer) -> int:
-    """Load the weights of the newest checkpoint into `model` and return its step, leaving the folder as it is.
+    """Load weights and buffers of the newest checkpoint into `model` and return its step; the folder stays as it is.
 
     Raises CheckpointError where there is none or it is not good: an older one would be another model.
     """
@@ -112,8 +113,8 @@ def load_weights(folder: Path, run: Run, model: Transformer) -> int:
     if not found:
         raise CheckpointError(f"{folder} holds no checkpoint; train the run first")
     state, weights, _ = _verified(found[-1][1], run)
-    _check_tensors(found[-1][1] / _MODEL, weights, _parameters(model))
-    _copy(weights, _parameters(model))
+    _check_tensors(found[-1][1] / _MODEL, weights, _weights(model))
+    _copy(weights, _weights(model))
     return state.step
 
 
@@ -136,7 +137,7 @@ def _existing(folder: Path) -> Path:
 
 def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> None:
     sums = {
-        _MODEL: write_tensors(aside / _MODEL, _parameters(model)),
+        _MODEL: write_tensors(aside / _MODEL, _weights(model)),
         _OPTIMIZER: write_tensors(aside / _OPTIMIZER, optimizer.moments()),
     }
     write_json(aside / _STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
@@ -147,9 +148,9 @@ def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: S
 
 def _load(path: Path, run: Run, model: Transformer, optimizer: AdamW) -> State:
     state, weights, saved_moments = _verified(path, run)
-    _check_tensors(path / _MODEL, weights, _parameters(model))
+    _check_tensors(path / _MODEL, weights, _weights(model))
     _check_tensors(path / _OPTIMIZER, saved_moments, optimizer.moments())
-    _copy(weights, _parameters(model))
+    _copy(weights, _weights(model))
     _copy(saved_moments, optimizer.moments())
     optimizer.set_num_steps(state.step)
     return state
@@ -211,9 +212,9 @@ def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -
             tensor.copy_(saved[name])
 
 
-def _parameters(model: Transformer) -> dict[str, torch.Tensor]:
-    """Return the model's parameters by name; tied ones once. Buffers are constants that a built model has."""
-    return dict(model.named_parameters())
+def _weights(model: Transformer) -> dict[str, torch.Tensor]:
+    """Return all that training made of the model, by name: its parameters, tied ones once, and persistent buffers."""
+    return {**dict(model.named_parameters()), **persistent_buffers(model)}
 
 
 def _discard(path: Path) -> None:

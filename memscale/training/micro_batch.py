@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from memscale.errors import MemscaleError
 from memscale.models.transformer import Transformer
+from memscale.training.buffers import unchanged_buffers
 
 _WORKING_MEMORY = 2.0
 """Peak memory of a backward pass over what its forward pass saved; measured 1.3 to 1.5 on the CPU, with room."""
@@ -101,7 +102,7 @@ def activation_bytes(model: Transformer, sequence_length: int) -> int:
         return tensor
 
     tokens_BT = torch.zeros(1, sequence_length + 1, dtype=torch.int64, device=device)
-    with torch.autograd.graph.saved_tensors_hooks(note, same), autocast(device):
+    with unchanged_buffers(model), torch.autograd.graph.saved_tensors_hooks(note, same), autocast(device):
         output = model(tokens_BT[:, :-1])
         loss = token_nats(output.logits_BSV, tokens_BT[:, 1:]) + output.auxiliary_loss
     del loss

@@ -24,6 +24,7 @@ from memscale.models.transformer import Transformer, build
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
+from memscale.training.buffers import after_step_moves, copied_buffers, put_back
 from memscale.training.checkpoint import State
 from memscale.training.disk import full_disk_named
 from memscale.training.execution import Execution, describe, free_memory_bytes, peak_memory_bytes, set_up
@@ -108,6 +109,7 @@ class _Training:
         self._device = set_up(execution)
         self._model = build(run.architecture, seed=run.seed, device=self._device)
         self._optimizer = build_optimizer(self._model, run.optimizer)
+        self._after_step = after_step_moves(self._model)
         self._sampler = prepared.sampler(
             seed=run.seed, sequence_length=run.sequence_length, batch_sequences=run.batch_sequences
         )
@@ -175,6 +177,8 @@ class _Training:
         loss = self._gradients(tokens_BT)
         norm = clip_gradients(self._model, run.optimizer.clip_norm)
         self._optimizer.step(factor(run.schedule, self._step, run.num_steps))
+        for move in self._after_step:
+            move()
         self._model.zero_grad(set_to_none=True)
         self._step += 1
         self._interval.add(loss, norm)
@@ -186,12 +190,14 @@ class _Training:
 
     def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
         """Compute the batch's gradient, in smaller parts wherever a GPU's memory turns out too small."""
+        before = copied_buffers(self._model)
         while True:
             try:
                 return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch)
             except torch.OutOfMemoryError as error:
                 self._micro_batch = micro_batch.halved(self._micro_batch, error)
             micro_batch.release(self._model)
+            put_back(self._model, before)  # parts that went through will go through again
 
     def _write_line(self) -> bool:
         """Write the means since the last line; return whether they are finite."""
