@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from memscale.config.architecture import PARTS
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
@@ -216,7 +217,8 @@ class _Training:
         self._validation = self._validator.measure(self._model, self._micro_batch)
         self._lines.add(self._step, self._tokens, "validation", **self._validation.figures())
         if self._validation.usage:
-            split = "memory" if self._run.architecture.memory is not None else "moe"
+            split = PARTS[self._run.architecture.family]
+            assert split is not None, "a dense model has no usage"
             self._lines.add(self._step, self._tokens, split, **self._validation.usage)
         return self._validation.finite
 
