@@ -23,10 +23,5 @@ class FeedForward(nn.Module):
         self, x_BSD: Tensor, _table_NV: Tensor | None = None, _usage: Usage | None = None
     ) -> tuple[Tensor, None]:
         """Return [B, S, D]; table and usage stand in every slot's signature and are not read."""
-        return self.apply_to(x_BSD), None
-
-    def apply_to(self, x_XD: Tensor) -> Tensor:
-        """Return [..., D], of the shape of `x_XD`."""
-        gate_XF, up_XF = self.gate_up(x_XD).chunk(2, dim=-1)
-        out_XD: Tensor = self.down(F.silu(gate_XF) * up_XF)
-        return out_XD
+        gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
+        return self.down(F.silu(gate_BSF) * up_BSF), None

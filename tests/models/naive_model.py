@@ -2,65 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import erf
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memscale.config.architecture import Architecture, Memory, MoE
+from memscale.config.architecture import PARTS, Architecture
+from memscale.config.layers import Memory, MoE, Peer
 from memscale.models.transformer import Transformer
 
 Array = NDArray[np.float64]
 
+MOE = MoE(layers=(0, 2), num_experts=5, experts_per_token=2, expert_hidden=7)
+MEMORY_PLUS = Memory(layers=(0, 2), num_keys=9, num_heads=3, knn=4, key_width=8, value_width=5, qk_norm=True)
+MEMORY = replace(MEMORY_PLUS, value_width=12, gated=False, qk_norm=False)
+PKM = replace(MEMORY, shared_table=False, query_norm="batch")
+PEER = Peer(layers=(0, 2), num_keys=9, num_heads=3, knn=4, key_width=8, query_norm="batch")
 
-def small(family: str, *, experts_per_token: int = 1, gated: bool = True, qk_norm: bool = True) -> Architecture:
+
+def small(family: str, part: MoE | Memory | Peer | None = None) -> Architecture:
     """A model of three layers with every shape different from every other."""
-    d_model, kv_heads = 12, 2
+    examples = {"moe": MOE, "memory_plus": MEMORY_PLUS, "memory": MEMORY, "pkm": PKM, "peer": PEER}
+    field = PARTS[family]
     return Architecture(
         family=family,
-        d_model=d_model,
+        d_model=12,
         num_layers=3,
         num_heads=4,
-        num_kv_heads=kv_heads,
+        num_kv_heads=2,
         head_width=6,
         ffn_hidden=10,
         vocab_size=31,
-        moe=MoE(layers=(0, 2), num_experts=5, experts_per_token=experts_per_token, expert_hidden=7)
-        if family == "moe"
-        else None,
-        memory=Memory(
-            layers=(0, 2),
-            num_keys=9,
-            num_heads=3,
-            knn=4,
-            key_width=8,
-            value_width=5 if gated else d_model,
-            gated=gated,
-            qk_norm=qk_norm,
-        )
-        if family == "memory_plus"
-        else None,
+        **({} if field is None else {field: part or examples[family]}),  # type: ignore[arg-type]
     )
 
 
 FAMILIES = {
     "dense": small("dense"),
-    "moe top-1": small("moe"),
-    "moe top-2": small("moe", experts_per_token=2),
+    "moe top-1": small("moe", replace(MOE, experts_per_token=1, renormalise=False)),
+    "moe top-2": small("moe"),
     "memory_plus": small("memory_plus"),
-    "memory, ungated": small("memory_plus", gated=False, qk_norm=False),
+    "memory_plus, own tables": small("memory_plus", replace(MEMORY_PLUS, shared_table=False)),
+    "memory": small("memory"),
+    "pkm": small("pkm"),
+    "pkm, layer norm": small("pkm", replace(PKM, query_norm="layer")),
+    "peer": small("peer"),
+    "peer, qk-norm": small("peer", replace(PEER, query_norm="none", qk_norm=True)),
 }
 
 
-def logits(model: Transformer, tokens: list[int]) -> Array:
-    """Return [S, V] for one sequence."""
-    a, weights = model.architecture, {name: value.detach().double().numpy() for name, value in model.named_parameters()}
-    x = weights["embedding.weight"][tokens]
+def logits(model: Transformer, tokens: list[list[int]]) -> Array:
+    """Return [B, S, V] for sequences of one length, in the mode that the model is in."""
+    a, state = model.architecture, {name: value.double().numpy() for name, value in model.state_dict().items()}
+    x = state["embedding.weight"][tokens]
     for layer in range(a.num_layers):
-        part = {name.split(".", 2)[2]: value for name, value in weights.items() if name.startswith(f"blocks.{layer}.")}
-        x = x + attention(a, part, rms_norm(x, part["attention_norm.weight"], a.norm_eps))
+        part = {name.split(".", 2)[2]: value for name, value in state.items() if name.startswith(f"blocks.{layer}.")}
+        normed = rms_norm(x, part["attention_norm.weight"], a.norm_eps)
+        x = x + np.stack([attention(a, part, sequence) for sequence in normed])
         normed = rms_norm(x, part["slot_norm.weight"], a.norm_eps)
-        x = x + np.stack([slot(a, layer, part, weights.get("table"), token) for token in normed])
-    return rms_norm(x, weights["norm.weight"], a.norm_eps) @ weights.get("head.weight", weights["embedding.weight"]).T
+        out = slot(a, layer, part, state.get("table"), normed.reshape(-1, a.d_model), model.training)
+        x = x + out.reshape(x.shape)
+    return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 
 def rms_norm(x: Array, gain: Array | float, eps: float) -> Array:
@@ -99,16 +103,21 @@ def attention(a: Architecture, part: dict[str, Array], x: Array) -> Array:
     return mixed.reshape(len(x), -1) @ part["attention.out.weight"].T
 
 
-def slot(a: Architecture, layer: int, part: dict[str, Array], table: Array | None, x: Array) -> Array:
+def slot(
+    a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, rows: Array, training: bool
+) -> Array:
+    """Return [T, D]: all tokens of the batch through the layer's feed-forward slot."""
     kind = a.slot(layer)
     if kind == "moe":
-        assert a.moe is not None
-        return experts(a.moe, part, x)
+        return np.stack([experts(a.moe, part, x) for x in rows])
     if kind == "memory":
-        assert a.memory is not None
-        assert table is not None
-        return memory(a.memory, part, table, x, a.norm_eps)
-    return swiglu(part["slot.gate_up.weight"], part["slot.down.weight"], x)
+        table = shared if a.memory.shared_table else part["slot.table"]
+        chosen = selections(a.memory, part, rows, a.norm_eps, training)
+        return np.stack([memory(a.memory, part, table, x, heads) for x, heads in zip(rows, chosen, strict=True)])
+    if kind == "peer":
+        chosen = selections(a.peer, part, rows, a.norm_eps, training)
+        return np.stack([tiny_experts(part, x, heads) for x, heads in zip(rows, chosen, strict=True)])
+    return np.stack([swiglu(part["slot.gate_up.weight"], part["slot.down.weight"], x) for x in rows])
 
 
 def swiglu(gate_up: Array, down: Array, x: Array) -> Array:
@@ -119,28 +128,68 @@ def swiglu(gate_up: Array, down: Array, x: Array) -> Array:
 def experts(moe: MoE, part: dict[str, Array], x: Array) -> Array:
     scores = softmax(part["slot.router.weight"] @ x)
     chosen = np.argsort(-scores)[: moe.experts_per_token]
-    total = scores[chosen].sum() if moe.experts_per_token > 1 else 1.0
+    total = scores[chosen].sum() if moe.renormalise else 1.0
     outputs = [swiglu(part["slot.gate_up"][e], part["slot.down"][e], x) * scores[e] / total for e in chosen]
     return np.sum(outputs, axis=0)
 
 
-def memory(config: Memory, part: dict[str, Array], table: Array, x: Array, eps: float) -> Array:
-    half_width = config.key_width // 2
-    query = (part["slot.query.weight"] @ x + part["slot.query.bias"]).reshape(2, config.num_heads, half_width)
-    y = np.zeros(config.value_width)
-    for head in range(config.num_heads):
-        halves = []
-        for side in (0, 1):
-            half, keys = query[side, head], part["slot.keys"][side, head]
-            if config.qk_norm:
-                half, keys = rms_norm(half, 1.0, eps), rms_norm(keys, 1.0, eps)
-            halves.append(keys @ half)
-        grid = (halves[0][:, None] + halves[1][None, :]).ravel()
-        best = np.argsort(-grid)[: config.knn]
-        y += softmax(grid[best]) @ table[best]
+def selections(
+    config: Memory | Peer, part: dict[str, Array], rows: Array, eps: float, training: bool
+) -> list[list[tuple[Array, Array]]]:
+    """Return for every token and head its slots, best first, and their weights."""
+    queries = rows @ part["slot.query.weight"].T + part["slot.query.bias"]
+    queries = normed_queries(config, part, queries, eps, training).reshape(len(rows), 2, config.num_heads, -1)
+    chosen = []
+    for query in queries:
+        heads = []
+        for head in range(config.num_heads):
+            halves = []
+            for side in (0, 1):
+                half, keys = query[side, head], part["slot.keys"][side, head]
+                if config.qk_norm:
+                    half, keys = rms_norm(half, 1.0, eps), rms_norm(keys, 1.0, eps)
+                halves.append(keys @ half)
+            grid = (halves[0][:, None] + halves[1][None, :]).ravel()
+            best = np.argsort(-grid)[: config.knn]
+            heads.append((best, softmax(grid[best])))
+        chosen.append(heads)
+    return chosen
+
+
+def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array, eps: float, training: bool) -> Array:
+    if config.query_norm == "none":
+        return queries
+    normed = np.empty_like(queries)
+    if config.query_norm == "batch":
+        for column in range(queries.shape[1]):
+            seen = queries[:, column]
+            mean = seen.mean() if training else part["slot.query_norm.running_mean"][column]
+            variance = ((seen - mean) ** 2).mean() if training else part["slot.query_norm.running_var"][column]
+            normed[:, column] = (seen - mean) / np.sqrt(variance + eps)
+    else:  # a head's values are those of both halves: [2, H, W] in memory
+        width = config.key_width // 2
+        for head in range(config.num_heads):
+            columns = [(side * config.num_heads + head) * width + i for side in (0, 1) for i in range(width)]
+            for row, values in enumerate(queries[:, columns]):
+                normed[row, columns] = (values - values.mean()) / np.sqrt(values.var() + eps)
+    return normed * part["slot.query_norm.weight"] + part["slot.query_norm.bias"]
+
+
+def memory(config: Memory, part: dict[str, Array], table: Array, x: Array, chosen: list[tuple[Array, Array]]) -> Array:
+    y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0)
     if not config.gated:
         return y
     return part["slot.out.weight"] @ (y * silu(part["slot.gate.weight"] @ x))
+
+
+def tiny_experts(part: dict[str, Array], x: Array, chosen: list[tuple[Array, Array]]) -> Array:
+    out = np.zeros_like(x)
+    for slots, weights in chosen:
+        for i, weight in zip(slots, weights, strict=True):
+            hidden = part["slot.input_table"][i] @ x
+            gelu = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+            out += weight * gelu * part["slot.output_table"][i]
+    return out
 
 
 def tokens_of(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:

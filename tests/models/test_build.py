@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
-from naive_model import FAMILIES, small, tokens_of
-from torch import nn
+from naive_model import FAMILIES, MOE, small, tokens_of
 
 from memscale.config.architecture import Architecture
 from memscale.models.transformer import Transformer, build, count_parameters
 from memscale.planning.accounting import components, count
 from tests.planning.architectures import architectures
+
+BUILT = {**FAMILIES, "moe, bias": small("moe", replace(MOE, balance="bias", shared_experts=2))}
 
 
 def by_hand(a: Architecture) -> int:
@@ -21,16 +23,24 @@ def by_hand(a: Architecture) -> int:
     d, total = a.d_model, (1 if a.tied_embeddings else 2) * a.d_model * a.vocab_size + a.d_model
     for layer in range(a.num_layers):
         total += d * a.head_width * (2 * a.num_heads + 2 * a.num_kv_heads) + 2 * d
-        kind = a.slot(layer)
-        if kind == "dense":
+        if a.slot(layer) == "dense":
             total += 3 * d * a.ffn_hidden
-        elif kind == "moe":
-            total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * a.moe.num_experts
+        elif a.slot(layer) == "moe":
+            total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
         else:
-            m = a.memory
-            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
-            total += m.num_heads * m.num_keys * m.key_width + (2 * d * m.value_width if m.gated else 0)
-    return total + (a.memory.num_keys**2 * a.memory.value_width if a.memory else 0)
+            m = a.memory or a.peer
+            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
+            total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
+            total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0
+    return total + tables_by_hand(a)
+
+
+def tables_by_hand(a: Architecture) -> int:
+    if a.peer:
+        return len(a.peer.layers) * 2 * a.peer.num_keys**2 * a.d_model
+    if a.memory:
+        return (1 if a.memory.shared_table else len(a.memory.layers)) * a.memory.num_keys**2 * a.memory.value_width
+    return 0
 
 
 @given(architectures())
@@ -40,7 +50,7 @@ def test_the_built_model_holds_what_the_planner_counts(architecture: Architectur
         counts = count_parameters(Transformer(architecture))
     planned = count(architecture, 8)
     assert counts.total == planned.params_total == by_hand(architecture)
-    assert counts.table == planned.params_table
+    assert counts.table == planned.params_table == tables_by_hand(architecture)
     assert counts.non_embedding == planned.params_non_embedding
     assert counts.embedding == counts.total - counts.non_embedding
     assert dict(counts.components) == {part.name: part.params for part in components(architecture, 8) if part.params}
@@ -56,21 +66,20 @@ def test_any_architecture_runs(architecture: Architecture) -> None:
     assert all(value.grad is None or value.grad.isfinite().all() for value in model.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BUILT)
 def test_nothing_is_left_uninitialised(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    allocate = nn.Module.to_empty
+    allocate = torch.empty
 
-    def poisoned(self: nn.Module, *, device: str, recurse: bool = True) -> nn.Module:
-        module = allocate(self, device=device, recurse=recurse)
-        with torch.no_grad():
-            for tensor in [*module.parameters(), *module.buffers()]:
-                tensor.fill_(torch.nan)
-        return module
+    def poisoned(*size: Any, **options: Any) -> torch.Tensor:
+        tensor = allocate(*size, **options)
+        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor.fill_(-(2**31))
 
-    monkeypatch.setattr(nn.Module, "to_empty", poisoned)
-    model = build(FAMILIES[family], seed=0)
-    assert all(tensor.isfinite().all() for tensor in [*model.parameters(), *model.buffers()])
-    assert model(tokens_of(FAMILIES[family], (2, 5))).logits_BSV.isfinite().all()
+    monkeypatch.setattr(torch, "empty", poisoned)
+    model = build(BUILT[family], seed=0)
+    monkeypatch.undo()
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+    assert all((tensor > -(2**31)).all() for tensor in [*model.parameters(), *model.buffers()])
+    assert model.eval()(tokens_of(BUILT[family], (2, 5))).logits_BSV.isfinite().all()
 
 
 def weights(model: Transformer) -> dict[str, torch.Tensor]:
@@ -111,6 +120,28 @@ def test_spreads() -> None:
     assert model["table"].std().item() == pytest.approx(a.memory.value_width**-0.5, rel=0.15)
     assert not model["blocks.0.slot.query.bias"].any()
     assert bool((model["norm.weight"] == 1).all())
+
+
+@pytest.mark.parametrize("family", ["pkm", "peer"])
+def test_spreads_of_own_tables_and_query_norms(family: str) -> None:
+    a = FAMILIES[family]
+    widened = {"d_model": 64, "memory": replace(a.memory, value_width=64) if a.memory else None}
+    model = build(replace(a, **widened), seed=0)
+    for name, value in model.named_parameters():
+        if "table" in name:
+            assert value.std().item() == pytest.approx(64**-0.5, rel=0.05), name
+            assert value.mean().item() == pytest.approx(0.0, abs=0.01), name
+        elif name.endswith("slot.keys"):
+            assert value.std().item() == pytest.approx(4**-0.5, rel=0.1), name
+    norm = model.blocks[0].slot.query_norm
+    assert bool((norm.weight == 1).all() and (norm.bias == 0).all())
+    assert bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
+
+
+def test_buffers_are_as_wide_as_the_model_but_never_narrower_than_they_were() -> None:
+    for dtype, expected in ((torch.float64, torch.float64), (torch.bfloat16, torch.float32)):
+        norm = build(FAMILIES["pkm"], seed=0, dtype=dtype).blocks[0].slot.query_norm
+        assert (norm.running_mean.dtype, norm.running_var.dtype) == (expected, expected)
 
 
 def test_a_tied_head_is_the_embedding() -> None:

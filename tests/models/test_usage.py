@@ -31,6 +31,9 @@ def test_additions_add_up() -> None:
     assert usage.used_share == 0.75
 
 
+SPREADS = {"kl", "gini", "top_percent_share"}
+
+
 def test_names_and_ranges() -> None:
     values = {}
     for family, architecture in FAMILIES.items():
@@ -40,11 +43,37 @@ def test_names_and_ranges() -> None:
             model(tokens_of(architecture, (2, 9)))
         values[family] = model.statistics()
     assert values["dense"] == {}
-    assert set(values["memory_plus"]) == {"memory_used_share", "memory_kl"}
+    assert set(values["memory_plus"]) == {f"memory_{name}" for name in {"used_share", *SPREADS}}
     assert 0 < values["memory_plus"]["memory_used_share"] <= 1
     assert 0 < values["memory_plus"]["memory_kl"] < math.log(81)
-    assert set(values["moe top-2"]) == {f"moe_{name}_{layer}" for name in ("max_load_share", "kl") for layer in (0, 2)}
+    for family, kind, first in (
+        ("moe top-2", "moe", "max_load_share"),
+        ("memory_plus, own tables", "memory", "used_share"),
+        ("pkm", "memory", "used_share"),
+        ("peer", "peer", "used_share"),
+    ):
+        expected = {f"{kind}_{name}_{layer}" for name in {first, *SPREADS} for layer in (0, 2)}
+        assert set(values[family]) == expected
+        for layer in (0, 2):
+            assert 0 < values[family][f"{kind}_{first}_{layer}"] <= 1
+            assert 0 < values[family][f"{kind}_gini_{layer}"] < 1
+            assert 0 < values[family][f"{kind}_top_percent_share_{layer}"] < 1
     assert 0.2 <= values["moe top-2"]["moe_max_load_share_0"] <= 0.5
+
+
+@pytest.mark.parametrize("family", ["pkm", "peer"])
+def test_a_layers_own_slots_are_counted_apart(family: str) -> None:
+    architecture = FAMILIES[family]
+    part = architecture.memory or architecture.peer
+    model = build(architecture, seed=0).eval()
+    model.start_statistics()
+    model(tokens_of(architecture, (1, 1)))
+    values = model.statistics()
+    kind = architecture.slot(0)
+    # Heads may choose the same slot; with one token a layer reads no more than heads x knn, however many layers.
+    for layer in (0, 2):
+        assert part.knn <= round(values[f"{kind}_used_share_{layer}"] * part.num_slots) <= part.knn * part.num_heads
+    assert values[f"{kind}_kl_0"] != values[f"{kind}_kl_2"]
 
 
 def test_only_evaluation_between_start_and_end_is_counted() -> None:
