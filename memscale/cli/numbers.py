@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memscale.planning.plan import number_name
+from memscale.planning.names import number_name
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 

@@ -75,6 +75,16 @@ class Architecture:
         return "dense"
 
     @property
+    def trains_causally(self) -> bool:
+        """Whether no later token changes an earlier logit in training either; in evaluation none ever does.
+
+        Not so where experts choose their tokens, nor where queries are normalised over a batch.
+        """
+        by_experts = self.moe is not None and self.moe.routing == "expert_choice"
+        keyed = self.memory or self.peer
+        return not by_experts and (keyed is None or keyed.query_norm != "batch")
+
+    @property
     def num_slots(self) -> int | None:
         """Rows of a table; None without one."""
         keyed = self.memory or self.peer

@@ -129,7 +129,7 @@ def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> 
 
 def changed(value: T, changes: Mapping[str, Any], where: str) -> T:
     """Return the dataclass `value` with other, plainly written, values of some keys. Raises ConfigError."""
-    hints = _hints(type(value))
+    hints: dict[str, Any] = _hints(typing.cast(Any, type(value)))
     for key in changes:
         if key not in hints:
             message = f"{where}: '{key}' is not a key of {type(value).__name__}; valid: {', '.join(hints)}."

@@ -20,7 +20,7 @@ from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.names import number_name
 from memscale.planning.rules import BATCH_RULES, RuleInputs, batch_tokens, outside
-from memscale.planning.shapes import dense_architecture, shape_of
+from memscale.planning.shapes import budget_at_width, dense_architecture
 
 _WIDEST = 1_000_000
 
@@ -153,11 +153,12 @@ def _batch(sweep: Sweep, dense: Architecture, tokens: float, per_token: float, n
 
 def _rungs(ladder: Ladder) -> Iterator[Budget]:
     for d_model in ladder.d_models:
-        yield Budget(
+        yield budget_at_width(
+            d_model,
+            ladder.shapes,
             flops=ladder.flops,
             tokens=ladder.tokens,
             tokens_per_parameter=ladder.tokens_per_parameter,
-            **shape_of(d_model, ladder.shapes),
         )
 
 
@@ -169,7 +170,7 @@ def _isoflop_points(grid: IsoFlop, flops: float, scale: Scale, vocab_size: int) 
     for point in range(-half, half + 1):
         wanted = _optimum(grid, flops) * grid.span ** (point / max(half, 1))
         d_model = _nearest_width(wanted, grid.shapes, scale, vocab_size)
-        budget = Budget(flops=flops, **shape_of(d_model, grid.shapes))
+        budget = budget_at_width(d_model, grid.shapes, flops=flops)
         cell = f"{number_name(flops)} FLOPs at {wanted:,.0f} parameters"
         counts = count(dense_architecture(budget, scale, vocab_size), scale.sequence_length)
         per_token = TRAINING_PASSES * counts.flops_per_token_forward
@@ -200,7 +201,7 @@ def _nearest_width(wanted: float, shapes: Shapes, scale: Scale, vocab_size: int)
     """The multiple of the head width whose model has the parameters nearest to `wanted`, by their ratio."""
 
     def params(heads: int) -> int:
-        budget = Budget(flops=1.0, **shape_of(heads * shapes.head_width, shapes))
+        budget = budget_at_width(heads * shapes.head_width, shapes, flops=1.0)
         return count(dense_architecture(budget, scale, vocab_size), scale.sequence_length).params_non_embedding
 
     low, high = 1, 2

@@ -12,58 +12,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean as mean
 
 from memscale.config.architecture import Architecture
-from memscale.config.matching import Matching
-from memscale.config.optimizer import Optimizer
 from memscale.config.recipe import FIXED, TUNED
-from memscale.config.run import Digests, Run
+from memscale.config.run import Digests
 from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning import identity
-from memscale.planning.accounting import TRAINING_PASSES, Counts, count
-from memscale.planning.budgets import Anchor, Dropped, anchors
-from memscale.planning.cells import Series, cells
-from memscale.planning.identity import Identities
-from memscale.planning.matching import Matched, match
+from memscale.planning.accounting import TRAINING_PASSES, count
+from memscale.planning.budgets import Dropped, anchors
+from memscale.planning.cells import cells
 from memscale.planning.names import number_name
-from memscale.planning.quantities import measure
-from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, optimizer, tuning_grid
+from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, tuning_grid
+from memscale.planning.rows import PlannedRun, Row, Rows, RunMaker
 from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, RuleInputs
 
 STAGES = ("tune", "compare")
 TUNING_RULE = "lowest mixture validation loss of the tune stage, per family; the lower rate on a tie"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedRun:
-    """A run and its place in the plan; `run` is None while its learning rate awaits an earlier stage."""
-
-    name: str
-    stage: str
-    series: str
-    """Label of its curve: the family's name, and what the grid varies."""
-    family: str
-    """What kind of family it is: dense, moe, ..."""
-    family_name: str
-    """The family's name in the sweep; its rates are tuned once for all of its series."""
-    budget: str
-    budget_flops: float
-    seed: int
-    architecture: Architecture
-    counts: Counts
-    tokens: int
-    batch_tokens: int
-    flops_train: float
-    flops_off: float
-    """FLOPs per token against the dense model of the budget, relative."""
-    params_off: float | None
-    """Total parameters against the other sparse models of the budget, relative to their mean; None for dense."""
-    off: tuple[tuple[str, float], ...]
-    """What the sweep holds equal per token, each with how far it is off the dense model, relative."""
-    run: Run | None = None
-    run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +75,7 @@ def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
     """Fix the runs of the compare stage with the chosen rates."""
     chosen = {choice.family: choice.rates for choice in choices}
     tuned_d_model = {run.family_name: run.architecture.d_model for run in plan.stage("tune")}
-    makers = _RunMaker(plan.sweep, plan.digests)
+    makers = RunMaker(plan.sweep, plan.digests)
     opened = []
     for run in plan.runs:
         if run.stage == "compare" and run.run is None:
@@ -126,21 +91,11 @@ def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
     return replace(plan, runs=tuple(opened), choices=tuple(choices))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """A series at a budget: a run of the compare stage without its seed."""
-
-    series: Series
-    anchor: Anchor
-    planned: PlannedRun
-    seeds: tuple[int, ...]
-
-
 class _Planner:
     def __init__(self, sweep: Sweep, digests: Digests) -> None:
         self._sweep, self._digests = sweep, digests
-        self._makers = _RunMaker(sweep, digests)
-        self._matches: dict[tuple[Architecture, tuple[str, ...]], dict[str, Matched]] = {}
+        self._makers = RunMaker(sweep, digests)
+        self._rows = Rows(sweep)
         self._notes: dict[str, None] = {}
 
     def plan(self) -> Plan:
@@ -150,7 +105,7 @@ class _Planner:
         rows = [
             row
             for anchor in found.anchors
-            for row in self._rows(anchor, planned_cells.by_budget[anchor.name])
+            for row in self._rows.at(anchor, planned_cells.by_budget[anchor.name])
         ]  # fmt: skip
         if not rows:
             raise PlanError(f"the sweep {sweep.name} plans no run at all: every cell was dropped")
@@ -168,53 +123,16 @@ class _Planner:
             notes=(*self._rule_notes(), *found.notes, *self._notes),
         )
 
-    def _rows(self, anchor: Anchor, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[_Row]:
-        matching, length = self._sweep.matching, self._sweep.scale.sequence_length
-        matched = self._match(anchor.dense, {label: series for label, (series, _) in here.items()})
-        counted = {label: count(one.architecture, length) for label, one in matched.items()}
-        sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.family != "dense"]
-        for label, (series, seeds) in here.items():
-            architecture, counts = matched[label].architecture, counted[label]
-            tokens = _tokens(anchor, series, architecture, matching, length)
-            planned = PlannedRun(
-                name=f"{label.replace(' ', '-').replace('=', '')}-{anchor.name}",
-                stage="compare",
-                series=label,
-                family=architecture.family,
-                family_name=series.family_name,
-                budget=anchor.name,
-                budget_flops=anchor.flops,
-                seed=0,
-                architecture=architecture,
-                counts=counts,
-                tokens=tokens,
-                batch_tokens=anchor.batch_tokens,
-                flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
-                flops_off=counts.flops_per_token_forward / anchor.flops_per_token - 1,
-                params_off=None if architecture.family == "dense" else counts.params_total / mean(sparse) - 1,
-                off=matched[label].off,
-            )
-            yield _Row(series=series, anchor=anchor, planned=planned, seeds=tuple(seeds))
-
-    def _match(self, dense: Architecture, here: Mapping[str, Series]) -> dict[str, Matched]:
-        """Two budgets of one shape and the same series have the same match."""
-        key = (dense, tuple(f"{label} {series.family}" for label, series in here.items()))
-        if key not in self._matches:
-            families = {label: series.family for label, series in here.items()}
-            scale = self._sweep.scale
-            self._matches[key] = match(dense, families, self._sweep.matching, scale.sequence_length)
-        return self._matches[key]
-
-    def _to_tune(self, rows: Sequence[_Row]) -> list[_Row]:
+    def _to_tune(self, rows: Sequence[Row]) -> list[Row]:
         """Of each family the first series at the smallest budget it is trained at, at the middle one of its widths."""
-        first: dict[str, list[_Row]] = {}
+        first: dict[str, list[Row]] = {}
         for row in rows:
             known = first.setdefault(row.series.family_name, [])
             if not known or (known[0].anchor.flops == row.anchor.flops and known[0].series.label == row.series.label):
                 known.append(row)
         return [known[len(known) // 2] for known in first.values()]
 
-    def _tuning_runs(self, row: _Row) -> Iterator[PlannedRun]:
+    def _tuning_runs(self, row: Row) -> Iterator[PlannedRun]:
         for rates in tuning_grid(self._sweep.recipe, has_table=row.planned.architecture.has_table):
             name = f"tune-{row.planned.name}-lr{number_name(rates.learning_rate)}"
             if rates.table_learning_rate is not None:
@@ -222,13 +140,13 @@ class _Planner:
             tuned = replace(row.planned, name=name, stage="tune", seed=self._sweep.recipe.tune_seed)
             yield self._makers.complete(tuned, rates)
 
-    def _compare_runs(self, row: _Row, tuned: bool) -> Iterator[PlannedRun]:
+    def _compare_runs(self, row: Row, tuned: bool) -> Iterator[PlannedRun]:
         rates = None if tuned else self._by_rule(row)
         for seed in row.seeds:
             run = replace(row.planned, seed=seed, name=f"{row.planned.name}-s{seed}")
             yield run if rates is None else self._makers.complete(run, rates)
 
-    def _by_rule(self, row: _Row) -> Rates:
+    def _by_rule(self, row: Row) -> Rates:
         anchor, architecture = row.anchor, row.planned.architecture
         length = self._sweep.scale.sequence_length
         inputs = RuleInputs(
@@ -264,46 +182,6 @@ class _Planner:
             whole.update(json.dumps(row).encode())
             whole.update(parts.part(run.architecture).encode())
         return whole.hexdigest()[:12]
-
-
-class _RunMaker:
-    """Makes runs that share their parts, and their identities."""
-
-    def __init__(self, sweep: Sweep, digests: Digests) -> None:
-        self._sweep, self._digests = sweep, digests
-        self._optimizers = dict[Rates, Optimizer]()
-        self.identities = Identities()
-
-    def complete(self, planned: PlannedRun, rates: Rates) -> PlannedRun:
-        """Give `planned` its run and its identity."""
-        sweep = self._sweep
-        if rates not in self._optimizers:
-            self._optimizers[rates] = optimizer(sweep.recipe, rates)
-        run = Run(
-            architecture=planned.architecture,
-            optimizer=self._optimizers[rates],
-            schedule=sweep.recipe.schedule,
-            tokens=planned.tokens,
-            batch_tokens=planned.batch_tokens,
-            sequence_length=sweep.scale.sequence_length,
-            seed=planned.seed,
-            validations=sweep.evaluate.validations,
-            digests=self._digests,
-        )
-        return replace(planned, run=run, run_id=self.identities.run_id(run))
-
-
-def _tokens(
-    anchor: Anchor, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
-) -> int:
-    """The budget's tokens; or as many whole batches as spend the same FLOPs or seconds as the dense run."""
-    if matching.equal_length == "tokens" or architecture.family == "dense":
-        return anchor.tokens
-    name = "flops_per_token" if matching.equal_length == "flops_train" else "seconds_per_token"
-    speeds = {one.name: one.flops_per_second for one in matching.throughput}
-    dense = measure(name, anchor.dense, sequence_length, speeds.get("dense"))
-    own = measure(name, architecture, sequence_length, speeds.get(series.family_name))
-    return max(1, round(anchor.tokens * dense / own / anchor.batch_tokens)) * anchor.batch_tokens
 
 
 def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:

@@ -29,13 +29,23 @@ def dense_architecture(budget: Budget, scale: Scale, vocab_size: int) -> Archite
     )
 
 
-def shape_of(d_model: int, shapes: Shapes) -> dict[str, int]:
-    """Width, depth and heads of the model that is `d_model` wide, as keywords of Budget."""
-    return {
-        "d_model": d_model,
-        "num_layers": max(shapes.least_layers, round(d_model / shapes.width_per_layer)),
-        "num_heads": d_model // shapes.head_width,
-    }
+def budget_at_width(
+    d_model: int,
+    shapes: Shapes,
+    *,
+    flops: float | None = None,
+    tokens: float | None = None,
+    tokens_per_parameter: float | None = None,
+) -> Budget:
+    """The budget of the model that is `d_model` wide: depth in proportion, heads of one width."""
+    return Budget(
+        flops=flops,
+        tokens=tokens,
+        tokens_per_parameter=tokens_per_parameter,
+        d_model=d_model,
+        num_layers=max(shapes.least_layers, round(d_model / shapes.width_per_layer)),
+        num_heads=d_model // shapes.head_width,
+    )
 
 
 def placed_layers(family: MoEFamily | ProductKeyFamily, num_layers: int) -> tuple[int, ...]:

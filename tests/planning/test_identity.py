@@ -9,12 +9,13 @@ import math
 
 import pytest
 
-from memscale.config.architecture import Architecture, Memory
+from memscale.config.architecture import Architecture
 from memscale.config.codec import to_plain
+from memscale.config.layers import Memory
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.run import Digests, Run
 from memscale.errors import PlanError
-from memscale.planning.identity import canonical, refuse_twins, run_id
+from memscale.planning.identity import Identities, canonical, refuse_twins, run_id
 
 RUN = Run(
     architecture=Architecture(
@@ -93,6 +94,19 @@ def test_nothing_without_a_canonical_form_gets_an_identity() -> None:
 
 
 def test_two_runs_of_one_identity_are_refused_and_both_named() -> None:
-    refuse_twins([("one", RUN), ("other", dataclasses.replace(RUN, seed=1))])
+    def named(*runs: Run) -> list[tuple[str, str, Run]]:
+        return [(name, run_id(run), run) for name, run in zip(("one", "other"), runs, strict=True)]
+
+    refuse_twins(named(RUN, dataclasses.replace(RUN, seed=1)))
     with pytest.raises(PlanError, match=r"'one' and 'other' are the same experiment"):
-        refuse_twins([("one", RUN), ("other", dataclasses.replace(RUN, seed=0))])
+        refuse_twins(named(RUN, dataclasses.replace(RUN, seed=0)))
+
+
+def test_identities_made_together_are_those_made_alone() -> None:
+    whole = dataclasses.replace(RUN, schedule=Schedule(final_fraction=0))
+    broken = dataclasses.replace(RUN, schedule=Schedule(final_fraction=0.0))
+    assert whole == broken
+    assert run_id(whole) != run_id(broken)  # 0 and 0.0 are equal, but written differently
+    together = Identities()
+    runs = [whole, broken, RUN, dataclasses.replace(RUN, seed=3), whole]
+    assert [together.run_id(run) for run in runs] == [run_id(run) for run in runs]

@@ -1,0 +1,149 @@
+"""The series of a sweep at its budgets: matched, counted, and with the tokens they are trained on.
+
+A row is a run of the compare stage without its seed and its rates. Two budgets of one shape and the same series are
+matched once. `RunMaker` gives a row its rates, and so its identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from memscale.config.architecture import Architecture
+from memscale.config.matching import Matching
+from memscale.config.optimizer import Optimizer
+from memscale.config.run import Digests, Run
+from memscale.config.sweep import Sweep
+from memscale.planning.accounting import TRAINING_PASSES, Counts, count
+from memscale.planning.budgets import Anchor
+from memscale.planning.cells import Series
+from memscale.planning.identity import Identities
+from memscale.planning.matching import Matched, match
+from memscale.planning.quantities import measure
+from memscale.planning.recipes import Rates, optimizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRun:
+    """A run and its place in the plan; `run` is None while its learning rate awaits an earlier stage."""
+
+    name: str
+    stage: str
+    series: str
+    """Label of its curve: the family's name, and what the grid varies."""
+    family: str
+    """What kind of family it is: dense, moe, ..."""
+    family_name: str
+    """The family's name in the sweep; its rates are tuned once for all of its series."""
+    budget: str
+    budget_flops: float
+    seed: int
+    architecture: Architecture
+    counts: Counts
+    tokens: int
+    batch_tokens: int
+    flops_train: float
+    flops_off: float
+    """FLOPs per token against the dense model of the budget, relative."""
+    params_off: float | None
+    """Total parameters against the other sparse models of the budget, relative to their mean; None for dense."""
+    off: tuple[tuple[str, float], ...]
+    """What the sweep holds equal per token, each with how far it is off the dense model, relative."""
+    run: Run | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A series at a budget: a run of the compare stage without its seed."""
+
+    series: Series
+    anchor: Anchor
+    planned: PlannedRun
+    seeds: tuple[int, ...]
+
+
+class Rows:
+    """Makes the rows of one sweep."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._matches: dict[tuple[Architecture, tuple[str, ...]], dict[str, Matched]] = {}
+
+    def at(self, anchor: Anchor, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[Row]:
+        matching, length = self._sweep.matching, self._sweep.scale.sequence_length
+        matched = self._match(anchor.dense, {label: series for label, (series, _) in here.items()})
+        counted = {label: count(one.architecture, length) for label, one in matched.items()}
+        sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.family != "dense"]
+        for label, (series, seeds) in here.items():
+            architecture, counts = matched[label].architecture, counted[label]
+            tokens = _tokens(anchor, series, architecture, matching, length)
+            planned = PlannedRun(
+                name=f"{label.replace(' ', '-').replace('=', '')}-{anchor.name}",
+                stage="compare",
+                series=label,
+                family=architecture.family,
+                family_name=series.family_name,
+                budget=anchor.name,
+                budget_flops=anchor.flops,
+                seed=0,
+                architecture=architecture,
+                counts=counts,
+                tokens=tokens,
+                batch_tokens=anchor.batch_tokens,
+                flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
+                flops_off=counts.flops_per_token_forward / anchor.flops_per_token - 1,
+                params_off=None if architecture.family == "dense" else counts.params_total / fmean(sparse) - 1,
+                off=matched[label].off,
+            )
+            yield Row(series=series, anchor=anchor, planned=planned, seeds=tuple(seeds))
+
+    def _match(self, dense: Architecture, here: Mapping[str, Series]) -> dict[str, Matched]:
+        """Two budgets of one shape and the same series have the same match."""
+        key = (dense, tuple(f"{label} {series.family}" for label, series in here.items()))
+        if key not in self._matches:
+            families = {label: series.family for label, series in here.items()}
+            scale = self._sweep.scale
+            self._matches[key] = match(dense, families, self._sweep.matching, scale.sequence_length)
+        return self._matches[key]
+
+
+class RunMaker:
+    """Makes runs that share their parts, and their identities."""
+
+    def __init__(self, sweep: Sweep, digests: Digests) -> None:
+        self._sweep, self._digests = sweep, digests
+        self._optimizers = dict[Rates, Optimizer]()
+        self.identities = Identities()
+
+    def complete(self, planned: PlannedRun, rates: Rates) -> PlannedRun:
+        """Give `planned` its run and its identity."""
+        sweep = self._sweep
+        if rates not in self._optimizers:
+            self._optimizers[rates] = optimizer(sweep.recipe, rates)
+        run = Run(
+            architecture=planned.architecture,
+            optimizer=self._optimizers[rates],
+            schedule=sweep.recipe.schedule,
+            tokens=planned.tokens,
+            batch_tokens=planned.batch_tokens,
+            sequence_length=sweep.scale.sequence_length,
+            seed=planned.seed,
+            validations=sweep.evaluate.validations,
+            digests=self._digests,
+        )
+        return replace(planned, run=run, run_id=self.identities.run_id(run))
+
+
+def _tokens(
+    anchor: Anchor, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
+) -> int:
+    """The budget's tokens; or as many whole batches as spend the same FLOPs or seconds as the dense run."""
+    if matching.equal_length == "tokens" or architecture.family == "dense":
+        return anchor.tokens
+    name = "flops_per_token" if matching.equal_length == "flops_train" else "seconds_per_token"
+    speeds = {one.name: one.flops_per_second for one in matching.throughput}
+    dense = measure(name, anchor.dense, sequence_length, speeds.get("dense"))
+    own = measure(name, architecture, sequence_length, speeds.get(series.family_name))
+    return max(1, round(anchor.tokens * dense / own / anchor.batch_tokens)) * anchor.batch_tokens
