@@ -109,8 +109,8 @@ class KVCache:
         self._lengths = list(lengths)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows only, in this order."""
-        self._held_2LBGKW = self._held_2LBGKW[:, :, torch.tensor(rows, device=self._device)]
+        """Keep these rows only, in this order; there may be none left."""
+        self._held_2LBGKW = self._held_2LBGKW[:, :, torch.tensor(rows, dtype=torch.int64, device=self._device)]
         self._lengths = [self._lengths[row] for row in rows]
 
     def _mask(self, positions_BS: Tensor, num_held: int) -> Tensor:

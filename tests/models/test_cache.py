@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from zoo import ZOO, tokens_of
 
 from memscale.errors import ConfigError
 from memscale.models.cache import KVCache
 from memscale.models.transformer import Transformer, build
+from tests.models.zoo import ZOO, tokens_of
 
 zoo = pytest.mark.parametrize("name", ZOO)
 
@@ -25,7 +27,7 @@ def cache_for(model: Transformer, num_rows: int, capacity: int) -> KVCache:
 def in_parts(model: Transformer, tokens_BS: Tensor, cuts: list[int], cache: KVCache) -> Tensor:
     """The logits of all positions, read part by part through the cache."""
     edges = [0, *cuts, tokens_BS.shape[1]]
-    parts = [tokens_BS[:, start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [tokens_BS[:, start:end] for start, end in itertools.pairwise(edges)]
     return torch.cat([model(part, cache).logits_BSV for part in parts], dim=1)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from zoo import ZOO, tokens_of
 
 from memscale.models.transformer import Transformer, build
+from tests.models.zoo import ZOO, tokens_of
 
 OPEN_IN_TRAINING = {"moe expert choice", "pkm batch", "peer batch"}
 """Expert choice: an expert's best tokens of a sequence are known only at its end. Batch norm: all tokens count."""
