@@ -1,0 +1,190 @@
+"""Measures the speed of this machine on the models of a plan, before any of its runs: calibration.
+
+Every slot trains every chosen model at the same time as the others do, as in the sweep, so that they share memory and
+its bandwidth as they will then: a process a slot, with the slot's threads and GPU. What they measure is kept as the
+machine's, marked `calibration`, until finished runs say better.
+Refuses SLURM outside of a job: a login node is not the machine that trains.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from memscale.config.codec import to_plain
+from memscale.config.run import Digests, Run
+from memscale.config.sweep import Sweep
+from memscale.errors import ConfigError
+from memscale.launch.calibration_slots import MOST_SECONDS, SlotProcesses
+from memscale.launch.progress import duration
+from memscale.launch.slots import Slot, slots_for
+from memscale.planning.accounting import TRAINING_PASSES
+from memscale.planning.forecast import BYTES_PER_PARAMETER
+from memscale.planning.plan import Plan
+from memscale.planning.recipes import Rates, optimizer
+from memscale.planning.rows import PlannedRun
+from memscale.records.speeds import SpeedPoint
+
+SECONDS_PER_MODEL = 2.0
+_LEAST_SECONDS_PER_MODEL = 0.5
+_RATE = 1e-4
+_STEPS = 1_000_000
+"""Of the runs as the trainer sees them, so that none comes to its end."""
+_BIGGEST_CHECKPOINT = 2.5e8
+"""Bytes; a larger one is not written to be timed, but taken to be written at _DISK_SPEED."""
+_DISK_SPEED = 5e8
+
+
+def models_to_measure(plan: Plan) -> tuple[PlannedRun, ...]:
+    """One run of each model worth measuring, the most telling first.
+
+    Of every family the smallest and the largest model by FLOPs per token, then of every series, then the middle one
+    of every series. Two budgets of one shape are one model.
+    """
+    by_family: dict[str, list[PlannedRun]] = {}
+    by_series: dict[str, list[PlannedRun]] = {}
+    for run in plan.runs:
+        by_family.setdefault(run.family, []).append(run)
+        by_series.setdefault(run.series, []).append(run)
+    chosen: dict[tuple[object, ...], PlannedRun] = {}
+    for groups, places in ((by_family, (0.0, 1.0)), (by_series, (0.0, 1.0)), (by_series, (0.5,))):
+        ordered = [sorted(_distinct(runs), key=_flops) for runs in groups.values()]
+        for place in places:
+            for runs in ordered:
+                run = runs[round(place * (len(runs) - 1))]
+                chosen.setdefault(_model(run), run)
+    return tuple(chosen.values())
+
+
+def _flops(run: PlannedRun) -> float:
+    return run.counts.flops_per_token_forward
+
+
+def _model(run: PlannedRun) -> tuple[object, ...]:
+    return (run.series, run.batch_tokens, _flops(run))
+
+
+def _distinct(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    seen: set[tuple[object, ...]] = set()
+    for run in runs:
+        if _model(run) not in seen:
+            seen.add(_model(run))
+            yield run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    machine: str
+    points: tuple[SpeedPoint, ...]
+    unmeasured: tuple[tuple[str, str], ...]
+    """Series and budget of models that could not be measured, each with the reason."""
+
+
+def calibration_slots(sweep: Sweep) -> tuple[Slot, ...]:
+    """The slots to measure: this machine's, or the one of the SLURM job that this process is in."""
+    launcher = sweep.launcher
+    if launcher.name != "slurm":
+        return slots_for(launcher, 1)
+    if "SLURM_JOB_ID" not in os.environ:
+        gpus = f" --gpus-per-node={launcher.gpus_per_run}" if launcher.gpus_per_run else ""
+        partition = f" --partition={launcher.partition}" if launcher.partition else ""
+        raise ConfigError(
+            "the launcher is slurm, and this is not a node that it would train on. Measure inside a job: "
+            f"srun{partition}{gpus} --cpus-per-task={launcher.cpus_per_run} memscale plan {sweep.name} --calibrate, "
+            "with the same overrides; the speeds are then those of all such jobs"
+        )
+    return (replace(slots_for(launcher, 1)[0], gpu=os.environ.get("CUDA_VISIBLE_DEVICES")),)
+
+
+def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
+    """Measure the models of `plan` on this machine; `say` tells a person how far it is. Keeps nothing.
+
+    Raises MemscaleError where a slot's process ends without a word.
+    """
+    slots = calibration_slots(plan.sweep)
+    models = models_to_measure(plan)
+    seconds = min(SECONDS_PER_MODEL, max(_LEAST_SECONDS_PER_MODEL, MOST_SECONDS / 3 / len(models)))
+    say(
+        f"calibrating {len(models)} models on {len(slots)} slots at once: about "
+        f"{duration(min(MOST_SECONDS, 6 + len(models) * 2 * seconds))}"
+    )
+    work = [_work(plan.sweep, run) for run in models]
+    with SlotProcesses(slots, work, seconds) as children:
+        found = _collect(models, children, say)
+    points, unmeasured = [], []
+    for number, run in enumerate(models):
+        told = found.get(number, [])
+        failed = [answer["error"] for answer in told if "error" in answer]
+        if failed or len(told) < len(slots):
+            unmeasured.append((f"{run.series} at {run.budget}", failed[0] if failed else "there was no time left"))
+        else:
+            points.append(_point(plan.sweep, run, told))
+    return Calibration(machine=slots[0].machine, points=tuple(points), unmeasured=tuple(unmeasured))
+
+
+def _work(sweep: Sweep, planned: PlannedRun) -> dict[str, Any]:
+    """What a child is told: the run, with any rates, for an endless training on tokens that are made up."""
+    rates = Rates(learning_rate=_RATE, table_learning_rate=_RATE if planned.architecture.has_table else None)
+    run = Run(
+        architecture=planned.architecture,
+        optimizer=optimizer(sweep.recipe, rates),
+        schedule=sweep.recipe.schedule,
+        tokens=planned.batch_tokens * _STEPS,
+        batch_tokens=planned.batch_tokens,
+        sequence_length=sweep.scale.sequence_length,
+        seed=0,
+        validations=1,
+        digests=Digests(data="", tokenizer="", evaluation=""),
+    )
+    save = BYTES_PER_PARAMETER * planned.counts.params_total <= _BIGGEST_CHECKPOINT
+    return {"run": to_plain(run), "save": save}
+
+
+def _collect(
+    models: Sequence[PlannedRun], children: SlotProcesses, say: Callable[[str], None]
+) -> dict[int, list[dict[str, Any]]]:
+    """Every slot's answers by the model's number."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    begun = time.monotonic()
+    for answer in children.answers():
+        told = found.setdefault(answer["number"], [])
+        told.append(answer)
+        if len(told) < children.count:
+            continue
+        run, spent = models[answer["number"]], time.monotonic() - begun
+        left = spent / len(found) * (len(models) - len(found))
+        if "error" in answer:
+            result = answer["error"]
+        else:
+            step = fmean(one["seconds"] for one in told if "seconds" in one)
+            speed = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
+            result = f"{speed:.3g} FLOPs/s a slot, {run.batch_tokens / step:.3g} tokens/s"
+        say(f"  {len(found)} of {len(models)}  {run.series} at {run.budget}: {result}; about {duration(left)} left")
+    return found
+
+
+def _point(sweep: Sweep, run: PlannedRun, told: Sequence[dict[str, Any]]) -> SpeedPoint:
+    step = fmean(answer["seconds"] for answer in told)
+    flops_per_second = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
+    saved = [answer["checkpoint_seconds"] for answer in told if answer["checkpoint_seconds"] is not None]
+    checkpoint = fmean(saved) if saved else BYTES_PER_PARAMETER * run.counts.params_total / _DISK_SPEED
+    # Validation is forward passes over each source's held-out text, at the speed of training.
+    validated = sweep.evaluate.validations * len(sweep.data.sources) * sweep.data.validation_tokens
+    return SpeedPoint(
+        source="calibration",
+        family=run.family,
+        series=run.series,
+        batch_tokens=run.batch_tokens,
+        sequence_length=sweep.scale.sequence_length,
+        flops_per_token=_flops(run),
+        params_total=run.counts.params_total,
+        flops_per_second=flops_per_second,
+        start_seconds=fmean(answer["start_seconds"] + answer["build_seconds"] for answer in told)
+        + checkpoint
+        + validated * _flops(run) / flops_per_second,
+        evaluation_seconds=None,
+    )

@@ -1,0 +1,134 @@
+"""The processes of a calibration, one a slot: each measures the same models at the same time as the others.
+
+`python -m memscale.launch.calibration_slots` is such a process: it reads its work as JSON from standard input, and
+answers a line a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from memscale.config.codec import from_plain
+from memscale.config.run import Run
+from memscale.errors import MemscaleError
+from memscale.launch.slots import Slot
+from memscale.records.layout import runs_root
+
+MOST_SECONDS = 240.0
+"""Models whose turn has not come by then are left out; those that matter most come first."""
+
+
+@dataclass
+class SlotProcesses:
+    """A process a slot; they end with the one that started them."""
+
+    slots: Sequence[Slot]
+    work: list[dict[str, Any]]
+    seconds: float
+    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    _errors: list[IO[str]] = field(default_factory=list)
+    _lines: queue.Queue[tuple[int, str]] = field(default_factory=queue.Queue)
+
+    @property
+    def count(self) -> int:
+        return len(self.slots)
+
+    def __enter__(self) -> SlotProcesses:
+        told = json.dumps(self.work)
+        for number, slot in enumerate(self.slots):
+            command = [sys.executable, "-m", "memscale.launch.calibration_slots", "--threads", str(slot.threads)]
+            command += ["--device", slot.device, "--seconds", str(self.seconds), "--started", str(time.time())]
+            errors = tempfile.TemporaryFile("w+")
+            process = subprocess.Popen(
+                command, env=slot.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, text=True,
+            )  # fmt: skip
+            self._processes.append(process)
+            self._errors.append(errors)
+            threading.Thread(target=self._read, args=(number, process, told), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        for errors in self._errors:
+            errors.close()
+
+    def _read(self, number: int, process: subprocess.Popen[str], told: str) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(told)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has died, and says so on its error stream
+        for line in process.stdout:
+            self._lines.put((number, line))
+        self._lines.put((number, ""))
+
+    def answers(self) -> Iterator[dict[str, Any]]:
+        """What the children say, until all have ended. Raises MemscaleError where one dies."""
+        open_ones = set(range(self.count))
+        while open_ones:
+            number, line = self._lines.get()
+            if line:
+                yield json.loads(line)
+                continue
+            open_ones.discard(number)
+            process = self._processes[number]
+            if process.wait() != 0:
+                self._errors[number].seek(0)
+                said = self._errors[number].read().strip().splitlines()
+                raise MemscaleError(
+                    f"the calibration of slot {number} ended with status {process.returncode}: "
+                    f"{said[-1] if said else 'it said nothing'}"
+                )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """A slot's process: reads its work from standard input and answers a line a model."""
+    parser = argparse.ArgumentParser(prog="python -m memscale.launch.calibration_slots", description=__doc__)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--seconds", type=float, required=True, help="for each model")
+    parser.add_argument("--started", type=float, required=True, help="Unix time at which this process was started")
+    given = parser.parse_args(arguments)
+    work = json.loads(sys.stdin.read())
+    from memscale.training.calibration import measure_step
+    from memscale.training.execution import Execution
+
+    execution = Execution(device=given.device, threads=given.threads)
+    start_seconds = time.time() - given.started
+    for number, one in enumerate(work):
+        if time.time() - given.started > MOST_SECONDS:
+            break
+        try:
+            run = from_plain(Run, one["run"])
+            measured = measure_step(
+                run, execution, seconds=given.seconds, folder=runs_root(), save=one["save"]
+            )  # fmt: skip
+            answer: dict[str, Any] = {
+                "seconds": measured.seconds,
+                "build_seconds": measured.build_seconds,
+                "checkpoint_seconds": measured.checkpoint_seconds,
+            }
+        except (MemscaleError, RuntimeError, MemoryError) as error:  # of one model; the others may well be measured
+            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        sys.stdout.write(json.dumps({"number": number, "start_seconds": start_seconds, **answer}) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
