@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from memscale.config.architecture import FAMILIES
 from memscale.config.budget import Scale
 from memscale.config.checks import at_least, one_of, positive, require
 from memscale.config.data import Data
@@ -112,7 +113,8 @@ class Sweep:
             self.recipe.tune_seed not in self.scale.seeds,
             f"recipe.tune_seed {self.recipe.tune_seed} is also in scale.seeds: tuning must not see the compared runs",
         )
-        names = [family.name for family in self.families]
+        # A family can be left out (`families.moe=null`) although other lists name it; a misspelt name cannot pass.
+        names = [*dict.fromkeys([*(family.name for family in self.families), *FAMILIES])]
         named = [("grid", name) for block in self.grid for name in block.families]
         named += [("matching.free", free.name) for free in self.matching.free]
         named += [("matching.throughput", one.name) for one in self.matching.throughput]

@@ -52,6 +52,8 @@ def cells(sweep: Sweep, anchors: Sequence[Anchor]) -> Cells:
     origin: dict[tuple[str, str, int], str] = {}
     for number, block in enumerate(sweep.grid):
         where = f"grid[{number}]"
+        absent = [name for name in block.families if name not in {family.name for family in sweep.families}]
+        found.dropped += [Dropped(name=f"{name} ({where})", reason="the sweep has no such family") for name in absent]
         for series, budget, seed in _expand(sweep, block, [anchor.name for anchor in anchors], where):
             _add(found, series, budget, seed, where, origin)
     return found
@@ -82,6 +84,8 @@ def _expand(sweep: Sweep, block: Block, budgets: list[str], where: str) -> Itera
     _check_budgets(block, budgets, where)
     known: dict[tuple[str, str], Series] = {}
     for name in block.families:
+        if name not in families:
+            continue
         for cell in _combinations(block):
             settings = {key: value for key, value in cell.items() if key not in ("budget", "seed")}
             label = _label(name, settings, block)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from memscale.config.family import MemoryPlusFamily
 from memscale.config.load import load_sweep, sweep_names
-from memscale.config.sweep import MemoryPlusFamily
 from memscale.errors import ConfigError
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -27,7 +27,7 @@ def _fake_sbatch(folder: Path, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", sweep_names(SWEEPS))
-@pytest.mark.parametrize("scale", ["laptop", "node"])
+@pytest.mark.parametrize("scale", ["laptop", "node", "paper"])
 def test_every_shipped_sweep_composes_at_every_scale(name: str, scale: str) -> None:
     loaded = load_sweep(name, [f"scale={scale}"], folder=SWEEPS)
     assert loaded.sweep.name == name
@@ -84,7 +84,7 @@ def test_a_family_can_be_left_out() -> None:
         (["data=text_files"], ["data.files", "no value"]),
         (["+families.moe.width=3"], ["families.moe.width", "experts_per_token"]),
         (["families.moe.experts_per_token=1.5"], ["a whole number", "1.5"]),
-        (["scale.budgets=[]"], ["budgets is empty"]),
+        (["scale.budgets=[]"], ["budgets, ladders and isoflops are all empty"]),
         (["recipe.tune_seed=1"], ["tune_seed", "scale.seeds"]),
     ],
 )
@@ -103,9 +103,23 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe\.clip_norm \(.*recipe/default\.yaml\) is 'much'; it needs a number"):
         load_sweep("memory_vs_moe", folder=folder)
     own = folder / "memory_vs_moe.yaml"
-    own.write_text(own.read_text().replace("tolerance: 0.01", "tolerence: 0.01"))
+    own.write_text(own.read_text().replace("tolerance: ", "tolerence: "))
     with pytest.raises(ConfigError, match=r"Did you mean 'tolerance'"):
         load_sweep("memory_vs_moe", ["recipe.clip_norm=1"], folder=folder)
+
+
+def test_what_a_sweep_sets_at_one_scale_comes_after_its_own_file_and_before_the_command_line(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps"
+    shutil.copytree(SWEEPS, folder)
+    at = folder / "at" / "memory_vs_moe_laptop.yaml"
+    at.write_text("# @package _global_\nmatching: {tolerance: 0.02}\nscale: {seeds: [7]}\n")
+    sweep = load_sweep("memory_vs_moe", folder=folder).sweep
+    assert (sweep.matching.tolerance, sweep.scale.seeds, sweep.scale.name) == (0.02, (7,), "laptop")
+    assert load_sweep("memory_vs_moe", ["matching.tolerance=0.03"], folder=folder).sweep.matching.tolerance == 0.03
+    assert load_sweep("memory_vs_moe", ["scale=node"], folder=folder).sweep.scale.seeds == (0, 1)
+    at.write_text("# @package _global_\nmatching: {tolerance: much}\n")
+    with pytest.raises(ConfigError, match=r"matching\.tolerance \(.*at/memory_vs_moe_laptop\.yaml\) is 'much'"):
+        load_sweep("memory_vs_moe", folder=folder)
 
 
 def test_an_unknown_sweep_names_those_there_are() -> None:

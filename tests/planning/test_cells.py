@@ -75,10 +75,17 @@ def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:
     assert here["fine"][0].family.experts_per_token == 4
 
 
+def test_a_family_left_out_of_the_sweep_is_dropped_from_the_grid_and_said() -> None:
+    sweep = shipped("memory_vs_moe", "families.moe=null", "grid=[{families: [dense, moe]}]")
+    found = cells(sweep, anchors(sweep).anchors)
+    assert labels(found)["4e11"] == {"dense": [0, 1]}
+    assert [(one.name, one.reason) for one in found.dropped] == [("moe (grid[0])", "the sweep has no such family")]
+
+
 @pytest.mark.parametrize(
     ("blocks", "words"),
     [
-        ("{families: [peer]}", r"grid names the family 'peer'; there are: dense, moe, memory_plus"),
+        ("{families: [pear]}", r"grid names the family 'pear'; there are: dense, moe, memory_plus.*'peer'"),
         ("{families: [moe], product: {num_expert: [4]}}", r"grid\[0\].moe: 'num_expert' is not.*'num_experts'"),
         ("{families: [moe], product: {num_experts: [four]}}", r"num_experts is 'four'; it needs a whole number"),
         ("{families: [moe], product: {num_experts: [0]}}", r"grid\[0\].moe: num_experts is 0"),

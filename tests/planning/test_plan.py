@@ -192,7 +192,8 @@ def test_equal_flops_of_a_run_instead_of_a_token_let_the_tokens_differ() -> None
 
 def test_two_names_for_one_experiment_are_refused() -> None:
     with pytest.raises(PlanError, match=r"train the same model on the same tokens.*default anyway"):
-        planned("memory_vs_moe", "grid=[{families: [memory_plus]}, {families: [memory_plus], product: {gated: [true]}}]")
+        again = "{families: [memory_plus], product: {gated: [true]}}"
+        planned("memory_vs_moe", f"grid=[{{families: [memory_plus]}}, {again}]")
     fixed = "recipe.learning_rate={rule: fixed, value: 1e-3}"
     again = "+families.again={family: moe}"
     with pytest.raises(PlanError, match=r"are the same experiment \(both [0-9a-f]{12}\)"):
