@@ -1,236 +1,233 @@
-"""Solves the widths of the MoE and memory models so that each budget is a fair comparison.
+"""Solves the widths of the sparse models so that each budget is a fair comparison.
 
-At every budget the dense model fixes the FLOPs per token. The experts' number and width, and the memory's slots and
-remaining dense width, move on whole numbers until all FLOPs agree with the dense model's and the total parameters of
-the sparse models agree with each other. The point returned has the least worst mismatch of all points in the bounds:
-the search keeps every candidate within a threshold, so that no better pair can hide outside.
-Refuses when that point misses the tolerance, and says which width would have to move.
+At every budget the dense model fixes what is shared per token (`matching.equal`), and the sparse models share a size
+(`matching.sparse_equal`). Their open widths move on whole numbers until all of it agrees. The answer has the least worst
+mismatch of all lattice points within the bounds: the total parameters lie between `total_over_dense` times the dense
+model's and a tenth more, or, where families give a size, the shared quantity within the tolerance of theirs. The proof
+is the search: a threshold keeps every point whose own mismatch is not above it, so that none left out can be better.
+Refuses where that answer misses the tolerance, and says which width would have to move to what.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memscale.config.architecture import Architecture, Memory, MoE
-from memscale.config.sweep import Budget, Family, Matching, MemoryPlusFamily, MoEFamily, Scale
-from memscale.errors import PlanError
-from memscale.planning.accounting import count
+from memscale.config.architecture import Architecture
+from memscale.config.family import DenseFamily, Family
+from memscale.config.matching import Matching
+from memscale.errors import ConfigError, PlanError
+from memscale.planning.lattice import RELATIVE_ROUNDING, Ints, Lattice, quantities
+from memscale.planning.points import Bound, Points, Pool, outer_widths
+from memscale.planning.refusals import too_far_apart, unreachable
+from memscale.planning.selection import choose
+from memscale.planning.shapes import centred_layers, dense_architecture
+from memscale.planning.widths import Template, free_widths, template
 
-_TABLE_WINDOW = 1.05
-"""The table's half keys may exceed the least number allowed by this factor."""
-_FIRST_THRESHOLD = 1e-3
+__all__ = ["Matched", "centred_layers", "dense_architecture", "match"]
+
+_WINDOW = 1.1
+"""Total parameters may exceed what `total_over_dense` asks for by this factor."""
+_FIRST_THRESHOLD = 1 / 16
+"""Of the tolerance."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A point of the lattice: an architecture, how far its FLOPs are off, and its total parameters."""
+class Matched:
+    """A model whose widths are all solved."""
 
     architecture: Architecture
-    flops_off: float
-    params: int
-
-
-def dense_architecture(budget: Budget, scale: Scale, vocab_size: int) -> Architecture:
-    """The dense model that anchors `budget`; hidden width 8/3 d rounded up, as Llama's, where none is given."""
-    multiple = scale.ffn_multiple_of
-    hidden = budget.ffn_hidden or math.ceil(8 * budget.d_model / 3 / multiple) * multiple
-    return Architecture(
-        family="dense",
-        d_model=budget.d_model,
-        num_layers=budget.num_layers,
-        num_heads=budget.num_heads,
-        num_kv_heads=budget.num_kv_heads or budget.num_heads,
-        head_width=budget.d_model // budget.num_heads,
-        ffn_hidden=hidden,
-        vocab_size=vocab_size,
-    )
+    off: tuple[tuple[str, float], ...]
+    """(criterion, relative mismatch against the dense model) for each of `Matching.equal_per_token`."""
 
 
 def match(
-    dense: Architecture, families: Sequence[Family], matching: Matching, sequence_length: int
-) -> dict[str, Architecture]:
-    """Return one architecture per family name, matched to `dense`. Raises PlanError where none is within tolerance."""
-    solved = {family.family: dense for family in families if family.family == "dense"}
-    pools: dict[str, list[Candidate]] = {}
-    table_params = matching.table_over_dense * count(dense, sequence_length).params_total
-    for family in families:
-        if isinstance(family, MemoryPlusFamily):
-            pools[family.family] = _memory_candidates(dense, family, matching, table_params, sequence_length)
-    wanted = [candidate.params for candidate in pools.get("memory_plus", [])]
-    if not wanted:
-        wanted = [round(count(dense, sequence_length).params_total + table_params)]
-    for family in families:
-        if isinstance(family, MoEFamily):
-            pools[family.family] = _moe_candidates(dense, family, matching, wanted, sequence_length)
-    if len(pools) == 2:
-        moe, memory = _best_pair(pools["moe"], pools["memory_plus"], matching.tolerance)
-        return {**solved, "moe": moe.architecture, "memory_plus": memory.architecture}
-    for name, pool in pools.items():
-        # Alone, a family is held to the FLOPs and to the size that the table asks for.
-        target = min(wanted)
-        best = min(pool, key=lambda one: (max(abs(one.flops_off), abs(one.params / target - 1)), one.params))
-        solved[name] = best.architecture
-    return solved
+    dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int
+) -> dict[str, Matched]:
+    """Match every series (label -> its family) to `dense`, which is trained at `sequence_length`.
 
-
-def _widths(exact: float, per_unit: float, flops: float, tolerance: float) -> range:
-    """Whole widths >= 1 whose FLOPs lie within `tolerance`, and the two about the exact width in any case."""
-    slack = max(1.0, tolerance * flops / per_unit)
-    return range(max(1, math.ceil(exact - slack - 1e-9)), max(1, math.floor(exact + slack + 1e-9)) + 1)
-
-
-def _memory_candidates(
-    dense: Architecture, family: MemoryPlusFamily, matching: Matching, table_params: float, sequence_length: int
-) -> list[Candidate]:
-    value = family.value_width or dense.d_model
-    layers = centred_layers(dense.num_layers, family.centred, family.stride)
-    remaining = dense.num_layers - len(layers)
-    least = max(math.ceil(math.sqrt(table_params / value)), family.knn)
-    flops = count(dense, sequence_length).flops_per_token_forward
-    pool: list[Candidate] = []
-    for num_keys in range(least, math.ceil(least * _TABLE_WINDOW) + 1):
-        memory = Memory(
-            layers=layers,
-            num_keys=num_keys,
-            num_heads=family.num_heads,
-            knn=family.knn,
-            key_width=family.key_width or dense.d_model // 4 * 2,
-            value_width=value,
-            gated=family.gated,
-            qk_norm=family.qk_norm,
-        )
-        base = replace(dense, family="memory_plus", ffn_hidden=1, memory=memory)
-        widths = range(1, 2)
-        if remaining:
-            per_unit = 6.0 * dense.d_model * remaining
-            exact = 1 - (count(base, sequence_length).flops_per_token_forward - flops) / per_unit
-            widths = _widths(exact, per_unit, flops, matching.tolerance)
-        pool += [_candidate(replace(base, ffn_hidden=width), flops, sequence_length) for width in widths]
-    nearest = min(pool, key=lambda one: abs(one.flops_off))
-    pool = [candidate for candidate in pool if abs(candidate.flops_off) <= matching.tolerance]
-    if not pool:
-        raise PlanError(
-            f"no memory_plus model reaches the dense model's {flops:.4g} FLOPs per token at d_model {dense.d_model}, "
-            f"{dense.num_layers} layers within {matching.tolerance:.2%}: with {least}^2 slots (table_over_dense "
-            f"= {matching.table_over_dense:g}) the nearest, of dense width {nearest.architecture.ffn_hidden}, is "
-            f"{nearest.flops_off:+.2%} off. {_way_out(nearest)}"
-        )
-    return pool
-
-
-def _way_out(nearest: Candidate) -> str:
-    if nearest.architecture.ffn_hidden > 1:
-        return "Raise matching.tolerance"
-    return (
-        "Use fewer memory layers (families.memory_plus.centred), fewer heads or narrower keys, a smaller "
-        "matching.table_over_dense, or a larger shape"
-    )
-
-
-def _moe_candidates(
-    dense: Architecture, family: MoEFamily, matching: Matching, wanted: Sequence[int], sequence_length: int
-) -> list[Candidate]:
-    k, flops = family.experts_per_token, count(dense, sequence_length).flops_per_token_forward
-    d, num_layers = dense.d_model, dense.num_layers
-    fixed = count(dense, sequence_length).params_total - 3 * d * dense.ffn_hidden * num_layers
-    per_unit = 6.0 * d * k * num_layers
-    # FLOPs fix the width of an expert, so parameters fix their number; one to spare on either side.
-    slack = 1 + 2 * matching.tolerance
-    expert = 3 * d * max(1.0, dense.ffn_hidden / k) * num_layers
-    low = max(k, math.floor((min(wanted) / slack - fixed) / (expert * slack)) - 1)
-    pool: list[Candidate] = []
-    nearest = math.inf
-    for num_experts in range(low, 1_000_000):
-        exact = dense.ffn_hidden / k - num_experts / (3 * k)
-        fitting = []
-        for width in _widths(exact, per_unit, flops, matching.tolerance):
-            moe = MoE(
-                layers=tuple(range(num_layers)),
-                num_experts=num_experts,
-                experts_per_token=k,
-                expert_hidden=width,
-                balance_weight=family.balance_weight,
-                z_weight=family.z_weight,
-            )
-            fitting.append(_candidate(replace(dense, family="moe", moe=moe), flops, sequence_length))
-        nearest = min([nearest, *(one.flops_off for one in fitting)], key=abs)
-        pool += [one for one in fitting if abs(one.flops_off) <= matching.tolerance]
-        if exact < 0.5 or min(one.params for one in fitting) > max(wanted) * slack:
-            break
-    if not pool:
-        raise PlanError(
-            f"no MoE model with {k} experts per token reaches {flops:.4g} FLOPs per token and {min(wanted):,} "
-            f"parameters at d_model {d}, {num_layers} layers within {matching.tolerance:.2%}; the nearest is "
-            f"{nearest:+.2%} off. Raise matching.tolerance, or use fewer experts per token, a smaller "
-            "matching.table_over_dense, or a larger shape"
-        )
-    return pool
-
-
-def _candidate(architecture: Architecture, flops: float, sequence_length: int) -> Candidate:
-    counts = count(architecture, sequence_length)
-    return Candidate(
-        architecture=architecture,
-        flops_off=counts.flops_per_token_forward / flops - 1,
-        params=counts.params_total,
-    )
-
-
-def _best_pair(moe: list[Candidate], memory: list[Candidate], tolerance: float) -> tuple[Candidate, Candidate]:
-    """The pair with the least max(|FLOPs off|, |FLOPs off|, |parameters off|); the smaller models on a tie."""
-    threshold = min(_FIRST_THRESHOLD, tolerance)
-    while True:
-        found = _pairs_within(moe, memory, threshold)
-        if found is not None:
-            return found
-        if threshold >= tolerance:
-            break
-        threshold = min(2 * threshold, tolerance)
-    closest = min(abs(one.params / other.params - 1) for one in moe for other in memory)
-    raise PlanError(
-        f"no pair of MoE and memory_plus models agrees within {tolerance:.2%} in FLOPs per token and in total "
-        f"parameters (d_model {moe[0].architecture.d_model}); their parameters come within {closest:.2%}. "
-        "Raise matching.tolerance, or let another width move (families.moe.experts_per_token, scale.ffn_multiple_of)"
-    )
-
-
-def _pairs_within(
-    moe: list[Candidate], memory: list[Candidate], threshold: float
-) -> tuple[Candidate, Candidate] | None:
-    """The best pair whose three mismatches all lie within `threshold`, or None."""
-    left = [one for one in moe if abs(one.flops_off) <= threshold]
-    right = sorted((one for one in memory if abs(one.flops_off) <= threshold), key=lambda one: one.params)
-    params = np.array([one.params for one in right], dtype=np.float64)
-    best: tuple[tuple[float, int, int], Candidate, Candidate] | None = None
-    for one in left:
-        start = int(np.searchsorted(params, one.params / (1 + threshold) * (1 - 1e-12)))
-        for other in right[start:]:
-            off = abs(one.params / other.params - 1)
-            if off > threshold:
-                if other.params > one.params:
-                    break
-                continue
-            worst = max(abs(one.flops_off), abs(other.flops_off), off)
-            key = (worst, other.params, one.params)
-            if best is None or key < best[0]:
-                best = (key, one, other)
-    return (best[1], best[2]) if best is not None else None
-
-
-def centred_layers(num_layers: int, centred: int, stride: int) -> tuple[int, ...]:
-    """Indices of `centred` layers, `stride` apart, around the middle of the stack (24 layers, 3, 8: 4, 12, 20).
-
-    Raises PlanError where they do not fit.
+    On a tie the smaller models win: by the shared quantity, then by total parameters. Raises ConfigError for terms that
+    contradict each other, and PlanError where no point is within the tolerance.
     """
-    middle = num_layers / 2 - (centred - 1) * stride / 2
-    layers = tuple(math.floor(middle + i * stride) for i in range(centred))
-    if layers[0] < 0 or layers[-1] >= num_layers:
-        raise PlanError(
-            f"{centred} memory layers, {stride} apart, do not fit into {num_layers} layers (they would be "
-            f"{list(layers)}). Lower families.memory_plus.centred or families.memory_plus.stride"
+    terms = _Terms(dense, families, matching, sequence_length)
+    solved = {label: terms.dense(label, one) for label, one in families.items() if isinstance(one, DenseFamily)}
+    templates = [
+        template(label, one, dense, matching) for label, one in families.items() if not isinstance(one, DenseFamily)
+    ]
+    lattices = [terms.lattice(one) for one in templates]
+    while lattices:
+        if matching.sparse_equal is None:
+            points = [_alone(terms, lattice) for lattice in lattices]
+        else:
+            points = _together(terms, lattices)
+        found = [lattice.real(*at) for lattice, at in zip(lattices, points, strict=True)]
+        distrusted = [one.distrust(*at, real) for one, at, real in zip(lattices, points, found, strict=True)]
+        if any(distrusted):
+            continue  # what was read off the nodes does not hold there: solve again on real counts
+        for lattice, at, real in zip(lattices, points, found, strict=True):
+            architecture = lattice.template.build(*at)
+            solved[lattice.template.series] = Matched(architecture=architecture, off=terms.off(real))
+        break
+    return {label: solved[label] for label in families}
+
+
+class _Terms:
+    """What one budget asks of all its models."""
+
+    def __init__(
+        self, dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int
+    ) -> None:
+        self.matching = matching
+        self.criteria = matching.equal_per_token
+        names = (*self.criteria, *([] if matching.sparse_equal is None else [matching.sparse_equal]), "total_params")
+        self.names = tuple(dict.fromkeys(names))
+        self.shared = self.names.index(matching.sparse_equal or "total_params")
+        self.total = self.names.index("total_params")
+        self._architecture = dense
+        self._sequence_length = sequence_length
+        self._throughput = {one.name: one.flops_per_second for one in matching.throughput}
+        anchors = [one.name for one in families.values() if isinstance(one, DenseFamily)]
+        anchor = next((name for name in anchors if name in self._throughput), "dense")
+        values = quantities(self.names, dense, sequence_length, self._speed(anchor))
+        self.dense_values = values[: len(self.criteria)]
+        self.dense_total = values[self.total]
+
+    def lattice(self, one: Template) -> Lattice:
+        return Lattice(one, self.names, self._sequence_length, self._speed(one.family.name))
+
+    def dense(self, label: str, family: Family) -> Matched:
+        """The dense model itself, of another hidden width where the family gives one. Raises PlanError."""
+        free_widths(family, self.matching)
+        architecture = self._architecture
+        if family.ffn_hidden is not None:
+            architecture = replace(architecture, ffn_hidden=family.ffn_hidden)
+        real = quantities(self.names, architecture, self._sequence_length, self._speed(family.name))
+        off = self.off(real)
+        for criterion, mismatch in off:
+            if abs(mismatch) > self.matching.tolerance:
+                raise PlanError(
+                    f"{label}: ffn_hidden {family.ffn_hidden} is {mismatch:+.2%} off the budget's dense model (whose "
+                    f"ffn_hidden is {self._architecture.ffn_hidden}) in {criterion}, which matching.equal holds equal. "
+                    f"Leave families.{family.name}.ffn_hidden out, or take {criterion} out of matching.equal"
+                )
+        return Matched(architecture=architecture, off=off)
+
+    def off(self, real: Sequence[float]) -> tuple[tuple[str, float], ...]:
+        return tuple(
+            (name, value / wanted - 1)
+            for name, value, wanted in zip(self.criteria, real, self.dense_values, strict=False)
         )
-    return layers
+
+    def _speed(self, name: str) -> float | None:
+        if "seconds_per_token" not in self.criteria:
+            return None
+        if name not in self._throughput:
+            raise ConfigError(
+                f"matching.equal names seconds_per_token, which needs matching.throughput.{name}: the measured training "
+                f"FLOPs per second of {name}; given are {', '.join(self._throughput) or 'none'}"
+            )
+        return self._throughput[name]
+
+    def unreachable(self, lattice: Lattice, bounds: Sequence[Bound], fixed: Ints | None) -> PlanError:
+        return unreachable(lattice, self.criteria, self.dense_values, bounds, self.matching, fixed)
+
+
+def _alone(terms: _Terms, lattice: Lattice) -> tuple[int, int]:
+    """The best point of a family that shares nothing with the other sparse ones. Raises PlanError."""
+    outer = _fixed_size(terms, lattice)
+    inner, off = Points(lattice, terms.dense_values, outer).nearest()
+    if off[0] > terms.matching.tolerance:
+        raise terms.unreachable(lattice, (), outer)
+    return int(outer[0]), int(inner[0])
+
+
+def _fixed_size(terms: _Terms, lattice: Lattice) -> Ints:
+    """The outer width of a family whose size is given, or is the least that `total_over_dense` asks for; [1]."""
+    if lattice.template.outer is None:
+        return np.zeros(1, dtype=np.int64)
+    bound = Bound(row=terms.total, low=_least_total(terms, lattice.template), high=np.inf)
+    outer = outer_widths(lattice, (), (replace(bound, high=bound.low),), terms.matching.tolerance)
+    # The last of these may still be too small by what rounding leaves.
+    outer = np.append(outer, outer[-1] + lattice.template.outer.step) if len(outer) else _least_size(lattice)
+    points = Points(lattice, terms.dense_values, outer)
+    inner, _ = points.nearest()
+    total = (points.constant + points.slope * inner)[terms.total]
+    reached = np.flatnonzero(total >= bound.low * (1 - RELATIVE_ROUNDING))
+    at = int(reached[0]) if len(reached) else len(outer) - 1
+    return outer[at : at + 1]
+
+
+def _least_size(lattice: Lattice) -> Ints:
+    assert lattice.template.outer is not None
+    return np.array([lattice.template.outer.least], dtype=np.int64)
+
+
+def _least_total(terms: _Terms, one: Template) -> float:
+    assert one.outer is not None
+    if terms.matching.total_over_dense is None:
+        name = one.family.name
+        raise ConfigError(
+            f"nothing gives {one.series} its size: set matching.total_over_dense, or families.{name}.{one.outer.name}"
+        )
+    return terms.matching.total_over_dense * terms.dense_total
+
+
+def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int]]:
+    """The best point of each of several families that share a size. Raises PlanError."""
+    fixed = {
+        lattice.template.series: _fixed_size(terms, lattice)
+        for lattice in lattices
+        if not lattice.template.outer_is_free
+    }
+    tolerance = terms.matching.tolerance
+    points: list[Points] = []
+    bounds: list[tuple[Bound, ...]] = []
+    window = _window(terms, lattices, fixed)
+    for lattice in lattices:
+        size = fixed.get(lattice.template.series)
+        within = window if size is None else ()
+        outer = outer_widths(lattice, terms.dense_values, within, tolerance) if size is None else size
+        points.append(Points(lattice, terms.dense_values, outer).rising(terms.total).narrow(tolerance, within))
+        bounds.append(within)
+
+    def pools(threshold: float) -> list[Pool]:
+        return [
+            one.pool(threshold, within, terms.shared, terms.total) for one, within in zip(points, bounds, strict=True)
+        ]
+
+    threshold = tolerance * _FIRST_THRESHOLD
+    while True:
+        kept = pools(threshold)
+        choice = choose(kept)
+        if choice is not None and choice.worst <= threshold:
+            break
+        if threshold >= tolerance:
+            for lattice, pool, within in zip(lattices, kept, bounds, strict=True):
+                if len(pool) == 0:
+                    raise terms.unreachable(lattice, within, fixed.get(lattice.template.series))
+            raise too_far_apart(lattices, kept, choice, terms.matching)
+        # With every point up to the worst mismatch of a choice, the best choice is among them.
+        threshold = min(tolerance, 4 * threshold if choice is None else choice.worst)
+    return [(int(pool.outer[at]), int(pool.inner[at])) for pool, at in zip(kept, choice.positions, strict=True)]
+
+
+def _window(terms: _Terms, lattices: Sequence[Lattice], fixed: Mapping[str, Ints]) -> tuple[Bound, ...]:
+    """Where the sparse models' size may lie. Raises PlanError where the given sizes exclude each other."""
+    tolerance = terms.matching.tolerance
+    if not fixed:
+        low = _least_total(terms, lattices[0].template)
+        return (Bound(row=terms.total, low=low, high=low * _WINDOW),)
+    low, high = 0.0, np.inf
+    for lattice in lattices:
+        size = fixed.get(lattice.template.series)
+        if size is None:
+            continue
+        pool = Points(lattice, terms.dense_values, size).pool(tolerance, (), terms.shared, terms.total)
+        if len(pool) == 0:
+            raise terms.unreachable(lattice, (), size)
+        slack = 1 + RELATIVE_ROUNDING
+        low = max(low, float(pool.shared[0]) / (1 + tolerance) / slack)
+        high = min(high, float(pool.shared[-1]) * (1 + tolerance) * slack)
+    return (Bound(row=terms.shared, low=low, high=high),)

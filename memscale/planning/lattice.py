@@ -1,0 +1,226 @@
+"""The quantities of a family as functions of its open widths, read off a few real counts.
+
+Every quantity is affine in the inner width w, and in the outer width o (number of experts; half keys per set) at most
+quadratic: A(o) + B(o) w. Counts at a few nodes therefore give all of them: by Newton's forward differences, which are
+exact in float64 for whole numbers below 2^53. Expert choice rounds its capacity, so that o enters through the trained
+experts per token too. What might have kinks (rows read of a table smaller than what is selected) is counted once more
+away from the nodes; a quantity that fails is counted at every point instead.
+
+Shapes: N outer widths, Q quantities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memscale.config.architecture import Architecture
+from memscale.planning.accounting import count
+from memscale.planning.quantities import measure
+from memscale.planning.widths import Template
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_SPACING = 128
+"""Between nodes of the outer width: a power of two, by which floats divide exactly."""
+_INNER_SPACING = 1 << 16
+_COUNTED = {
+    "flops_per_token": "flops_per_token_forward",
+    "active_params": "params_active",
+    "total_params": "params_total",
+    "non_embedding_params": "params_non_embedding",
+    "table_params": "params_table",
+}
+_WITHOUT_KINKS = ("flops_per_token", "total_params", "non_embedding_params", "table_params")
+_SLOPES = {
+    ("num_slots", "ffn_hidden"): 1,
+    ("num_slots", "key_width"): 2,
+    ("num_slots", "value_width"): 3,
+    ("num_experts", "ffn_hidden"): 1,
+    ("num_experts", "expert_hidden"): 2,
+}
+"""Terms of B(o): constant, linear, quadratic."""
+RELATIVE_ROUNDING = 1e-9
+
+
+def quantities(
+    names: Sequence[str], architecture: Architecture, sequence_length: int, flops_per_second: float | None
+) -> list[float]:
+    """Measure `architecture`, counting it once for all that one count gives. Raises ConfigError."""
+    counts = count(architecture, sequence_length)
+    return [
+        float(getattr(counts, _COUNTED[name]))
+        if name in _COUNTED
+        else measure(name, architecture, sequence_length, flops_per_second)
+        for name in names
+    ]
+
+
+class Lattice:
+    """Quantities `names` of one template at all its widths."""
+
+    def __init__(
+        self, template: Template, names: Sequence[str], sequence_length: int, flops_per_second: float | None = None
+    ) -> None:
+        self.template = template
+        self.names = tuple(names)
+        self._sequence_length = sequence_length
+        self._flops_per_second = flops_per_second
+        self._counted: dict[int, tuple[list[float], list[float]]] = {}
+        self._pointwise: set[int] = set()
+        self._expert_choice = template.outer is not None and template.part.get("routing") == "expert_choice"
+        self._base = 0 if template.outer is None else template.outer.least + _SPACING
+        self._fit()
+        self._find_kinks()
+
+    def real(self, outer: int, inner: int) -> list[float]:
+        """Every quantity, counted at this point."""
+        architecture = self.template.build(outer, inner)
+        return quantities(self.names, architecture, self._sequence_length, self._flops_per_second)
+
+    def at(self, outer_N: Ints) -> tuple[Floats, Floats]:
+        """Return A and B, [Q, N] each (B may be [Q, 1]), whose A + B w are the quantities at inner width w."""
+        constant, slope = self._evaluate(outer_N)
+        if self._pointwise:
+            slope = np.array(np.broadcast_to(slope, constant.shape))
+            for n, outer in enumerate(outer_N.tolist()):
+                counted = self._count_along_inner(outer)
+                for row in self._pointwise:
+                    constant[row, n], slope[row, n] = counted[0][row], counted[1][row]
+        return constant, slope
+
+    def distrust(self, outer: int, inner: int, real: Sequence[float]) -> bool:
+        """Whether some quantity is not what was counted at this point; it is counted everywhere from now on."""
+        constant, slope = self.at(np.array([outer], dtype=np.int64))
+        found = constant[:, 0] + slope[:, 0] * inner
+        wrong = {row for row, value in enumerate(real) if abs(found[row] - value) > self._rounding(row, value)}
+        fresh = wrong - self._pointwise
+        self._pointwise |= fresh
+        return bool(fresh)
+
+    def largest(self, row: int, inner: int, value: float) -> float:
+        """An outer width above which quantity `row` is greater than `value` at `inner`; inf where there is none."""
+        if row in self._pointwise:
+            return np.inf
+        powers = [a + b * inner for a, b in zip(self._constant[row], self._slope[row], strict=True)]
+        start, first, second = powers[0], powers[1], powers[2]
+        if self._expert_choice:
+            second = 0.0  # what the rounded capacity adds is never negative
+        # start + first u + second u (u - 1) / 2 = value
+        a, b, c = second / 2, first - second / 2, start - value
+        if a > 0:
+            root = b * b - 4 * a * c
+            units = (np.sqrt(root) - b) / (2 * a) if root > 0 else -np.inf
+        elif b > 0:
+            units = -c / b
+        else:
+            return np.inf
+        return self._base + _SPACING * units
+
+    def _fit(self) -> None:
+        outer, inner = self.template.outer, self.template.inner
+        terms = 1 if outer is None else 3 if outer.name == "num_slots" or self._expert_choice else 2
+        slopes = 0 if inner is None else 1
+        if outer is not None and inner is not None:
+            slopes = _SLOPES[outer.name, inner.name]
+            if self._expert_choice and slopes == 2:
+                slopes = 3
+        nodes = [self._base + i * _SPACING for i in range(3)]
+        if self._expert_choice:
+            nodes[2] = self._third_node()
+        least = 0 if inner is None else inner.least
+        low = [self.real(node, least) for node in nodes[:terms]]
+        high = [self.real(node, least + _INNER_SPACING) for node in nodes[:slopes]]
+        rises = [
+            [(h - v) / _INNER_SPACING for h, v in zip(hs, vs, strict=True)] for hs, vs in zip(high, low, strict=False)
+        ]
+        rows = self._rows(nodes) if self._expert_choice else _NEWTON
+        self._slope = [_solve(rows, [rise[row] for rise in rises]) for row in range(len(self.names))]
+        self._constant = [_solve(rows, [value[row] for value in low]) for row in range(len(self.names))]
+        for a, b in zip(self._constant, self._slope, strict=True):
+            for i in range(3):
+                a[i] -= least * b[i]
+        self._constant_QF = np.array(self._constant, dtype=np.float64)[:, :, None]
+        self._slope_QF = np.array(self._slope, dtype=np.float64)[:, :, None]
+        self._slopes = slopes
+
+    def _third_node(self) -> int:
+        """Where the trained experts lie farthest from the line through the first two nodes: they are the capacity
+        factor where an expert takes many tokens of a sequence, and E / s where it takes one."""
+        assert self.template.outer is not None
+        many = self._base + 8 * self._sequence_length * (1 + int(self.template.part["capacity_factor"]))
+        nodes = [self._base, self._base + _SPACING, self.template.outer.least, many]
+        units, trained = self._features(np.array(nodes, dtype=np.int64))
+        off = np.abs(trained - trained[0] - units * (trained[1] - trained[0]))
+        return nodes[2] if off[2] > off[3] else nodes[3]
+
+    def _rows(self, nodes: list[int]) -> list[list[float]]:
+        outer = np.array(nodes, dtype=np.int64)
+        return [[float(f[n]) for f in (np.ones(len(nodes)), *self._features(outer))] for n in range(len(nodes))]
+
+    def _features(self, outer_N: Ints) -> tuple[Floats, Floats]:
+        """u, and u (u - 1) / 2 or for expert choice the trained experts per token; u counts spacings."""
+        units = (outer_N - self._base) / float(_SPACING)
+        if not self._expert_choice:
+            return units, units * (units - 1) * 0.5
+        s = self._sequence_length
+        tokens = np.rint(self.template.part["capacity_factor"] * s / outer_N)
+        return units, np.minimum(s, np.maximum(1, tokens)) * outer_N / s
+
+    def _evaluate(self, outer_N: Ints) -> tuple[Floats, Floats]:
+        a, b = self._constant_QF, self._slope_QF
+        if self.template.outer is None:
+            return np.repeat(a[:, 0], len(outer_N), axis=1), b[:, 0]
+        first, second = self._features(outer_N)
+        constant = a[:, 0] + a[:, 1] * first + a[:, 2] * second
+        slope = b[:, 0] if self._slopes < 2 else b[:, 0] + b[:, 1] * first + b[:, 2] * second
+        return constant, slope
+
+    def _find_kinks(self) -> None:
+        if all(name in _WITHOUT_KINKS for name in self.names) and not self._expert_choice:
+            return
+        outer, inner = self.template.outer, self.template.inner
+        if outer is None:
+            return
+        narrow = 0 if inner is None else inner.least
+        for size, width in ((outer.least, narrow), (outer.least + 37, narrow + 512), (7 * self._base + 1, narrow)):
+            self.distrust(size, width, self.real(size, width))
+
+    def _rounding(self, row: int, value: float) -> float:
+        # Active parameters of expert choice are rounded to whole ones.
+        whole = 2.0 if self._expert_choice and self.names[row] == "active_params" else 0.0
+        return RELATIVE_ROUNDING * abs(value) + whole
+
+    def _count_along_inner(self, outer: int) -> tuple[list[float], list[float]]:
+        if outer not in self._counted:
+            inner = self.template.inner
+            low = self.real(outer, 0 if inner is None else inner.least)
+            slope = [0.0] * len(low)
+            if inner is not None:
+                high = self.real(outer, inner.least + _INNER_SPACING)
+                slope = [(h - v) / _INNER_SPACING for h, v in zip(high, low, strict=True)]
+                low = [v - b * inner.least for v, b in zip(low, slope, strict=True)]
+            self._counted[outer] = low, slope
+        return self._counted[outer]
+
+
+_NEWTON = [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 2.0, 1.0]]
+"""1, u and u (u - 1) / 2 at u = 0, 1, 2."""
+
+
+def _solve(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
+    """Coefficients, three with zeros behind, that give `values` at the first nodes: elimination in a fixed order."""
+    n = len(values)
+    matrix = [[*rows[i][:n], values[i]] for i in range(n)]
+    for i in range(n):
+        for k in range(i + 1, n):
+            factor = matrix[k][i] / matrix[i][i]
+            matrix[k] = [x - factor * y for x, y in zip(matrix[k], matrix[i], strict=True)]
+    found = [0.0, 0.0, 0.0]
+    for i in reversed(range(n)):
+        known = sum(matrix[i][k] * found[k] for k in range(i + 1, n))
+        found[i] = (matrix[i][n] - known) / matrix[i][i]
+    return found

@@ -1,0 +1,184 @@
+"""What of a family is solved: its open widths, what the others default to, and the architecture at given widths.
+
+A family has at most one outer width, its size (`num_experts`; `num_slots`, which moves by its root), and at most one
+inner width is open (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`): two of them would meet the same terms
+in many ways. Refuses widths that are free and given, and widths that the family does not have.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from memscale.config.architecture import PARTS, Architecture
+from memscale.config.checks import require
+from memscale.config.family import DenseFamily, Family, MemoryPlusFamily, MoEFamily, PeerFamily, ProductKeyFamily
+from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.matching import WIDTHS, Matching
+from memscale.errors import ConfigError, nearest
+from memscale.planning.shapes import placed_layers
+
+OUTER = ("num_experts", "num_slots")
+_FAMILY_CLASSES = (MoEFamily, ProductKeyFamily)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """A width that is solved: it may be any multiple of `step` from `least` on. For num_slots: their root."""
+
+    name: str
+    step: int
+    least: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A sparse family at one dense shape, with its open widths."""
+
+    series: str
+    family: Family
+    whole: dict[str, Any]
+    """Keywords of Architecture without the part that makes the family."""
+    part: dict[str, Any]
+    """Keywords of that part."""
+    layers: int
+    """How many layers hold it."""
+    outer: Open | None
+    """The size; None where the family gives it."""
+    outer_is_free: bool
+    """Whether the size follows the other sparse models; else it is the least that `total_over_dense` asks for."""
+    inner: Open | None
+    """None where the inner width is given, or takes its default."""
+
+    def build(self, outer: int, inner: int) -> Architecture:
+        """The architecture at these widths; a width that is not open is left alone. Raises ConfigError."""
+        whole, part = dict(self.whole), dict(self.part)
+        if self.outer is not None:
+            part["num_keys" if self.outer.name == "num_slots" else "num_experts"] = outer
+        if self.inner is not None:
+            (whole if self.inner.name == "ffn_hidden" else part)[self.inner.name] = inner
+        field = PARTS[self.family.family]
+        assert field is not None
+        try:
+            return Architecture(**whole, **{field: {"moe": MoE, "memory": Memory, "peer": Peer}[field](**part)})
+        except ConfigError as error:
+            raise ConfigError(f"families.{self.family.name} ({self.series}): {error}") from error
+
+
+def template(series: str, family: Family, dense: Architecture, matching: Matching) -> Template:
+    """Resolve what is open in `family` beside `dense`. Raises ConfigError and PlanError."""
+    assert isinstance(family, _FAMILY_CLASSES)
+    layers = placed_layers(family, dense.num_layers)
+    has_dense_layers = len(layers) < dense.num_layers
+    part = _moe(family, dense) if isinstance(family, MoEFamily) else _product_keys(family, dense)
+    whole: dict[str, Any] = dict(vars(dense))
+    for field in ("moe", "memory", "peer"):
+        del whole[field]
+    whole["family"] = family.family
+    whole["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
+    free = free_widths(family, matching)
+    inner = next((width for width in free if width not in OUTER), None)
+    if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
+        inner = None  # nothing pins it, or it changes nothing
+    outer = "num_experts" if isinstance(family, MoEFamily) else "num_slots"
+    given = getattr(family, outer) is not None
+    return Template(
+        series=series,
+        family=family,
+        whole=whole,
+        part={"layers": layers, **part},
+        layers=len(layers),
+        outer=None if given else _open(outer, matching, _least_size(family)),
+        outer_is_free=outer in free and matching.sparse_equal is not None,
+        inner=None if inner is None else _open(inner, matching, 1),
+    )
+
+
+def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
+    """The widths of `family` that the solver moves. Raises ConfigError."""
+    owned = [width for width in WIDTHS if hasattr(family, width)]
+    given = [width for width in owned if getattr(family, width) is not None]
+    named = next((free.widths for free in matching.free if free.name == family.name), None)
+    if named is None:
+        return tuple(width for width in family.free_by_default if width not in given)
+    where = f"matching.free.{family.name}"
+    require(
+        not isinstance(family, DenseFamily),
+        f"{where}: the dense model is what the others are matched to, so that nothing of it is free; leave it out",
+    )
+    for width in named:
+        require(
+            width in owned,
+            f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}.{nearest(width, owned)}",
+        )
+        require(
+            width not in given,
+            f"{where} names {width}, and families.{family.name}.{width} gives it as {getattr(family, width)}; a width "
+            "is either solved or given: set it to null, or take it out of matching.free",
+        )
+        require(
+            width != "value_width" or not isinstance(family, MemoryPlusFamily) or family.gated,
+            f"{where} names value_width, but without a gated output a value is as wide as the model (d_model)",
+        )
+    inner = [width for width in dict.fromkeys(named) if width not in OUTER]
+    require(
+        len(inner) <= 1,
+        f"{where} names {' and '.join(inner)}; one of them at most can be solved, for several would meet the terms in "
+        f"many ways. Give all but one under families.{family.name}",
+    )
+    return tuple(dict.fromkeys(named))
+
+
+def _open(name: str, matching: Matching, least: int) -> Open:
+    step = next((one.value for one in matching.multiple_of if one.width == name), 1)
+    if name == "key_width":
+        step = math.lcm(step, 2)  # two halves
+    return Open(name=name, step=step, least=math.ceil(least / step) * step)
+
+
+def _least_size(family: MoEFamily | ProductKeyFamily) -> int:
+    if not isinstance(family, MoEFamily):
+        return family.knn
+    if family.routing == "expert_choice":
+        return max(family.experts_per_token, math.ceil(family.capacity_factor))
+    return family.experts_per_token
+
+
+def _moe(family: MoEFamily, dense: Architecture) -> dict[str, Any]:
+    token_choice = family.routing == "token_choice"
+    renormalise = family.renormalise
+    return {
+        "num_experts": family.num_experts,
+        "experts_per_token": family.experts_per_token,
+        "expert_hidden": family.expert_hidden or dense.ffn_hidden,
+        "shared_experts": family.shared_experts,
+        "routing": family.routing,
+        "scores": family.scores,
+        "renormalise": family.experts_per_token > 1 and token_choice if renormalise is None else renormalise,
+        "capacity_factor": family.capacity_factor,
+        "balance": family.balance or ("loss" if token_choice else "none"),
+        "balance_weight": family.balance_weight,
+        "bias_rate": family.bias_rate,
+        "z_weight": family.z_weight,
+    }
+
+
+def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, Any]:
+    part: dict[str, Any] = {
+        "num_keys": None if family.num_slots is None else math.isqrt(family.num_slots),
+        "num_heads": family.num_heads,
+        "knn": family.knn,
+        "key_width": family.key_width or max(2, dense.d_model // 4 * 2),
+        "qk_norm": family.qk_norm,
+        "query_norm": family.query_norm,
+    }
+    if isinstance(family, PeerFamily):
+        return part
+    part["value_width"] = dense.d_model
+    part["gated"] = False
+    part["shared_table"] = family.family != "pkm"
+    if isinstance(family, MemoryPlusFamily):
+        part["value_width"] = family.value_width or dense.d_model
+        part["gated"] = family.gated
+    return part
