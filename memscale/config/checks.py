@@ -27,4 +27,5 @@ def between(name: str, value: float, low: float, high: float) -> None:
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
     options = list(choices)
-    require(value in options, f"{name} is '{value}'; valid: {', '.join(options)}.{nearest(str(value), options)}")
+    if value not in options:  # the nearest spelling takes longer to find than a whole model to count
+        raise ConfigError(f"{name} is '{value}'; valid: {', '.join(options)}.{nearest(str(value), options)}")
