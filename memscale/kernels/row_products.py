@@ -67,14 +67,14 @@ class _TorchProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient_TK: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         table_NV, slots_TK, x_TV = ctx.saved_tensors
-        slots_A, weights_A = slots_TK.flatten(), gradient_TK.flatten()
+        slots_A, offsets_T, weights_A = slots_TK.flatten(), _offsets(slots_TK), gradient_TK.flatten()
         for_x, *bags = torch.ops.aten._embedding_bag(
-            table_NV, slots_A, _offsets(slots_TK), mode=_SUM, per_sample_weights=weights_A
+            table_NV, slots_A, offsets_T, mode=_SUM, per_sample_weights=weights_A
         )
         for_table = None
         if ctx.needs_input_grad[0]:
-            for_table = torch.ops.aten._embedding_bag_dense_backward(
-                x_TV.contiguous(), slots_A, *bags, len(table_NV), False, _SUM, weights_A
+            for_table = torch.ops.aten._embedding_bag_backward(
+                x_TV.contiguous(), slots_A, offsets_T, *bags, len(table_NV), False, _SUM, False, weights_A
             )
         return for_table, None, for_x if ctx.needs_input_grad[2] else None
 
