@@ -128,12 +128,13 @@ class Sizes(TorchDispatchMode):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_of_size_tokens_by_slots_by_width_is_made(backend: str) -> None:
     table, slots, x = example(0, 400, 32, 10, 64, torch.float32)
-    row_products(table, slots, x, backend=backend).sum().backward()  # whatever is loaded or compiled, now it is
-    tracemalloc.start()
-    with Sizes() as sizes:
-        row_products(table, slots, x, backend=backend).sum().backward()
-    _, numpy_bytes = tracemalloc.get_traced_memory()  # NumPy reports its arrays, torch does not
-    tracemalloc.stop()
+    numpy_bytes = 0
+    for _ in range(2):  # the first time, modules are loaded
+        tracemalloc.start()
+        with Sizes() as sizes:
+            row_products(table, slots, x, backend=backend).sum().backward()
+        _, numpy_bytes = tracemalloc.get_traced_memory()  # NumPy reports its arrays, torch does not
+        tracemalloc.stop()
     assert 0 < sizes.largest <= 400 * 64
     assert numpy_bytes < 4 * 400 * (32 + 64) + 100_000 < 4 * 400 * 32 * 64 / 10
 
