@@ -216,7 +216,7 @@ def _qwen2_moe(block: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 def _glm4_moe(block: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     yield from _listed(block)
     router = block["slot.router.weight"]
-    yield "mlp.gate.e_score_correction_bias", block.get("slot.bias", router.new_zeros(len(router)))
+    yield "mlp.gate.e_score_correction_bias", block.get("slot.balance_bias", router.new_zeros(len(router)))
     for name, value in _swiglu(*_shared(block)):
         yield f"mlp.shared_experts.{name}.weight", value
 

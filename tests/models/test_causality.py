@@ -25,6 +25,9 @@ def ready(name: str, *, training: bool) -> Transformer:
     with torch.no_grad():
         for seed in range(3):
             model(tokens_of(model.architecture, (4, LENGTH), seed=100 + seed))
+            for block in model.blocks:
+                if hasattr(block.slot, "after_step"):
+                    block.slot.after_step()
     return model.train(training)
 
 
