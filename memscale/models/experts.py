@@ -2,9 +2,8 @@
 
 An expert's rows are one slice, so its share is one matrix product per weight; all else is done for all rows at once.
 Plain autograd over the same products costs several times as many calls, and padding to the fullest expert costs its
-imbalance in work. The products are torch's grouped_mm where it takes the tensors: on the CPU it gives the same bits as
-a product per expert and takes 1 to 45 % less time (most with many narrow experts), on a GPU it is one kernel and waits
-for no count of rows. It refuses widths whose rows are not whole multiples of 16 bytes, and float64; matched experts
+imbalance in work. The products are torch's grouped_mm where it takes the tensors: on the CPU it takes 1 to 45 % less
+time than a product per expert (most with many narrow experts), on a GPU it is one kernel and waits for no counts. It refuses widths whose rows are not whole multiples of 16 bytes, and float64; matched experts
 have any width, so everything else goes expert by expert. Refuses nothing.
 
 A rows (token and expert pairs, sorted by expert), E experts, D model width, F hidden width.
@@ -40,9 +39,12 @@ def run_experts(x_AD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, load_E: Ten
 
 
 def takes_grouped(rows: Tensor, *widths: int) -> bool:
-    """Whether grouped_mm is used for matrices of these widths, of the type and on the device of `rows`."""
+    """Whether grouped_mm is used for matrices of these widths, of the type and on the device of `rows`.
+
+    torch has it since 2.10.
+    """
     kind = rows.device.type
-    if rows.dtype not in _GROUPED_TYPES.get(kind, ()):
+    if not hasattr(F, "grouped_mm") or rows.dtype not in _GROUPED_TYPES.get(kind, ()):
         return False
     if kind == "cuda" and torch.cuda.get_device_capability(rows.device) < (8, 0):
         return False
@@ -129,5 +131,5 @@ def _grouped_flops(left_shape: torch.Size, right_shape: torch.Size, *_: Any, **_
 
 
 # torch's FLOP counter does not know this product yet, and would find an expert layer nearly free.
-if torch.ops.aten._grouped_mm not in flop_registry:
+if hasattr(torch.ops.aten, "_grouped_mm") and torch.ops.aten._grouped_mm not in flop_registry:
     register_flop_formula(torch.ops.aten._grouped_mm)(_grouped_flops)

@@ -19,6 +19,7 @@ B sequences of S positions, T = B S tokens, D model width, E experts.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memscale.config.layers import MoE
@@ -67,8 +68,7 @@ class MoEFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = promoted(x_TD) @ promoted(self.router.weight).t()
-            scores_TE = logits_TE.softmax(dim=-1) if self._moe.scores == "softmax" else logits_TE.sigmoid()
-        assignment = self._assignment(scores_TE, x_BSD.shape[1])
+        assignment = self._assignment(logits_TE, x_BSD.shape[1])
         if usage is not None:
             usage.add(assignment.load_E)
         if self.training and self._moe.balance == "bias":
@@ -76,7 +76,7 @@ class MoEFeedForward(nn.Module):
         out_BSD = self._routed(x_TD, assignment).view_as(x_BSD)
         if self.shared is not None:
             out_BSD = out_BSD + self.shared(x_BSD)[0]
-        return out_BSD, self._auxiliary_loss(logits_TE, scores_TE, assignment.load_E)
+        return out_BSD, self._auxiliary_loss(logits_TE, assignment.load_E)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -87,14 +87,25 @@ class MoEFeedForward(nn.Module):
         self.balance_bias.add_(missing_E.sign(), alpha=self._moe.bias_rate)
         self.step_load.zero_()
 
-    def _assignment(self, scores_TE: Tensor, length: int) -> Assignment:
+    def _assignment(self, logits_TE: Tensor, length: int) -> Assignment:
         moe = self._moe
+        scores_TE = logits_TE.softmax(dim=-1) if moe.scores == "softmax" else logits_TE.sigmoid()
         if self.lets_later_tokens_in(self.training):
             return expert_choice(scores_TE.view(-1, length, moe.num_experts), moe.capacity(length))
         choosing_TE = scores_TE.detach()
         if moe.balance == "bias":
             choosing_TE = choosing_TE + self.balance_bias
-        return token_choice(scores_TE, choosing_TE, num_chosen=moe.experts_per_token, renormalise=moe.renormalise)
+        return token_choice(
+            scores_TE,
+            self._logs(logits_TE),
+            choosing_TE,
+            num_chosen=moe.experts_per_token,
+            renormalise=moe.renormalise,
+        )
+
+    def _logs(self, logits_TE: Tensor) -> Tensor:
+        """Return the logarithms of the scores, up to a constant per token."""
+        return logits_TE if self._moe.scores == "softmax" else F.logsigmoid(logits_TE)
 
     def _routed(self, x_TD: Tensor, assignment: Assignment) -> Tensor:
         """Return [T, D]: the weighted sum of each token's experts."""
@@ -107,13 +118,12 @@ class MoEFeedForward(nn.Module):
         rows_AD = run_experts(to_rows(x_TD, assignment), gate_up, down, assignment.load_E)
         return to_tokens(rows_AD, assignment)
 
-    def _auxiliary_loss(self, logits_TE: Tensor, scores_TE: Tensor, load_E: Tensor) -> Tensor | None:
+    def _auxiliary_loss(self, logits_TE: Tensor, load_E: Tensor) -> Tensor | None:
         moe, terms = self._moe, []
         if moe.balance == "loss":
-            if moe.scores == "sigmoid":
-                scores_TE = scores_TE / scores_TE.sum(dim=-1, keepdim=True)
-            balance = moe.num_experts * (load_E / load_E.sum() * scores_TE.mean(dim=0)).sum()
-            terms.append(moe.balance_weight * balance)
+            mean_E = self._logs(logits_TE).softmax(dim=-1).mean(dim=0)
+            shares_E = load_E.to(mean_E.dtype) / load_E.sum()
+            terms.append(moe.balance_weight * moe.num_experts * (shares_E * mean_E).sum())
         if moe.z_weight > 0:
             terms.append(moe.z_weight * logits_TE.logsumexp(dim=-1).square().mean())
         return torch.stack(terms).sum() if terms else None

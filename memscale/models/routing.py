@@ -37,17 +37,16 @@ class Assignment:
     """Where in `places_A` each token's rows start; a token without rows starts where the next does."""
 
 
-def token_choice(scores_TE: Tensor, choosing_TE: Tensor, *, num_chosen: int, renormalise: bool) -> Assignment:
+def token_choice(
+    scores_TE: Tensor, logs_TE: Tensor, choosing_TE: Tensor, *, num_chosen: int, renormalise: bool
+) -> Assignment:
     """Send every token to the `num_chosen` experts with the highest values in `choosing_TE`.
 
-    A weight is the score itself, or with `renormalise` its share of the sum over the token's experts.
+    A weight is the score itself, or with `renormalise` its share of the sum over the token's experts. Shares are taken
+    from `logs_TE`, the scores' logarithms up to a constant per token, so that none is lost where scores underflow.
     """
     experts_TK = choosing_TE.topk(num_chosen, dim=-1).indices
-    weights_TK = scores_TE.gather(-1, experts_TK)
-    if renormalise:
-        # Sigmoids can all underflow to zero; their shares are then zero, not undefined.
-        smallest = torch.finfo(weights_TK.dtype).tiny
-        weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True).clamp_min(smallest)
+    weights_TK = logs_TE.gather(-1, experts_TK).softmax(dim=-1) if renormalise else scores_TE.gather(-1, experts_TK)
     order_A = experts_TK.flatten().argsort(stable=True)
     places_A = torch.empty_like(order_A)
     places_A[order_A] = torch.arange(len(order_A), device=order_A.device)

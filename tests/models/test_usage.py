@@ -1,15 +1,19 @@
-"""Usage statistics against counts by hand."""
+"""Usage statistics against counts by hand and other implementations."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
-from naive_model import FAMILIES, tokens_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memscale.models.transformer import build
 from memscale.models.usage import Usage
+from tests.models.zoo import ZOO, tokens_of
 
 
 def test_even_use_has_no_divergence_and_single_use_the_most() -> None:
@@ -34,50 +38,80 @@ def test_additions_add_up() -> None:
 SPREADS = {"kl", "gini", "top_percent_share"}
 
 
-def test_names_and_ranges() -> None:
-    values = {}
-    for family, architecture in FAMILIES.items():
-        model = build(architecture, seed=0).eval()
-        model.start_statistics()
-        with torch.no_grad():
-            model(tokens_of(architecture, (2, 9)))
-        values[family] = model.statistics()
-    assert values["dense"] == {}
-    assert set(values["memory_plus"]) == {f"memory_{name}" for name in {"used_share", *SPREADS}}
-    assert 0 < values["memory_plus"]["memory_used_share"] <= 1
-    assert 0 < values["memory_plus"]["memory_kl"] < math.log(81)
-    for family, kind, first in (
-        ("moe top-2", "moe", "max_load_share"),
-        ("memory_plus, own tables", "memory", "used_share"),
-        ("pkm", "memory", "used_share"),
-        ("peer", "peer", "used_share"),
-    ):
-        expected = {f"{kind}_{name}_{layer}" for name in {first, *SPREADS} for layer in (0, 2)}
-        assert set(values[family]) == expected
-        for layer in (0, 2):
-            assert 0 < values[family][f"{kind}_{first}_{layer}"] <= 1
-            assert 0 < values[family][f"{kind}_gini_{layer}"] < 1
-            assert 0 < values[family][f"{kind}_top_percent_share_{layer}"] < 1
-    assert 0.2 <= values["moe top-2"]["moe_max_load_share_0"] <= 0.5
+amounts = st.lists(st.floats(0.0, 1e6).map(lambda value: round(value, 3)), min_size=1, max_size=300).filter(any)
 
 
-@pytest.mark.parametrize("family", ["pkm", "peer"])
-def test_a_layers_own_slots_are_counted_apart(family: str) -> None:
-    architecture = FAMILIES[family]
-    part = architecture.memory or architecture.peer
-    model = build(architecture, seed=0).eval()
+@given(amounts)
+@settings(deadline=None)
+def test_inequality_is_what_others_compute(given_amounts: list[float]) -> None:
+    usage, size = Usage(len(given_amounts)), len(given_amounts)
+    usage.add(torch.tensor(given_amounts))
+    x = np.asarray(torch.tensor(given_amounts), dtype=np.float64)  # as float32 has them
+    differences = np.abs(x[:, None] - x[None, :]).sum()
+    assert usage.gini == pytest.approx(differences / (2 * size * x.sum()), abs=1e-9)
+    assert usage.kl_from_uniform == pytest.approx(scipy.stats.entropy(x, np.ones(size)), abs=1e-9)
+    assert usage.used_share == np.count_nonzero(x) / size
+    top = sorted(x)[-max(1, size // 100) :]
+    assert usage.top_percent_share == pytest.approx(sum(top) / x.sum())
+    assert usage.max_share == pytest.approx(x.max() / x.sum())
+
+
+def test_inequality_at_both_ends() -> None:
+    even, single = Usage(400), Usage(400)
+    even.add(torch.full((400,), 2.5))
+    single.add_at(torch.tensor([7]), torch.tensor([3.0]))
+    assert even.gini == pytest.approx(0.0, abs=1e-12)
+    assert even.top_percent_share == pytest.approx(0.01)
+    assert single.gini == pytest.approx(1 - 1 / 400)
+    assert single.top_percent_share == 1.0
+
+
+def test_nothing_is_said_before_anything_was_added() -> None:
+    usage = Usage(4)
+    assert all(
+        math.isnan(value)
+        for value in (usage.gini, usage.top_percent_share, usage.kl_from_uniform, usage.used_share, usage.max_share)
+    )
+
+
+def statistics(name: str) -> dict[str, float]:
+    model = build(ZOO[name], seed=0).eval()
     model.start_statistics()
-    model(tokens_of(architecture, (1, 1)))
-    values = model.statistics()
-    kind = architecture.slot(0)
-    # Heads may choose the same slot; with one token a layer reads no more than heads x knn, however many layers.
-    for layer in (0, 2):
-        assert part.knn <= round(values[f"{kind}_used_share_{layer}"] * part.num_slots) <= part.knn * part.num_heads
-    assert values[f"{kind}_kl_0"] != values[f"{kind}_kl_2"]
+    with torch.no_grad():
+        model(tokens_of(model.architecture, (2, 9)))
+    return model.statistics()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_names_and_ranges(name: str) -> None:
+    values, architecture = statistics(name), ZOO[name]
+    figures = {"kl", "gini", "top_percent_share"}
+    if architecture.family == "dense":
+        assert values == {}
+        return
+    if architecture.moe is not None:
+        kind, size, figures = "moe", architecture.moe.num_experts, {*figures, "max_load_share"}
+    else:
+        kind, size, figures = "peer" if architecture.peer else "memory", 81, {*figures, "used_share"}
+    part = architecture.moe or architecture.memory or architecture.peer
+    shared_table = architecture.memory is not None and architecture.memory.shared_table
+    ends = [""] if shared_table else [f"_{layer}" for layer in part.layers]
+    assert set(values) == {f"{kind}_{figure}{end}" for figure in figures for end in ends}
+    for end in ends:
+        assert 0 <= values[f"{kind}_kl{end}"] < math.log(size)
+        assert 0 <= values[f"{kind}_gini{end}"] < 1 - 1 / size
+        assert 1 / size <= values[f"{kind}_top_percent_share{end}"] < 1
+
+
+def test_the_experts_of_evaluation_are_counted_also_with_expert_choice() -> None:
+    """In training every expert would have the same load."""
+    values = statistics("moe expert choice")
+    assert values["moe_max_load_share_0"] > 0.25
+    assert values["moe_gini_0"] > 0.05
 
 
 def test_only_evaluation_between_start_and_end_is_counted() -> None:
-    architecture = FAMILIES["memory_plus"]
+    architecture = ZOO["memory_plus"]
     model, tokens = build(architecture, seed=0).eval(), tokens_of(architecture, (2, 9))
     model(tokens)
     assert model.statistics() == {}
@@ -96,7 +130,7 @@ def test_only_evaluation_between_start_and_end_is_counted() -> None:
 
 
 def test_the_table_is_counted_over_all_its_layers() -> None:
-    architecture = FAMILIES["memory_plus"]
+    architecture = ZOO["memory_plus"]
     model = build(architecture, seed=0)
     tokens = tokens_of(architecture, (1, 1))
     model.eval().start_statistics()
