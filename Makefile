@@ -16,7 +16,7 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan status watch logs retry cancel results figures ui data test lint bench doctor clean
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures ui data test lint bench doctor clean
 
 help: ## show this
 	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name]'
@@ -40,6 +40,9 @@ sweep: $(READY) ## plan, train, evaluate, record and report SWEEP
 
 plan: $(READY) ## show what SWEEP would train; touches nothing
 	@$(memscale) plan $(SWEEP) $(overrides)
+
+calibrate: $(READY) ## measure training steps of SWEEP here, for its forecast
+	@$(memscale) plan $(SWEEP) --calibrate $(overrides)
 
 status: $(READY) ## the state of every run of SWEEP
 	@$(memscale) status $(SWEEP)

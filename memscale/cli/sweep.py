@@ -11,8 +11,9 @@ from pathlib import Path
 
 from memscale.cli import arguments
 from memscale.cli.arguments import Planned
+from memscale.cli.estimates import estimate, refuse_above_limits
 from memscale.cli.figures import NoReportError, build_report
-from memscale.cli.plan import forecast_of, print_plan
+from memscale.cli.plan_page import print_plan
 from memscale.errors import MemscaleError
 from memscale.launch.local import local_starter
 from memscale.launch.pool import Starter
@@ -63,11 +64,13 @@ class Syncer:
 def run(given: argparse.Namespace) -> int:
     planned = arguments.make_planned(given.sweep, given.overrides)
     plan = reopen(planned.plan, planned.paths)
-    print_plan(plan, planned)
-    if all(is_done(planned.paths, one) for one in plan.runs) and is_finished(planned.paths, plan.plan_hash):
+    cost = estimate(plan, planned.paths)
+    print_plan(plan, planned, cost)
+    if cost.forecast.runs_left == 0 and is_finished(planned.paths, plan.plan_hash):
         print(f"nothing to train; the report is {planned.paths.report}")
         return 0
-    if not given.yes and not _agreed(forecast_of(plan, planned).seconds):
+    refuse_above_limits(plan, cost)
+    if not given.yes and not _agreed(cost.forecast.seconds):
         print("nothing was started")
         return 1
     try:

@@ -32,12 +32,15 @@ def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
     )
 
 
+def known_points(slots: Sequence[Slot]) -> tuple[SpeedPoint, ...]:
+    """What was measured on this kind of machine."""
+    return read_speeds(runs_root(), slots[0].machine)
+
+
 def known_speeds(slots: Sequence[Slot]) -> Speeds:
-    """The speeds measured on this kind of machine."""
-    slot = slots[0]
-    return Speeds(
-        (_speed(point) for point in read_speeds(runs_root(), slot.machine)), device=slot.device, threads=slot.threads
-    )
+    """The speeds of this kind of machine, measured or guessed."""
+    points = (_speed(point) for point in known_points(slots))
+    return Speeds(points, device=slots[0].device, threads=slots[0].threads)
 
 
 def _speed(point: SpeedPoint) -> Speed:

@@ -1,0 +1,186 @@
+"""The page that `memscale plan` prints: what is trained, what was left out, how well it is matched, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+
+from memscale.cli.arguments import Planned
+from memscale.cli.console import console
+from memscale.cli.estimates import Estimate, numbers_behind, unit_hours
+from memscale.cli.matches import matched_lines
+from memscale.cli.numbers import percent, quantity, size
+from memscale.launch.progress import duration
+from memscale.planning.device_memory import Fit
+from memscale.planning.forecast import BYTES_PER_PARAMETER
+from memscale.planning.plan import Plan
+from memscale.planning.rows import PlannedRun
+
+MOST_ROWS = 40
+MOST_LINES = 10
+
+
+def print_plan(plan: Plan, planned: Planned, cost: Estimate, *, all_rows: bool = False) -> None:
+    """`all_rows` prints every row of the table, however many there are."""
+    out = console()
+    out.print("\n".join(_opening(plan, planned)), markup=False, soft_wrap=True)
+    rows = _rows(plan)
+    shown = rows if all_rows else rows[:MOST_ROWS]
+    out.print(_table(plan, shown, cost))
+    if len(shown) < len(rows):
+        out.print(f"... and {len(rows) - len(shown)} rows more: --all prints them, --json has every run", markup=False)
+    out.print("\n".join(_closing(plan, cost)), markup=False, soft_wrap=True)
+
+
+def _opening(plan: Plan, planned: Planned) -> Iterator[str]:
+    sweep = plan.sweep
+    compared, tuning = plan.stage("compare"), len(plan.stage("tune"))
+    series, budgets, seeds = (len({key(run) for run in compared}) for key in (_series, _budget, _seed))
+    parts = f"{series} series x {budgets} budgets x {seeds} seeds"
+    if series * budgets * seeds != len(compared):
+        parts = f"{len(compared)} cells of {series} series, {budgets} budgets and {seeds} seeds"
+    yield f"{sweep.name}   {sweep.question}"
+    yield f"plan {plan.plan_hash}   {len(plan.runs)} runs = {parts}" + (f" + {tuning} lr tuning" if tuning else "")
+    yield from (f"  {note}" for note in planned.loaded.notes)
+
+
+def _series(run: PlannedRun) -> str:
+    return run.series
+
+
+def _budget(run: PlannedRun) -> str:
+    return run.budget
+
+
+def _seed(run: PlannedRun) -> int:
+    return run.seed
+
+
+def _rows(plan: Plan) -> list[list[PlannedRun]]:
+    """The runs of each stage, budget and series, in the plan's order."""
+    rows: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    for run in plan.runs:
+        rows.setdefault((run.stage, run.budget, run.series), []).append(run)
+    return list(rows.values())
+
+
+def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Table:
+    matching = plan.sweep.matching
+    params_held = "total_params" in (*matching.equal, matching.sparse_equal)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("budget", "series", "runs", "layers"):
+        table.add_column(name, justify="left" if name == "series" else "right")
+    for name in ("params total / active", "tokens", "FLOPs off", *_if(params_held, "params off")):
+        table.add_column(name, justify="right")
+    for name in ("lr (table)", "time", "disk"):
+        table.add_column(name, justify="right")
+    for runs in rows:
+        first = runs[0]
+        table.add_row(
+            first.budget,
+            f"{first.series} (tune)" if first.stage == "tune" else first.series,
+            str(len(runs)),
+            str(first.architecture.num_layers),
+            f"{quantity(first.counts.params_total)} / {quantity(first.counts.params_active)}",
+            quantity(first.tokens),
+            percent(first.flops_off),
+            *_if(params_held, percent(first.params_off)),
+            _rates(runs),
+            duration(sum(cost.seconds[run.name] for run in runs)),
+            size(sum(BYTES_PER_PARAMETER * run.counts.params_total for run in runs)),
+        )
+    return table
+
+
+def _if(shown: bool, text: str) -> tuple[str, ...]:
+    return (text,) if shown else ()
+
+
+def _rates(runs: list[PlannedRun]) -> str:
+    rates = [run.run.optimizer for run in runs if run.run is not None]
+    if not rates:
+        return "from tuning"
+    low, high = min(one.learning_rate for one in rates), max(one.learning_rate for one in rates)
+    text = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    tables = [one.table_learning_rate for one in rates if one.table_learning_rate is not None]
+    if not tables:
+        return text
+    least, most = min(tables), max(tables)
+    return f"{text} ({least:.3g})" if least == most else f"{text} ({least:.3g} to {most:.3g})"
+
+
+def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
+    yield from matched_lines(plan)
+    yield from _dropped(plan)
+    yield from _capped("note      ", plan.notes)
+    for choice in plan.choices:
+        edge = "  at the edge of its sweep: a better rate may lie outside" if choice.at_edge else ""
+        table = f", table {choice.rates.table_learning_rate:g}" if choice.rates.table_learning_rate else ""
+        yield f"chosen    {choice.family}: lr {choice.rates.learning_rate:g}{table}{edge}"
+    left = cost.forecast
+    yield (
+        f"forecast  {duration(left.seconds)} on {left.slots} slots ({cost.basis}), {left.gpu_hours:.3g} "
+        f"{unit_hours(cost)}, {size(left.disk_bytes)} disk"
+    )
+    yield from _memory(cost)
+    yield from _limits(plan, cost)
+    yield f"already   {len(cost.done)} done, {left.runs_left} to run"
+
+
+def _dropped(plan: Plan) -> Iterator[str]:
+    if not plan.dropped:
+        yield "dropped   nothing"
+        return
+    yield f"dropped   {len(plan.dropped)} cells"
+    yield from _capped("  ", [f"{one.name}: {one.reason}" for one in plan.dropped])
+
+
+def _capped(lead: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"{lead}{line}" for line in lines[:MOST_LINES])
+    if len(lines) > MOST_LINES:
+        yield f"{lead}... and {len(lines) - MOST_LINES} more: --json"
+
+
+def _memory(cost: Estimate) -> Iterator[str]:
+    (series, budget), worst = cost.worst
+    kind = "GPU" if cost.device == "cuda" else "slot"
+    told = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, {worst.micro_batch_sequences} "
+    told += "sequences at once)"
+    if cost.device_bytes is None:
+        yield f"{told}; what a {kind} has is not known here: name it with launcher.device_memory=80G"
+        return
+    beyond = [
+        f"{series} at {budget} needs {size(one.peak_bytes)} at one sequence at a time: {_way_out(one)}"
+        for (series, budget), one in cost.fits.items()
+        if not one.fits
+    ]
+    yield f"{told} of {size(cost.device_bytes)}" + (f"; {len(beyond)} models do not fit" if beyond else "")
+    yield from _capped("  ", beyond)
+
+
+def _way_out(one: Fit) -> str:
+    remedy = one.remedy
+    if remedy is None:
+        return "no sharding over as many devices as the batch has sequences makes it fit"
+    sharding = remedy.parallelism.sharding
+    how = "the optimizer's state" if sharding == "optimizer" else "weights, gradients and optimizer"
+    return (
+        f"fits on {remedy.parallelism.num_gpus} such devices that share {how} ({sharding} sharding), "
+        f"{size(remedy.peak_bytes)} each with {remedy.micro_batch_sequences} sequences at once"
+    )
+
+
+def _limits(plan: Plan, cost: Estimate) -> Iterator[str]:
+    limits = plan.sweep.limits
+    named = [
+        f"{name} {value:g}" for name, value in (("gpu_hours", limits.gpu_hours), ("disk_gb", limits.disk_gb)) if value
+    ]
+    if not named:
+        return
+    if not cost.excess:
+        yield f"limits    {', '.join(named)}: kept"
+    for one in cost.excess:
+        yield f"ABOVE     {one.text}; memscale sweep refuses to start"
+    if cost.excess:
+        yield f"          {numbers_behind(cost)}"
