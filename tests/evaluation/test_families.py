@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from lm_eval.api.instance import Instance
 
-from memscale.config.architecture import Architecture, Memory, MoE
+from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, Tokenizer
+from memscale.config.layers import Memory, MoE, Peer
 from memscale.data.facts import People
 from memscale.data.facts_questions import facts_nll
 from memscale.data.prepared import Prepared, prepare
@@ -20,10 +21,16 @@ from memscale.models.transformer import Transformer, build
 
 VOCAB = 320
 FACTS = Facts(name="facts", num_people=60, num_documents=2, num_eval_questions=80, num_choices=4)
+KEYS = {"layers": (1,), "num_keys": 16, "num_heads": 2, "knn": 4, "key_width": 16}
 PARTS = {
     "dense": {},
-    "moe": {"moe": MoE(layers=(0, 1), num_experts=4, experts_per_token=1, expert_hidden=32)},
-    "memory_plus": {"memory": Memory(layers=(1,), num_keys=16, num_heads=2, knn=4, key_width=16, value_width=32)},
+    "moe": {
+        "moe": MoE(layers=(0, 1), num_experts=4, experts_per_token=1, expert_hidden=32, renormalise=False),
+    },
+    "pkm": {"memory": Memory(**KEYS, value_width=32, shared_table=False, gated=False, query_norm="batch")},
+    "memory": {"memory": Memory(**KEYS, value_width=32, gated=False)},
+    "memory_plus": {"memory": Memory(**KEYS, value_width=32, qk_norm=True)},
+    "peer": {"peer": Peer(**KEYS, query_norm="batch")},
 }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from memscale.config.architecture import Architecture, Memory, MoE
+from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, PythonStdlib, Tokenizer
+from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared, prepare
@@ -35,36 +38,44 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return prepare(data, tmp_path_factory.mktemp("prepared"))
 
 
-def architecture(family: str, *, balance_weight: float = 0.01, tied: bool = False) -> Architecture:
-    """A model of two or three layers and a few thousand parameters."""
-    parts: dict[str, MoE | Memory | None] = {
-        "dense": None,
-        "moe": MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16, balance_weight=balance_weight),
-        "memory_plus": Memory(layers=(0, 2), num_keys=12, num_heads=2, knn=4, key_width=8, value_width=16),
+def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False) -> Architecture:
+    """A model of two or three layers and a few thousand parameters: a family's, or a variant that trains differently."""
+    keys: dict[str, Any] = {"layers": (0, 2), "num_keys": 12, "num_heads": 2, "knn": 4, "key_width": 8}
+    moe = MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16, balance_weight=balance_weight)
+    pkm = Memory(**keys, value_width=16, shared_table=False, gated=False, query_norm="batch")
+    parts: dict[str, dict[str, Any]] = {
+        "dense": {},
+        "moe": {"moe": moe},
+        "moe_bias": {"moe": replace(moe, balance="bias", bias_rate=0.01, scores="sigmoid", shared_experts=1)},
+        "moe_choice": {"moe": replace(moe, routing="expert_choice", balance="none", renormalise=False)},
+        "pkm": {"memory": replace(pkm, query_norm="layer")},
+        "pkm_batch": {"memory": pkm},
+        "memory": {"memory": Memory(**{**keys, "layers": (1,)}, value_width=16, gated=False)},
+        "memory_plus": {"memory": Memory(**keys, value_width=16, qk_norm=True)},
+        "peer": {"peer": Peer(**keys, query_norm="batch")},
     }
-    part = parts[family]
     return Architecture(
-        family=family,
+        family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_batch"),
         d_model=16,
-        num_layers=3 if family == "memory_plus" else 2,
+        num_layers=2 if name.startswith(("dense", "moe")) else 3,
         num_heads=2,
         num_kv_heads=1,
         head_width=8,
         ffn_hidden=32,
         vocab_size=300,
         tied_embeddings=tied,
-        moe=part if isinstance(part, MoE) else None,
-        memory=part if isinstance(part, Memory) else None,
+        **parts[name],
     )
 
 
 def tiny_run(prepared: Prepared, family: str = "dense", *, num_steps: int = 12, learning_rate: float = 1e-2) -> Run:
     batch_tokens = SEQUENCE_LENGTH * BATCH_SEQUENCES
+    built = architecture(family)
     return Run(
-        architecture=architecture(family),
+        architecture=built,
         optimizer=Optimizer(
             learning_rate=learning_rate,
-            table_learning_rate=2 * learning_rate if family == "memory_plus" else None,
+            table_learning_rate=2 * learning_rate if built.has_table else None,
         ),
         schedule=Schedule(),
         tokens=num_steps * batch_tokens,

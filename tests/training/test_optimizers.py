@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import architecture
 
+from memscale.config.architecture import FAMILIES
 from memscale.config.optimizer import Optimizer
 from memscale.models.transformer import Transformer, build
 from memscale.training.optimizers import build_optimizer, clip_gradients
@@ -18,6 +19,10 @@ def model_of(family: str, tied: bool = False) -> Transformer:
     return build(architecture(family, tied=tied), seed=0)
 
 
+def config_of(model: Transformer) -> Optimizer:
+    return TABLE_CONFIG if model.architecture.has_table else CONFIG
+
+
 def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():
@@ -26,26 +31,26 @@ def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_is_in_exactly_one_group(family: str, tied: bool) -> None:
     model = model_of(family, tied)
-    optimizer = build_optimizer(model, TABLE_CONFIG if family == "memory_plus" else CONFIG)
+    optimizer = build_optimizer(model, config_of(model))
     grouped = [id(parameter) for group in optimizer.groups for parameter in group.parameters.values()]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_step_is_adamw_as_defined(family: str) -> None:
     """After one step from zero moments: p (1 - lr wd) - lr g / (|g| + eps), with each group's rate and decay."""
     model = model_of(family)
-    config = TABLE_CONFIG if family == "memory_plus" else CONFIG
+    config = config_of(model)
     optimizer = build_optimizer(model, config)
     gradients = with_gradients(model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer.step(0.5)
     for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
         rate, decay = config.learning_rate, config.weight_decay if parameter.ndim >= 2 else 0.0
-        if parameter is model.table:
+        if "table" in name:
             assert config.table_learning_rate is not None
             rate, decay = config.table_learning_rate, config.table_weight_decay
         rate *= 0.5
