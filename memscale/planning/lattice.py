@@ -11,6 +11,7 @@ Shapes: N outer widths, Q quantities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,9 +77,13 @@ class Lattice:
         self._fit()
         self._find_kinks()
 
-    def real(self, outer: int, inner: int) -> list[float]:
-        """Every quantity, counted at this point."""
-        architecture = self.template.build(outer, inner)
+    @property
+    def varies(self) -> bool:
+        """Whether some quantity may fall when the outer width grows: the rounded capacity of expert choice."""
+        return self._expert_choice
+
+    def real(self, architecture: Architecture) -> list[float]:
+        """Every quantity of one of the template's architectures, counted."""
         return quantities(self.names, architecture, self._sequence_length, self._flops_per_second)
 
     def at(self, outer_N: Ints) -> tuple[Floats, Floats]:
@@ -94,30 +99,42 @@ class Lattice:
 
     def distrust(self, outer: int, inner: int, real: Sequence[float]) -> bool:
         """Whether some quantity is not what was counted at this point; it is counted everywhere from now on."""
-        constant, slope = self.at(np.array([outer], dtype=np.int64))
-        found = constant[:, 0] + slope[:, 0] * inner
+        found = self._value(outer, inner)
         wrong = {row for row, value in enumerate(real) if abs(found[row] - value) > self._rounding(row, value)}
         fresh = wrong - self._pointwise
         self._pointwise |= fresh
         return bool(fresh)
 
+    def _count(self, outer: int, inner: int) -> list[float]:
+        return self.real(self.template.build(outer, inner))
+
+    def _value(self, outer: int, inner: int) -> list[float]:
+        if self._pointwise or self._expert_choice or self.template.outer is None:
+            constant, slope = self.at(np.array([outer], dtype=np.int64))
+            return [float(value) for value in constant[:, 0] + slope[:, 0] * inner]
+        units = (outer - self._base) / _SPACING
+        second = units * (units - 1) * 0.5
+        return [
+            a[0] + a[1] * units + a[2] * second + (b[0] + b[1] * units + b[2] * second) * inner
+            for a, b in zip(self._constant, self._slope, strict=True)
+        ]
+
     def largest(self, row: int, inner: int, value: float) -> float:
         """An outer width above which quantity `row` is greater than `value` at `inner`; inf where there is none."""
         if row in self._pointwise:
-            return np.inf
-        powers = [a + b * inner for a, b in zip(self._constant[row], self._slope[row], strict=True)]
-        start, first, second = powers[0], powers[1], powers[2]
+            return math.inf
+        start, first, second = (a + b * inner for a, b in zip(self._constant[row], self._slope[row], strict=True))
         if self._expert_choice:
             second = 0.0  # what the rounded capacity adds is never negative
         # start + first u + second u (u - 1) / 2 = value
         a, b, c = second / 2, first - second / 2, start - value
         if a > 0:
             root = b * b - 4 * a * c
-            units = (np.sqrt(root) - b) / (2 * a) if root > 0 else -np.inf
+            units = (math.sqrt(root) - b) / (2 * a) if root > 0 else -math.inf
         elif b > 0:
             units = -c / b
         else:
-            return np.inf
+            return math.inf
         return self._base + _SPACING * units
 
     def _fit(self) -> None:
@@ -132,14 +149,18 @@ class Lattice:
         if self._expert_choice:
             nodes[2] = self._third_node()
         least = 0 if inner is None else inner.least
-        low = [self.real(node, least) for node in nodes[:terms]]
-        high = [self.real(node, least + _INNER_SPACING) for node in nodes[:slopes]]
+        low = [self._count(node, least) for node in nodes[:terms]]
+        high = [self._count(node, least + _INNER_SPACING) for node in nodes[:slopes]]
         rises = [
             [(h - v) / _INNER_SPACING for h, v in zip(hs, vs, strict=True)] for hs, vs in zip(high, low, strict=False)
         ]
-        rows = self._rows(nodes) if self._expert_choice else _NEWTON
-        self._slope = [_solve(rows, [rise[row] for rise in rises]) for row in range(len(self.names))]
-        self._constant = [_solve(rows, [value[row] for value in low]) for row in range(len(self.names))]
+        rows = self._rows(nodes) if self._expert_choice else None
+
+        def solve(values: list[float]) -> list[float]:
+            return _newton(values) if rows is None else _solve(rows, values)
+
+        self._slope = [solve([rise[row] for rise in rises]) for row in range(len(self.names))]
+        self._constant = [solve([value[row] for value in low]) for row in range(len(self.names))]
         for a, b in zip(self._constant, self._slope, strict=True):
             for i in range(3):
                 a[i] -= least * b[i]
@@ -187,7 +208,7 @@ class Lattice:
             return
         narrow = 0 if inner is None else inner.least
         for size, width in ((outer.least, narrow), (outer.least + 37, narrow + 512), (7 * self._base + 1, narrow)):
-            self.distrust(size, width, self.real(size, width))
+            self.distrust(size, width, self._count(size, width))
 
     def _rounding(self, row: int, value: float) -> float:
         # Active parameters of expert choice are rounded to whole ones.
@@ -197,18 +218,22 @@ class Lattice:
     def _count_along_inner(self, outer: int) -> tuple[list[float], list[float]]:
         if outer not in self._counted:
             inner = self.template.inner
-            low = self.real(outer, 0 if inner is None else inner.least)
+            low = self._count(outer, 0 if inner is None else inner.least)
             slope = [0.0] * len(low)
             if inner is not None:
-                high = self.real(outer, inner.least + _INNER_SPACING)
+                high = self._count(outer, inner.least + _INNER_SPACING)
                 slope = [(h - v) / _INNER_SPACING for h, v in zip(high, low, strict=True)]
                 low = [v - b * inner.least for v, b in zip(low, slope, strict=True)]
             self._counted[outer] = low, slope
         return self._counted[outer]
 
 
-_NEWTON = [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 2.0, 1.0]]
-"""1, u and u (u - 1) / 2 at u = 0, 1, 2."""
+def _newton(values: Sequence[float]) -> list[float]:
+    """Coefficients of 1, u and u (u - 1) / 2, with zeros behind, from the values at u = 0, 1, 2: no rounding."""
+    if len(values) < 2:
+        return [*values, 0.0, 0.0, 0.0][:3]
+    first = values[1] - values[0]
+    return [values[0], first, values[2] - values[1] - first if len(values) > 2 else 0.0]
 
 
 def _solve(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:

@@ -20,9 +20,9 @@ from memscale.config.family import DenseFamily, Family
 from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
 from memscale.planning.lattice import RELATIVE_ROUNDING, Ints, Lattice, quantities
-from memscale.planning.points import Bound, Points, Pool, outer_widths
+from memscale.planning.points import Bound, Points, Pool, outer_widths, points_within
 from memscale.planning.refusals import too_far_apart, unreachable
-from memscale.planning.selection import choose
+from memscale.planning.selection import choose, partners
 from memscale.planning.shapes import centred_layers, dense_architecture
 from memscale.planning.widths import Template, free_widths, template
 
@@ -32,6 +32,9 @@ _WINDOW = 1.1
 """Total parameters may exceed what `total_over_dense` asks for by this factor."""
 _FIRST_THRESHOLD = 1 / 16
 """Of the tolerance."""
+_PARTNERS = 4
+"""Points are searched for partners up to this many thresholds away: what is farther cannot win, but what is a little
+farther bounds the answer where nothing lies within the threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +65,12 @@ def match(
             points = [_alone(terms, lattice) for lattice in lattices]
         else:
             points = _together(terms, lattices)
-        found = [lattice.real(*at) for lattice, at in zip(lattices, points, strict=True)]
+        built = [lattice.template.build(*at) for lattice, at in zip(lattices, points, strict=True)]
+        found = [lattice.real(one) for lattice, one in zip(lattices, built, strict=True)]
         distrusted = [one.distrust(*at, real) for one, at, real in zip(lattices, points, found, strict=True)]
         if any(distrusted):
             continue  # what was read off the nodes does not hold there: solve again on real counts
-        for lattice, at, real in zip(lattices, points, found, strict=True):
-            architecture = lattice.template.build(*at)
+        for lattice, architecture, real in zip(lattices, built, found, strict=True):
             solved[lattice.template.series] = Matched(architecture=architecture, off=terms.off(real))
         break
     return {label: solved[label] for label in families}
@@ -188,8 +191,10 @@ def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int
     for lattice in lattices:
         size = fixed.get(lattice.template.series)
         within = window if size is None else ()
-        outer = outer_widths(lattice, terms.dense_values, within, tolerance) if size is None else size
-        points.append(Points(lattice, terms.dense_values, outer).rising(terms.total).narrow(tolerance, within))
+        if size is None:
+            points.append(points_within(lattice, terms.dense_values, within, tolerance, terms.total))
+        else:
+            points.append(Points(lattice, terms.dense_values, size))
         bounds.append(within)
 
     def pools(threshold: float) -> list[Pool]:
@@ -197,20 +202,21 @@ def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int
             one.pool(threshold, within, terms.shared, terms.total) for one, within in zip(points, bounds, strict=True)
         ]
 
-    threshold = tolerance * _FIRST_THRESHOLD
+    threshold, failed = tolerance * _FIRST_THRESHOLD, -1.0
     while True:
         kept = pools(threshold)
-        choice = choose(kept)
+        choice = choose(partners(kept, _PARTNERS * threshold), failed)
         if choice is not None and choice.worst <= threshold:
             break
         if threshold >= tolerance:
             for lattice, pool, within in zip(lattices, kept, bounds, strict=True):
                 if len(pool) == 0:
                     raise terms.unreachable(lattice, within, fixed.get(lattice.template.series))
-            raise too_far_apart(lattices, kept, choice, terms.matching)
+            raise too_far_apart(lattices, kept, choose(kept), terms.matching)
         # With every point up to the worst mismatch of a choice, the best choice is among them.
+        failed = threshold if choice is not None else failed
         threshold = min(tolerance, 4 * threshold if choice is None else choice.worst)
-    return [(int(pool.outer[at]), int(pool.inner[at])) for pool, at in zip(kept, choice.positions, strict=True)]
+    return choice.points
 
 
 def _window(terms: _Terms, lattices: Sequence[Lattice], fixed: Mapping[str, Ints]) -> tuple[Bound, ...]:

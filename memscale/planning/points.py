@@ -18,6 +18,8 @@ from memscale.planning.lattice import Floats, Ints, Lattice
 _SLACK = 1e-9
 """Of a lattice step: bounds are widened by it, and what they let in is then measured against the terms themselves."""
 _MOST = 1 << 24
+_FEW = 64
+"""Outer widths that are not worth sorting out beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,15 @@ class Pool:
     def __len__(self) -> int:
         return len(self.outer)
 
+    def take(self, kept: Ints) -> Pool:
+        return Pool(
+            outer=self.outer[kept],
+            inner=self.inner[kept],
+            off=self.off[kept],
+            shared=self.shared[kept],
+            total=self.total[kept],
+        )
+
 
 class Points:
     """Every inner width of some outer widths of `lattice`, whose first rows are the criteria `dense_C`."""
@@ -64,7 +75,9 @@ class Points:
 
     def _keep(self, keep_N: NDArray[np.bool_]) -> None:
         slope = self.slope[:, keep_N] if self.slope.shape[1] == len(keep_N) else self.slope
-        self._fill(self.outer[keep_N], self.constant[:, keep_N], slope)
+        self.outer, self.constant, self.slope = self.outer[keep_N], self.constant[:, keep_N], slope
+        self._centre = [centre[keep_N] for centre in self._centre]
+        self._half = [half[keep_N] if len(half) == len(keep_N) else half for half in self._half]
 
     def rising(self, total: int) -> Points:
         """Drop the outer widths beyond the largest model that the criteria allow; `total` is the row of its size.
@@ -72,16 +85,25 @@ class Points:
         There another expert (or slot) costs more in the router (in key scoring) than the widths can still give, so
         that the model gets smaller: hundreds of experts a few values wide.
         """
-        if self._centre and len(self.outer):
-            centre = np.broadcast_to(np.min(np.stack(self._centre), axis=0), self.outer.shape)
-            size = self.constant[total] + self.slope[total] * (np.maximum(centre, self.least) * self.step)
-            self._keep(np.arange(len(self.outer)) <= int(np.argmax(size)))
+        largest = self.largest(total)
+        if largest < len(self.outer) - 1:
+            self._keep(np.arange(len(self.outer)) <= largest)
         return self
+
+    def largest(self, total: int) -> int:
+        """Index of the outer width whose model is largest where the tightest criterion is met exactly."""
+        if not self._centre or not len(self.outer):
+            return len(self.outer) - 1
+        centre = self._centre[0]
+        for other in self._centre[1:]:
+            centre = np.minimum(centre, other)
+        size = self.constant[total] + self.slope[total] * (np.maximum(centre, self.least) * self.step)
+        return int(np.argmax(size))
 
     def narrow(self, tolerance: float, bounds: Sequence[Bound]) -> Points:
         """Drop the outer widths that have no point within `tolerance` and `bounds`."""
-        if self._centre and len(self.outer):
-            low, high = self._range(tolerance)
+        if self._centre and len(self.outer) > _FEW:
+            low, high = self.ends(tolerance)
             keep = high >= low
             for bound in bounds:
                 constant, slope = self.constant[bound.row], self.slope[bound.row] * self.step
@@ -144,7 +166,7 @@ class Points:
         """Indices of outer widths and whole steps of the inner width that may lie within `threshold`."""
         if not self._centre:
             return np.arange(len(self.outer)), np.full(len(self.outer), self.least, dtype=np.int64)
-        low, high = self._range(threshold)
+        low, high = self.ends(threshold)
         counts = high - low + 1
         index = np.flatnonzero(counts > 0)
         number: Ints = counts[index].astype(np.int64)
@@ -155,7 +177,7 @@ class Points:
         steps: Ints = np.arange(ends[-1]) + np.repeat(first - (ends - number), number)
         return np.repeat(index, number), steps
 
-    def _range(self, threshold: float) -> tuple[Floats, Floats]:
+    def ends(self, threshold: float) -> tuple[Floats, Floats]:
         """The first and last whole step that may lie within `threshold`, [N] each; first > last where none may."""
         low, high = self._interval(0, threshold)
         for c in range(1, len(self._centre)):
@@ -174,6 +196,41 @@ class Points:
         for c in range(1, len(self.dense)):
             worst = np.maximum(worst, np.abs(values[c] / self.dense[c] - 1))
         return worst
+
+
+def points_within(
+    lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float, total: int
+) -> Points:
+    """Points of every outer width that can have one within `bounds` and `tolerance`, and belongs to the rising sizes.
+
+    Thousands of outer widths are first taken in blocks. Quantities never fall when a width grows, so that within a
+    block none is below that of its first outer and last inner widths, or above that of its last and first.
+    """
+    outer = outer_widths(lattice, dense_C, bounds, tolerance)
+    if len(outer) > 16 * _FEW and lattice.template.inner is not None and not lattice.varies:
+        outer = outer[_blocks(lattice, dense_C, bounds, tolerance, total, outer)]
+    return Points(lattice, dense_C, outer).rising(total).narrow(tolerance, bounds)
+
+
+def _blocks(
+    lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float, total: int, outer: Ints
+) -> NDArray[np.bool_]:
+    """Which of `outer` lie in a block that can reach the bounds, or next to the largest model; [N]."""
+    ends = np.append(np.arange(0, len(outer) - 1, _FEW), len(outer) - 1)
+    points = Points(lattice, dense_C, outer[ends])
+    low, high = points.ends(tolerance)
+    least, most = np.maximum(low[1:], points.least), np.maximum(high[:-1], points.least)
+    keep = high[:-1] >= points.least
+    for bound in bounds:
+        constant, slope = points.constant[bound.row], np.broadcast_to(points.slope[bound.row], ends.shape) * points.step
+        slack = _SLACK * bound.high
+        keep &= constant[:-1] + slope[:-1] * least <= bound.high + slack
+        keep &= constant[1:] + slope[1:] * most >= bound.low - slack
+    peak = points.largest(total)
+    keep[peak + 1 :] = False
+    keep[max(0, peak - 1) : peak + 1] = True
+    kept = np.repeat(keep, np.diff(ends))
+    return np.append(kept, keep[-1])
 
 
 def outer_widths(lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float) -> Ints:
@@ -200,8 +257,8 @@ def outer_widths(lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bo
 def _start(lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float) -> float:
     outer, inner = lattice.template.outer, lattice.template.inner
     assert outer is not None
-    if lattice.template.part.get("routing") == "expert_choice":
-        return 0.0  # its trained experts per token may fall as their number grows
+    if lattice.varies:
+        return 0.0
     wide = 0.0
     if inner is not None:
         constant, slope = lattice.at(np.array([outer.least], dtype=np.int64))

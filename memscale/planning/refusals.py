@@ -40,7 +40,7 @@ def unreachable(
         )
     inner, off = points.nearest()
     n = int(inside[np.argmin(off[inside])])
-    real = lattice.real(int(outer[n]), int(inner[n]))
+    real = lattice.real(template.build(int(outer[n]), int(inner[n])))
     offs = [value / wanted - 1 for value, wanted in zip(real, dense, strict=False)]
     worst = max(range(len(offs)), key=lambda c: abs(offs[c]))
     where = f" at {_size(lattice, int(outer[n]))}" if template.outer is not None else ""
@@ -58,7 +58,8 @@ def too_far_apart(
     shared = matching.sparse_equal
     told = []
     if choice is not None:
-        for lattice, pool, at in zip(lattices, pools, choice.positions, strict=True):
+        for lattice, pool, (outer, inner) in zip(lattices, pools, choice.points, strict=True):
+            at = int(np.argmax((pool.outer == outer) & (pool.inner == inner)))
             told.append(f"{lattice.template.series} {pool.shared[at]:,.0f} ({_point(lattice, pool, at)})")
     by = f" The nearest, {choice.worst:.2%} off: {'; '.join(told)}." if choice is not None else ""
     given = [one.template.family.name for one in lattices if not one.template.outer_is_free]
@@ -108,7 +109,7 @@ def _inner_advice(points: Points, n: int, criteria: Sequence[str], matching: Mat
     allowed = []
     for steps in (int(least // inner.step), int(least // inner.step) + 1):
         width = max(steps * inner.step, inner.least)
-        real = points.lattice.real(int(points.outer[n]), width)
+        real = points.lattice.real(template.build(int(points.outer[n]), width))
         offs = [real[c] / points.dense[c] - 1 for c in range(len(criteria))]
         allowed.append(f"{width} ({max(offs, key=abs):+.2%})")
     multiples = f"multiples of {inner.step}" if inner.step > 1 else "whole numbers"

@@ -15,26 +15,34 @@ from memscale.planning.lattice import Floats, Ints
 from memscale.planning.points import Pool
 
 
+_ROUNDING = 1e-12
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The worst mismatch, and the position of the chosen point in each pool."""
+    """The worst mismatch, and of each pool the outer and inner width of the chosen point."""
 
     worst: float
-    positions: tuple[int, ...]
+    points: list[tuple[int, int]]
 
 
-def choose(pools: Sequence[Pool]) -> Choice | None:
+def choose(pools: Sequence[Pool], failed: float = -1.0) -> Choice | None:
     """The choice with the least worst mismatch; on a tie the one of the smallest models. None where a pool is empty.
 
-    On a tie the least shared quantity wins, then the least total parameters, then the smallest outer width.
+    Where even the points with the largest mismatches leave a larger gap, that choice is best, and nothing is searched.
+    `failed` is a threshold at which that was so before, for pools which these contain. On a tie the least shared
+    quantity wins, then the least total parameters, then the smallest outer width.
     """
     if any(len(pool) == 0 for pool in pools):
         return None
     merged = _Merged(pools)
-    thresholds = np.unique(np.concatenate([pool.off for pool in pools]))
-    # f(t) > t below `low`; f(t) <= t from `high` on, or high is behind the last one.
-    low, high = -1, len(thresholds)
-    best = np.inf
+    thresholds = np.unique(merged.off)
+    # f(t) > t up to the index `low`, and f(t) <= t from `high` on.
+    low, high = int(np.searchsorted(thresholds, failed, side="right")) - 1, len(thresholds) - 1
+    best = merged.gap(float(thresholds[high]))
+    if best > thresholds[high]:
+        return Choice(worst=best, points=merged.smallest(best))
+    best = float(thresholds[high])
     while high - low > 1:
         middle = (low + high) // 2
         threshold = float(thresholds[middle])
@@ -45,9 +53,22 @@ def choose(pools: Sequence[Pool]) -> Choice | None:
             low, best = middle, min(best, gap)
             # Thresholds above the best choice so far cannot win.
             high = min(high, max(low + 1, int(np.searchsorted(thresholds, best, side="right"))))
-    if not np.isfinite(best):
-        return None
-    return Choice(worst=best, positions=merged.smallest(best))
+    return Choice(worst=best, points=merged.smallest(best))
+
+
+def partners(pools: Sequence[Pool], reach: float) -> list[Pool]:
+    """Each pool without the points that have no partner in the smallest one within a gap of `reach`."""
+    few = min(pools, key=len)
+    if len(few) == 0 or len(pools) == 1:
+        return list(pools)
+    kept = []
+    for pool in pools:
+        if pool is not few:
+            low = np.searchsorted(few.shared, pool.shared / (1 + reach) * (1 - _ROUNDING))
+            high = np.searchsorted(few.shared, pool.shared * (1 + reach) * (1 + _ROUNDING), side="right")
+            pool = pool.take(np.flatnonzero(high > low))
+        kept.append(pool)
+    return kept
 
 
 class _Merged:
@@ -77,8 +98,9 @@ class _Merged:
         _, gaps = self._gaps(threshold)
         return float(gaps.min()) if len(gaps) else np.inf
 
-    def smallest(self, worst: float) -> tuple[int, ...]:
+    def smallest(self, worst: float) -> list[tuple[int, int]]:
         """Of the choices whose worst mismatch is `worst`, that of the smallest models."""
         least, gaps = self._gaps(worst)
         start = least[int(np.argmax(gaps <= worst))]
-        return tuple(int(np.argmax((pool.shared >= start) & (pool.off <= worst))) for pool in self._pools)
+        at = [int(np.argmax((pool.shared >= start) & (pool.off <= worst))) for pool in self._pools]
+        return [(int(pool.outer[n]), int(pool.inner[n])) for pool, n in zip(self._pools, at, strict=True)]

@@ -108,10 +108,10 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
         f"{where}: the dense model is what the others are matched to, so that nothing of it is free; leave it out",
     )
     for width in named:
-        require(
-            width in owned,
-            f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}.{nearest(width, owned)}",
-        )
+        if width not in owned:
+            raise ConfigError(
+                f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}.{nearest(width, owned)}"
+            )
         require(
             width not in given,
             f"{where} names {width}, and families.{family.name}.{width} gives it as {getattr(family, width)}; a width "
