@@ -51,14 +51,14 @@ def newest_step(root: Path) -> int:
 
 
 def content(root: Path) -> tuple[dict[str, str], list[tuple[int, str, str, float]]]:
-    """Sums of the final weights and moments, and all metrics but their times."""
+    """Sums of the final weights with their buffers and of the moments, and all metrics but their times."""
     final = RunPaths(root).checkpoints / f"step-{NUM_STEPS}" / "manifest.json"
     sums = json.loads(final.read_text())["sha256"]
     del sums["state.json"]  # holds seconds
     return sums, [(m.step, m.split, m.name, m.value) for m in read_metrics(RunPaths(root).metrics)]
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus"])
+@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "moe_bias", "pkm_batch"])
 @pytest.mark.slow
 def test_killed_again_and_again_ends_as_if_undisturbed(folder: Path, data_folder: Path, family: str) -> None:
     undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
