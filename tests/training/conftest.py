@@ -39,7 +39,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False) -> Architecture:
-    """A model of two or three layers and a few thousand parameters: a family's, or a variant that trains differently."""
+    """A model of two or three layers and a few thousand parameters: a family's, or a variant of it."""
     keys: dict[str, Any] = {"layers": (0, 2), "num_keys": 12, "num_heads": 2, "knn": 4, "key_width": 8}
     moe = MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16, balance_weight=balance_weight)
     pkm = Memory(**keys, value_width=16, shared_table=False, gated=False, query_norm="batch")

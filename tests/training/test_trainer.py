@@ -30,6 +30,7 @@ from memscale.training.schedules import factor
 from memscale.training.trainer import Progress, Trained, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
+ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer")
 MakeRun = Callable[..., Run]
 
 
@@ -55,7 +56,7 @@ def same_weights(one: Trained, other: Trained) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice"])
 def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     trained = do(make_run(family, num_steps=80), tmp_path, prepared)
     losses = [value for _, _, split, name, value in lines(tmp_path) if (split, name) == ("train", "loss")]
@@ -67,7 +68,7 @@ def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: s
     assert final == pytest.approx(losses[-1], abs=0.7)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     """The same run by torch's own optimizer and clipping, on the sampler's batches in order."""
     run = make_run(family, num_steps=6)
@@ -80,10 +81,10 @@ def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: Make
         [
             {
                 "params": [parameter],
-                "lr": config.table_learning_rate if parameter is model.table else config.learning_rate,
-                "weight_decay": 0.1 if parameter.ndim >= 2 and parameter is not model.table else 0.0,
+                "lr": config.table_learning_rate if "table" in name else config.learning_rate,
+                "weight_decay": 0.1 if parameter.ndim >= 2 and "table" not in name else 0.0,
             }
-            for parameter in model.parameters()
+            for name, parameter in model.named_parameters()
         ],
         betas=(config.beta1, config.beta2),
         eps=config.eps,
