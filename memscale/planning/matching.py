@@ -1,17 +1,21 @@
 """Solves the widths of the sparse models so that each budget is a fair comparison.
 
 At every budget the dense model fixes what is shared per token (`matching.equal`), and the sparse models share a size
-(`matching.sparse_equal`). Their open widths move on whole numbers until all of it agrees. The answer has the least worst
-mismatch of all lattice points within the bounds: the total parameters lie between `total_over_dense` times the dense
-model's and a tenth more, or, where families give a size, the shared quantity within the tolerance of theirs. The proof
-is the search: a threshold keeps every point whose own mismatch is not above it, so that none left out can be better.
-Refuses where that answer misses the tolerance, and says which width would have to move to what.
+(`matching.sparse_equal`). Their open widths move on whole numbers until all of it agrees. The answer has the least
+worst mismatch of all lattice points within the bounds:
+- the total parameters lie between `total_over_dense` times the dense model's and a tenth more; or, where families give
+  their size, the shared quantity within the tolerance of theirs;
+- no model has more experts or slots than the largest one that the dense model's FLOPs (or what else is equal) allow;
+  beyond it the router or the scoring of keys takes more than the widths have left to give.
+The proof is the search: a threshold keeps every point whose own mismatch is not above it, so that none left out can be
+better. Refuses where the answer misses the tolerance, and says which width would have to move to what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,8 +56,17 @@ def match(
     """Match every series (label -> its family) to `dense`, which is trained at `sequence_length`.
 
     On a tie the smaller models win: by the shared quantity, then by total parameters. Raises ConfigError for terms that
-    contradict each other, and PlanError where no point is within the tolerance.
+    contradict each other, and PlanError where no point is within the tolerance. Budgets that differ in their length
+    alone are solved once.
     """
+    return dict(_match(dense, tuple(families.items()), matching, sequence_length))
+
+
+@lru_cache(maxsize=1024)
+def _match(
+    dense: Architecture, series: tuple[tuple[str, Family], ...], matching: Matching, sequence_length: int
+) -> tuple[tuple[str, Matched], ...]:
+    families = dict(series)
     terms = _Terms(dense, families, matching, sequence_length)
     solved = {label: terms.dense(label, one) for label, one in families.items() if isinstance(one, DenseFamily)}
     templates = [
@@ -73,7 +86,7 @@ def match(
         for lattice, architecture, real in zip(lattices, built, found, strict=True):
             solved[lattice.template.series] = Matched(architecture=architecture, off=terms.off(real))
         break
-    return {label: solved[label] for label in families}
+    return tuple((label, solved[label]) for label in families)
 
 
 class _Terms:
@@ -128,8 +141,8 @@ class _Terms:
             return None
         if name not in self._throughput:
             raise ConfigError(
-                f"matching.equal names seconds_per_token, which needs matching.throughput.{name}: the measured training "
-                f"FLOPs per second of {name}; given are {', '.join(self._throughput) or 'none'}"
+                f"matching.equal names seconds_per_token, which needs matching.throughput.{name}: the measured "
+                f"training FLOPs per second of {name}; given are: {', '.join(self._throughput) or 'none'}"
             )
         return self._throughput[name]
 

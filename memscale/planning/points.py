@@ -249,7 +249,8 @@ def outer_widths(lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bo
     if end == math.inf:
         end = _gallop(lattice, dense_C, bounds, tolerance, narrow)
     start = _start(lattice, dense_C, bounds, tolerance)
-    first = max(outer.least, math.ceil((start - 1) / outer.step) * outer.step)
+    # From one at or below the start, so that a size which falls from there on is seen to fall.
+    first = max(outer.least, math.floor(start / outer.step) * outer.step)
     last = math.floor((max(end, 0.0) + 1) / outer.step) * outer.step
     return np.arange(first, last + 1, outer.step, dtype=np.int64)
 
@@ -290,6 +291,6 @@ def _gallop(
     name = lattice.template.family.name
     raise ConfigError(
         f"nothing that matching holds equal limits families.{name}.{open_width.name}: it does not change "
-        f"{', '.join(lattice.names[row] for row, _ in limits) or 'any of it'}. Give families.{name}.{open_width.name}, or "
-        "name total_params in matching.sparse_equal"
+        f"{', '.join(lattice.names[row] for row, _ in limits) or 'any of it'}. Give families.{name}.{open_width.name}, "
+        "or name total_params in matching.sparse_equal"
     )

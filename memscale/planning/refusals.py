@@ -12,9 +12,6 @@ from memscale.planning.lattice import Ints, Lattice
 from memscale.planning.points import Bound, Points, Pool, outer_widths
 from memscale.planning.selection import Choice
 
-_WIDE = 1e9
-"""A tolerance that nothing misses."""
-
 
 def unreachable(
     lattice: Lattice,
@@ -30,7 +27,8 @@ def unreachable(
     """
     template = lattice.template
     size = "" if template.outer is None or fixed is None else f" with {_size(lattice, int(fixed[0]))}"
-    start = f"{template.series}: no {template.family.family} model{size} is within {matching.tolerance:.2%} of the dense model"
+    kind, tolerance = template.family.family, matching.tolerance
+    start = f"{template.series}: no {kind} model{size} is within {tolerance:.2%} of the dense model"
     outer = outer_widths(lattice, (), bounds, matching.tolerance) if fixed is None else fixed
     points = Points(lattice, dense, outer).rising(lattice.names.index("total_params")) if len(outer) else None
     inside = _inside(points, bounds) if points is not None else None
@@ -48,7 +46,7 @@ def unreachable(
     nearest = f"the nearest{where}{width} is {offs[worst]:+.2%} off in {criteria[worst]}"
     if abs(offs[worst]) <= matching.tolerance:
         return PlanError(f"{start} and of the size asked for; {nearest}. {_other_size(lattice, matching)}")
-    return PlanError(f"{start} in {', '.join(criteria)}; {nearest}. {_inner_advice(points, n, criteria, matching)}")
+    return PlanError(f"{start} in {', '.join(criteria)}; {nearest}. {_inner_advice(points, n, criteria)}")
 
 
 def too_far_apart(
@@ -86,7 +84,7 @@ def _inside(points: Points, bounds: Sequence[Bound]) -> Ints:
     return np.flatnonzero(keep) if keep.any() else np.arange(len(points.outer))
 
 
-def _inner_advice(points: Points, n: int, criteria: Sequence[str], matching: Matching) -> str:
+def _inner_advice(points: Points, n: int, criteria: Sequence[str]) -> str:
     template = points.lattice.template
     name, inner = template.family.name, template.inner
     if inner is None:

@@ -14,7 +14,6 @@ import numpy as np
 from memscale.planning.lattice import Floats, Ints
 from memscale.planning.points import Pool
 
-
 _ROUNDING = 1e-12
 
 

@@ -110,7 +110,8 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
     for width in named:
         if width not in owned:
             raise ConfigError(
-                f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}.{nearest(width, owned)}"
+                f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}."
+                f"{nearest(width, owned)}"
             )
         require(
             width not in given,
