@@ -40,6 +40,8 @@ class OtherConventions:
     six_n_active: float
     six_n_non_embedding: float
     palm: float
+    ludziejewski: float | None = None
+    """Null in files from before it was counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
