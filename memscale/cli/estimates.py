@@ -68,7 +68,7 @@ class Estimate:
         """What the times rest on, for a person."""
         if not self.forecast.measured:
             guessed = ", ".join(self.forecast.guessed_families)
-            return f"guess: nothing was measured here for {guessed}; measure it with --calibrate"
+            return f"guess: nothing near was measured here for {guessed}; --calibrate measures it"
         points = [(self.num_calibrated, "calibrated models"), (self.num_finished, "models of finished runs")]
         told = " and ".join(f"{count} {what}" for count, what in points if count)
         return f"measured on this machine: {told or 'nothing is left'}"

@@ -145,13 +145,13 @@ def _capped(lead: str, lines: Sequence[str]) -> Iterator[str]:
 def _memory(cost: Estimate) -> Iterator[str]:
     (series, budget), worst = cost.worst
     kind = "GPU" if cost.device == "cuda" else "slot"
-    told = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, {worst.micro_batch_sequences} "
-    told += "sequences at once)"
+    told = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, "
+    told += f"{_sequences(worst.micro_batch_sequences)})"
     if cost.device_bytes is None:
         yield f"{told}; what a {kind} has is not known here: name it with launcher.device_memory=80G"
         return
     beyond = [
-        f"{series} at {budget} needs {size(one.peak_bytes)} at one sequence at a time: {_way_out(one)}"
+        f"{series} at {budget} needs {size(one.peak_bytes)} with {_sequences(1)}: {_way_out(one)}"
         for (series, budget), one in cost.fits.items()
         if not one.fits
     ]
@@ -163,12 +163,15 @@ def _way_out(one: Fit) -> str:
     remedy = one.remedy
     if remedy is None:
         return "no sharding over as many devices as the batch has sequences makes it fit"
-    sharding = remedy.parallelism.sharding
-    how = "the optimizer's state" if sharding == "optimizer" else "weights, gradients and optimizer"
+    ways = remedy.parallelism
     return (
-        f"fits on {remedy.parallelism.num_gpus} such devices that share {how} ({sharding} sharding), "
-        f"{size(remedy.peak_bytes)} each with {remedy.micro_batch_sequences} sequences at once"
+        f"fits on {ways.num_gpus} of them with {ways.sharding} sharding, {size(remedy.peak_bytes)} each "
+        f"({_sequences(remedy.micro_batch_sequences)})"
     )
+
+
+def _sequences(number: int) -> str:
+    return f"{number} sequence{'s' if number > 1 else ''} at once"
 
 
 def _limits(plan: Plan, cost: Estimate) -> Iterator[str]:

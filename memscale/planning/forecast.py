@@ -18,6 +18,8 @@ GUESSED_FLOPS_PER_SECOND = {"cpu": 2.0e10, "cuda": 5.0e13}
 """Training FLOPs of one core, and of one GPU, before anything was measured."""
 GUESSED_START_SECONDS = 5.0
 GUESSED_EVALUATION_SECONDS = 3.0
+NEAR = 4.0
+"""A model with up to this many times the FLOPs per token of a measured one, or as many times fewer, is near it."""
 BYTES_PER_PARAMETER = 12
 """A checkpoint holds the weight and AdamW's two moments in fp32."""
 KEPT_CHECKPOINTS = 2
@@ -90,11 +92,16 @@ class Speeds:
         self._known: dict[tuple[object, ...], Pace] = {}
 
     def of(self, cost: Cost) -> Pace:
-        """The pace of a run: of its series at its batch, else of its family at its batch, else of its family."""
+        """The pace of a run: of its series at its batch, else of its family at its batch, else of its family.
+
+        It counts as measured only at its own batch, and within NEAR of a measured model.
+        """
         key = (cost.family, cost.series, cost.batch_tokens, cost.sequence_length, cost.flops_per_token)
         if key not in self._known:
-            points = next((self._groups[group] for group in _groups(cost) if group in self._groups), None)
-            self._known[key] = self._guess if points is None else self._between(points, cost.flops_per_token)
+            group = next((group for group in _groups(cost) if group in self._groups), None)
+            points = self._groups[group] if group is not None else []
+            same_batch = group is not None and cost.batch_tokens in group
+            self._known[key] = self._between(points, cost.flops_per_token, same_batch) if points else self._guess
         return self._known[key]
 
     def run_seconds(self, cost: Cost) -> float:
@@ -102,7 +109,7 @@ class Speeds:
         evaluation = pace.evaluation_seconds if cost.evaluated else 0.0
         return cost.flops_train / pace.flops_per_second + pace.start_seconds + evaluation
 
-    def _between(self, points: Sequence[Speed], flops_per_token: float) -> Pace:
+    def _between(self, points: Sequence[Speed], flops_per_token: float, same_batch: bool) -> Pace:
         """Interpolate linearly in log(FLOPs per token), the speed itself in its logarithm; nearest at the ends."""
         place = bisect_left(points, flops_per_token, key=lambda one: one.flops_per_token)
         low, high = points[max(place - 1, 0)], points[min(place, len(points) - 1)]
@@ -115,7 +122,7 @@ class Speeds:
             flops_per_second=low.flops_per_second ** (1 - share) * high.flops_per_second**share,
             start_seconds=low.start_seconds * (1 - share) + high.start_seconds * share,
             evaluation_seconds=evaluations[0] * (1 - share) + evaluations[1] * share,
-            measured=True,
+            measured=same_batch and low.flops_per_token / NEAR <= flops_per_token <= high.flops_per_token * NEAR,
         )
 
     def _evaluation_of(self, one: Speed) -> float:
@@ -149,9 +156,9 @@ class Forecast:
     runs_left: int
     slots: int
     measured: bool
-    """From speeds measured on this machine for the family of every run that is left; otherwise guessed."""
+    """From speeds measured on this machine for the family of every run that is left, near its size; otherwise guessed."""
     guessed_families: tuple[str, ...]
-    """Families of the runs that are left without a measured speed."""
+    """Families with runs left that are far from all that was measured."""
 
 
 def forecast(
