@@ -1,8 +1,8 @@
 """How many sequences go through the model at once, and the gradient of a whole batch taken in such parts.
 
 The token batch never changes: parts are weighted by their share of it, so the gradient is that of the whole batch to
-rounding. (The one exception is a loss that is no mean over tokens: the experts' balance loss compares the tokens of
-one part.) Refuses a machine that cannot hold a single sequence.
+rounding. (Two things are no mean over tokens, but compare those of one part: the experts' balance loss, and a batch
+norm of queries.) Refuses a machine that cannot hold a single sequence.
 """
 
 from __future__ import annotations
