@@ -1,11 +1,12 @@
 """Memory of one GPU in training, by a formula: weights, gradients, the optimizer's state, activations.
 
-Weights, gradients and AdamW's two moments are float32; the table's gradient is as large as the table. Activations are
-what our modules' forward pass keeps for the backward pass, tensor by tensor, of one micro-batch without recomputation,
-and beside them the logits and their gradient, which are there when the backward pass begins and memory peaks.
-Under autocast to bfloat16 the inputs of matrix products are kept at 2 bytes, as is a copy of every matrix; norms,
-router, softmax and loss are float32.
-Not counted: allocator fragmentation, communication buffers, and layers gathered for a moment under full sharding.
+Weights, gradients and AdamW's two moments are float32. The table's gradient is as large as the table, and a fresh one
+stands beside the sum it is added to. Activations are what our modules' forward pass keeps for the backward pass, tensor
+by tensor, of one micro-batch without recomputation, and the logits and their gradients, which are there when the
+backward pass begins. Under autocast to bfloat16 the inputs of matrix products are kept at 2 bytes, as is a copy of
+every matrix; norms, router, softmax and loss are float32.
+The sum is the peak of a batch in several micro-batches, or a little above it, for activations fall as fresh gradients
+come. Not counted: the allocator's fragments, communication buffers, layers gathered for a moment under full sharding.
 
 In the comments: d model width, h hidden width, H heads, G key/value heads, w width of a head or key, k selected, v
 width of a row, E experts, V vocabulary.
@@ -47,8 +48,11 @@ class TrainingMemory:
 
     weights: float
     gradients: float
+    """Of all weights, and of a table those that are still to be added up."""
     optimizer: float
+    """AdamW's two moments."""
     activations: float
+    """Kept for the backward pass, and the loss's logits with their gradients."""
 
     @property
     def total(self) -> float:
@@ -77,7 +81,7 @@ def training_memory(
     saved = saved_bytes(architecture, sequence_length, micro_batch_sequences, precision)
     return TrainingMemory(
         weights=state,
-        gradients=state,
+        gradients=state + _fresh_table_gradients(architecture),
         optimizer=2 * moments,
         activations=saved + tokens * _loss_bytes(architecture, precision),
     )
@@ -104,12 +108,24 @@ def saved_bytes(
     per_token += 2 * _INT64 + kept.width * a.d_model + _FLOAT32 * a.vocab_size
     # The rotary positions' turns, complex.
     turns = _FLOAT32 * a.head_width * sequence_length
-    return micro_batch_sequences * sequence_length * per_token + turns + kept.copies(a, sequence_length)
+    return micro_batch_sequences * sequence_length * per_token + turns + kept.copies(a)
+
+
+def _fresh_table_gradients(a: Architecture) -> float:
+    """A table's gradient as a layer computes it, before it is added to the micro-batches' before it; where layers share
+    the table, the sum of those above as well. PEER's two tables get theirs one after the other."""
+    if a.memory is not None:
+        waiting = 2 if a.memory.shared_table and len(a.memory.layers) > 1 else 1
+        return _FLOAT32 * waiting * a.memory.num_slots * a.memory.value_width
+    if a.peer is not None:
+        return _FLOAT32 * a.peer.num_slots * a.d_model
+    return 0.0
 
 
 def _loss_bytes(a: Architecture, precision: str) -> float:
-    """Per token: the logits, as they left the head, and the gradient of the loss in them, in float32."""
-    return (_Kept(precision).width + _FLOAT32) * a.vocab_size
+    """Per token: the logits, as they left the head, and in float32 the gradients in the softmax's logarithms and in
+    its input."""
+    return (_Kept(precision).width + 2 * _FLOAT32) * a.vocab_size
 
 
 class _Kept:
@@ -135,19 +151,24 @@ class _Kept:
         return self.width * (d + 4 * hidden)
 
     def experts(self, d: int, moe: MoE, sequence_length: int) -> float:
-        """Router: logits and scores, 2 E, and its input, which autocast keeps in both types. Per chosen expert: input
-        and output, 2 d; gate and up, 2 h; silu, h; and order, place, choice and weights."""
+        """Router, in float32: its input d, scores and logits, 2 E, and sums. Per chosen expert: input and output, 2 d;
+        gate and up, 2 h; silu, h; four indices and two weights. The shared ones as a feed-forward layer."""
         chosen = moe.trained_experts_per_token(sequence_length)
-        router = _FLOAT32 * (2 * moe.num_experts + (d if self._autocast else 0)) + self.width * d
-        rows = self.width * (2 * d + 3 * moe.expert_hidden) + 3 * _INT64 + 3 * _FLOAT32
-        shared = moe.shared_experts * moe.expert_hidden
-        return router + chosen * rows + self.width * 4 * shared
+        router = _FLOAT32 * (d + 2 * moe.num_experts + 2) + _INT64
+        rows = self.width * (2 * d + 3 * moe.expert_hidden) + 4 * _INT64 + 2 * _FLOAT32
+        shared = self.width * 4 * moe.shared_experts * moe.expert_hidden
+        if moe.shared_experts and self._autocast:
+            shared += self.width * d
+        return router + chosen * rows + shared
 
     def memory(self, d: int, memory: Memory) -> float:
-        """The keys' part; the sum of values, v; with a gate also its input and silu, and the product: 4 v."""
+        """The keys' part; with a gate also its input (which autocast casts anew), the sum of values, v, in float32,
+        the gate before and after silu, 2 v, and the product, v."""
         v = memory.value_width
-        gated = _FLOAT32 * v + self.width * 3 * v if memory.gated else 0.0
-        return self._product_keys(d, memory) + gated
+        kept = self._product_keys(d, memory)
+        if memory.gated:
+            kept += _FLOAT32 * v + self.width * 3 * v + (self.width * d if self._autocast else 0)
+        return kept
 
     def peer(self, d: int, peer: Peer) -> float:
         """The keys' part; the products x . u_i, their gelu and its weighted value; the input in float32."""
@@ -155,15 +176,25 @@ class _Kept:
         return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
 
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
-        """Input d; queries H w, again for their norm; slots and weights, H k."""
+        """Input d; queries H w, again where they are normalised; slots and weights, H k. On a GPU selection keeps the
+        places of both halves too, and embedding_bag, which does the lookup there, the token of each slot."""
         query = part.num_heads * part.key_width
-        normed = query * (2 if part.qk_norm else 1 if part.query_norm != "none" else 0)
-        return self.width * (d + query) + _FLOAT32 * normed + (_INT64 + _FLOAT32) * part.num_heads * part.knn
+        normed = {
+            "none": self.width * query + 2 * _FLOAT32 * part.num_heads if part.qk_norm else 0,
+            "batch": _FLOAT32 * query,
+            "layer": _FLOAT32 * 2 * (query + part.num_heads),
+        }[part.query_norm]
+        indices = 4 if self._autocast else 1
+        slots = (indices * _INT64 + _FLOAT32) * part.num_heads * part.knn
+        return self.width * (d + query) + normed + slots
 
-    def copies(self, a: Architecture, sequence_length: int) -> float:
-        """Autocast's copies of the matrices, which are kept for the backward pass whatever the micro-batch is."""
-        if not self._autocast:
-            return 0.0
-        multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "key_scoring", "memory_output")
-        matrices = sum(part.params for part in components(a, sequence_length) if part.name in multiplied)
-        return self.width * (matrices + a.d_model * a.vocab_size)
+    def copies(self, a: Architecture) -> float:
+        """Whatever the micro-batch: autocast's copies of the matrices, and keys that were normalised."""
+        part = a.memory or a.peer
+        if self._autocast:
+            multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "key_scoring", "memory_output")
+            matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
+            return self.width * (matrices + a.d_model * a.vocab_size)
+        if part is not None and part.qk_norm:
+            return self.width * len(part.layers) * part.num_heads * part.num_keys * part.key_width
+        return 0.0

@@ -9,10 +9,10 @@ from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memo
 
 
 @st.composite
-def architectures(draw: st.DrawFn, family: str | None = None) -> Architecture:
+def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int = 4) -> Architecture:
     """A small architecture that any check allows; of `family`, or of any."""
     family = family or draw(st.sampled_from(FAMILIES))
-    num_layers = draw(st.integers(1, 4))
+    num_layers = draw(st.integers(1, most_layers))
     layers = tuple(sorted(draw(st.sets(st.integers(0, num_layers - 1), min_size=1))))
     kv_heads = draw(st.integers(1, 3))
     d_model = draw(st.integers(4, 48))

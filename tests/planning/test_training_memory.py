@@ -1,0 +1,194 @@
+"""The memory formula against what a training step really keeps, allocates and adds up."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
+
+from memscale.config.architecture import Architecture
+from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.optimizer import Optimizer
+from memscale.errors import ConfigError
+from memscale.models.transformer import build
+from memscale.planning.accounting import count
+from memscale.planning.training_memory import Parallelism, saved_bytes, training_memory
+from memscale.training.micro_batch import accumulate_gradients, token_nats
+from memscale.training.optimizers import build_optimizer
+from tests.planning.architectures import architectures
+
+DENSE = Architecture(
+    family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=2, head_width=16, ffn_hidden=160, vocab_size=700
+)
+KEYS = {"num_keys": 24, "num_heads": 4, "knn": 8, "key_width": 32}
+MODELS = {
+    "dense": DENSE,
+    "moe": replace(
+        DENSE,
+        family="moe",
+        moe=MoE(layers=(0, 1, 2, 3), num_experts=8, experts_per_token=2, expert_hidden=80, shared_experts=1),
+    ),
+    "memory_plus": replace(
+        DENSE, family="memory_plus", memory=Memory(layers=(1, 3), **KEYS, value_width=64, qk_norm=True)
+    ),
+    "pkm": replace(
+        DENSE,
+        family="pkm",
+        memory=Memory(layers=(2,), **KEYS, value_width=64, gated=False, shared_table=False, query_norm="batch"),
+    ),
+    "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
+}
+
+
+def really_saved(a: Architecture, s: int, sequences: int, precision: str) -> int:
+    """Bytes of all tensors that the forward pass and its loss save, each storage once; parameters are not counted."""
+    model = build(a, seed=0)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no later one gets its address
+        return tensor
+
+    tokens = torch.arange(sequences * (s + 1)).view(sequences, -1) % a.vocab_size
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast:
+        output = model(tokens[:, :-1])
+        loss = token_nats(output.logits_BSV, tokens[:, 1:]) + output.auxiliary_loss
+    assert loss.requires_grad
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def only_on_the_cpu(a: Architecture) -> int:
+    """Bytes per token that autocast on the CPU keeps beyond autocast on a GPU, which the formula is for.
+
+    RMSNorm is one op on a GPU, and several on the CPU, which keep their result in float32; selection and lookup keep
+    three indices a slot more on a GPU.
+    """
+    more = 4 * (2 * a.num_layers + 1) * a.d_model
+    keys = a.memory or a.peer
+    if keys is not None:
+        normed = 2 * keys.key_width if keys.qk_norm else 0  # in float32 instead of bfloat16
+        more += len(keys.layers) * keys.num_heads * (normed - 3 * 8 * keys.knn)
+    return more
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_saved_for_the_backward_pass_is_what_the_formula_says(name: str, precision: str) -> None:
+    a, s, sequences = MODELS[name], 48, 3
+    predicted = saved_bytes(a, s, sequences, precision)
+    if precision == "bfloat16":
+        predicted += sequences * s * only_on_the_cpu(a)
+    assert predicted == pytest.approx(really_saved(a, s, sequences, precision), rel=0.01)
+
+
+@settings(max_examples=150, deadline=None)
+@given(architectures(), st.sampled_from(["float32", "bfloat16"]))
+def test_the_formula_holds_for_every_family_and_option(a: Architecture, precision: str) -> None:
+    s, sequences = 32, 2
+    predicted = saved_bytes(a, s, sequences, precision)
+    if precision == "bfloat16":
+        predicted += sequences * s * only_on_the_cpu(a)
+    assert predicted == pytest.approx(really_saved(a, s, sequences, precision), rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["dense", "moe", "memory_plus", "peer"])
+def test_memory_peaks_where_the_formula_says(name: str) -> None:
+    """The most that torch holds at a time in a forward and a backward pass; gradients come only as activations go."""
+    a, s, sequences = MODELS[name], 64, 8
+    model = build(a, seed=0)
+    tokens = torch.arange(sequences * (s + 1)).view(sequences, -1) % a.vocab_size
+    accumulate_gradients(model, tokens, sequences)
+    model.zero_grad(set_to_none=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        accumulate_gradients(model, tokens, sequences)
+    assert profiled.profiler is not None
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    memory = training_memory(a, s, micro_batch_sequences=sequences, precision="float32")
+    assert memory.activations == pytest.approx(peak, rel=0.05)
+
+
+TABLES = {"layers": (1, 3), "num_keys": 100, "num_heads": 4, "knn": 8, "key_width": 32}
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        replace(DENSE, family="memory_plus", memory=Memory(**TABLES, value_width=64)),
+        replace(DENSE, family="memory_plus", memory=Memory(**{**TABLES, "layers": (1,)}, value_width=64)),
+        replace(DENSE, family="pkm", memory=Memory(**TABLES, value_width=64, gated=False, shared_table=False)),
+        replace(DENSE, family="peer", peer=Peer(**TABLES)),
+    ],
+    ids=["shared by two layers", "of one layer", "one per layer", "two per layer"],
+)
+def test_fresh_gradients_of_a_table_stand_beside_their_sum(a: Architecture) -> None:
+    # Compiled code makes a table's gradient as a NumPy array, which tracemalloc sees, as it does nothing of torch's.
+    model = build(a, seed=0)
+    tokens = torch.arange(2 * 17).view(2, -1)
+    accumulate_gradients(model, tokens, 1)
+    model.zero_grad(set_to_none=True)
+    tracemalloc.start()
+    accumulate_gradients(model, tokens, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    counts = count(a, 16)
+    others = 4 * (counts.params_total - counts.params_table)
+    assert training_memory(a, 16).gradients - others == pytest.approx(peak, rel=0.05)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_states_are_those_of_the_optimizer(name: str) -> None:
+    model = build(MODELS[name], seed=0)
+    optimizer = build_optimizer(model, Optimizer(learning_rate=1e-3, table_learning_rate=1e-3))
+    moments = sum(tensor.nbytes for tensor in optimizer.moments().values())
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    memory = training_memory(MODELS[name], 16)
+    assert (memory.weights, memory.optimizer) == (weights, moments)
+
+
+@settings(max_examples=100, deadline=None)
+@given(architectures(), st.integers(2, 64), st.integers(1, 8))
+@example(DENSE, 8, 2)
+def test_gpus_share_out_what_their_sharding_says(a: Architecture, num_gpus: int, sequences: int) -> None:
+    def memory(sharding: str, gpus: int = num_gpus) -> tuple[float, float, float, float]:
+        found = training_memory(
+            a, 16, micro_batch_sequences=sequences, parallelism=Parallelism(num_gpus=gpus, sharding=sharding)
+        )
+        assert found.total == found.weights + found.gradients + found.optimizer + found.activations
+        return found.weights, found.gradients, found.optimizer, found.activations
+
+    alone = memory("none", 1)
+    assert memory("none") == memory("optimizer", 1) == memory("full", 1) == alone
+    weights, gradients, optimizer, activations = alone
+    assert memory("optimizer") == (weights, gradients, optimizer / num_gpus, activations)
+    fresh = gradients - weights  # tables' gradients that wait to be added up, whole on every GPU
+    assert memory("full") == pytest.approx(
+        (weights / num_gpus, weights / num_gpus + fresh, optimizer / num_gpus, activations)
+    )
+    assert (weights, optimizer) == (4 * count(a, 16).params_total, 2 * weights)
+    more = training_memory(a, 16, micro_batch_sequences=2 * sequences)
+    assert more.activations < 2 * activations  # copies of matrices and positions are there once
+    assert replace(more, activations=activations) == training_memory(a, 16, micro_batch_sequences=sequences)
+
+
+def test_numbers_and_words_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="num_gpus is 0"):
+        Parallelism(num_gpus=0)
+    with pytest.raises(ConfigError, match=r"sharding is 'ful'; valid: none, optimizer, full\. Did you mean 'full'\?"):
+        Parallelism(sharding="ful")
+    with pytest.raises(ConfigError, match="micro_batch_sequences is 0"):
+        training_memory(DENSE, 16, micro_batch_sequences=0)
+    with pytest.raises(ConfigError, match="precision is 'float16'"):
+        training_memory(DENSE, 16, precision="float16")
