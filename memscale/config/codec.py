@@ -148,27 +148,27 @@ def _frozen(value: Any) -> Any:
 def _convert_scalar(kind: Any, value: Any, where: str, describe: Describe) -> Any:
     if kind is Any:
         return _frozen(value)
-    wrong = ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is str:
-        if isinstance(value, str):
-            return value
-    elif not isinstance(value, bool) and isinstance(value, int | float | str):
-        try:
-            number = float(value)
-        except ValueError:
-            raise wrong from None
-        if kind is float:
-            if math.isnan(number):
-                raise wrong
-            return number
-        if isinstance(value, int):
-            return value
-        if number.is_integer():
-            return int(number)
-    raise wrong
+    converted = _scalar(kind, value)
+    if converted is None:  # only now: to say where a key stands means to read the files again
+        raise ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
+    return converted
+
+
+def _scalar(kind: Any, value: Any) -> bool | int | float | str | None:
+    """`value` as a bool, str, float or int, whichever `kind` is; None where it is no such thing."""
+    if kind in (bool, str):
+        return value if isinstance(value, kind) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if kind is float:
+        return None if math.isnan(number) else number
+    if isinstance(value, int):
+        return value
+    return int(number) if number.is_integer() else None
 
 
 def _mapping(plain: Any, cls: type, where: str, describe: Describe) -> Mapping[str, Any]:
