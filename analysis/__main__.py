@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import card, numbers
-from analysis.answer import headline
+from analysis.answer import of_families
 from analysis.curves import FLOPS, SECONDS, fit_curves
 from analysis.errors import AnalysisError, FitError
 from analysis.study import study
@@ -49,11 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     report.add_argument("--question", default="", help="the question the sweep asks, shown above the answer")
     report.add_argument("--sweep", default="", help="the sweep's name (default: the table's own)")
-    fit = command("fit", "Fit each family's law: loss against compute, or against seconds.")
+    fit = command("fit", "Fit each series' law: loss against compute, or against seconds.")
     fit.add_argument("--against", choices=("flops", "seconds"), default="flops", help="what is spent (default flops)")
-    gain = command("gain", "What a family gains over the others at equal compute, with intervals.")
-    gain.add_argument("--of", metavar="FAMILY", help="the family (default: the memory family of the table)")
-    gain.add_argument("--over", metavar="FAMILY", help="the one it is compared with (default: moe and dense)")
+    gain = command("gain", "What a family or series gains over the others at equal compute, with intervals.")
+    gain.add_argument("--of", metavar="SERIES", help="a family or a series (default: the memory family)")
+    gain.add_argument("--over", metavar="SERIES", help="the one it is compared with (default: moe and dense)")
     return parser
 
 
@@ -81,10 +81,10 @@ def _fit(chosen: argparse.Namespace) -> int:
         _print({"table": str(results.path), "exclusions": _exclusions(results), **card.curves_card(curves)})
         return 0
     print(f"{curves.law.formula}, x = {axis.words}: {curves.why}")
-    for name, curve in curves.families.items():
+    for name, curve in curves.series.items():
         slope = float(curve.point.law.slope(curve.point.theta[None, :])[0])
         print(
-            f"{numbers.family(name):<10} alpha {numbers.with_interval(slope, curve.slope_interval())}"
+            f"{numbers.series(name):<10} alpha {numbers.with_interval(slope, curve.slope_interval())}"
             f"   {curve.num_budgets} budgets, {len(curve.point.u)} runs"
         )
     for warning in curves.warnings:
@@ -95,7 +95,7 @@ def _fit(chosen: argparse.Namespace) -> int:
 def _gain(chosen: argparse.Namespace) -> int:
     done = study(read(chosen.table), subject=chosen.of, baseline=chosen.over)
     if not done.pairs:
-        raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.families)} only")
+        raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.labels)} only")
     if chosen.json:
         _print(
             {
@@ -106,7 +106,7 @@ def _gain(chosen: argparse.Namespace) -> int:
             }
         )
         return 0
-    answer = headline(done)
+    answer = of_families(done)
     print("\n".join([answer.sentence, *answer.details, *(f"warning: {warning}" for warning in done.warnings)]))
     return 0
 

@@ -1,18 +1,20 @@
 """The answer in words, by a rule fixed beforehand.
 
-The rule: subject minus baseline in validation loss, at the largest budget and averaged over budgets; 'better' (or
+The opening is about what the sweep compares (`Study.focus`): families, table sizes, variants or model sizes. The rule
+for families: subject minus baseline in validation loss, at the largest budget and averaged over budgets; 'better' (or
 'worse') only where both 95 % intervals exclude zero on the same side. Anything else is said as what it is: one of the
 two only, not distinguishable, or no interval at all. Intervals are not corrected for the number of comparisons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from analysis import numbers
+from analysis import answer_of_settings, numbers
+from analysis.answer_of_settings import Answer
 from analysis.curves import FLOPS, SECONDS
 from analysis.gain import Comparison, Difference
 from analysis.study import Study
+
+__all__ = ["RULE", "Answer", "headline", "of_families", "verdict"]
 
 RULE = (
     "The difference in validation loss is taken at the largest budget and averaged over the budgets; a family is called"
@@ -20,28 +22,35 @@ RULE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the report opens with."""
-
-    verdict: str
-    """'better', 'worse', 'partly', 'not distinguishable', 'no interval' or 'no comparison'."""
-    sentence: str
-    details: tuple[str, ...]
-    """Sentences that follow: the other baseline, recall, compute, seconds."""
-
-
 def headline(study: Study) -> Answer:
-    """The opening of the report."""
-    if not study.pairs:
-        names = ", ".join(numbers.family(name) for name in study.results.compare.families)
-        return Answer(
-            verdict="no comparison",
-            sentence=f"No two families can be compared: the table holds done runs of {names} only at separate budgets"
-            if len(study.results.compare.families) > 1
-            else f"Nothing to compare: the table holds done runs of {names} only.",
-            details=(),
-        )
+    """The opening of the report: of what the sweep is about, with what else the table says as details."""
+    about = {
+        "families": of_families,
+        "slots": answer_of_settings.of_slots,
+        "variants": answer_of_settings.of_variants,
+        "sizes": answer_of_settings.of_sizes,
+    }
+    if study.focus not in about:
+        return _nothing(study)
+    answer = about.pop(study.focus)(study)
+    held = {"families": study.pairs, "slots": study.slots, "variants": study.variants, "sizes": study.isoflops}
+    more = [said for key, of in about.items() if held[key] for said in [of(study).sentence]]
+    return Answer(verdict=answer.verdict, sentence=answer.sentence, details=(*answer.details, *more))
+
+
+def _nothing(study: Study) -> Answer:
+    names = ", ".join(numbers.series(label) for label in study.results.compare.labels)
+    return Answer(
+        verdict="no comparison",
+        sentence=f"No two series can be compared: the table holds done runs of {names} only at separate budgets."
+        if len(study.results.compare.labels) > 1
+        else f"Nothing to compare: the table holds done runs of {names} only.",
+        details=(),
+    )
+
+
+def of_families(study: Study) -> Answer:
+    """What the first pair's families gain over each other."""
     subject, baseline = study.pairs[0]
     main = study.comparison(subject, baseline, "loss_nats")
     if main is None:
@@ -63,7 +72,7 @@ def verdict(comparison: Comparison) -> str:
 
 def _loss(comparison: Comparison, *, opening: bool = False) -> str:
     """The comparison of losses as one sentence."""
-    subject, baseline = numbers.family(comparison.subject), numbers.family(comparison.baseline)
+    subject, baseline = numbers.series(comparison.subject), numbers.series(comparison.baseline)
     start = "At equal training compute, " if opening else ""
     at, mean = _side(comparison.largest), _side(comparison.overall)
     budgets = len(comparison.at_budgets)
@@ -103,7 +112,7 @@ def _recall(study: Study, subject: str, baseline: str) -> list[str]:
     comparison = study.comparison(subject, baseline, study.recall.column)
     if comparison is None:
         return []
-    ours, theirs = numbers.family(subject), numbers.family(baseline)
+    ours, theirs = numbers.series(subject), numbers.series(baseline)
     start = {
         "better": f"{ours} recalls more facts than {theirs}",
         "worse": f"{ours} recalls fewer facts than {theirs}",
@@ -126,12 +135,12 @@ def _multipliers(study: Study) -> list[str]:
     ):
         found = [one for pair in study.pairs if (one := study.multiplier(*pair, axis)) and one.value is not None]
         worth = [
-            f"{numbers.times(one.value, one.interval)} {spent} {numbers.family(one.baseline)}"
+            f"{numbers.times(one.value, one.interval)} {spent} {numbers.series(one.baseline)}"
             for one in found
             if one.value is not None
         ]
         if worth:
-            said.append(f"{start} {numbers.family(found[0].subject)} is worth {' and '.join(worth)}.")
+            said.append(f"{start} {numbers.series(found[0].subject)} is worth {' and '.join(worth)}.")
     return said
 
 

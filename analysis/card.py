@@ -10,8 +10,10 @@ import math
 from typing import Any
 
 from analysis.answer import headline
-from analysis.curves import Curves, FamilyCurve
+from analysis.by_slots import BySlots, SlotMean
+from analysis.curves import Curves, SeriesCurve
 from analysis.gain import Comparison, Difference, LawDifference, Multiplier
+from analysis.isoflop import IsoFlops
 from analysis.study import Study
 from analysis.tuning import Tuned
 from analysis.uncertainty import Interval, Noise, percentile_interval
@@ -43,6 +45,8 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
                     "name": one.name,
                     "stage": one.stage,
                     "family": one.family,
+                    "series": one.series,
+                    "budget": one.budget,
                     "budget_flops": one.budget_flops,
                     "seed": one.seed,
                     "status": one.status,
@@ -54,6 +58,19 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         "comparisons": [comparison_card(one) for one in study.comparisons],
         "multipliers": [multiplier_card(one) for one in study.multipliers],
         "law_differences": [_law_difference(one) for one in study.law_differences],
+        "slots": _slots(study.slots),
+        "isoflops": _isoflops(study.isoflops),
+        "variants": [
+            {
+                "family": group.family,
+                "reference": group.reference,
+                "variants": [
+                    {"series": one.series, "comparisons": [comparison_card(part) for part in one.comparisons]}
+                    for one in group.variants
+                ],
+            }
+            for group in study.variants
+        ],
         "laws": {key: curves_card(one) for key, one in study.curves.items()},
         "no_laws": study.no_curves,
         "matched": [
@@ -61,7 +78,8 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
                 "what": one.words,
                 "among": one.among,
                 "gap": one.gap,
-                "budget_flops": one.budget_flops,
+                "budget": one.budget.name,
+                "budget_flops": one.budget.flops,
                 "smallest": one.smallest,
                 "largest": one.largest,
             }
@@ -125,12 +143,12 @@ def curves_card(curves: Curves) -> dict[str, Any]:
         "formula": curves.law.formula,
         "why": curves.why,
         "noise_log_loss": _noise(curves.noise),
-        "families": {name: _family(curve) for name, curve in curves.families.items()},
+        "families": {label: _law(curve) for label, curve in curves.series.items()},
         "warnings": list(curves.warnings),
     }
 
 
-def _family(curve: FamilyCurve) -> dict[str, Any]:
+def _law(curve: SeriesCurve) -> dict[str, Any]:
     point = curve.point
     values = point.law.coefficients(point.theta[None, :], point.x0)
     pooled = {} if curve.draws is None else point.law.coefficients(curve.draws, point.x0)
@@ -174,6 +192,68 @@ def _law_difference(one: LawDifference) -> dict[str, Any]:
         "at": one.at,
         "loss_nats": one.value,
         "ci95": ends(one.interval),
+    }
+
+
+def _slots(found: BySlots | None) -> dict[str, Any] | None:
+    """Loss and recall by table size, with the law of the loss."""
+    if found is None:
+        return None
+    return {
+        "curves": [
+            {
+                "key": curve.key,
+                "series": curve.stem,
+                "budget": curve.budget.name,
+                "budget_flops": curve.budget.flops,
+                "points": [
+                    {
+                        "series": point.series,
+                        "num_slots": point.num_slots,
+                        "seeds": point.num_seeds,
+                        **{column: _slot_mean(mean) for column, mean in point.means.items()},
+                    }
+                    for point in curve.points
+                ],
+                "change": {column: _slot_mean(mean) for column, mean in curve.change.items()},
+            }
+            for curve in found.curves
+        ],
+        "laws": None if found.laws is None else curves_card(found.laws),
+        "no_law_because": found.no_law or None,
+    }
+
+
+def _slot_mean(mean: SlotMean) -> dict[str, Any]:
+    return {"value": mean.value, "ci95": ends(mean.interval)}
+
+
+def _isoflops(found: IsoFlops | None) -> dict[str, Any] | None:
+    """The sizes at each number of FLOPs, and the lowest of them."""
+    if found is None:
+        return None
+    return {
+        "size": found.column,
+        "curves": [
+            {
+                "series": curve.series,
+                "flops": curve.flops,
+                "sizes": [
+                    {
+                        "budget": size.budget.name,
+                        "params": size.params,
+                        "loss_nats": size.loss,
+                        "ci95": ends(size.interval),
+                        "seeds": size.num_seeds,
+                    }
+                    for size in curve.sizes
+                ],
+                "lowest": curve.best.budget.name,
+                "at_edge": curve.edge or None,
+                "not_told_apart": [curve.sizes[index].budget.name for index in curve.near],
+            }
+            for curve in found.curves
+        ],
     }
 
 

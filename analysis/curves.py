@@ -1,7 +1,8 @@
-"""The law of each family along one axis (FLOPs or seconds), with draws that carry its uncertainty.
+"""The law of each series along one axis (FLOPs, seconds or slots), with draws that carry its uncertainty.
 
-All families of an axis get the same law, the one that the family with the fewest budgets can carry: a difference
-between families must not be a difference between forms.
+All series of an axis get the same law, the one that the series with the fewest levels can carry: a difference between
+series must not be a difference between forms. Refused where a series has several model sizes at one number of FLOPs:
+a law through all of them would be none of the best size's.
 
 Shapes: B replicates, N runs, P parameters, X points.
 """
@@ -11,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from analysis import numbers
 from analysis.errors import FitError
 from analysis.fit import PointFit, fit_point, refit
 from analysis.laws import Law, choose
-from analysis.table import Runs
+from analysis.runs import FloatArray, IntArray, Runs
 from analysis.uncertainty import (
     NUM_REPLICATES,
     Interval,
@@ -28,8 +29,6 @@ from analysis.uncertainty import (
     pooled,
 )
 
-FloatArray = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
@@ -38,17 +37,20 @@ class Axis:
     key: str
     column: str
     words: str
+    level: str = "budget"
+    """What a step along it is called."""
 
 
 FLOPS = Axis(key="flops", column="flops_train", words="training FLOPs")
 SECONDS = Axis(key="seconds", column="train_seconds", words="training seconds")
+SLOTS = Axis(key="slots", column="num_slots", words="slots", level="table size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilyCurve:
-    """One family's law."""
+class SeriesCurve:
+    """One series' law."""
 
-    family: str
+    series: str
     point: PointFit
     draws: FloatArray | None
     """Parameters under the pooled noise, as [B, P]; None where there is no noise estimate."""
@@ -79,12 +81,12 @@ class FamilyCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """The laws of all families along one axis."""
+    """The laws of all series along one axis."""
 
     axis: Axis
     law: Law
     why: str
-    families: dict[str, FamilyCurve]
+    series: dict[str, SeriesCurve]
     noise: Noise | None
     """In log loss: about the relative noise of one run."""
     seed_noise: Noise | None
@@ -92,49 +94,55 @@ class Curves:
 
 
 def fit_curves(runs: Runs, axis: Axis, *, num_replicates: int = NUM_REPLICATES, seed: int = 0) -> Curves:
-    """Fit every family that has at least two budgets. Raises FitError where none has."""
-    counts = {family: len(runs.budgets(family)) for family in runs.families}
-    enough = {family: count for family, count in counts.items() if count >= 2}
+    """Fit every series that has at least two budgets. Raises FitError where none has, or where sizes share FLOPs."""
+    several = [label for label in runs.labels if runs.shares_flops(label)]
+    if several:
+        raise FitError(
+            f"{numbers.series(several[0])} has several model sizes at one number of FLOPs, and a law through all sizes"
+            " is not that of the best one"
+        )
+    counts = {label: len(runs.budgets(label)) for label in runs.labels}
+    enough = {label: count for label, count in counts.items() if count >= 2}
     if not enough:
-        budget = ", ".join(f"{family}: {count}" for family, count in counts.items())
-        raise FitError(f"a law needs runs at two budgets or more; done budgets by family are {budget}")
-    law, why = choose(min(enough.values()))
+        found = ", ".join(f"{numbers.series(label)}: {count}" for label, count in counts.items())
+        raise FitError(f"a law needs runs at two {axis.level}s or more; those with done runs are {found}")
+    law, why = choose(min(enough.values()), axis.level)
     x_N, loss_N = runs.number(axis.column), runs.number("loss_nats")
-    points = {family: fit_point(law, x_N[runs.of(family)], loss_N[runs.of(family)]) for family in enough}
-    seed_noise = pooled([np.log(loss_N[mask]) for mask in _cells(runs, tuple(enough))])
+    points = {label: fit_point(law, x_N[runs.of(label)], loss_N[runs.of(label)]) for label in enough}
+    seed_noise = pooled([np.log(loss_N[runs.of(*cell)]) for cell in runs.cells() if cell[0] in enough])
     noise = law_noise(seed_noise, *_misfit(runs, points, law))
-    families = {}
-    for family, point in points.items():
-        mask = runs.of(family)
-        random = generator(f"{axis.key}/{family}", seed)
-        families[family] = FamilyCurve(
-            family=family,
+    series = {}
+    for label, point in points.items():
+        mask = runs.of(label)
+        random = generator(f"{axis.key}/{label}", seed)
+        series[label] = SeriesCurve(
+            series=label,
             point=point,
             draws=None if noise is None else _draws(point, noise, num_replicates, random),
-            bootstrap=_bootstrap(point, runs.budget_flops[mask], num_replicates, random) if seed_noise else None,
+            bootstrap=_bootstrap(point, _cell_of(runs, label), num_replicates, random) if seed_noise else None,
             lower_x=float(x_N[mask].min()),
             upper_x=float(x_N[mask].max()),
-            num_budgets=enough[family],
+            num_budgets=enough[label],
         )
-    warnings = _warnings(axis, points, noise, seed_noise, sorted(set(counts) - set(enough)))
-    return Curves(axis=axis, law=law, why=why, families=families, noise=noise, seed_noise=seed_noise, warnings=warnings)
+    warnings = _warnings(axis, points, noise, seed_noise, [label for label in counts if label not in enough])
+    return Curves(axis=axis, law=law, why=why, series=series, noise=noise, seed_noise=seed_noise, warnings=warnings)
 
 
-def _cells(runs: Runs, families: tuple[str, ...]) -> list[npt.NDArray[np.bool_]]:
-    return [runs.of(family, budget) for family in families for budget in runs.budgets(family)]
+def _cell_of(runs: Runs, series: str) -> IntArray:
+    """The number of its cell for each run of a series, in their order."""
+    names = np.array(runs.budget)[runs.of(series)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _misfit(runs: Runs, points: dict[str, PointFit], law: Law) -> tuple[float, int]:
     """Sum of n x (cell mean - law)^2 over all cells, in log loss, and its degrees of freedom."""
     total, degrees = 0.0, 0
-    for family, point in points.items():
+    for label, point in points.items():
         predicted_N = law.predict(point.theta[None, :], point.u[None, :])[0]
-        residual_N, budget_N = point.log_loss - predicted_N, runs.budget_flops[runs.of(family)]
-        budgets = np.unique(budget_N)
-        total += sum(
-            float(residual_N[budget_N == budget].sum() ** 2 / (budget_N == budget).sum()) for budget in budgets
-        )
-        degrees += max(0, len(budgets) - len(law.parameters))
+        residual_N, cell_N = point.log_loss - predicted_N, _cell_of(runs, label)
+        cells = np.unique(cell_N)
+        total += sum(float(residual_N[cell_N == cell].sum() ** 2 / (cell_N == cell).sum()) for cell in cells)
+        degrees += max(0, len(cells) - len(law.parameters))
     return total, degrees
 
 
@@ -145,8 +153,7 @@ def _draws(point: PointFit, noise: Noise, num: int, random: np.random.Generator)
     return refit(point, log_loss_BN=fitted_N[None, :] + shocks_BN)
 
 
-def _bootstrap(point: PointFit, budget_N: FloatArray, num: int, random: np.random.Generator) -> FloatArray:
-    cell_N = np.unique(budget_N, return_inverse=True)[1].astype(np.int64)
+def _bootstrap(point: PointFit, cell_N: IntArray, num: int, random: np.random.Generator) -> FloatArray:
     return refit(point, weights_BN=bootstrap_weights(cell_N, num, random))
 
 
@@ -154,16 +161,18 @@ def _warnings(
     axis: Axis, points: dict[str, PointFit], noise: Noise | None, seed_noise: Noise | None, left_out: list[str]
 ) -> tuple[str, ...]:
     said = []
-    for family in left_out:
-        said.append(f"{family} has done runs at one budget only, so it has no law against {axis.words}")
-    for family, point in points.items():
+    for label in left_out:
+        said.append(
+            f"{numbers.series(label)} has done runs at one {axis.level} only, so it has no law against {axis.words}"
+        )
+    for label, point in points.items():
         for name in point.at_bound:
-            said.append(f"{family}: {name} lies at its bound; the runs do not determine it")
+            said.append(f"{numbers.series(label)}: {name} lies at its bound; the runs do not determine it")
         if point.share_at_best < 0.5:
-            said.append(f"{family}: only {point.share_at_best:.0%} of the starts reach the best optimum")
+            said.append(f"{numbers.series(label)}: only {point.share_at_best:.0%} of the starts reach the best optimum")
     if noise is not None and seed_noise is not None and noise is not seed_noise:
         said.append(
             f"the losses bend away from the law against {axis.words} by more than the seeds explain, so the laws'"
-            " intervals use the scatter of the budgets about them"
+            f" intervals use the scatter of the {axis.level}s about them"
         )
     return tuple(said)

@@ -1,16 +1,18 @@
-"""Was the comparison fair: how far the families of one budget differ in what the sweep holds equal.
+"""Was the comparison fair: how far the series of one budget differ in what the sweep holds equal.
 
-Training FLOPs and tokens among all families; total parameters among the sparse ones (a dense model has fewer by
-design). A gap is (largest - smallest) / smallest. Reports; decides nothing.
+Training FLOPs and tokens among all series; total parameters among the reference series of the sparse families (a dense
+model has fewer by design, and where a family's size is varied its other series have more or fewer by design). A gap is
+(largest - smallest) / smallest. Reports; decides nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.table import Runs
+from analysis.runs import Budget, Runs
 
 TOLERANCE = 0.01
 """A gap above this is said in the report's limits."""
@@ -28,38 +30,32 @@ class Gap:
     words: str
     among: str
     gap: float
-    budget_flops: float
+    budget: Budget
     smallest: str
     largest: str
 
 
 def gaps(runs: Runs) -> tuple[Gap, ...]:
-    """The worst gap of every quantity the table holds; nothing where only one family is compared."""
+    """The worst gap of every quantity the table holds; nothing where only one series is compared."""
+    sparse = [runs.reference(family) for family in runs.families if family != "dense"]
     found = []
     for column, words, dense_too in HELD_EQUAL:
         if not runs.has(column):
             continue
-        families = [family for family in runs.families if dense_too or family != "dense"]
-        worst: Gap | None = None
-        for budget in runs.budgets():
-            means = {
-                family: float(np.mean(runs.number(column)[runs.of(family, budget)]))
-                for family in families
-                if runs.of(family, budget).any()
-            }
-            if len(means) < 2:
-                continue
-            low, high = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
-            gap = means[high] / means[low] - 1
-            if worst is None or gap > worst.gap:
-                worst = Gap(
-                    words=words,
-                    among="all families" if dense_too else "sparse families",
-                    gap=gap,
-                    budget_flops=budget,
-                    smallest=low,
-                    largest=high,
-                )
-        if worst is not None:
-            found.append(worst)
+        among = "all series" if dense_too else "sparse families"
+        worst = [_gap(runs, column, budget, runs.labels if dense_too else sparse) for budget in runs.budgets()]
+        largest = max((one for one in worst if one is not None), key=lambda one: one[0], default=None)
+        if largest is not None:
+            gap, budget, low, high = largest
+            found.append(Gap(words=words, among=among, gap=gap, budget=budget, smallest=low, largest=high))
     return tuple(found)
+
+
+def _gap(runs: Runs, column: str, budget: Budget, labels: Sequence[str]) -> tuple[float, Budget, str, str] | None:
+    """The gap at one budget, and the series with the least and the most; None where fewer than two are there."""
+    cells = {label: runs.of(label, budget) for label in labels}
+    means = {label: float(np.mean(runs.number(column)[cell])) for label, cell in cells.items() if cell.any()}
+    if len(means) < 2:
+        return None
+    low, high = min(means, key=lambda label: means[label]), max(means, key=lambda label: means[label])
+    return means[high] / means[low] - 1, budget, low, high

@@ -6,53 +6,44 @@ of recall is dashed. A figure is drawn only where the table carries it: without 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis import numbers, style
+from analysis import figures_of_settings, numbers, style
 from analysis.curves import FLOPS, SECONDS, Axis
-from analysis.gain import Comparison, Difference, Measure
+from analysis.drawn import DataRow, Drawn, points
+from analysis.gain import Comparison, Difference, Measure, noise_of
+from analysis.runs import FloatArray, Runs
 from analysis.study import Study
-from analysis.table import FloatArray, Runs
 from analysis.uncertainty import Noise
 
 NUM_CURVE_POINTS = 60
 RECALL_MARGIN = 0.75
 """Inches on the right of the recall figures, whose labels start at the edge, with that of the chance level."""
-COLUMNS = ("part", "family", "x", "y", "lower", "upper", "seed", "run")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """One figure with its words and its data."""
-
-    stem: str
-    """Name of its files, without the ending."""
-    title: str
-    caption: str
-    figure: Figure
-    rows: list[tuple[object, ...]] = field(default_factory=list)
-    """One tuple a point, in the order of COLUMNS."""
-
-    def csv(self) -> bytes:
-        """The data as CSV; numbers with all their digits."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.rows)
-        return buffer.getvalue().encode()
 
 
 def draw(study: Study) -> tuple[Drawn, ...]:
-    """Every figure that the table carries, in the order of the report."""
+    """Every figure that the table carries, in the order of the report: what the sweep is about comes first."""
     with style.styled():
-        drawn = [_gain(study), _loss(study, FLOPS), _recall_flops(study), _recall_params(study), _loss(study, SECONDS)]
+        about = {
+            "families": _gain(study),
+            "slots": figures_of_settings.loss_by_slots(study),
+            "variants": figures_of_settings.loss_of_variants(study),
+            "sizes": figures_of_settings.isoflop(study),
+        }
+        first = about.pop(study.focus, None)
+        second = figures_of_settings.recall_by_slots(study) or figures_of_settings.recall_of_variants(study)
+        others = [second, *about.values()]
+        drawn = [
+            first,
+            *others,
+            _loss(study, FLOPS),
+            _recall_flops(study),
+            _recall_params(study),
+            _loss(study, SECONDS),
+        ]
         drawn.append(_tuning(study))
     return tuple(one for one in drawn if one is not None)
 
@@ -62,14 +53,16 @@ def _gain(study: Study) -> Drawn | None:
     shown = [one for pair in study.pairs if (one := study.comparison(*pair, "loss_nats"))]
     if not shown:
         return None
-    subject = numbers.family(shown[0].subject)
+    subject = numbers.series(shown[0].subject)
     num_rows = sum(len(_lines(one)) + 1 for one in shown)
-    figure, axes = style.panel(height=0.62 + 0.185 * num_rows, left=0.62, right=1.32)
-    rows: list[tuple[object, ...]] = []
+    values = [numbers.with_interval(line.value, line.interval, sign=True) for one in shown for _, line in _lines(one)]
+    right = 0.1 + style.text_width(values, 6.5)
+    figure, axes = style.panel(height=0.62 + 0.185 * num_rows, left=0.62, right=right)
+    rows: list[DataRow] = []
     height = 0.0
     for comparison in shown:
-        look = style.look(comparison.baseline)
-        title = f"{subject} {numbers.MINUS} {numbers.family(comparison.baseline)}"
+        look = study.looks[comparison.baseline]
+        title = f"{subject} {numbers.MINUS} {numbers.series(comparison.baseline)}"
         axes.annotate(
             title, (0, height), xycoords=("axes fraction", "data"), color=look.colour, fontweight="bold", va="center",
             xytext=(-40, 0), textcoords="offset points", annotation_clip=False,
@@ -117,34 +110,36 @@ def _lines(comparison: Comparison) -> list[tuple[str, Difference]]:
 def _loss(study: Study, axis: Axis) -> Drawn | None:
     """Loss against what was spent, with the fitted laws."""
     runs = study.results.compare
-    if not runs.has(axis.column):
+    if not runs.has(axis.column) or _one_column(study):
         return None
-    figure, axes = style.panel()
+    naming = style.naming(runs.labels, study.looks)
+    figure, axes = style.panel(**naming.margins())
     x_N, loss_N = runs.number(axis.column), runs.number("loss_nats")
-    rows, ends = _points(axes, runs, x_N, loss_N), []
+    rows, ends = points(axes, runs, study.looks, x_N, loss_N), []
     curves = study.curves.get(axis.key)
-    for family in runs.families:
-        mask, look = runs.of(family), style.look(family)
+    for label in runs.labels:
+        mask, look = runs.of(label), study.looks[label]
         last = int(np.argmax(np.where(mask, x_N, -np.inf)))
-        end = (float(x_N[last]), float(loss_N[mask & (runs.budget_flops == runs.budget_flops[last])].mean()))
-        if curves is not None and family in curves.families:
-            curve = curves.families[family]
+        cell = mask & np.array([name == runs.budget[last] for name in runs.budget])
+        end = (float(x_N[last]), float(loss_N[cell].mean()))
+        if curves is not None and label in curves.series:
+            curve = curves.series[label]
             at_X = np.geomspace(curve.lower_x, curve.upper_x, NUM_CURVE_POINTS)
             law_X, band = curve.loss(at_X), curve.band(at_X)
-            axes.plot(at_X, law_X, color=look.colour, lw=1.3, zorder=2)
+            axes.plot(at_X, law_X, color=look.colour, ls=look.line, lw=1.3, zorder=2)
             if band is not None:
                 axes.fill_between(at_X, *band, color=look.colour, alpha=0.16, lw=0, zorder=1)
             lower, upper = band if band is not None else (np.full(len(at_X), np.nan),) * 2
             rows += [
-                ("law", family, x, y, low, high, "", "")
+                ("law", label, x, y, low, high, "", "")
                 for x, y, low, high in zip(at_X, law_X, lower, upper, strict=True)
             ]
             end = (float(at_X[-1]), float(law_X[-1]))
-        ends.append((family, *end))
+        ends.append((label, *end))
     style.log_axis(axes, "y", *style.padded(float(loss_N.min()), float(loss_N.max()), 0.07), most=7)
     _spent_axis(axes, runs, axis, x_N)
     axes.set_ylabel("validation loss, nats per token")
-    style.label_ends(axes, ends)
+    naming.put(axes, ends)
     law = f" Lines: {curves.law.formula}; bands: 95 %." if curves is not None else ""
     return Drawn(
         stem=f"loss_vs_{axis.key}",
@@ -156,11 +151,20 @@ def _loss(study: Study, axis: Axis) -> Drawn | None:
     )
 
 
+def _one_column(study: Study) -> bool:
+    """Whether settings or model sizes would stand above each other at one number of FLOPs; their own figures show
+    them side by side."""
+    one_budget = len(study.results.compare.budgets()) == 1
+    return study.isoflops is not None or (study.focus in ("slots", "variants") and one_budget)
+
+
 def _recall_flops(study: Study) -> Drawn | None:
     if study.recall is None:
         return None
+    if _one_column(study):
+        return None
     runs = study.results.compare
-    figure, axes = style.panel(right=RECALL_MARGIN)
+    figure, axes = style.panel(**style.naming(runs.labels, study.looks).margins(RECALL_MARGIN))
     _spent_axis(axes, runs, FLOPS, runs.budget_flops)
     rows = _recall(study, study.recall, axes, runs.budget_flops)
     return Drawn(
@@ -174,9 +178,9 @@ def _recall_flops(study: Study) -> Drawn | None:
 
 def _recall_params(study: Study) -> Drawn | None:
     runs = study.results.compare
-    if study.recall is None or not runs.has("params_total"):
+    if study.recall is None or not runs.has("params_total") or (study.focus == "variants" and _one_column(study)):
         return None
-    figure, axes = style.panel(right=RECALL_MARGIN)
+    figure, axes = style.panel(**style.naming(runs.labels, study.looks).margins(RECALL_MARGIN))
     x_N = runs.number("params_total")
     limits = style.padded(float(x_N.min()), float(x_N.max()), 0.08, least=1.25)
     style.log_axis(axes, "x", *limits, numbers.short_count)
@@ -196,27 +200,30 @@ def _recall_caption(study: Study) -> str:
     return f"Held-out questions, closed book. One point a seed; lines: means, bands: 95 % interval of the mean.{chance}"
 
 
-def _recall(study: Study, recall: Measure, axes: Axes, x_N: FloatArray) -> list[tuple[object, ...]]:
+def _recall(study: Study, recall: Measure, axes: Axes, x_N: FloatArray) -> list[DataRow]:
     """Seeds, means with intervals and the chance level, once the x axis stands; returns the data."""
     runs = study.results.compare
     share_N = runs.number(recall.column) * 100
-    rows = _points(axes, runs, x_N, share_N)
-    noise = next((one.noise for one in study.comparisons if one.measure is recall), None)
+    rows = points(axes, runs, study.looks, x_N, share_N)
+    noise = noise_of(runs, recall)[0]
     ends: list[tuple[str, float, float]] = []
-    for family in runs.families:
-        cells = [runs.of(family, budget) for budget in runs.budgets(family)]
+    for label in runs.labels:
+        # Sizes of an isoFLOP sweep share their FLOPs: a line through their means would jump back and forth.
+        joined = not runs.shares_flops(label)
+        cells = [runs.of(label, budget) for budget in runs.budgets(label)]
         at_X = np.array([x_N[cell].mean() for cell in cells])
         mean_X = np.array([share_N[cell].mean() for cell in cells])
         half_X = np.array([_half(noise, int(cell.sum())) for cell in cells])
-        look = style.look(family)
-        axes.plot(at_X, mean_X, color=look.colour, lw=1.3, zorder=2)
-        if noise is not None:
+        look = study.looks[label]
+        if joined:
+            axes.plot(at_X, mean_X, color=look.colour, ls=look.line, lw=1.3, zorder=2)
+        if noise is not None and joined:
             low_X, high_X = np.maximum(mean_X - half_X, 0), np.minimum(mean_X + half_X, 100)
             axes.fill_between(at_X, low_X, high_X, color=look.colour, alpha=0.16, lw=0, zorder=1)
         rows += [
-            ("mean", family, x, y, y - half, y + half, "", "") for x, y, half in zip(at_X, mean_X, half_X, strict=True)
+            ("mean", label, x, y, y - half, y + half, "", "") for x, y, half in zip(at_X, mean_X, half_X, strict=True)
         ]
-        ends.append((family, float(at_X[-1]), float(mean_X[-1])))
+        ends.append((label, float(at_X[-1]), float(mean_X[-1])))
     axes.set_ylim(-2, 102)
     style.set_ticks(axes, "y", (0, 25, 50, 75, 100), lambda tick: f"{tick:g}")
     axes.set_ylabel("facts recalled, %")
@@ -227,7 +234,7 @@ def _recall(study: Study, recall: Measure, axes: Axes, x_N: FloatArray) -> list[
         edge = float(axes.get_xlim()[1])
         note = style.Label(text="chance", colour=style.QUIET, x=edge, y=chance, quiet=True)
         rows.append(("chance", "", "", chance, "", "", "", ""))
-    style.label_ends(axes, ends, note=note)
+    style.naming(runs.labels, study.looks).put(axes, ends, note=note)
     return rows
 
 
@@ -240,11 +247,15 @@ def _tuning(study: Study) -> Drawn | None:
     swept = [one for one in study.tuned if len({tried.learning_rate for tried in one.tried if tried.loss}) > 1]
     if not swept:
         return None
-    figure, axes = style.panel()
-    rows: list[tuple[object, ...]] = []
+    naming = style.Naming(
+        names={one.family: numbers.family(one.family) for one in swept},
+        looks={one.family: study.looks[one.series] for one in swept},
+    )
+    figure, axes = style.panel(**naming.margins())
+    rows: list[DataRow] = []
     ends, every = [], [one.loss for family in swept for one in family.tried if one.loss is not None]
     for family in swept:
-        look = style.look(family.family)
+        look = naming.looks[family.family]
         factors = sorted({tried.table_factor or 0.0 for tried in family.tried})
         for position, factor in enumerate(factors):
             line = [t for t in family.tried if (t.table_factor or 0.0) == factor and t.loss is not None]
@@ -269,7 +280,7 @@ def _tuning(study: Study) -> Drawn | None:
             rate,
             1,
             "x",
-            color=style.look(family_name).colour,
+            color=naming.looks[family_name].colour,
             ms=6,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
@@ -278,7 +289,7 @@ def _tuning(study: Study) -> Drawn | None:
     style.log_axis(axes, "y", *style.padded(min(losses), max(losses), 0.07), most=7)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("validation loss, nats per token")
-    style.label_ends(axes, ends)
+    naming.put(axes, ends)
     return Drawn(
         stem="tuning",
         title="The learning rates that were tried",
@@ -289,32 +300,12 @@ def _tuning(study: Study) -> Drawn | None:
     )
 
 
-def _points(axes: Axes, runs: Runs, x_N: FloatArray, y_N: FloatArray) -> list[tuple[object, ...]]:
-    """One point a run; returns the data."""
-    rows: list[tuple[object, ...]] = []
-    for family in runs.families:
-        look, chosen = style.look(family), np.flatnonzero(runs.of(family))
-        axes.plot(
-            x_N[chosen],
-            y_N[chosen],
-            look.marker,
-            color=look.colour,
-            ms=4.2,
-            mec="white",
-            mew=0.5,
-            zorder=3,
-            clip_on=False,
-        )
-        rows += [("run", family, x_N[run], y_N[run], "", "", int(runs.seed[run]), runs.name[run]) for run in chosen]
-    return rows
-
-
 def _spent_axis(axes: Axes, runs: Runs, axis: Axis, x_N: FloatArray) -> None:
     """FLOPs with a tick a budget where they stand far enough apart, else round numbers; seconds with round numbers."""
     lower, upper = style.padded(float(x_N.min()), float(x_N.max()), 0.07, least=1.25)
     text: Callable[[float], str] | None = numbers.power if axis is FLOPS else None
     style.log_axis(axes, "x", lower, upper, text, most=4 if axis is FLOPS else 5)
-    budgets = runs.budgets()
+    budgets = runs.flops_budgets()
     gaps = np.diff(np.log(budgets)) / np.log(upper / lower)
     if axis is FLOPS and len(budgets) <= 5 and (len(gaps) == 0 or gaps.min() > 0.19):
         style.set_ticks(axes, "x", budgets, lambda tick: numbers.power(tick, 2))

@@ -1,6 +1,7 @@
-"""What one family gains over another at equal compute: differences per budget and overall, and compute multipliers.
+"""What one series gains over another at equal compute: differences per budget and overall, and compute multipliers.
 
 A difference is subject minus baseline of the means over seeds, with a t interval from the pooled noise of the seeds.
+Where several model sizes share one number of FLOPs, each size is compared with its own and the differences averaged.
 The compute multiplier is by how much more compute the baseline needs for the same loss, read off the fitted laws at
 the loss that the worse of the two reaches at the end of the common range: the better one gets there earlier, inside
 the range, so nothing is extrapolated upwards. Refused, with the reason, where a slope is not significantly above zero,
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.curves import Curves, FamilyCurve
+from analysis import numbers
+from analysis.curves import Curves, SeriesCurve
 from analysis.errors import FitError
-from analysis.table import Runs
+from analysis.runs import Runs
 from analysis.uncertainty import Interval, Noise, at_least, percentile_interval, pooled, uneven
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,10 +47,10 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Subject minus baseline, at one budget or averaged over all that both have."""
+    """Subject minus baseline, at one number of FLOPs or averaged over all that both have."""
 
     budget_flops: float | None
-    """None: the mean over budgets, each with the same weight."""
+    """None: the mean over numbers of FLOPs, each with the same weight."""
     value: float
     interval: Interval | None
     percent: float
@@ -100,7 +102,7 @@ class Multiplier:
 
 @dataclass(frozen=True, kw_only=True)
 class LawDifference:
-    """Subject minus baseline in nats, read off the laws at one x that both families' ranges hold."""
+    """Subject minus baseline in nats, read off the laws at one x that both ranges hold."""
 
     subject: str
     baseline: str
@@ -111,7 +113,7 @@ class LawDifference:
 
 
 def pairs(families: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The comparisons to make, the one that decides the headline first: (subject, baseline)."""
+    """The families to compare, the pair that decides the headline first: (subject, baseline)."""
     subject = next((family for family in SUBJECTS if family in families), None)
     if subject is None:
         return ()
@@ -158,44 +160,53 @@ def loss_columns(runs: Runs, prefix: str) -> list[str]:
     return sorted(name for name in runs.numbers if name.startswith(prefix) and not name.endswith("_stderr"))
 
 
-def compare(runs: Runs, subject: str, baseline: str, measure: Measure) -> Comparison:
-    """Differences per budget and overall. Raises FitError where the two share no budget."""
-    budgets = sorted(set(runs.budgets(subject)) & set(runs.budgets(baseline)))
-    if not budgets:
-        raise FitError(f"{subject} and {baseline} have no budget in common at which both have a run that is done")
-    values_N = runs.number(measure.column) * measure.factor
-    cells = [(family, budget) for family in runs.families for budget in runs.budgets(family)]
+def noise_of(runs: Runs, measure: Measure) -> tuple[Noise | None, tuple[str, ...]]:
+    """The noise of one run, pooled over the seeds of every cell, in the measure's unit; and what to warn of."""
+    values_N, cells = runs.number(measure.column) * measure.factor, runs.cells()
     replicates = [values_N[runs.of(*cell)] for cell in cells]
-    seeds = pooled(replicates)
-    noise = at_least(seeds, _evaluation_error(runs, measure))
-    at_budgets, factors = [], []
-    for budget in budgets:
-        ours, theirs = values_N[runs.of(subject, budget)], values_N[runs.of(baseline, budget)]
-        factors.append(1 / len(ours) + 1 / len(theirs))
-        value = float(ours.mean() - theirs.mean())
-        at_budgets.append(_difference(budget, value, noise, factors[-1], float(theirs.mean())))
-    mean = float(np.mean([difference.value for difference in at_budgets]))
-    base = float(np.mean([values_N[runs.of(baseline, budget)].mean() for budget in budgets]))
     worst = uneven(replicates)
     warnings = []
     if worst is not None:
-        family, budget = cells[worst]
+        series, budget = cells[worst]
         warnings.append(
-            f"{measure.words}: the seeds of {family} at {budget:.3g} FLOPs differ by more than the pooled noise"
-            " explains; intervals are too narrow there and too wide elsewhere"
+            f"{measure.words}: the seeds of {numbers.series(series)} at {numbers.power(budget.flops)} FLOPs differ by"
+            " more than the pooled noise explains; intervals are too narrow there and too wide elsewhere"
         )
+    return at_least(pooled(replicates), _evaluation_error(runs, measure)), tuple(warnings)
+
+
+def compare(runs: Runs, subject: str, baseline: str, measure: Measure) -> Comparison:
+    """Differences per number of FLOPs and overall. Raises FitError where the two share no budget."""
+    theirs_at = runs.budgets(baseline)
+    shared = [budget for budget in runs.budgets(subject) if budget in theirs_at]
+    if not shared:
+        raise FitError(f"{subject} and {baseline} have no budget in common at which both have a run that is done")
+    values_N = runs.number(measure.column) * measure.factor
+    noise, warnings = noise_of(runs, measure)
+    at_budgets, factors, bases = [], [], []
+    for flops in dict.fromkeys(budget.flops for budget in shared):
+        sizes = [budget for budget in shared if budget.flops == flops]
+        ours = [values_N[runs.of(subject, budget)] for budget in sizes]
+        theirs = [values_N[runs.of(baseline, budget)] for budget in sizes]
+        cells = [*ours, *theirs]
+        factors.append(sum(1 / len(cell) for cell in cells) / len(sizes) ** 2)
+        bases.append(float(np.mean([cell.mean() for cell in theirs])))
+        value = float(np.mean([cell.mean() for cell in ours])) - bases[-1]
+        at_budgets.append(_difference(flops, value, noise, factors[-1], bases[-1]))
+    mean = float(np.mean([difference.value for difference in at_budgets]))
     return Comparison(
         subject=subject,
         baseline=baseline,
         measure=measure,
         at_budgets=tuple(at_budgets),
-        overall=_difference(None, mean, noise, sum(factors) / len(budgets) ** 2, base),
+        overall=_difference(None, mean, noise, sum(factors) / len(factors) ** 2, float(np.mean(bases))),
         noise=noise,
-        no_interval_because=""
-        if noise
-        else "each family has one seed at each budget, so the noise of a run is unknown",
-        warnings=tuple(warnings),
+        no_interval_because="" if noise else NO_NOISE,
+        warnings=warnings,
     )
+
+
+NO_NOISE = "there is one seed in each cell of the table, so the noise of a run is unknown"
 
 
 def _evaluation_error(runs: Runs, measure: Measure) -> float:
@@ -217,17 +228,18 @@ def _difference(budget: float | None, value: float, noise: Noise | None, factor:
     )
 
 
-def common_end(subject: FamilyCurve, baseline: FamilyCurve) -> float:
-    """The largest x inside both families' ranges."""
+def common_end(subject: SeriesCurve, baseline: SeriesCurve) -> float:
+    """The largest x inside both ranges."""
     return min(subject.upper_x, baseline.upper_x)
 
 
 def law_difference(curves: Curves, subject: str, baseline: str) -> LawDifference:
-    """Loss difference at the largest x that both ranges hold. Raises FitError where a family has no law there."""
+    """Loss difference at the largest x that both ranges hold. Raises FitError where one has no law there."""
     ours, theirs = _both(curves, subject, baseline)
     x = common_end(ours, theirs)
     if x < max(ours.lower_x, theirs.lower_x):
-        raise FitError(f"the ranges of {subject} and {baseline} in {curves.axis.words} do not overlap")
+        both = f"{numbers.series(subject)} and {numbers.series(baseline)}"
+        raise FitError(f"the ranges of {both} in {curves.axis.words} do not overlap")
     at_X = np.array([x])
     interval = None
     if ours.draws is not None and theirs.draws is not None:
@@ -263,7 +275,7 @@ def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
         return result(
             None,
             None,
-            f"{better.family} would reach that loss at {reach:.3g} {curves.axis.words}, more than"
+            f"{numbers.series(better.series)} would reach that loss at {reach:.3g} {curves.axis.words}, more than"
             f" {MAX_EXTRAPOLATION:g}x below its smallest run ({better.lower_x:.3g}): an extrapolation",
         )
     interval, note = None, ""
@@ -277,35 +289,36 @@ def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
     return result(float(np.exp(log_value)), interval, "", note)
 
 
-def _both(curves: Curves, subject: str, baseline: str) -> tuple[FamilyCurve, FamilyCurve]:
-    for family in (subject, baseline):
-        if family not in curves.families:
+def _both(curves: Curves, subject: str, baseline: str) -> tuple[SeriesCurve, SeriesCurve]:
+    for label in (subject, baseline):
+        if label not in curves.series:
             raise FitError(
-                f"{family} has no law against {curves.axis.words}: it has done runs at fewer than two budgets"
+                f"{numbers.series(label)} has no law against {curves.axis.words}: it has done runs at fewer than two"
+                " budgets"
             )
-    return curves.families[subject], curves.families[baseline]
+    return curves.series[subject], curves.series[baseline]
 
 
-def _flat_slope(curve: FamilyCurve) -> str:
+def _flat_slope(curve: SeriesCurve) -> str:
     interval = curve.slope_interval()
     if interval is None:
         falls = float(curve.point.law.slope(curve.point.theta[None, :])[0]) > 0
-        return "" if falls else f"the loss of {curve.family} does not fall with compute"
+        return "" if falls else f"the loss of {numbers.series(curve.series)} does not fall with compute"
     if interval.lower > 0:
         return ""
     return (
-        f"the slope of {curve.family} is not significantly above zero (exponent 95 % interval"
+        f"the slope of {numbers.series(curve.series)} is not significantly above zero (exponent 95 % interval"
         f" {interval.lower:.3g} to {interval.upper:.3g}), so its law cannot be inverted"
     )
 
 
-def _losses(curve: FamilyCurve, theta_BP: FloatArray, x: float) -> FloatArray:
+def _losses(curve: SeriesCurve, theta_BP: FloatArray, x: float) -> FloatArray:
     losses: FloatArray = np.exp(curve.point.law.predict(theta_BP, curve.point.centred(np.array([[x]])))[:, 0])
     return losses
 
 
 def _log_multiplier(
-    ours: FamilyCurve, theirs: FamilyCurve, ours_BP: FloatArray, theirs_BP: FloatArray, at: float
+    ours: SeriesCurve, theirs: SeriesCurve, ours_BP: FloatArray, theirs_BP: FloatArray, at: float
 ) -> FloatArray:
     """ln(baseline's x / subject's x) at the worse one's loss at `at`, as [B]; positive where the subject is better."""
     ours_B, theirs_B = np.log(_losses(ours, ours_BP, at)), np.log(_losses(theirs, theirs_BP, at))

@@ -147,12 +147,12 @@ class OffsetPowerLaw(Law):
 LAWS: dict[str, Law] = {law.name: law for law in (PowerLaw(), OffsetPowerLaw())}
 
 
-def choose(num_budgets: int) -> tuple[Law, str]:
-    """The law that so many budgets can carry, and the reason in words."""
-    if num_budgets >= MIN_BUDGETS_FOR_OFFSET:
-        return LAWS["power_with_offset"], f"{num_budgets} budgets can carry an irreducible loss beside the slope"
+def choose(num_levels: int, level: str = "budget") -> tuple[Law, str]:
+    """The law that so many budgets (or other levels) can carry, and the reason in words."""
+    if num_levels >= MIN_BUDGETS_FOR_OFFSET:
+        return LAWS["power_with_offset"], f"{num_levels} {level}s can carry an irreducible loss beside the slope"
     return LAWS["power"], (
-        f"{num_budgets} budgets cannot tell an irreducible loss from a slope (that takes {MIN_BUDGETS_FOR_OFFSET}),"
+        f"{num_levels} {level}s cannot tell an irreducible loss from a slope (that takes {MIN_BUDGETS_FOR_OFFSET}),"
         " so the law is a straight line in logarithms, to be read inside the measured range only"
     )
 

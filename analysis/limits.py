@@ -6,8 +6,12 @@ import numpy as np
 
 from analysis import numbers
 from analysis.fairness import TOLERANCE
+from analysis.runs import Runs, settings
 from analysis.study import Study
-from analysis.table import Runs
+from analysis.tables import budget_words
+
+MOST_NAMED = 6
+"""Cells without a run that are named one by one."""
 
 
 def limits(study: Study) -> tuple[str, ...]:
@@ -17,12 +21,15 @@ def limits(study: Study) -> tuple[str, ...]:
 
 def _seeds(study: Study) -> list[str]:
     runs = study.results.compare
-    counts = [int(runs.of(family, budget).sum()) for family in runs.families for budget in runs.budgets(family)]
+    counts = [int(runs.of(*cell).sum()) for cell in runs.cells()]
+    what = "family" if runs.labels == runs.families else "series"
     if max(counts) == 1:
-        return ["One seed at each budget and family: the noise of a run is unknown, and no difference has an interval."]
+        return [
+            f"One seed at each budget and {what}: the noise of a run is unknown, and no difference has an interval."
+        ]
     few = min(counts)
     said = [
-        f"{few} seed{'s' if few > 1 else ''} at {'each' if few == max(counts) else 'the thinnest'} budget and family. A"
+        f"{few} seed{'s' if few > 1 else ''} at {'each' if few == max(counts) else 'the thinnest'} budget and {what}. A"
         " cell's own spread says little with so few, so the noise is pooled over all cells and taken to be the same in"
         " each; seeds vary the initial weights and the order of the data, not the data."
     ]
@@ -37,7 +44,7 @@ def _seeds(study: Study) -> list[str]:
 
 def _range(study: Study) -> list[str]:
     runs = study.results.compare
-    budgets = runs.budgets()
+    budgets = runs.flops_budgets()
     span = f"{numbers.power(budgets[0])} to {numbers.power(budgets[-1])} FLOPs" if len(budgets) > 1 else (
         f"{numbers.power(budgets[0])} FLOPs only"
     )  # fmt: skip
@@ -47,20 +54,24 @@ def _range(study: Study) -> list[str]:
         size = f", {numbers.count(float(params.min()))} to {numbers.count(float(params.max()))} parameters"
     said = [f"Measured at {span}{size}. Nothing here says that the gain holds at larger scale."]
     partial = [
-        f"{numbers.family(family)} at {numbers.power(budget)} FLOPs"
-        for family in runs.families
-        for budget in budgets
-        if not runs.of(family, budget).any()
+        f"{numbers.series(label)} at {budget_words(study, budget)}"
+        + ("" if "," in budget_words(study, budget) else " FLOPs")
+        for label in runs.labels
+        for budget in runs.budgets()
+        if not runs.of(label, budget).any()
     ]
     if partial:
-        said.append(f"No run is done of {', '.join(partial)}; averages are over the budgets that both families have.")
+        shown = ", ".join(partial[:MOST_NAMED]) + (
+            f" and {len(partial) - MOST_NAMED} more" if len(partial) > MOST_NAMED else ""
+        )
+        said.append(f"No run is done of {shown}; averages are over the budgets that both sides have.")
     return said
 
 
 def _matching(study: Study) -> list[str]:
     return [
-        f"{gap.words} differ by {gap.gap:.1%} at {numbers.power(gap.budget_flops)} FLOPs"
-        f" ({numbers.family(gap.smallest)} least, {numbers.family(gap.largest)} most): not quite equal."
+        f"{gap.words} differ by {gap.gap:.1%} at {numbers.power(gap.budget.flops)} FLOPs"
+        f" ({numbers.series(gap.smallest)} least, {numbers.series(gap.largest)} most): not quite equal."
         for gap in study.gaps
         if gap.gap > TOLERANCE
     ]
@@ -81,14 +92,31 @@ def _tuning(study: Study) -> list[str]:
 
 def _never_varied(study: Study) -> list[str]:
     runs = study.results.compare
+    varied = {key for label in runs.labels for key in settings(label)}
     said = []
-    if "moe" in runs.families:
+    if "moe" in runs.families and "num_experts" not in varied:
         said.append(
             "One number of experts a budget, set by matching total parameters; other numbers of experts and other"
             " routers were not tried."
         )
     if any(family in runs.families for family in ("memory_plus", "memory", "pkm", "peer")):
-        said.append("One table size a budget; the number of memory layers, heads and selected slots was not varied.")
+        fixed = "the number of memory layers, heads and selected slots was not varied."
+        if "num_slots" not in varied:
+            said.append(f"One table size a budget; {fixed}")
+        elif not varied & {"layers", "centred", "num_heads", "knn"}:
+            said.append(fixed.capitalize())
+    if study.isoflops is not None:
+        said.append(
+            "The lowest loss at each number of FLOPs is that of a size that was tried; no optimum between the sizes was"
+            " estimated, and a law of the best size is not given."
+        )
+    families = [family for family in runs.families if len(runs.series_of(family)) > 1]
+    if families and any(one.tried for one in study.tuned):
+        names = ", ".join(numbers.family(family) for family in families)
+        said.append(
+            f"The learning rates of {names} were tuned for one of its settings and used for all; another setting may"
+            " do better with its own."
+        )
     if _knowledge(runs) is not None:
         said.append(
             f"The facts hold {numbers.count(_knowledge(runs) or 0.0)}bit of knowledge. How that compares with what a"

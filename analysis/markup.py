@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from html import escape
 
 from analysis import numbers
-from analysis.style import look
 
 __all__ = [
     "Cell",
     "escape",
-    "family",
     "figure",
     "heading",
     "inline",
     "listed",
+    "named",
     "paragraph",
     "section",
     "table",
@@ -42,9 +41,9 @@ def inline(text: str) -> str:
     """Escaped text with powers set as such: fonts draw the superscript digits of Unicode unevenly."""
 
     def raised(found: re.Match[str]) -> str:
-        return f"10<sup>{found[1].translate(PLAIN_DIGITS).replace('-', numbers.MINUS)}</sup>"
+        return f"{found[1]}<sup>{found[2].translate(PLAIN_DIGITS).replace('-', numbers.MINUS)}</sup>"
 
-    powers = re.sub("10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", raised, escape(text))
+    powers = re.sub("([0-9])([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", raised, escape(text))
     return powers.replace("x^-alpha", f"x<sup>{numbers.MINUS}&alpha;</sup>")
 
 
@@ -56,11 +55,9 @@ def heading(text: str) -> Cell:
     return Cell(html=inline(text), heading=True)
 
 
-def family(name: str) -> Cell:
-    """A family's name in its colour."""
-    return Cell(
-        html=f'<span class="family" style="color:{look(name).colour}">{escape(numbers.family(name))}</span>', text=True
-    )
+def named(name: str, colour: str) -> Cell:
+    """The name of a series or a family, in its colour."""
+    return Cell(html=f'<span class="family" style="color:{escape(colour)}">{inline(name)}</span>', text=True)
 
 
 def table(

@@ -22,9 +22,58 @@ FAMILY_WORDS = {
 }
 
 
+SETTING_WORDS = {
+    "num_experts": "{} experts",
+    "experts_per_token": "top {}",
+    "shared_experts": "{} shared experts",
+    "num_heads": "{} heads",
+    "knn": "{} selected",
+    "centred": "{} layers",
+    "routing": "{}",
+    "gated=true": "gated",
+    "gated=false": "not gated",
+}
+"""How a setting is written; the others as their key and value."""
+
+
 def family(name: str) -> str:
     """A family as it is written in text and figures."""
     return FAMILY_WORDS.get(name, name)
+
+
+def series(label: str) -> str:
+    """A series as it is written: 'memory_plus num_slots=4096' is 'Memory+ 2¹² slots'."""
+    return f"{family(label.partition(' ')[0])} {setting(label)}".rstrip()
+
+
+def setting(label: str) -> str:
+    """What a series' label says beside the family, in words; '' for a family as it stands."""
+    return ", ".join(_setting(word) for word in label.split(" ")[1:])
+
+
+def _setting(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals:
+        return word
+    if word in SETTING_WORDS:
+        return SETTING_WORDS[word]
+    plain = key.replace("_", " ")
+    if value in ("true", "false"):
+        return f"with{'' if value == 'true' else 'out'} {plain}"
+    if key == "num_slots" and value.isdigit():
+        return f"{slots(int(value))} slots"
+    shown = value.replace("-", ", ") if key == "layers" else value
+    words = SETTING_WORDS.get(key, plain + " {}").format(shown.replace("_", " "))
+    return words.removesuffix("s") if value == "1" and words.startswith("1 ") else words
+
+
+def slots(number: float) -> str:
+    """A number of slots: a power of two as such, another square as one, else with its digits."""
+    whole = round(number)
+    if whole & (whole - 1) == 0:
+        return "2" + str(whole.bit_length() - 1).translate(SUPERSCRIPT)
+    root = math.isqrt(whole)
+    return f"{root}²" if root * root == whole else f"{whole:,}"
 
 
 def fixed(value: float, decimals: int, *, sign: bool = False) -> str:

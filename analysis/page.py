@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis import numbers, tables
+from analysis import numbers, tables, tables_of_settings
 from analysis.answer import RULE, headline
-from analysis.figures import Drawn
+from analysis.drawn import Drawn
 from analysis.limits import limits
 from analysis.markup import escape, figure, inline, listed, paragraph, section
 from analysis.study import Study
@@ -34,6 +34,9 @@ def page(
         _opening(study, question, sweep),
         _details(answer.details),
         _figures(drawn),
+        _slots(study),
+        _variants(study),
+        _sizes(study),
         _gains(study),
         _laws(study),
         _fairness(study),
@@ -55,7 +58,7 @@ def page(
 def _opening(study: Study, question: str, sweep: str) -> str:
     results = study.results
     runs = results.compare
-    families = ", ".join(numbers.family(name) for name in runs.families)
+    families = ", ".join(_family(len(runs.series_of(name)), name) for name in runs.families)
     seeds = len(set(runs.seed.tolist()))
     facts = (
         f"{sweep or 'sweep'} · {len(runs)} compared runs ({families}; {_plural(len(runs.budgets()), 'budget')},"
@@ -68,6 +71,10 @@ def _opening(study: Study, question: str, sweep: str) -> str:
     return "\n".join(part for part in (asked, sentence, paragraph(facts, "facts")) if part)
 
 
+def _family(num_series: int, name: str) -> str:
+    return numbers.family(name) + (f" in {num_series} settings" if num_series > 1 else "")
+
+
 def _details(details: Sequence[str]) -> str:
     return listed(details) if details else ""
 
@@ -77,11 +84,65 @@ def _figures(drawn: Sequence[Drawn]) -> str:
     return '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
 
 
+def _slots(study: Study) -> str:
+    found = study.slots
+    if found is None:
+        return ""
+    if found.laws is None:
+        law = f"No law against slots: {found.no_law}."
+    else:
+        noise = f" Noise: {found.laws.noise.source}." if found.laws.noise else " No interval: one seed a size."
+        law = f"{found.laws.law.formula}, x = slots, least squares on the log of the loss: {found.laws.why}.{noise}"
+    return section(
+        "Loss and recall against table size",
+        tables_of_settings.slots(study),
+        paragraph(
+            "Means over seeds with the 95 % interval of the mean; in bold the change from the smallest table to the"
+            " largest. FLOPs a token grow with the table, for its keys are scored.",
+            "note",
+        ),
+        paragraph(law),
+        tables_of_settings.slot_laws(study),
+    )
+
+
+def _variants(study: Study) -> str:
+    if not study.variants:
+        return ""
+    total = sum(len(group.variants) for group in study.variants)
+    chance = f" With {total} variants, {numbers.significant(0.05 * total, 2)} would seem to differ by chance alone."
+    parts = [tables_of_settings.variants(study, group) for group in study.variants]
+    return section(
+        "Variants against the reference",
+        *parts,
+        paragraph(
+            "Differences of means over seeds, 95 % t intervals from the pooled noise of the seeds, not corrected for"
+            f" the number of variants.{chance} A variant may differ in parameters and FLOPs too: see its row.",
+            "note",
+        ),
+    )
+
+
+def _sizes(study: Study) -> str:
+    if study.isoflops is None:
+        return ""
+    return section(
+        "Model sizes at equal training FLOPs",
+        tables_of_settings.isoflop(study),
+        paragraph(
+            "The size with the lowest mean loss of those that were tried. At an edge the best may lie outside; a size"
+            " not told apart from it may be as good. The optimum between sizes is not estimated.",
+            "note",
+        ),
+    )
+
+
 def _gains(study: Study) -> str:
     if not study.comparisons:
         return ""
     noise = study.comparisons[0].noise
-    said = RULE + " Means over seeds, 95 % t intervals"
+    sizes = " Where model sizes share their FLOPs, each is compared with its own." if study.isoflops else ""
+    said = RULE + sizes + " Means over seeds, 95 % t intervals"
     if noise is not None:
         said += (
             f" from the pooled noise of the seeds: a run's loss strays by {numbers.significant(noise.std, 2)} nats"

@@ -17,7 +17,19 @@ from analysis.page import page
 from analysis.study import Study, study
 from analysis.table import read
 
-STEMS = ("gain", "loss_vs_flops", "loss_vs_seconds", "recall_vs_flops", "recall_vs_params", "tuning")
+STEMS = (
+    "gain",
+    "isoflop",
+    "loss_vs_flops",
+    "loss_vs_seconds",
+    "loss_vs_slots",
+    "recall_vs_flops",
+    "recall_vs_params",
+    "recall_vs_slots",
+    "tuning",
+    "variants",
+    "variants_recall",
+)
 ENDINGS = (".png", ".pdf", ".csv")
 PLAN_WORDS = {
     "plan_hash": "plan",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.by_slots import BySlots, by_slots
 from analysis.curves import FLOPS, SECONDS, Axis, Curves, fit_curves
 from analysis.errors import FitError
 from analysis.fairness import Gap, gaps
@@ -21,8 +22,11 @@ from analysis.gain import (
     multiplier,
     pairs,
 )
+from analysis.isoflop import IsoFlops, isoflops
+from analysis.looks import Look, looks
 from analysis.table import Results
 from analysis.tuning import Tuned, tuned
+from analysis.variants import Variants, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,10 @@ class Study:
 
     results: Results
     measures: tuple[Measure, ...]
+    looks: dict[str, Look]
+    """Of every compared series."""
     pairs: tuple[tuple[str, str], ...]
-    """(subject, baseline); the first decides the headline."""
+    """(subject, baseline), labels of series; the first decides the headline where families are what is compared."""
     comparisons: tuple[Comparison, ...]
     """Every pair in every measure."""
     curves: dict[str, Curves]
@@ -41,6 +47,11 @@ class Study:
     """Why an axis is absent."""
     multipliers: tuple[Multiplier, ...]
     law_differences: tuple[LawDifference, ...]
+    slots: BySlots | None
+    """None where no family has two sizes of table at one budget."""
+    isoflops: IsoFlops | None
+    """None where no series has two model sizes at one number of FLOPs."""
+    variants: tuple[Variants, ...]
     gaps: tuple[Gap, ...]
     tuned: tuple[Tuned, ...]
     warnings: tuple[str, ...]
@@ -66,6 +77,24 @@ class Study:
     @property
     def recall(self) -> Measure | None:
         return next((measure for measure in self.measures if measure.words == "recall"), None)
+
+    @property
+    def focus(self) -> str:
+        """What the sweep compares, by what its table holds: 'families', 'slots', 'variants', 'sizes' or 'nothing'.
+
+        Sizes of a table or settings of one sparse family come first where there is no other sparse family.
+        """
+        held = {
+            "slots": self.slots is not None,
+            "variants": bool(self.variants),
+            "families": bool(self.pairs),
+            "sizes": self.isoflops is not None,
+        }
+        sparse = [family for family in self.results.compare.families if family != "dense"]
+        order = ("families", "slots", "variants", "sizes")
+        if len(sparse) < 2:
+            order = ("slots", "variants", "families", "sizes")
+        return next((one for one in order if held[one]), "nothing")
 
 
 def study(results: Results, *, subject: str | None = None, baseline: str | None = None) -> Study:
@@ -93,17 +122,27 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
                 warnings.append(str(error))
     for one_comparison in comparisons:
         warnings += one_comparison.warnings
+    main = tuple(measure for measure in found if measure.words in ("loss", "recall"))
+    slots = by_slots(runs, main)
+    varied, not_varied = variants(runs, main)
+    warnings += not_varied
+    if slots is not None and slots.laws is not None:
+        warnings += slots.laws.warnings
     for one in curves.values():
         warnings += one.warnings
     return Study(
         results=results,
         measures=found,
+        looks=looks(runs),
         pairs=tuple(compared),
         comparisons=tuple(comparisons),
         curves=curves,
         no_curves=absent,
         multipliers=tuple(multipliers),
         law_differences=tuple(differences),
+        slots=slots,
+        isoflops=isoflops(runs, found[0]),
+        variants=varied,
         gaps=gaps(runs),
         tuned=tuned(results),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -111,15 +150,25 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
 
 
 def _pairs(results: Results, subject: str | None, baseline: str | None) -> tuple[tuple[str, str], ...]:
-    families = results.compare.families
-    for name in (subject, baseline):
-        if name is not None and name not in families:
-            raise FitError(f"no done run of the family '{name}'; the table has {', '.join(families)}")
-    if subject is not None:
-        others = [baseline] if baseline is not None else [family for family in families if family != subject]
-        return tuple((subject, other) for other in others if other is not None)
-    every = pairs(families)
-    return every if baseline is None else tuple(pair for pair in every if pair[1] == baseline)
+    """What is compared: the series that were asked for, else the reference series of the families."""
+    runs = results.compare
+    ours, theirs = (None if name is None else _series(results, name) for name in (subject, baseline))
+    if ours is not None:
+        references = [runs.reference(family) for family in runs.families]
+        others = [theirs] if theirs is not None else [label for label in references if label != ours]
+        return tuple((ours, other) for other in others)
+    every = tuple((runs.reference(subject), runs.reference(baseline)) for subject, baseline in pairs(runs.families))
+    return every if theirs is None else tuple(pair for pair in every if pair[1] == theirs)
+
+
+def _series(results: Results, name: str) -> str:
+    """The series of that label, or a family's reference series. Raises FitError for a name that is neither."""
+    runs = results.compare
+    if name in runs.labels:
+        return name
+    if name in runs.families:
+        return runs.reference(name)
+    raise FitError(f"no done run of the family or series '{name}'; the table has {', '.join(runs.labels)}")
 
 
 def _curves(results: Results) -> tuple[dict[str, Curves], dict[str, str]]:

@@ -1,6 +1,5 @@
-"""The look of every figure: one quiet style, and one colour and marker a family, the same everywhere.
+"""The style of every figure: quiet axes, direct labels where a few short names fit, else a legend below.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; the markers say the same without colour.
 Only fonts that matplotlib brings along are used, so that a figure is the same bytes on every machine.
 """
 
@@ -8,8 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +16,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from analysis import numbers
+from analysis.looks import Look
 
 INK, QUIET = "#222222", "#6b6b6b"
 WIDTH, HEIGHT = 3.6, 2.9
@@ -58,34 +58,6 @@ RC: Any = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """How a family is drawn."""
-
-    colour: str
-    marker: str
-
-
-LOOKS = {
-    "dense": Look(colour="#555555", marker="o"),
-    "moe": Look(colour="#D55E00", marker="s"),
-    "memory_plus": Look(colour="#0072B2", marker="D"),
-    "memory": Look(colour="#56B4E9", marker="^"),
-    "pkm": Look(colour="#009E73", marker="v"),
-    "peer": Look(colour="#CC79A7", marker="P"),
-}
-OTHER_LOOKS = (
-    Look(colour="#E69F00", marker="X"),
-    Look(colour="#8C6D31", marker="h"),
-    Look(colour="#000000", marker="<"),
-)
-
-
-def look(family: str) -> Look:
-    """The family's look; families this code does not know share three more, by a hash of their name."""
-    return LOOKS.get(family) or OTHER_LOOKS[zlib.crc32(family.encode()) % len(OTHER_LOOKS)]
-
-
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw inside this: the style holds whatever a matplotlibrc says, and nobody else's settings are touched."""
@@ -95,13 +67,35 @@ def styled() -> Iterator[None]:
         yield
 
 
-def panel(*, height: float = HEIGHT, left: float = 0.55, right: float = 0.62) -> tuple[Figure, Axes]:
-    """A figure with one set of axes; margins in inches (on the right there is room for direct labels)."""
-    figure = Figure(figsize=(WIDTH, height))
+def panel(**margins: float) -> tuple[Figure, Axes]:
+    """A figure with one set of axes; see `panels`."""
+    figure, (axes,) = panels(1, **margins)
+    return figure, axes
+
+
+def panels(
+    count: int,
+    *,
+    width: float = WIDTH,
+    height: float = HEIGHT,
+    left: float = 0.55,
+    right: float = 0.62,
+    top: float = 0.12,
+    below: float = 0.0,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` sets of axes above each other. Inches; on the right there is room for direct labels, and
+    `below` is added under the lowest axes. Each has `height` with its margins."""
+    bottom, whole = 0.45, count * height + below
+    figure = Figure(figsize=(width, whole))
     FigureCanvasAgg(figure)
-    bottom, top = 0.45, 0.12
-    box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + top) / height)
-    return figure, figure.add_axes(box)
+    box = (1 - (left + right) / width, (height - bottom - top) / whole)
+    feet = [(below + bottom + (count - 1 - at) * height) / whole for at in range(count)]
+    return figure, [figure.add_axes((left / width, foot, *box)) for foot in feet]
+
+
+def text_width(texts: Iterable[str], size: float) -> float:
+    """About the width of the longest of these texts in inches, at a font size in points."""
+    return max((len(text) for text in texts), default=0) * size * 0.6 / 72
 
 
 def log_axis(
@@ -124,7 +118,7 @@ def set_ticks(axes: Axes, which: str, ticks: Sequence[float], text: Callable[[fl
 
 def _plain(ticks: Sequence[float]) -> list[str]:
     """The ticks as plain numbers; even ones share their number of decimals, those over several decades do not."""
-    words = [f"{tick:.4g}" for tick in ticks]
+    words = [f"{tick:.0f}" if 1e4 <= tick < 1e6 else f"{tick:.4g}" for tick in ticks]
     if max(ticks) < 10 * min(ticks):
         decimals = max(len(word.partition(".")[2]) for word in words)
         words = [numbers.fixed(tick, decimals) for tick in ticks]
@@ -164,13 +158,70 @@ class Label:
     quiet: bool = False
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float]], *, note: Label | None = None) -> None:
-    """Write each family's name to the right of its last point (family, x, y).
+MOST_DIRECT, LONGEST_DIRECT = 6, 9
+"""More series than this, or a longer name among them, are named in a legend."""
+LEGEND_ROW = 0.14
+"""Inches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How the series of a figure are named: at the ends of their lines, or in a legend below the axes."""
+
+    names: Mapping[str, str]
+    """By series."""
+    looks: Mapping[str, Look]
+
+    @property
+    def direct(self) -> bool:
+        return len(self.names) <= MOST_DIRECT and max(map(len, self.names.values()), default=0) <= LONGEST_DIRECT
+
+    @property
+    def columns(self) -> int:
+        return 1 if max(map(len, self.names.values()), default=0) > 24 else 2
+
+    def margins(self, right: float = 0.62) -> dict[str, float]:
+        """Of the panel: room for labels at the right, or for the legend below."""
+        if self.direct:
+            return {"right": right}
+        return {"right": 0.15, "below": 0.05 + LEGEND_ROW * math.ceil(len(self.names) / self.columns)}
+
+    def put(self, axes: Axes, ends: Sequence[tuple[str, float, float]], *, note: Label | None = None) -> None:
+        """Name the series whose lines end at (series, x, y); a `note` always stands at its place."""
+        if self.direct:
+            labels = [Label(text=self.names[name], colour=self.looks[name].colour, x=x, y=y) for name, x, y in ends]
+            put_labels(axes, [*labels, note] if note else labels)
+            return
+        if note is not None:
+            axes.annotate(
+                note.text, (note.x, note.y), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom",
+                fontsize=6.5, color=note.colour,
+            )  # fmt: skip
+        drawn = {name for name, _, _ in ends}
+        handles = [
+            Line2D([], [], color=self.looks[name].colour, marker=self.looks[name].marker, ls=self.looks[name].line,
+                   lw=1.2, ms=4, mec="white", mew=0.4, label=text)
+            for name, text in self.names.items() if name in drawn
+        ]  # fmt: skip
+        figure = axes.get_figure()
+        assert figure is not None
+        figure.legend(
+            handles=handles, loc="lower left", bbox_to_anchor=(0.02, 0.0), ncols=self.columns, frameon=False,
+            fontsize=7, handlelength=2.2, columnspacing=1.2, labelspacing=0.35, borderaxespad=0.2,
+        )  # fmt: skip
+
+
+def naming(series: Sequence[str], looks: Mapping[str, Look]) -> Naming:
+    """How to name these series in a figure."""
+    return Naming(names={label: numbers.series(label) for label in series}, looks=looks)
+
+
+def put_labels(axes: Axes, labels: Sequence[Label]) -> None:
+    """Write each label to the right of its point.
 
     Labels that would touch stand in one column and are moved apart, inside the height of the axes.
     """
-    labels = [Label(text=numbers.family(name), colour=look(name).colour, x=x, y=y) for name, x, y in ends]
-    labels = sorted([*labels, note] if note else labels, key=lambda one: (one.y, one.text))
+    labels = sorted(labels, key=lambda one: (one.y, one.text))
     points = 72 / axes.figure.dpi
     at = [axes.transData.transform((one.x, one.y)) * points for one in labels]
     bottom, top = (float(axes.transAxes.transform((0, edge))[1]) * points for edge in (0, 1))

@@ -1,8 +1,10 @@
 """A results table, read and checked: which runs are compared, which were tuning, which are left out and why.
 
 One row a run, Parquet or CSV. Decides that only `done` rows of the stage `compare` carry the answer; rows of the stage
-`tune` are kept apart, and every other row is kept in the record with its reason. Refuses, by file, row (counted from 1
-below the header) and column: missing columns, text where a number belongs, empty or non-finite values in rows that
+`tune` are kept apart, and every other row is kept in the record with its reason. Decides what a replicate is: runs of
+one series (a family with its settings) and one budget that differ in nothing but their seed. A table without the column
+`series` has one series a family, one without `budget` one budget a number of FLOPs. Refuses, by file, row (counted from
+1 below the header) and column: missing columns, text where a number belongs, empty or non-finite values in rows that
 are done, values that no run can have, one run or one replicate twice, and tables of more than one sweep.
 """
 
@@ -16,19 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from analysis.errors import TableError
 from analysis.reading import read_raw
+from analysis.runs import BoolArray, FloatArray, IntArray, Runs
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+__all__ = ["BoolArray", "FloatArray", "IntArray", "LeftOut", "Results", "Runs", "read"]
 
 STAGES = ("tune", "compare")
 STATUSES = ("done", "diverged", "failed", "lost", "stopped", "planned", "queued", "running")
 
-TEXT = ("sweep", "name", "run_id", "stage", "family", "scale", "status")
+TEXT = ("sweep", "name", "run_id", "stage", "family", "series", "budget", "scale", "status")
 NEEDED_TEXT = ("stage", "family", "status")
 NEEDED_NUMBERS = ("seed", "budget_flops", "flops_train", "loss_nats")
 OTHER_NUMBERS = (
@@ -41,6 +41,8 @@ OTHER_NUMBERS = (
     "params_active",
     "params_non_embedding",
     "params_table",
+    "num_slots",
+    "d_model",
     "rows_read_per_token",
     "flops_per_token_forward",
     "train_seconds",
@@ -50,48 +52,19 @@ OTHER_NUMBERS = (
     "recall_chance",
 )
 NUMBER_PREFIXES = ("loss_nats_", "loss_bpb_", "score_", "usage_")
-POSITIVE = ("budget_flops", "flops_train", "train_seconds", "params_total", "params_active", "tokens", "learning_rate")
+POSITIVE = (
+    "budget_flops",
+    "flops_train",
+    "train_seconds",
+    "params_total",
+    "params_active",
+    "tokens",
+    "learning_rate",
+    "num_slots",
+    "d_model",
+)
 SHARES = ("_acc", "_exact_match", "recall_chance")
 """Endings of the columns that hold a share between 0 and 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runs:
-    """Columns of equal length, one entry a run."""
-
-    row: IntArray
-    """Row of the file, counted from 1 below the header."""
-    name: tuple[str, ...]
-    family: tuple[str, ...]
-    seed: IntArray
-    budget_flops: FloatArray
-    numbers: Mapping[str, FloatArray]
-    """Every other number column; not-a-number where a run has none."""
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def number(self, column: str) -> FloatArray:
-        """A number column. Raises KeyError where the table has none; ask `has` first."""
-        return self.numbers[column]
-
-    def has(self, column: str) -> bool:
-        """Whether every run of these has a value in `column`."""
-        return column in self.numbers and len(self) > 0 and bool(np.isfinite(self.numbers[column]).all())
-
-    def of(self, family: str, budget_flops: float | None = None) -> BoolArray:
-        """Mask of a family's runs, at one budget or at all."""
-        mask = np.array([name == family for name in self.family], dtype=bool)
-        return mask if budget_flops is None else mask & (self.budget_flops == budget_flops)
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.family))
-
-    def budgets(self, family: str | None = None) -> tuple[float, ...]:
-        """Budgets in FLOPs, increasing."""
-        chosen = self.budget_flops if family is None else self.budget_flops[self.of(family)]
-        return tuple(float(budget) for budget in np.unique(chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +75,9 @@ class LeftOut:
     name: str
     stage: str
     family: str
+    series: str
     status: str
+    budget: str
     budget_flops: float
     seed: int
     reason: str
@@ -117,7 +92,7 @@ class Results:
     sweep: str
     scale: str
     compare: Runs
-    """Done runs of the stage `compare`: same family and budget, another seed = replicates."""
+    """Done runs of the stage `compare`: same series and budget, another seed = replicates."""
     tune: Runs
     """Done and diverged runs of the stage `tune` (diverged: not-a-number as loss)."""
     left_out: tuple[LeftOut, ...]
@@ -140,6 +115,9 @@ def read(path: Path) -> Results:
     check = _Checker(where=where, text=text, numbers=numbers, num_rows=raw.num_rows)
     check.words()
     check.values()
+    text.setdefault("series", text["family"])
+    text.setdefault("budget", tuple(repr(flops) for flops in numbers["budget_flops"].tolist()))
+    check.groups()
     check.duplicates()
     return _split(path, text, numbers, raw.num_rows)
 
@@ -171,9 +149,10 @@ class _Checker:
             for row, given in enumerate(self.text[column]):
                 if given not in choices:
                     raise self.fail(row, column, f"'{given}' is none of {', '.join(choices)}")
-        for row, given in enumerate(self.text["family"]):
-            if not given:
-                raise self.fail(row, "family", "is empty; every run has a family")
+        for column in ("family", "series", "budget"):
+            for row, given in enumerate(self.text.get(column, ())):
+                if not given:
+                    raise self.fail(row, column, f"is empty; every run has a {column}")
         for column in ("sweep", "scale"):
             found = sorted(set(self.text.get(column, ())))
             if len(found) > 1:
@@ -220,6 +199,16 @@ class _Checker:
         for row in np.flatnonzero(rows & ~np.isfinite(self.numbers[column])):
             raise self.fail(int(row), column, what)
 
+    def groups(self) -> None:
+        """A series is of one family, a budget of one number of FLOPs."""
+        for column, owner in (("series", "family"), ("budget", "budget_flops")):
+            found: dict[str, object] = {}
+            values = self.text[owner] if owner in self.text else self.numbers[owner].tolist()
+            for row, (name, value) in enumerate(zip(self.text[column], values, strict=True)):
+                known = found.setdefault(name, value)
+                if known != value:
+                    raise self.fail(row, owner, f"is {value}, but other runs of the {column} '{name}' have {known}")
+
     def duplicates(self) -> None:
         """No run stands twice, and replicates differ in their seed."""
         seen: dict[object, int] = {}
@@ -228,12 +217,12 @@ class _Checker:
             if self.text.get("run_id", [""] * self.num_rows)[row]:
                 keys.append((self.text["run_id"][row], "run_id"))
             if self.text["stage"][row] == "compare" and self.text["status"][row] == "done":
-                cell = (self.text["family"][row], self.numbers["budget_flops"][row], self.numbers["seed"][row])
+                cell = (self.text["series"][row], self.text["budget"][row], self.numbers["seed"][row])
                 keys.append((cell, "seed"))
             for key, column in keys:
                 if key in seen:
                     other = seen[key] + 1
-                    said = "the same run" if column == "run_id" else "the same family, budget and seed"
+                    said = "the same run" if column == "run_id" else "the same series, budget and seed"
                     raise self.fail(row, column, f"is {said} as in row {other}; each run may stand once")
                 seen[key] = row
 
@@ -249,7 +238,9 @@ def _split(path: Path, text: Mapping[str, tuple[str, ...]], numbers: dict[str, F
             name=names[row],
             stage=text["stage"][row],
             family=text["family"][row],
+            series=text["series"][row],
             status=text["status"][row],
+            budget=text["budget"][row],
             budget_flops=float(numbers["budget_flops"][row]),
             seed=int(numbers["seed"][row]),
             reason=_reason(text["status"][row]),
@@ -267,6 +258,8 @@ def _split(path: Path, text: Mapping[str, tuple[str, ...]], numbers: dict[str, F
             row=rows + 1,
             name=tuple(names[row] for row in rows),
             family=tuple(text["family"][row] for row in rows),
+            series=tuple(text["series"][row] for row in rows),
+            budget=tuple(text["budget"][row] for row in rows),
             seed=numbers["seed"][rows].astype(np.int64),
             budget_flops=numbers["budget_flops"][rows],
             numbers={column: values[rows] for column, values in numbers.items()},

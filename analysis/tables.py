@@ -7,11 +7,18 @@ import numpy as np
 from analysis import numbers
 from analysis.curves import FLOPS, SECONDS
 from analysis.gain import Difference, Measure, Multiplier, loss_columns
-from analysis.markup import Cell, family, heading, table, words
+from analysis.looks import family_look
+from analysis.markup import Cell, heading, named, table, words
+from analysis.runs import BoolArray, Budget
 from analysis.study import Study
-from analysis.table import BoolArray
+from analysis.table import LeftOut
 from analysis.tuning import Tuned
 from analysis.uncertainty import percentile_interval
+
+
+def series(study: Study, label: str) -> Cell:
+    """A series' name in its colour."""
+    return named(numbers.series(label), study.looks[label].colour)
 
 
 def gains(study: Study, subject: str, baseline: str) -> str:
@@ -31,7 +38,7 @@ def gains(study: Study, subject: str, baseline: str) -> str:
     return table(
         ("budget, FLOPs", "difference", "verdict", "of baseline"),
         rows,
-        caption=f"{numbers.family(subject)} minus {numbers.family(baseline)}",
+        caption=f"{numbers.series(subject)} minus {numbers.series(baseline)}",
         strong=frozenset(strong),
     )
 
@@ -51,12 +58,12 @@ def _gain(measure: Measure, difference: Difference) -> list[str | Cell]:
 
 
 def laws(study: Study) -> str:
-    """The coefficients of every family's law along every axis."""
+    """The coefficients of every series' law along FLOPs and seconds."""
     rows: list[list[str | Cell]] = []
     ruled = set()
     for curves in study.curves.values():
         ruled.add(len(rows))
-        for name, curve in curves.families.items():
+        for name, curve in curves.series.items():
             point = curve.point
             alpha = float(point.law.slope(point.theta[None, :])[0])
             pooled = None if curve.draws is None else percentile_interval(point.law.slope(curve.draws))
@@ -64,7 +71,7 @@ def laws(study: Study) -> str:
             offset = point.law.coefficients(point.theta[None, :], point.x0).get("E")
             rows.append(
                 [
-                    family(name),
+                    series(study, name),
                     curves.axis.words,
                     numbers.with_interval(alpha, pooled, most=4),
                     numbers.bracket(resampled, numbers.decimals_for(resampled, alpha, 4)),
@@ -75,7 +82,7 @@ def laws(study: Study) -> str:
             )
     offsets = ["offset E"] if any("E" in curves.law.formula for curves in study.curves.values()) else []
     head = (
-        "family",
+        "series",
         "against",
         "exponent \N{GREEK SMALL LETTER ALPHA}",
         "bootstrap",
@@ -87,7 +94,7 @@ def laws(study: Study) -> str:
 
 
 def multipliers(study: Study) -> str:
-    """What a family is worth in compute and in seconds, and the loss at equal seconds."""
+    """What a series is worth in compute and in seconds, and the loss at equal seconds."""
     rows: list[list[str | Cell]] = []
     for subject, baseline in study.pairs:
         for axis in (FLOPS, SECONDS):
@@ -97,14 +104,14 @@ def multipliers(study: Study) -> str:
             at = numbers.power(one.at) + " FLOPs" if axis is FLOPS else numbers.duration(one.at)
             rows.append(
                 [
-                    family(subject),
-                    family(baseline),
+                    series(study, subject),
+                    series(study, baseline),
                     at,
                     numbers.with_interval(difference.value, difference.interval, sign=True),
                     _multiplier(one),
                 ]
             )
-    head = ("family", "against", "at equal", "loss by the laws, nats", "is worth")
+    head = ("series", "against", "at equal", "loss by the laws, nats", "is worth")
     return table(head, rows) if rows else ""
 
 
@@ -123,9 +130,9 @@ def gaps(study: Study) -> str:
             words(gap.words),
             words(gap.among),
             f"{100 * gap.gap:.2f} %",
-            numbers.power(gap.budget_flops),
-            family(gap.smallest) if gap.gap > 0 else "",
-            family(gap.largest) if gap.gap > 0 else "",
+            budget_words(study, gap.budget),
+            series(study, gap.smallest) if gap.gap > 0 else "",
+            series(study, gap.largest) if gap.gap > 0 else "",
         ]
         for gap in study.gaps
     ]
@@ -140,7 +147,7 @@ def tuning(study: Study) -> str:
         factors = sorted({tried.table_factor for tried in one.tried if tried.table_factor is not None})
         rows.append(
             [
-                family(one.family),
+                named(numbers.family(one.family), study.looks[one.series].colour),
                 "" if one.learning_rate is None else f"{one.learning_rate:g}",
                 "" if one.table_factor is None else f"{numbers.TIMES}{one.table_factor:.4g}",
                 words(_swept(rates, factors)),
@@ -165,26 +172,27 @@ def _edge(one: Tuned) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def budget_words(study: Study, budget: Budget) -> str:
+    """A budget's FLOPs, with its name where another budget has as many."""
+    flops = numbers.power(budget.flops)
+    shared = sum(other.flops == budget.flops for other in study.results.compare.budgets()) > 1
+    return f"{flops}, {budget.name}" if shared else flops
+
+
 def means(study: Study) -> str:
-    """Means over seeds, a row a family and budget: sizes, losses, recall, cost."""
+    """Means over seeds, a row a series and budget: sizes, losses, recall, cost."""
     runs = study.results.compare
     rows: list[list[str | Cell]] = []
     ruled = set()
     kinds = _columns(study)
     for budget in runs.budgets():
         ruled.add(len(rows))
-        for name in runs.families:
+        for name in runs.labels:
             cell = runs.of(name, budget)
             if cell.any():
-                rows.append(
-                    [
-                        family(name),
-                        numbers.power(budget),
-                        str(int(cell.sum())),
-                        *(_mean(study, kind, cell) for kind in kinds),
-                    ]
-                )
-    head = ("family", "budget, FLOPs", "seeds", *(_title(kind) for kind in kinds))
+                sizes = [_mean(study, kind, cell) for kind in kinds]
+                rows.append([series(study, name), budget_words(study, budget), str(int(cell.sum())), *sizes])
+    head = ("series", "budget, FLOPs", "seeds", *(_title(kind) for kind in kinds))
     return table(head, rows, ruled=frozenset(ruled - {0}))
 
 
@@ -198,22 +206,24 @@ def runs(study: Study) -> str:
         one[index] = True
         cells = [_mean(study, kind, one, with_error=True) for kind in kinds]
         rows.append(
-            [words(compared.name[index]), family(compared.family[index]), str(int(compared.seed[index])), *cells]
+            [words(compared.name[index]), series(study, compared.series[index]), str(int(compared.seed[index])), *cells]
         )
-    return table(("run", "family", "seed", *(_title(kind) for kind in kinds)), rows)
+    return table(("run", "series", "seed", *(_title(kind) for kind in kinds)), rows)
 
 
 def _columns(study: Study) -> list[str]:
     """Columns of the run tables that this results table fills: sizes, losses, scores, cost."""
     compared = study.results.compare
-    fixed = ["params_total", "params_active", "tokens", "flops_train", "loss_nats"]
+    slots = ["num_slots"] if compared.has_some("num_slots") else []
+    fixed = [*slots, "params_total", "params_active", "tokens", "flops_train", "loss_nats"]
     losses = loss_columns(compared, "loss_nats_") + loss_columns(compared, "loss_bpb_")
     scores = sorted(name for name in compared.numbers if name.startswith("score_") and not name.endswith("_stderr"))
     cost = ["train_seconds", "peak_memory_bytes"]
-    return [name for name in (*fixed, *losses, *scores, *cost) if compared.has(name)]
+    return [name for name in (*fixed, *losses, *scores, *cost) if name in slots or compared.has(name)]
 
 
 TITLES = {
+    "num_slots": "slots",
     "params_total": "parameters",
     "params_active": "active",
     "tokens": "tokens",
@@ -236,6 +246,8 @@ def _title(column: str) -> str:
 def _mean(study: Study, column: str, mask: BoolArray, *, with_error: bool = False) -> str:
     compared = study.results.compare
     value = float(compared.number(column)[mask].mean())
+    if column == "num_slots":
+        return numbers.slots(value) if np.isfinite(value) else ""
     if column in ("params_total", "params_active", "tokens"):
         return numbers.count(value)
     if column == "flops_train":
@@ -256,7 +268,7 @@ def left_out(study: Study) -> str:
     rows: list[list[str | Cell]] = [
         [
             words(one.name),
-            family(one.family),
+            named(numbers.series(one.series), _colour(study, one)),
             numbers.power(one.budget_flops),
             str(one.seed),
             words(one.stage),
@@ -266,4 +278,9 @@ def left_out(study: Study) -> str:
         ]
         for one in study.results.left_out
     ]
-    return table(("run", "family", "budget, FLOPs", "seed", "stage", "status", "why", "row"), rows)
+    return table(("run", "series", "budget, FLOPs", "seed", "stage", "status", "why", "row"), rows)
+
+
+def _colour(study: Study, one: LeftOut) -> str:
+    """Of the series, or where no run of it is done of its family."""
+    return (study.looks.get(one.series) or family_look(one.family)).colour

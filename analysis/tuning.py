@@ -1,5 +1,6 @@
 """What was tuned: the learning rate each family was compared at, and whether it lay at the edge of its sweep.
 
+A family is one of the sweep's: its settings that the sweep varies are trained with the rates tuned for one of them.
 Derived from the rows themselves. A rate lies at the edge where it is the smallest or the largest that was tried;
 a diverged run counts as tried, so a best rate just below a diverging one does not. Decides nothing: an edge is said,
 because a family tuned at its edge may be better than it looks.
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.table import Results, Runs
+from analysis.runs import BoolArray, Runs, family_name
+from analysis.table import Results
 
 SAME_RATE = 1e-6
 """Two rates are one where they differ by less, relative."""
@@ -25,6 +27,8 @@ class Tried:
     table_factor: float | None
     """Rate of the table as a multiple of the learning rate; None for families without a table."""
     budget_flops: float
+    d_model: float | None
+    """Rates are scaled with the width; None where the table does not say."""
     loss: float | None
     """Nats per token; None where it diverged."""
 
@@ -34,6 +38,9 @@ class Tuned:
     """A family's choice and the sweep it was chosen from."""
 
     family: str
+    """Its name in the sweep."""
+    series: str
+    """The first of its series, whose look it has."""
     learning_rate: float | None
     """The rate of the compared runs; None where the table does not say."""
     table_factor: float | None
@@ -50,7 +57,8 @@ class Tuned:
 
 def tuned(results: Results) -> tuple[Tuned, ...]:
     """The choice of every compared family, in the order of the table."""
-    return tuple(_family(results, family) for family in results.compare.families)
+    names = dict.fromkeys(family_name(label) for label in results.compare.labels)
+    return tuple(_family(results, name) for name in names)
 
 
 def _family(results: Results, family: str) -> Tuned:
@@ -58,16 +66,19 @@ def _family(results: Results, family: str) -> Tuned:
     tried = tuple(sorted(_tried(results.tune, family), key=lambda one: (one.learning_rate, one.table_factor or 0.0)))
     finite = [(one.loss, index) for index, one in enumerate(tried) if one.loss is not None]
     best = tried[min(finite)[1]] if finite else None
-    used = sorted(compared, key=lambda one: one.budget_flops)[0] if compared else None
+    widths = {one.d_model for one in tried}
+    used = min(compared, key=lambda one: (one.d_model not in widths, one.budget_flops)) if compared else None
     notes = []
     if not tried:
         notes.append("no tuning runs in the table")
     elif used is not None and best is not None and not _same(used, best):
         notes.append("not the rate with the lowest tuning loss")
-    if any(used is not None and not _same(used, one) for one in compared):
-        notes.append("other rates at other budgets")
+    if used is not None and not all(_same(used, one) for one in compared):
+        same_width = all(_same(used, one) for one in compared if one.d_model == used.d_model)
+        notes.append("scaled at other widths" if same_width and used.d_model else "other rates at other budgets")
     return Tuned(
         family=family,
+        series=next(label for label in results.compare.labels if family_name(label) == family),
         learning_rate=used.learning_rate if used else None,
         table_factor=used.table_factor if used else None,
         tried=tried,
@@ -81,16 +92,22 @@ def _tried(runs: Runs, family: str) -> list[Tried]:
     if "learning_rate" not in runs.numbers:
         return []
     rates, losses = runs.number("learning_rate"), runs.number("loss_nats")
-    tables = runs.numbers.get("table_learning_rate", np.full(len(runs), np.nan))
+    unknown = np.full(len(runs), np.nan)
+    tables, widths = (runs.numbers.get(column, unknown) for column in ("table_learning_rate", "d_model"))
     return [
         Tried(
             learning_rate=float(rates[run]),
             table_factor=float(tables[run] / rates[run]) if np.isfinite(tables[run]) else None,
             budget_flops=float(runs.budget_flops[run]),
+            d_model=float(widths[run]) if np.isfinite(widths[run]) else None,
             loss=float(losses[run]) if np.isfinite(losses[run]) else None,
         )
-        for run in np.flatnonzero(runs.of(family) & np.isfinite(rates))
+        for run in np.flatnonzero(_named(runs, family) & np.isfinite(rates))
     ]
+
+
+def _named(runs: Runs, family: str) -> BoolArray:
+    return np.array([family_name(label) == family for label in runs.series], dtype=bool)
 
 
 def _same(one: Tried, other: Tried) -> bool:

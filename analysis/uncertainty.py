@@ -1,6 +1,6 @@
 """How sure: the pooled noise of the seeds, intervals from it, and the bootstrap over runs.
 
-Decides that intervals rest on one pooled seed noise. With two seeds a cell (family x budget) has one degree of
+Decides that intervals rest on one pooled seed noise. With two seeds a cell (series x budget) has one degree of
 freedom, and its own interval would be 12.7 standard errors wide; pooled over all cells there is one degree of freedom
 a cell. The assumption is that the noise is the same in every cell; `uneven` tests it. Refuses an interval where no
 cell has a second seed.
@@ -81,7 +81,7 @@ def pooled(cells: Sequence[FloatArray]) -> Noise | None:
     return Noise(
         std=float(np.sqrt(squares / degrees)),
         degrees=degrees,
-        source=f"seeds, pooled over {replicated} cells of family and budget",
+        source=f"seeds, pooled over {replicated} cells of series and budget",
     )
 
 
@@ -132,7 +132,7 @@ def law_noise(seed_noise: Noise | None, misfit: float, misfit_degrees: int) -> N
 
 
 def generator(label: str, seed: int = SEED) -> np.random.Generator:
-    """A stream of its own for each label, so that one family's draws do not depend on which others are there."""
+    """A stream of its own for each label, so that one series' draws do not depend on which others are there."""
     return np.random.default_rng([seed, zlib.crc32(label.encode())])
 
 

@@ -127,3 +127,95 @@ def write(path: Path, table: list[Row]) -> Path:
         writer.writeheader()
         writer.writerows(table)
     return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A sweep that varies settings inside one family, on bases of several sizes; what each setting is worth is given.
+
+    Rows are those of a planner: columns `series`, `budget`, `num_slots` and `d_model`, empty slots without a table.
+    """
+
+    slots: tuple[int, ...] = ()
+    """Table sizes of memory_plus; empty: it stands once, with 2^14 slots."""
+    slot_alpha: float = 0.02
+    """The loss of memory_plus falls as slots^-alpha."""
+    variants: dict[str, float] = field(default_factory=dict)
+    """Settings of memory_plus, each with what it adds to the log of the loss."""
+    families: tuple[str, ...] = ("dense", "memory_plus")
+    budgets: tuple[float, ...] = (1e14,)
+    widths: tuple[int, ...] = (64,)
+    """Several: model sizes at equal FLOPs."""
+    best_width: float = 96.0
+    """At the first budget; grows with the fourth root of FLOPs."""
+    bowl: float = 0.04
+    """Log loss per squared e-fold of width from the best."""
+    seeds: tuple[int, ...] = (0, 1)
+    noise: float = 0.002
+    facts: bool = True
+
+
+def settings_rows(sweep: Settings, seed: int = 0) -> list[Row]:
+    """Every series at every budget, width and seed."""
+    random = np.random.default_rng(seed)
+    cells = [
+        (label, budget, width, run_seed)
+        for budget in sweep.budgets
+        for width in sweep.widths
+        for label in _series(sweep)
+        for run_seed in sweep.seeds
+    ]
+    return [_setting_row(sweep, *cell, random) for cell in cells]
+
+
+def _series(sweep: Settings) -> list[str]:
+    labels = [family for family in sweep.families if family != "memory_plus" or not sweep.slots]
+    if "memory_plus" in sweep.families:
+        labels += [f"memory_plus num_slots={slots}" for slots in sweep.slots]
+        labels += [f"memory_plus {setting}" for setting in sweep.variants]
+    return labels
+
+
+def _setting_row(sweep: Settings, label: str, budget: float, width: int, seed: int, random: np.random.Generator) -> Row:
+    family, _, setting = label.partition(" ")
+    slots = int(setting.removeprefix("num_slots=")) if setting.startswith("num_slots=") else 2**14
+    gain = {"dense": 0.0, "moe": -0.02}.get(family, -0.03 - sweep.slot_alpha * np.log(slots / 2**14))
+    best = sweep.best_width * (budget / sweep.budgets[0]) ** 0.25
+    size = sweep.bowl * np.log(width / best) ** 2 if len(sweep.widths) > 1 else 0.0
+    log_loss = np.log(3.6) - 0.08 * np.log(budget / 1e14) + gain + size + sweep.variants.get(setting, 0.0)
+    loss = float(np.exp(log_loss + sweep.noise * random.standard_normal()))
+    table = family == "memory_plus"
+    dense_params = 12 * 4 * width**2 + 2 * 512 * width
+    name = f"{budget:.0e}-d{width}" if len(sweep.widths) > 1 else f"{budget:.0e}"
+    row: Row = {
+        "sweep": "settings",
+        "name": f"{label.replace(' ', '-').replace('=', '')}-{name}-s{seed}",
+        "run_id": f"{random.integers(16**11):012x}",
+        "stage": "compare",
+        "family": family,
+        "series": label,
+        "budget": name,
+        "scale": "laptop",
+        "seed": seed,
+        "budget_flops": budget,
+        "status": "done",
+        "learning_rate": 0.01,
+        "num_slots": slots if table else "",
+        "d_model": width,
+        "tokens": int(budget / (6 * dense_params)),
+        "params_total": dense_params + (slots * width if table else dense_params * 8 if family == "moe" else 0),
+        "params_active": int(dense_params * 1.02),
+        "flops_per_token_forward": 2 * dense_params + (int(8 * width * slots**0.5) if table else 0),
+        "flops_train": budget * (1 + 1e-4 * random.standard_normal()),
+        "train_seconds": budget / 1e12 * (1.9 if table else 1.0),
+        "loss_nats": loss,
+    }
+    if sweep.facts:
+        level = 0.5 if not table else 1 / (1 + np.exp(-0.5 * np.log(slots / 2**13)))
+        recall = float(np.clip(0.125 + 0.8 * level + 0.02 * random.standard_normal(), 0, 1))
+        row |= {
+            "recall_chance": 0.125,
+            "score_facts_recall_acc": recall,
+            "score_facts_recall_acc_stderr": float(np.sqrt(recall * (1 - recall) / 400)),
+        }
+    return row

@@ -48,7 +48,7 @@ def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
     for results in sweeps:
         curves = fit_curves(results.compare, FLOPS, num_replicates=500)
         found = multiplier(curves, "memory_plus", "moe")
-        slope = curves.families["dense"].slope_interval()
+        slope = curves.series["dense"].slope_interval()
         assert slope is not None
         slopes += slope.lower <= 0.08 <= slope.upper
         if found.value is not None:
@@ -128,10 +128,10 @@ def test_the_bootstrap_stays_inside_cells_and_is_too_narrow_at_two_seeds() -> No
 
 def test_draws_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
     first, second = (fit_curves(sweeps[0].compare, FLOPS, num_replicates=50) for _ in range(2))
-    for name, curve in first.families.items():
+    for name, curve in first.series.items():
         assert curve.draws is not None
-        np.testing.assert_array_equal(curve.draws, second.families[name].draws)
-    shocks = [curve.draws[:, 1] for curve in first.families.values() if curve.draws is not None]
+        np.testing.assert_array_equal(curve.draws, second.series[name].draws)
+    shocks = [curve.draws[:, 1] for curve in first.series.values() if curve.draws is not None]
     assert abs(np.corrcoef(shocks[0], shocks[1])[0, 1]) < 0.5
 
 

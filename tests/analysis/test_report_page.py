@@ -197,8 +197,8 @@ def test_the_commands_answer_in_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     "arguments, said",
     [
         (["report", "absent.csv", "--out", "out"], "does not exist"),
-        (["gain", "TABLE", "--of", "peer"], "no done run of the family 'peer'"),
-        (["gain", "TABLE", "--over", "peer"], "no done run of the family 'peer'"),
+        (["gain", "TABLE", "--of", "peer"], "no done run of the family or series 'peer'"),
+        (["gain", "TABLE", "--over", "peer"], "no done run of the family or series 'peer'"),
         (["report", "TABLE", "--out", "TABLE"], "cannot be written"),
     ],
 )

@@ -70,7 +70,7 @@ def test_stages_and_failures_are_kept_apart(tmp_path: Path) -> None:
         (lambda table: [*table, dict(table[-1])], r"row 35.*'run_id'.*row 34"),
         (
             lambda table: [*table, table[-1] | {"run_id": "ffff"}],
-            r"row 35.*'seed'.*same family, budget and seed.*row 34",
+            r"row 35.*'seed'.*same series, budget and seed.*row 34",
         ),
         (lambda table: [{k: v for k, v in row.items() if k != "loss_nats"} for row in table], r"no column 'loss_nats'"),
         (lambda table: [row | {"status": "failed", "loss_nats": ""} for row in table], r"is done \(18 failed\)"),
