@@ -59,7 +59,12 @@ class ProductKeySelection(nn.Module):
 
     def _half_scores(self, x_TD: Tensor) -> Tensor:
         """Return [2, H, T, N]: each half query's product with each half key of its set."""
-        query_TC: Tensor = self.query(x_TD)
+        bias_C: Tensor = self.query.bias
+        if isinstance(self.query_norm, QueryBatchNorm):
+            # The norm takes the bias out again: its gradient is rounding noise, which Adam would blow up to whole steps
+            # that differ from machine to machine. So it counts for nothing and gets a gradient of exactly zero.
+            bias_C = 0 * bias_C
+        query_TC = F.linear(x_TD, self.query.weight, bias_C)
         if self.query_norm is not None:
             query_TC = self.query_norm(query_TC)
         query_T2HW = query_TC.view(-1, 2, self._num_heads, self._half_width)

@@ -162,7 +162,7 @@ def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array
     normed = np.empty_like(queries)
     if config.query_norm == "batch":
         for column in range(queries.shape[1]):
-            seen = queries[:, column]
+            seen = queries[:, column] - part["slot.query.bias"][column]  # a shift that the norm takes out
             mean = seen.mean() if training else part["slot.query_norm.running_mean"][column]
             variance = ((seen - mean) ** 2).mean() if training else part["slot.query_norm.running_var"][column]
             normed[:, column] = (seen - mean) / np.sqrt(variance + eps)

@@ -113,8 +113,8 @@ def test_two_backward_passes_are_equal_bit_for_bit(family: str) -> None:
 def test_every_parameter_gets_a_gradient(family: str) -> None:
     model = build(FAMILIES[family], seed=0)
     loss_of(model, tokens_of(model.architecture, (16, 33))).backward()
-    unmoved = {name for name, value in model.named_parameters() if value.grad is None or value.grad.abs().max() < 1e-7}
-    # A batch norm takes the mean out, and with it the bias before it.
+    unmoved = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
+    # A batch norm takes out the bias before it, whose gradient is zero and not what rounding leaves of it.
     batch_norms = {name for name, part in model.named_modules() if isinstance(part, QueryBatchNorm)}
     assert unmoved == {f"{name.removesuffix('_norm')}.bias" for name in batch_norms}
 

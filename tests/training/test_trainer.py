@@ -68,7 +68,7 @@ def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: s
     assert final == pytest.approx(losses[-1], abs=0.7)
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", [*FAMILIES, "pkm_batch"])
 def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     """The same run by torch's own optimizer and clipping, on the sampler's batches in order."""
     run = make_run(family, num_steps=6)
