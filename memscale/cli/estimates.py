@@ -82,9 +82,8 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     stages = [plan.stage(stage) for stage in STAGES]
     cost = forecast(
         [[cost_of(sweep, run, done=run.name in done) for run in stage] for stage in stages],
-        known_speeds(slots),
+        known_speeds(slots, launcher),
         slots=len(slots),
-        checkpoint_seconds=launcher.checkpoint_seconds,
         gpus_per_run=launcher.gpus_per_run if launcher.name == "slurm" else 1,
     )
     names = [run.name for stage in stages for run in stage]

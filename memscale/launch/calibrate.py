@@ -186,5 +186,6 @@ def _point(sweep: Sweep, run: PlannedRun, told: Sequence[dict[str, Any]]) -> Spe
         start_seconds=fmean(answer["start_seconds"] + answer["build_seconds"] for answer in told)
         + checkpoint
         + validated * _flops(run) / flops_per_second,
+        save_seconds=checkpoint,
         evaluation_seconds=None,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from memscale.config.sweep import Sweep
+from memscale.config.sweep import Launcher, Sweep
 from memscale.launch.slots import Slot
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
@@ -37,33 +37,44 @@ def known_points(slots: Sequence[Slot]) -> tuple[SpeedPoint, ...]:
     return read_speeds(runs_root(), slots[0].machine)
 
 
-def known_speeds(slots: Sequence[Slot]) -> Speeds:
+def known_speeds(slots: Sequence[Slot], launcher: Launcher) -> Speeds:
     """The speeds of this kind of machine, measured or guessed."""
-    points = (_speed(point) for point in known_points(slots))
-    return Speeds(points, device=slots[0].device, threads=slots[0].threads)
+    return Speeds(
+        (_speed(point) for point in known_points(slots)),
+        checkpoint_seconds=launcher.checkpoint_seconds,
+        device=slots[0].device,
+        threads=slots[0].threads,
+    )
 
 
 def _speed(point: SpeedPoint) -> Speed:
     plain = asdict(point)
     del plain["source"], plain["params_total"]
+    plain["save_seconds"] = plain["save_seconds"] or 0.0
     return Speed(**plain)
 
 
-def learn_speed(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, machine: str) -> None:
+def learn_speed(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, slots: Sequence[Slot]) -> None:
     """Keep the speed of a run that has just written its result; one that was interrupted teaches nothing."""
-    point = run_point(sweep, planned, folder, outcome)
+    pace = known_speeds(slots, sweep.launcher).of(cost_of(sweep, planned, done=True))
+    point = run_point(sweep, planned, folder, outcome, save_seconds=pace.save_seconds)
     if point is not None:
-        record_speeds(runs_root(), machine, [point])
+        record_speeds(runs_root(), slots[0].machine, [point])
 
 
-def run_point(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome) -> SpeedPoint | None:
-    """The speed of a finished run: of the tokens it trained on, which are fewer than planned where it diverged."""
+def run_point(
+    sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, *, save_seconds: float
+) -> SpeedPoint | None:
+    """The speed of a finished run: of the tokens it trained on, which are fewer than planned where it diverged.
+
+    What it took beside training is divided by `save_seconds`, what a checkpoint is known to take; a run does not say.
+    """
     result = read_json(folder.result, format=RESULT_FORMAT)
     train_seconds, evaluation_seconds = (result["timings"][f"{name}_seconds"] for name in ("train", "evaluation"))
     flops = TRAINING_PASSES * planned.counts.flops_per_token_forward * result["achieved"]["tokens"]
     if len(list(attempt_numbers(folder))) != 1 or train_seconds <= 0 or flops <= 0:
         return None
-    evaluated = bool(result["scores"])
+    saves = train_seconds // sweep.launcher.checkpoint_seconds * save_seconds
     return SpeedPoint(
         source="run",
         family=planned.family,
@@ -73,8 +84,9 @@ def run_point(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outc
         flops_per_token=planned.counts.flops_per_token_forward,
         params_total=planned.counts.params_total,
         flops_per_second=flops / train_seconds,
-        start_seconds=max(0.0, outcome.ended - outcome.started - train_seconds - evaluation_seconds),
-        evaluation_seconds=evaluation_seconds if evaluated else None,
+        start_seconds=max(0.0, outcome.ended - outcome.started - train_seconds - evaluation_seconds - saves),
+        save_seconds=None,
+        evaluation_seconds=evaluation_seconds if result["scores"] else None,
     )
 
 

@@ -114,7 +114,7 @@ def run_plan(plan: Plan, site: Site) -> SweepOutcome:
 
 def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOutcome:
     """Train what this stage lacks."""
-    speeds = known_speeds(site.slots)
+    speeds = known_speeds(site.slots, plan.sweep.launcher)
     missing = [run for run in plan.stage(stage) if not is_done(site.paths, run)]
     tasks = [_task(plan, planned, site.paths, speeds) for planned in missing]
     reporter = _reporter(plan, stage, site, tasks, speeds)
@@ -128,7 +128,7 @@ def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOut
         again = f"; tried again ({decision.reason})" if decision.again else ""
         reporter.ended(task.name, outcome, "" if outcome.cause == "done" else again)
         if task.paths.result.exists():
-            learn_speed(plan.sweep, runs[task.name], task.paths, outcome, site.slots[0].machine)
+            learn_speed(plan.sweep, runs[task.name], task.paths, outcome, site.slots)
 
     pool = Pool(
         slots=site.slots,

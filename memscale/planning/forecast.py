@@ -39,8 +39,10 @@ class Speed:
     flops_per_second: float
     """Training FLOPs of one slot."""
     start_seconds: float
-    """What a run costs beside training and the evaluation at its end: starting, validating, writing."""
-    evaluation_seconds: float | None
+    """What a run costs beside training and what stands below: starting, validating, writing its last checkpoint."""
+    save_seconds: float = 0.0
+    """Of each checkpoint before the last."""
+    evaluation_seconds: float | None = None
     """Of the evaluation at its end; None where it had none."""
 
 
@@ -67,6 +69,7 @@ class Pace:
 
     flops_per_second: float
     start_seconds: float
+    save_seconds: float
     evaluation_seconds: float
     measured: bool
 
@@ -74,8 +77,16 @@ class Pace:
 class Speeds:
     """Speeds of one machine, and what to believe of a run from them."""
 
-    def __init__(self, measured: Iterable[Speed] = (), *, device: str = "cpu", threads: int = 1) -> None:
-        """`device` ('cpu' or 'cuda') and `threads` are those of a slot: they decide the guess."""
+    def __init__(
+        self,
+        measured: Iterable[Speed] = (),
+        *,
+        checkpoint_seconds: float,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        """`checkpoint_seconds` is the time between checkpoints; `device` and `threads` of a slot decide the guess."""
+        self.checkpoint_seconds = checkpoint_seconds
         points = sorted(measured, key=lambda one: one.flops_per_token)
         self._groups: dict[tuple[object, ...], list[Speed]] = {}
         for one in points:
@@ -86,6 +97,7 @@ class Speeds:
         self._guess = Pace(
             flops_per_second=GUESSED_FLOPS_PER_SECOND[device] * (threads if device == "cpu" else 1),
             start_seconds=GUESSED_START_SECONDS,
+            save_seconds=0.0,
             evaluation_seconds=self._evaluation_seconds,
             measured=False,
         )
@@ -106,8 +118,9 @@ class Speeds:
 
     def run_seconds(self, cost: Cost) -> float:
         pace = self.of(cost)
-        evaluation = pace.evaluation_seconds if cost.evaluated else 0.0
-        return cost.flops_train / pace.flops_per_second + pace.start_seconds + evaluation
+        training = cost.flops_train / pace.flops_per_second
+        saves = training // self.checkpoint_seconds * pace.save_seconds
+        return training + saves + pace.start_seconds + (pace.evaluation_seconds if cost.evaluated else 0.0)
 
     def _between(self, points: Sequence[Speed], flops_per_token: float, same_batch: bool) -> Pace:
         """Interpolate linearly in log(FLOPs per token), the speed itself in its logarithm; nearest at the ends."""
@@ -121,6 +134,7 @@ class Speeds:
         return Pace(
             flops_per_second=low.flops_per_second ** (1 - share) * high.flops_per_second**share,
             start_seconds=low.start_seconds * (1 - share) + high.start_seconds * share,
+            save_seconds=low.save_seconds * (1 - share) + high.save_seconds * share,
             evaluation_seconds=evaluations[0] * (1 - share) + evaluations[1] * share,
             measured=same_batch and low.flops_per_token / NEAR <= flops_per_token <= high.flops_per_token * NEAR,
         )
@@ -156,7 +170,7 @@ class Forecast:
     runs_left: int
     slots: int
     measured: bool
-    """From speeds measured on this machine for the family of every run that is left, near its size; otherwise guessed."""
+    """From speeds measured on this machine, for every run that is left on a model near its own; otherwise guessed."""
     guessed_families: tuple[str, ...]
     """Families with runs left that are far from all that was measured."""
 
@@ -166,7 +180,6 @@ def forecast(
     speeds: Speeds,
     *,
     slots: int,
-    checkpoint_seconds: float,
     gpus_per_run: int = 1,
 ) -> Forecast:
     """Simulate the pool: stage after stage, the longest run first, on `slots`."""
@@ -177,7 +190,8 @@ def forecast(
         left = []
         for cost in stage:
             seconds = speeds.run_seconds(cost)
-            kept = BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, 1 + seconds // checkpoint_seconds)
+            written = 1 + seconds // speeds.checkpoint_seconds
+            kept = BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, written)
             per_run.append(seconds)
             disk += kept
             if not cost.done:

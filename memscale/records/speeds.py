@@ -35,7 +35,9 @@ class SpeedPoint:
     flops_per_second: float
     """Training FLOPs of one slot."""
     start_seconds: float
-    """What a run costs beside training and the evaluation at its end; of a calibration without validations."""
+    """What a run costs beside training and what stands below."""
+    save_seconds: float | None
+    """Of each checkpoint before the last; None where none was measured."""
     evaluation_seconds: float | None
     """Of the evaluation at its end; None where none was measured."""
 
@@ -57,13 +59,14 @@ def read_speeds(runs_root: Path, machine: str) -> tuple[SpeedPoint, ...]:
 def record_speeds(runs_root: Path, machine: str, points: Iterable[SpeedPoint]) -> None:
     """Keep `points` as those of `machine`, in place of older ones of the same models.
 
-    An evaluation that was measured earlier is kept where the new point has none.
+    What was measured earlier of saving and evaluating is kept where the new point has none of it.
     """
     known = {point.key: point for point in read_speeds(runs_root, machine)}
     for point in points:
         older = known.pop(point.key, None)
-        if older is not None and point.evaluation_seconds is None:
-            point = replace(point, evaluation_seconds=older.evaluation_seconds)
+        for name in ("save_seconds", "evaluation_seconds") if older is not None else ():
+            if getattr(point, name) is None:
+                point = replace(point, **{name: getattr(older, name)})
         known[point.key] = point
     machines = _machines(runs_root)
     machines[machine] = [asdict(point) for point in known.values()]
