@@ -49,15 +49,20 @@ class Identities:
 
     def run_id(self, run: Run) -> str:
         """As `run_id`."""
-        values = ((name, getattr(run, name)) for name in _RUN_FIELDS)
-        parts = (f'"{name}":{self.part(value) if is_dataclass(value) else _scalar(value)}' for name, value in values)
-        return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:12]
+        content = ",".join([f'"{name}":{self._value(getattr(run, name))}' for name in _RUN_FIELDS])
+        return hashlib.sha256(f"{{{content}}}".encode()).hexdigest()[:12]
+
+    def _value(self, value: Any) -> str:
+        if type(value) is int:
+            return str(value)
+        return self.part(value) if is_dataclass(value) else _scalar(value)
 
 
 _RUN_FIELDS = tuple(sorted(field.name for field in fields(Run)))
 
 
 def _scalar(value: Any) -> str:
+    """The canonical form of a string, a number, a boolean or None."""
     return json.dumps(value, allow_nan=False)
 
 

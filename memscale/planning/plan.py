@@ -85,7 +85,7 @@ def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
                 tuned_d_model=tuned_d_model[run.family_name],
                 d_model=run.architecture.d_model,
             )
-            run = makers.complete(run, rates)
+            run = makers.complete(run, rates, seed=run.seed, name=run.name)
         opened.append(run)
     _refuse_twins(opened)
     return replace(plan, runs=tuple(opened), choices=tuple(choices))
@@ -137,14 +137,17 @@ class _Planner:
             name = f"tune-{row.planned.name}-lr{number_name(rates.learning_rate)}"
             if rates.table_learning_rate is not None:
                 name += f"-table{number_name(rates.table_learning_rate)}"
-            tuned = replace(row.planned, name=name, stage="tune", seed=self._sweep.recipe.tune_seed)
-            yield self._makers.complete(tuned, rates)
+            seed = self._sweep.recipe.tune_seed
+            yield self._makers.complete(row.planned, rates, stage="tune", seed=seed, name=name)
 
     def _compare_runs(self, row: Row, tuned: bool) -> Iterator[PlannedRun]:
         rates = None if tuned else self._by_rule(row)
         for seed in row.seeds:
-            run = replace(row.planned, seed=seed, name=f"{row.planned.name}-s{seed}")
-            yield run if rates is None else self._makers.complete(run, rates)
+            name = f"{row.planned.name}-s{seed}"
+            if rates is None:
+                yield replace(row.planned, seed=seed, name=name)
+            else:
+                yield self._makers.complete(row.planned, rates, seed=seed, name=name)
 
     def _by_rule(self, row: Row) -> Rates:
         anchor, architecture = row.anchor, row.planned.architecture

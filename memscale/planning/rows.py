@@ -117,8 +117,10 @@ class RunMaker:
         self._optimizers = dict[Rates, Optimizer]()
         self.identities = Identities()
 
-    def complete(self, planned: PlannedRun, rates: Rates) -> PlannedRun:
-        """Give `planned` its run and its identity."""
+    def complete(
+        self, planned: PlannedRun, rates: Rates, *, seed: int, name: str, stage: str = "compare"
+    ) -> PlannedRun:
+        """Give `planned` its seed, its run and its identity."""
         sweep = self._sweep
         if rates not in self._optimizers:
             self._optimizers[rates] = optimizer(sweep.recipe, rates)
@@ -129,11 +131,11 @@ class RunMaker:
             tokens=planned.tokens,
             batch_tokens=planned.batch_tokens,
             sequence_length=sweep.scale.sequence_length,
-            seed=planned.seed,
+            seed=seed,
             validations=sweep.evaluate.validations,
             digests=self._digests,
         )
-        return replace(planned, run=run, run_id=self.identities.run_id(run))
+        return replace(planned, name=name, stage=stage, seed=seed, run=run, run_id=self.identities.run_id(run))
 
 
 def _tokens(
