@@ -7,8 +7,9 @@ from pathlib import Path
 
 from memscale.config.sweep import Sweep
 from memscale.planning.accounting import conventions
-from memscale.planning.plan import Plan, PlannedRun
+from memscale.planning.plan import Plan
 from memscale.planning.recipes import Choice, Rates, Trial
+from memscale.planning.rows import PlannedRun
 from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, TrialRow
 from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
 

@@ -21,7 +21,8 @@ from memscale.launch.progress import Reporter
 from memscale.launch.retry import Decision
 from memscale.launch.slots import Slot
 from memscale.planning.forecast import Speeds, makespan
-from memscale.planning.plan import STAGES, Plan, PlannedRun, choose_rates, open_compare
+from memscale.planning.plan import STAGES, Plan, choose_rates, open_compare
+from memscale.planning.rows import PlannedRun
 from memscale.records.atomic import read_json
 from memscale.records.attempts import Outcome, attempt_numbers, read_outcome
 from memscale.records.layout import RunPaths, SweepPaths
