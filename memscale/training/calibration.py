@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -169,17 +170,23 @@ class _Stopwatch:
         return None if enough or too_slow or len(times) > _MOST_STEPS else number
 
     def result(self, checkpoint_seconds: float | None) -> StepTime:
-        largest = max(self._times)
-        typical = {number: median(times[1:] or times) for number, times in self._times.items()}
-        whole = typical[largest]
-        if largest < self._run.batch_sequences:
-            before = max((number for number in typical if number < largest), default=largest)
-            rise = (typical[largest] - typical[before]) / (largest - before) if before < largest else whole / largest
-            whole += max(0.0, rise) * (self._run.batch_sequences - largest)
         return StepTime(
-            seconds=whole,
+            seconds=whole_batch_seconds(self._times, self._run.batch_sequences),
             build_seconds=self._build_seconds,
             checkpoint_seconds=checkpoint_seconds,
-            measured_sequences=largest,
+            measured_sequences=max(self._times),
             num_steps=sum(len(times) for times in self._times.values()),
         )
+
+
+def whole_batch_seconds(times: Mapping[int, Sequence[float]], batch_sequences: int) -> float:
+    """Seconds of a step over the whole batch, from steps over some of its sequences (their number -> seconds).
+
+    Of each number the first step is a warm-up, and the median of the others counts. The line through the two largest
+    numbers is followed to the whole batch; through one alone, in proportion.
+    """
+    typical = {number: median(seconds[1:] or seconds) for number, seconds in times.items()}
+    largest = max(typical)
+    before = max((number for number in typical if number < largest), default=0)
+    rise = (typical[largest] - typical.get(before, 0.0)) / (largest - before)
+    return typical[largest] + max(0.0, rise) * (batch_sequences - largest)
