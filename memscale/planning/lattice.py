@@ -77,6 +77,10 @@ class Lattice:
         self._fit()
         self._find_kinks()
 
+    def reopened(self, template: Template) -> Lattice:
+        """The same quantities of a template with other widths open."""
+        return Lattice(template, self.names, self._sequence_length, self._flops_per_second)
+
     @property
     def varies(self) -> bool:
         """Whether some quantity may fall when the outer width grows: the rounded capacity of expert choice."""

@@ -25,7 +25,7 @@ from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
 from memscale.planning.lattice import RELATIVE_ROUNDING, Ints, Lattice, quantities
 from memscale.planning.points import Bound, Points, Pool, outer_widths, points_within
-from memscale.planning.refusals import too_far_apart, unreachable
+from memscale.planning.refusals import signed, too_far_apart, unreachable
 from memscale.planning.selection import choose, partners
 from memscale.planning.shapes import centred_layers, dense_architecture
 from memscale.planning.widths import Template, free_widths, template
@@ -101,6 +101,7 @@ class _Terms:
         self.names = tuple(dict.fromkeys(names))
         self.shared = self.names.index(matching.sparse_equal or "total_params")
         self.total = self.names.index("total_params")
+        self.size_is_equal = "total_params" in self.criteria or "training_memory" in self.criteria
         self._architecture = dense
         self._sequence_length = sequence_length
         self._throughput = {one.name: one.flops_per_second for one in matching.throughput}
@@ -124,8 +125,8 @@ class _Terms:
         for criterion, mismatch in off:
             if abs(mismatch) > self.matching.tolerance:
                 raise PlanError(
-                    f"{label}: ffn_hidden {family.ffn_hidden} is {mismatch:+.2%} off the budget's dense model (whose "
-                    f"ffn_hidden is {self._architecture.ffn_hidden}) in {criterion}, which matching.equal holds equal. "
+                    f"{label}: ffn_hidden {family.ffn_hidden} is {signed(mismatch)} off the budget's dense model "
+                    f"(ffn_hidden {self._architecture.ffn_hidden}) in {criterion}, which matching.equal holds equal. "
                     f"Leave families.{family.name}.ffn_hidden out, or take {criterion} out of matching.equal"
                 )
         return Matched(architecture=architecture, off=off)
@@ -152,11 +153,22 @@ class _Terms:
 
 def _alone(terms: _Terms, lattice: Lattice) -> tuple[int, int]:
     """The best point of a family that shares nothing with the other sparse ones. Raises PlanError."""
-    outer = _fixed_size(terms, lattice)
-    inner, off = Points(lattice, terms.dense_values, outer).nearest()
-    if off[0] > terms.matching.tolerance:
-        raise terms.unreachable(lattice, (), outer)
-    return int(outer[0]), int(inner[0])
+    one, matching = lattice.template, terms.matching
+    opened = (one.outer is not None) + (one.inner is not None)
+    # With nothing to say how large it is, the criteria themselves can, if there is one for each open width.
+    if one.outer_is_free and matching.total_over_dense is None and 0 < opened <= len(terms.criteria):
+        points = points_within(lattice, terms.dense_values, (), matching.tolerance, terms.total)
+        size = None
+    else:
+        size = _fixed_size(terms, lattice)
+        points = Points(lattice, terms.dense_values, size)
+    if not len(points.outer):
+        raise terms.unreachable(lattice, (), size)
+    inner, off = points.nearest()
+    best = int(np.lexsort((points.totals(inner, terms.total), off))[0])
+    if off[best] > matching.tolerance:
+        raise terms.unreachable(lattice, (), points.outer[best : best + 1])
+    return int(points.outer[best]), int(inner[best])
 
 
 def _fixed_size(terms: _Terms, lattice: Lattice) -> Ints:
@@ -169,7 +181,7 @@ def _fixed_size(terms: _Terms, lattice: Lattice) -> Ints:
     outer = np.append(outer, outer[-1] + lattice.template.outer.step) if len(outer) else _least_size(lattice)
     points = Points(lattice, terms.dense_values, outer)
     inner, _ = points.nearest()
-    total = (points.constant + points.slope * inner)[terms.total]
+    total = points.totals(inner, terms.total)
     reached = np.flatnonzero(total >= bound.low * (1 - RELATIVE_ROUNDING))
     at = int(reached[0]) if len(reached) else len(outer) - 1
     return outer[at : at + 1]
@@ -187,11 +199,21 @@ def _least_total(terms: _Terms, one: Template) -> float:
         raise ConfigError(
             f"nothing gives {one.series} its size: set matching.total_over_dense, or families.{name}.{one.outer.name}"
         )
+    if "total_params" in terms.criteria:
+        raise ConfigError(
+            "matching.equal holds total_params equal to the dense model's, and matching.total_over_dense asks for "
+            f"{terms.matching.total_over_dense:g} times as many; set total_over_dense to null"
+        )
     return terms.matching.total_over_dense * terms.dense_total
 
 
 def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int]]:
-    """The best point of each of several families that share a size. Raises PlanError."""
+    """The best point of each of several families that share a size. Raises ConfigError and PlanError."""
+    for lattice in lattices:
+        if terms.matching.sparse_equal == "table_params" and lattice.template.family.family == "moe":
+            raise ConfigError(
+                f"matching.sparse_equal is table_params, but {lattice.template.series} has no table; name total_params"
+            )
     fixed = {
         lattice.template.series: _fixed_size(terms, lattice)
         for lattice in lattices
@@ -235,6 +257,8 @@ def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int
 def _window(terms: _Terms, lattices: Sequence[Lattice], fixed: Mapping[str, Ints]) -> tuple[Bound, ...]:
     """Where the sparse models' size may lie. Raises PlanError where the given sizes exclude each other."""
     tolerance = terms.matching.tolerance
+    if not fixed and terms.matching.total_over_dense is None and terms.size_is_equal:
+        return ()
     if not fixed:
         low = _least_total(terms, lattices[0].template)
         return (Bound(row=terms.total, low=low, high=low * _WINDOW),)

@@ -157,6 +157,11 @@ class Points:
         columns = np.arange(count)
         return tried[order, columns] * self.step, off[order, columns]
 
+    def totals(self, inner_N: Ints, row: int) -> Floats:
+        """Quantity `row` at an inner width for every outer one, [N]."""
+        values: Floats = self.constant[row] + self.slope[row] * inner_N
+        return values
+
     def continuous(self, criterion: int, n: int) -> float:
         """The inner width, not rounded, at which criterion `criterion` is met exactly at the n-th outer width."""
         slope = float(self.slope[criterion, n if self.slope.shape[1] > 1 else 0])

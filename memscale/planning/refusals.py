@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from memscale.config.matching import Matching
 from memscale.errors import PlanError
-from memscale.planning.lattice import Ints, Lattice
+from memscale.planning.lattice import Floats, Ints, Lattice
 from memscale.planning.points import Bound, Points, Pool, outer_widths
 from memscale.planning.selection import Choice
+from memscale.planning.widths import Open
 
 
 def unreachable(
@@ -23,47 +25,72 @@ def unreachable(
 ) -> PlanError:
     """No point of this family is within the tolerance of the dense model, and of the size asked for.
 
-    `dense` holds the dense model's quantities; `fixed` its one outer width, where that is not open.
+    `dense` holds the dense model's quantities; `fixed` its one outer width, where that is not free.
     """
-    template = lattice.template
-    size = "" if template.outer is None or fixed is None else f" with {_size(lattice, int(fixed[0]))}"
-    kind, tolerance = template.family.family, matching.tolerance
-    start = f"{template.series}: no {kind} model{size} is within {tolerance:.2%} of the dense model"
-    outer = outer_widths(lattice, (), bounds, matching.tolerance) if fixed is None else fixed
-    points = Points(lattice, dense, outer).rising(lattice.names.index("total_params")) if len(outer) else None
-    inside = _inside(points, bounds) if points is not None else None
-    if points is None or inside is None or not len(inside):
-        return PlanError(
-            f"{start} and of the size asked for: no size lies there at all. {_other_size(lattice, matching)}"
-        )
+    one = lattice.template
+    size = "" if one.outer is None or fixed is None else f" with {_size(lattice, int(fixed[0]))}"
+    start = (
+        f"{one.series}: no {one.family.family} model{size} is within {percent(matching.tolerance)} of the dense model "
+        f"in {', '.join(criteria)}"
+    )
+    if fixed is not None:
+        return PlanError(f"{start}; {_nearest(Points(lattice, dense, fixed), criteria)}")
+    total = lattice.names.index("total_params")
+    allowed = outer_widths(lattice, dense, (), matching.tolerance) if dense else outer_widths(lattice, (), bounds, 0)
+    points = Points(lattice, dense, allowed).rising(total)
+    if not len(points.outer):
+        assert one.outer is not None
+        least = Points(lattice, dense, np.array([one.outer.least], dtype=np.int64))
+        return PlanError(f"{start}; {_nearest(least, criteria)}")
     inner, off = points.nearest()
-    n = int(inside[np.argmin(off[inside])])
-    real = lattice.real(template.build(int(outer[n]), int(inner[n])))
-    offs = [value / wanted - 1 for value, wanted in zip(real, dense, strict=False)]
-    worst = max(range(len(offs)), key=lambda c: abs(offs[c]))
-    where = f" at {_size(lattice, int(outer[n]))}" if template.outer is not None else ""
-    width = "" if template.inner is None else f", {template.inner.name} {inner[n]}"
-    nearest = f"the nearest{where}{width} is {offs[worst]:+.2%} off in {criteria[worst]}"
-    if abs(offs[worst]) <= matching.tolerance:
-        return PlanError(f"{start} and of the size asked for; {nearest}. {_other_size(lattice, matching)}")
-    return PlanError(f"{start} in {', '.join(criteria)}; {nearest}. {_inner_advice(points, n, criteria)}")
+    values = points.constant + points.slope * inner
+    within = np.ones(len(inner), dtype=np.bool_)
+    for bound in bounds:
+        within &= (values[bound.row] >= bound.low) & (values[bound.row] <= bound.high)
+    if within.any():
+        inside = np.flatnonzero(within)
+        best = inside[np.argmin(off[inside])]
+        at = Points(lattice, dense, points.outer[best : best + 1])
+        return PlanError(f"{start} and of the size asked for; {_nearest(at, criteria)}")
+    return PlanError(f"{start} and of the size asked for: {_no_size(points, values, inner, bounds)}")
+
+
+def _no_size(points: Points, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:
+    """Between which sizes the one asked for lies, or that it is larger than all."""
+    lattice, bound = points.lattice, bounds[0]
+    shared = lattice.names[bound.row]
+    below, above = np.flatnonzero(values[bound.row] < bound.low), np.flatnonzero(values[bound.row] > bound.high)
+
+    def told(n: int) -> str:
+        width = "" if lattice.template.inner is None else f", {lattice.template.inner.name} {inner[n]}"
+        return f"{_size(lattice, int(points.outer[n]))}{width} has {values[bound.row, n]:,.0f}"
+
+    asked = f"asked for are {bound.low:,.0f} to {bound.high:,.0f} {shared}"
+    if not len(above):
+        largest = int(np.argmax(values[bound.row]))
+        return f"{asked}, and the largest that the dense model leaves room for, {told(largest)}: {_smaller(lattice)}"
+    sizes = [told(int(below[np.argmax(values[bound.row, below])]))] if len(below) else []
+    sizes.append(told(int(above[np.argmin(values[bound.row, above])])))
+    outer = lattice.template.outer
+    assert outer is not None
+    coarse = f", matching.multiple_of.{outer.name} ({outer.step})" if outer.step > 1 else ""
+    return f"{asked}, but {' and '.join(sizes)}. Change matching.total_over_dense{coarse} or the sizes that are given"
 
 
 def too_far_apart(
     lattices: Sequence[Lattice], pools: Sequence[Pool], choice: Choice | None, matching: Matching
 ) -> PlanError:
     """Each family has points, but no choice of them agrees in what the sparse models share."""
-    shared = matching.sparse_equal
     told = []
     if choice is not None:
         for lattice, pool, (outer, inner) in zip(lattices, pools, choice.points, strict=True):
             at = int(np.argmax((pool.outer == outer) & (pool.inner == inner)))
             told.append(f"{lattice.template.series} {pool.shared[at]:,.0f} ({_point(lattice, pool, at)})")
-    by = f" The nearest, {choice.worst:.2%} off: {'; '.join(told)}." if choice is not None else ""
-    given = [one.template.family.name for one in lattices if not one.template.outer_is_free]
+    by = f" The nearest, {percent(choice.worst)} off: {'; '.join(told)}." if choice is not None else ""
+    given = [one.template.series for one in lattices if not one.template.outer_is_free]
     if len(given) > 1:
         advice = (
-            f"The sizes of {', '.join(dict.fromkeys(given))} are given or not free; let all but one be solved, or set "
+            f"The sizes of {', '.join(given)} are given or not free: let all but one be solved, or set "
             "matching.sparse_equal to null"
         )
     else:
@@ -71,51 +98,78 @@ def too_far_apart(
             "Raise matching.tolerance, let another width move (matching.free), lower matching.multiple_of, or ask for "
             "another matching.total_over_dense"
         )
-    return PlanError(f"no sparse models agree within {matching.tolerance:.2%} in {shared}.{by} {advice}")
+    return PlanError(
+        f"no sparse models agree within {percent(matching.tolerance)} in {matching.sparse_equal}.{by} {advice}"
+    )
 
 
-def _inside(points: Points, bounds: Sequence[Bound]) -> Ints:
-    """Indices of the outer widths whose best inner width lies within the bounds; else of all."""
-    inner, _ = points.nearest()
-    values = points.constant + points.slope * inner
-    keep = np.ones(len(points.outer), dtype=np.bool_)
-    for bound in bounds:
-        keep &= (values[bound.row] >= bound.low) & (values[bound.row] <= bound.high)
-    return np.flatnonzero(keep) if keep.any() else np.arange(len(points.outer))
+def percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
 
 
-def _inner_advice(points: Points, n: int, criteria: Sequence[str]) -> str:
-    template = points.lattice.template
-    name, inner = template.family.name, template.inner
+def _nearest(points: Points, criteria: Sequence[str]) -> str:
+    """What comes nearest at the only outer width of `points`, and which width would have to move."""
+    lattice = points.lattice
+    one, outer, inner = lattice.template, int(points.outer[0]), int(points.nearest()[0][0])
+    offs = _offs(points, inner, criteria)
+    worst = max(criteria, key=lambda name: abs(offs[name]))
+    widths = [] if one.outer is None else [_size(lattice, outer)]
+    if one.inner is not None:
+        widths.append(f"{one.inner.name} {inner}")
+    where = f" ({', '.join(widths)})" if widths else ""
+    return f"the nearest{where} is {signed(offs[worst])} off in {worst}. {_inner_advice(points, criteria)}"
+
+
+def _offs(points: Points, inner: int, criteria: Sequence[str]) -> dict[str, float]:
+    real = points.lattice.real(points.lattice.template.build(int(points.outer[0]), inner))
+    return {name: real[c] / points.dense[c] - 1 for c, name in enumerate(criteria)}
+
+
+def _inner_advice(points: Points, criteria: Sequence[str]) -> str:
+    one = points.lattice.template
+    inner = one.inner
     if inner is None:
-        return (
-            f"None of its inner widths is free: put one into matching.free.{name}, and leave it out of families.{name}"
-            f"{', which has no dense layer left' if template.layers == template.whole['num_layers'] else ''}"
-        )
-    wanted = {criterion: points.continuous(c, n) for c, criterion in enumerate(criteria)}
+        return _closed(points, criteria)
+    wanted = {name: points.continuous(c, 0) for c, name in enumerate(criteria)}
     least = min(wanted.values())
     if least < inner.least:
         return (
             f"{inner.name} would have to be {least:.1f}, and cannot go below {inner.least}: {_smaller(points.lattice)}"
         )
-    if len(wanted) > 1 and max(wanted.values()) - least > inner.step:
-        told = ", ".join(f"{criterion} by {width:.1f}" for criterion, width in wanted.items())
+    if max(wanted.values()) - least > inner.step:
+        told = ", ".join(f"{width:.1f} for {name}" for name, width in wanted.items())
         return (
-            f"No {inner.name} meets all at once: it would be met in {told}. Take one out of matching.equal, or change "
-            f"a width under families.{name}"
+            f"No {inner.name} meets all at once, for it would have to be {told}. Take one out of matching.equal, or "
+            f"change a width under families.{one.family.name}"
         )
+    floor = int(least // inner.step) * inner.step
     allowed = []
-    for steps in (int(least // inner.step), int(least // inner.step) + 1):
-        width = max(steps * inner.step, inner.least)
-        real = points.lattice.real(template.build(int(points.outer[n]), width))
-        offs = [real[c] / points.dense[c] - 1 for c in range(len(criteria))]
-        allowed.append(f"{width} ({max(offs, key=abs):+.2%})")
-    multiples = f"multiples of {inner.step}" if inner.step > 1 else "whole numbers"
-    lower = ", a smaller matching.multiple_of" if inner.step > 1 else ""
+    for width in (floor, floor + inner.step):
+        offs = _offs(points, width, criteria)
+        allowed.append(f"{width} ({signed(max(offs.values(), key=abs))})")
+    multiples = f"multiples of {inner.step} allowed" if inner.step > 1 else "whole numbers"
+    finer = f", lower matching.multiple_of.{inner.name}" if inner.step > 1 else ""
     return (
-        f"{inner.name} would have to be {least:.1f}; the nearest {multiples} are {' and '.join(allowed)}. "
-        f"Raise matching.tolerance, or use a larger shape{lower}"
+        f"{inner.name} would have to be {least:.1f}; the nearest {multiples} are {' and '.join(allowed)}. Raise "
+        f"matching.tolerance{finer}, or use a larger shape"
     )
+
+
+def _closed(points: Points, criteria: Sequence[str]) -> str:
+    """No inner width is open: name one that would do, and what it would have to be."""
+    one = points.lattice.template
+    where = f"matching.free.{one.family.name}"
+    names = ["expert_hidden"] if one.family.family == "moe" else ["ffn_hidden"]
+    reason = "None of its inner widths is free"
+    if one.layers == one.whole["num_layers"] and names == ["ffn_hidden"]:
+        reason = "No dense layer is left whose ffn_hidden could move"
+        names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
+    opened = replace(one, inner=Open(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
+    # The outer width may be open, and then is fixed at this one.
+    at = Points(points.lattice.reopened(opened), points.dense, points.outer)
+    told = ", ".join(f"{at.continuous(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
+    present = {**one.whole, **one.part}[names[0]]
+    return f"{reason}: {names[0]} is {present} and would have to be {told}. Name {' or '.join(names)} in {where}"
 
 
 def _smaller(lattice: Lattice) -> str:
@@ -131,18 +185,6 @@ def _smaller(lattice: Lattice) -> str:
     )
 
 
-def _other_size(lattice: Lattice, matching: Matching) -> str:
-    outer = lattice.template.outer
-    assert outer is not None
-    coarse = f" or matching.multiple_of.{outer.name} ({outer.step})" if outer.step > 1 else ""
-    asked = (
-        "the others' size"
-        if matching.total_over_dense is None
-        else f"matching.total_over_dense ({matching.total_over_dense:g})"
-    )
-    return f"Change {asked}{coarse}, so that a {outer.name} fits"
-
-
 def _size(lattice: Lattice, outer: int) -> str:
     name = lattice.template.outer.name if lattice.template.outer is not None else ""
     return f"num_slots {outer}^2" if name == "num_slots" else f"{name} {outer}"
@@ -152,4 +194,8 @@ def _point(lattice: Lattice, pool: Pool, at: int) -> str:
     told = [] if lattice.template.outer is None else [_size(lattice, int(pool.outer[at]))]
     if lattice.template.inner is not None:
         told.append(f"{lattice.template.inner.name} {pool.inner[at]}")
-    return ", ".join([*told, f"{pool.off[at]:.2%} off the dense model"])
+    return ", ".join([*told, f"{percent(pool.off[at])} off the dense model"])
+
+
+def signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{percent(abs(value))}"

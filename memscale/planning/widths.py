@@ -47,7 +47,7 @@ class Template:
     outer: Open | None
     """The size; None where the family gives it."""
     outer_is_free: bool
-    """Whether the size follows the other sparse models; else it is the least that `total_over_dense` asks for."""
+    """Whether the solver may move the size; else it is given, or the least that `total_over_dense` asks for."""
     inner: Open | None
     """None where the inner width is given, or takes its default."""
 
@@ -90,7 +90,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
         part={"layers": layers, **part},
         layers=len(layers),
         outer=None if given else _open(outer, matching, _least_size(family)),
-        outer_is_free=outer in free and matching.sparse_equal is not None,
+        outer_is_free=outer in free,
         inner=None if inner is None else _open(inner, matching, 1),
     )
 
