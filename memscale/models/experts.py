@@ -3,8 +3,9 @@
 An expert's rows are one slice, so its share is one matrix product per weight; all else is done for all rows at once.
 Plain autograd over the same products costs several times as many calls, and padding to the fullest expert costs its
 imbalance in work. The products are torch's grouped_mm where it takes the tensors: on the CPU it takes 1 to 45 % less
-time than a product per expert (most with many narrow experts), on a GPU it is one kernel and waits for no counts. It refuses widths whose rows are not whole multiples of 16 bytes, and float64; matched experts
-have any width, so everything else goes expert by expert. Refuses nothing.
+time than a product per expert (most with many narrow experts); on a GPU it is one kernel, and no count of rows has to
+be waited for. It refuses float64 and widths whose rows are not whole multiples of 16 bytes; matched experts have any
+width, so everything else goes expert by expert. Refuses nothing.
 
 A rows (token and expert pairs, sorted by expert), E experts, D model width, F hidden width.
 """

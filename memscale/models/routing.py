@@ -47,13 +47,15 @@ def token_choice(
     """
     experts_TK = choosing_TE.topk(num_chosen, dim=-1).indices
     weights_TK = logs_TE.gather(-1, experts_TK).softmax(dim=-1) if renormalise else scores_TE.gather(-1, experts_TK)
-    order_A = experts_TK.flatten().argsort(stable=True)
+    # Counts come from sorted numbers, not from a bincount, for which a GPU would have to be waited for.
+    experts_A, order_A = experts_TK.flatten().sort(stable=True)
+    ends_E = torch.searchsorted(experts_A, torch.arange(scores_TE.shape[1], device=order_A.device), right=True)
     places_A = torch.empty_like(order_A)
     places_A[order_A] = torch.arange(len(order_A), device=order_A.device)
     return Assignment(
         tokens_A=order_A // num_chosen,
         weights_A=weights_TK.flatten()[order_A],
-        load_E=experts_TK.flatten().bincount(minlength=scores_TE.shape[1]),
+        load_E=ends_E.diff(prepend=ends_E.new_zeros(1)),
         places_A=places_A,
         starts_T=torch.arange(0, len(order_A), num_chosen, device=order_A.device),
     )
@@ -68,13 +70,14 @@ def expert_choice(scores_BSE: Tensor, capacity: int) -> Assignment:
     weights_EBC, positions_EBC = scores_BSE.permute(2, 0, 1).topk(capacity, dim=-1)
     firsts_B = torch.arange(0, num_sequences * length, length, device=scores_BSE.device)
     tokens_A = (positions_EBC + firsts_B[:, None]).flatten()
-    counts_T = tokens_A.bincount(minlength=num_sequences * length)
+    by_token_A, places_A = tokens_A.sort(stable=True)
+    tokens_T = torch.arange(num_sequences * length, device=scores_BSE.device)
     return Assignment(
         tokens_A=tokens_A,
         weights_A=weights_EBC.flatten(),
         load_E=torch.full((num_experts,), num_sequences * capacity, device=scores_BSE.device),
-        places_A=tokens_A.argsort(stable=True),
-        starts_T=counts_T.cumsum(0) - counts_T,
+        places_A=places_A,
+        starts_T=torch.searchsorted(by_token_A, tokens_T),
     )
 
 
