@@ -3,7 +3,8 @@
 A score is the softmax of the router's logits over the experts, or the sigmoid of each (DeepSeek-AI 2024). Tokens choose
 their experts; or in training experts choose their tokens, and in evaluation each token goes to its experts_per_token
 best experts, as in Zhou et al. 2022. So every layer is causal in evaluation, and one with expert choice is not in
-training: `lets_later_tokens_in` says so. No token is ever dropped for want of room, and none is padded.
+training: `lets_later_tokens_in` says so. With token choice no token is ever dropped; one that no expert chooses passes
+the routed experts by. Nothing is padded.
 
 The load is evened out by one of two means. `loss`: the balance loss in Switch form (Fedus et al. 2022), E times the
 sum over experts of load share times mean score, 1 at a uniform load for any number chosen; sigmoid scores are first
