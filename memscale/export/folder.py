@@ -62,7 +62,7 @@ def _json_files(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "bos_token": END,
             "eos_token": END,
             "model_max_length": config["max_position_embeddings"],
-            "clean_up_tokenization_spaces": False,
+            "clean_up_tokenization_spaces": False,  # 4.x would; 5.x never does
             "split_special_tokens": True,  # in a text, the end token's name is text
         },
     }

@@ -1,7 +1,8 @@
 """Our weights under the names, and in the order, of a Hugging Face type that computes the same.
 
 A room of its own, above models, data and records: a folder for others holds something of each, and nothing of memscale
-needs it. What each type computes was read in transformers 5.23; the file names are those that 4.x reads too.
+needs it. What each type computes was read in transformers 5.23. 4.57 loads the same folders and computes the same,
+but for Qwen2-MoE models whose heads together are not as wide as the model: it refuses those.
 
 Which type: dense is Llama. Experts are Mixtral where it can hold them (softmax scores renormalised, experts in every
 layer, none shared), else Qwen2-MoE (softmax scores as they are, dense layers between, shared experts), else GLM-4-MoE
@@ -69,7 +70,7 @@ def mapped(model: Transformer, *, sequence_length: int, end_id: int) -> Mapped:
         "max_position_embeddings": sequence_length,
         "rms_norm_eps": a.norm_eps,
         "rope_theta": a.rope_theta,  # where 4.x looks
-        "rope_parameters": {"rope_type": "default", "rope_theta": a.rope_theta, "partial_rotary_factor": 1.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": a.rope_theta},
         "tie_word_embeddings": a.tied_embeddings,
         "bos_token_id": end_id,  # a document starts after an end token, as in training
         "eos_token_id": end_id,
@@ -132,7 +133,6 @@ def _expert_config(a: Architecture, moe: MoE, kind: str) -> dict[str, Any]:
             "mlp_only_layers": [layer for layer in range(a.num_layers) if layer not in moe.layers],
             "decoder_sparse_step": 1,
             "qkv_bias": False,
-            "use_sliding_window": False,
         }
     return {
         **others,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import END, Letters
+from stand_ins import END, Letters, successor_pairs
 from torch import nn
 
 from memscale.evaluation.generation import Prompt, generate
@@ -101,3 +101,9 @@ def test_a_batch_stays_within_its_tokens() -> None:
     generated(model, prompts, sequence_length=16, batch_tokens=32)
     assert max(seen) <= 32
     assert (2 * 12) in seen  # and two that fit together are read together
+
+
+def test_of_two_stops_that_appear_together_the_earlier_ends_the_text() -> None:
+    model = successor_pairs("Paris")
+    prompt = Prompt(tokens=[ord("P")], stop_strings=("is", "ris"), max_tokens=8)
+    assert generated(model, [prompt], sequence_length=16, batch_tokens=100) == ["a"]

@@ -132,6 +132,10 @@ def test_the_exported_model_has_the_parameters_of_ours(name: str, prepared: Prep
     extra = given.d_model * len(given.moe.layers) if given.moe is not None and kind == "qwen2_moe" else 0
     ours = sum(value.numel() for value in build(given, seed=1).parameters())
     assert sum(value.numel() for value in theirs.parameters()) == ours + extra  # Qwen2-MoE's shared gate, all zeros
+    assert not getattr(theirs.config, "num_nextn_predict_layers", 0)  # no module that predicts several tokens
+    assert theirs.config.max_position_embeddings == LENGTH
+    for config in (theirs.config, theirs.generation_config):
+        assert config.bos_token_id == config.eos_token_id == prepared.tokenizer().end_id
 
 
 def test_transformers_generates_what_we_generate(prepared: Prepared, tmp_path: Path) -> None:
