@@ -34,7 +34,9 @@ def headline(study: Study) -> Answer:
         return _nothing(study)
     answer = about.pop(study.focus)(study)
     held = {"families": study.pairs, "slots": study.slots, "variants": study.variants, "sizes": study.isoflops}
-    more = [said for key, of in about.items() if held[key] for said in [of(study).sentence]]
+    more = [of(study).sentence for key, of in about.items() if held[key] and key != "sizes"]
+    if study.focus != "sizes" and study.isoflops is not None:
+        more += answer_of_settings.lowest(study.isoflops)
     return Answer(verdict=answer.verdict, sentence=answer.sentence, details=(*answer.details, *more))
 
 
@@ -90,8 +92,8 @@ def _loss(comparison: Comparison, *, opening: bool = False) -> str:
         return f"{start}{subject} reaches a {word} loss than {baseline}: by {at} nats per token {where}{spread}."
     if result == "no interval":
         return (
-            f"{start}{subject}'s loss differs from {baseline}'s by {at} nats per token {where}{spread}, but no interval"
-            f" can be given: {comparison.no_interval_because}."
+            f"{start}{numbers.possessive(subject)} loss differs from {numbers.possessive(baseline)} by {at} nats per"
+            f" token {where}{spread}, but no interval can be given: {comparison.no_interval_because}."
         )
     if result == "not distinguishable":
         return (
@@ -101,8 +103,9 @@ def _loss(comparison: Comparison, *, opening: bool = False) -> str:
     lower = comparison.measure.lower_is_better
     first, second = comparison.largest.verdict(lower), comparison.overall.verdict(lower)
     return (
-        f"{start}the answer is split: against {baseline}, {subject}'s loss is {first} at the largest budget"
-        f" ({at} nats per token at {_flops(comparison.largest)}) and {second} averaged over {budgets} budgets ({mean})."
+        f"{start}the answer is split: against {baseline}, {numbers.possessive(subject)} loss is {first} at the largest"
+        f" budget ({at} nats per token at {_flops(comparison.largest)}) and {second} averaged over {budgets} budgets"
+        f" ({mean})."
     )
 
 
@@ -113,11 +116,12 @@ def _recall(study: Study, subject: str, baseline: str) -> list[str]:
     if comparison is None:
         return []
     ours, theirs = numbers.series(subject), numbers.series(baseline)
+    whose = f"{numbers.possessive(ours)} recall differs from {numbers.possessive(theirs)}"
     start = {
         "better": f"{ours} recalls more facts than {theirs}",
         "worse": f"{ours} recalls fewer facts than {theirs}",
         "not distinguishable": f"{ours} and {theirs} are not distinguishable in recall",
-        "no interval": f"{ours}'s recall differs from {theirs}'s, without an interval",
+        "no interval": f"{whose}, without an interval",
         "partly": f"On recall the answer is split between {ours} and {theirs}",
     }[verdict(comparison)]
     spread = ""

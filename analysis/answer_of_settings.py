@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from analysis import numbers
 from analysis.by_slots import SlotCurve
 from analysis.gain import NO_NOISE, Difference, Measure
-from analysis.isoflop import IsoFlop
+from analysis.isoflop import IsoFlop, IsoFlops
 from analysis.study import Study
 from analysis.uncertainty import percentile_interval
 from analysis.variants import Variants
@@ -58,7 +58,7 @@ def _slot_change(curve: SlotCurve, measure: Measure) -> str:
     """What the largest table changes against the smallest, without a full stop."""
     change, verdict = curve.change[measure.column], _verdict(curve, measure)
     first, last = curve.points[0], curve.points[-1]
-    what = f"{numbers.series(curve.stem)}'s {measure.words}"
+    what = f"{numbers.possessive(numbers.series(curve.stem))} {measure.words}"
     unit = "points" if measure.factor == 100.0 else measure.unit
     where = f"from {numbers.slots(first.num_slots)} to {numbers.slots(last.num_slots)} slots"
     where += f" ({numbers.power(curve.budget.flops)} FLOPs)"
@@ -142,10 +142,16 @@ def of_sizes(study: Study) -> Answer:
     found = study.isoflops
     assert found is not None
     curves = sorted(found.curves, key=lambda curve: curve.flops, reverse=True)
-    first = curves[0]
-    details = [f"{_lowest(curve, found.words)}." for curve in curves[1:]]
-    sentence = f"{_lowest(first, found.words)}."
-    return Answer(verdict="edge" if first.edge else "inside", sentence=sentence, details=tuple(details))
+    first, *others = curves
+    details = tuple(f"{_lowest(curve, found.words)}." for curve in others)
+    verdict = "edge" if first.edge else "inside"
+    return Answer(verdict=verdict, sentence=f"{_lowest(first, found.words)}.", details=details)
+
+
+def lowest(found: IsoFlops) -> list[str]:
+    """The size with the lowest loss at the largest number of FLOPs, a sentence a series."""
+    largest = max(curve.flops for curve in found.curves)
+    return [f"{_lowest(curve, found.words)}." for curve in found.curves if curve.flops == largest]
 
 
 def _lowest(curve: IsoFlop, words: str) -> str:

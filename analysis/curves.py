@@ -104,8 +104,7 @@ def fit_curves(runs: Runs, axis: Axis, *, num_replicates: int = NUM_REPLICATES, 
     counts = {label: len(runs.budgets(label)) for label in runs.labels}
     enough = {label: count for label, count in counts.items() if count >= 2}
     if not enough:
-        found = ", ".join(f"{numbers.series(label)}: {count}" for label, count in counts.items())
-        raise FitError(f"a law needs runs at two {axis.level}s or more; those with done runs are {found}")
+        raise FitError(f"a law needs runs at two {axis.level}s or more; every series has done runs at one only")
     law, why = choose(min(enough.values()), axis.level)
     x_N, loss_N = runs.number(axis.column), runs.number("loss_nats")
     points = {label: fit_point(law, x_N[runs.of(label)], loss_N[runs.of(label)]) for label in enough}

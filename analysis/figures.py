@@ -189,7 +189,8 @@ def _recall_params(study: Study) -> Drawn | None:
     return Drawn(
         stem="recall_vs_params",
         title="Recall of facts against total parameters",
-        caption=_recall_caption(study) + " Each line runs from the smallest budget to the largest.",
+        caption=_recall_caption(study)
+        + ("" if study.isoflops else " Each line runs from the smallest budget to the largest."),
         figure=figure,
         rows=rows,
     )
@@ -197,7 +198,8 @@ def _recall_params(study: Study) -> Drawn | None:
 
 def _recall_caption(study: Study) -> str:
     chance = " Dashed: chance." if study.results.compare.has("recall_chance") else ""
-    return f"Held-out questions, closed book. One point a seed; lines: means, bands: 95 % interval of the mean.{chance}"
+    lines = "" if study.isoflops else "; lines: means, bands: 95 % interval of the mean"
+    return f"Held-out questions, closed book. One point a seed{lines}.{chance}"
 
 
 def _recall(study: Study, recall: Measure, axes: Axes, x_N: FloatArray) -> list[DataRow]:

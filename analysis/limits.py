@@ -100,11 +100,16 @@ def _never_varied(study: Study) -> list[str]:
             " routers were not tried."
         )
     if any(family in runs.families for family in ("memory_plus", "memory", "pkm", "peer")):
-        fixed = "the number of memory layers, heads and selected slots was not varied."
-        if "num_slots" not in varied:
-            said.append(f"One table size a budget; {fixed}")
-        elif not varied & {"layers", "centred", "num_heads", "knn"}:
-            said.append(fixed.capitalize())
+        kinds = (
+            ("table size", ("num_slots",)),
+            ("number and place of the memory layers", ("layers", "centred", "stride")),
+            ("number of heads", ("num_heads",)),
+            ("number of selected slots", ("knn",)),
+        )
+        fixed = [words for words, keys in kinds if not varied & set(keys)]
+        if fixed:
+            listed = fixed[0] if len(fixed) == 1 else f"{', '.join(fixed[:-1])} and {fixed[-1]}"
+            said.append(f"Not varied inside the memory families at one budget: {listed}.")
     if study.isoflops is not None:
         said.append(
             "The lowest loss at each number of FLOPs is that of a size that was tried; no optimum between the sizes was"

@@ -46,6 +46,11 @@ def series(label: str) -> str:
     return f"{family(label.partition(' ')[0])} {setting(label)}".rstrip()
 
 
+def possessive(name: str) -> str:
+    """A name with its apostrophe: Dense's, 2¹² slots'."""
+    return name + ("'" if name.endswith("s") else "'s")
+
+
 def setting(label: str) -> str:
     """What a series' label says beside the family, in words; '' for a family as it stands."""
     return ", ".join(_setting(word) for word in label.split(" ")[1:])

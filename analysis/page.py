@@ -110,7 +110,7 @@ def _variants(study: Study) -> str:
     if not study.variants:
         return ""
     total = sum(len(group.variants) for group in study.variants)
-    chance = f" With {total} variants, {numbers.significant(0.05 * total, 2)} would seem to differ by chance alone."
+    chance = f" With {total} variants about {numbers.fixed(0.05 * total, 1)} would seem to differ by chance alone."
     parts = [tables_of_settings.variants(study, group) for group in study.variants]
     return section(
         "Variants against the reference",
@@ -155,7 +155,7 @@ def _gains(study: Study) -> str:
 
 def _laws(study: Study) -> str:
     if not study.curves:
-        return section("Laws", *[paragraph(f"No law: {why}.") for why in study.no_curves.values()])
+        return section("Laws", *[paragraph(f"No law: {why}.") for why in dict.fromkeys(study.no_curves.values())])
     first = next(iter(study.curves.values()))
     noise = f" Noise: {first.noise.source}." if first.noise else " No interval: nothing tells the noise of a run."
     return section(

@@ -173,10 +173,12 @@ def _edge(one: Tuned) -> str:
 
 
 def budget_words(study: Study, budget: Budget) -> str:
-    """A budget's FLOPs, with its name where another budget has as many."""
-    flops = numbers.power(budget.flops)
-    shared = sum(other.flops == budget.flops for other in study.results.compare.budgets()) > 1
-    return f"{flops}, {budget.name}" if shared else flops
+    """A budget's FLOPs, with the width of its models (or its name) where another budget has as many."""
+    runs, flops = study.results.compare, numbers.power(budget.flops)
+    if sum(other.flops == budget.flops for other in runs.budgets()) == 1:
+        return flops
+    widths = set(runs.number("d_model")[runs.at(budget)].tolist()) if runs.has("d_model") else set()
+    return f"{flops}, width {widths.pop():.0f}" if len(widths) == 1 else f"{flops}, {budget.name}"
 
 
 def means(study: Study) -> str:

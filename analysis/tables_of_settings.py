@@ -37,11 +37,24 @@ def slots(study: Study) -> str:
                     *(_value(point.means[measure.column], measure) for measure in found.measures),
                 ]
             )
+        if curve.dense is not None:
+            rows.append(_dense(study, curve, found.measures))
         strong.add(len(rows))
         changes = [_value(curve.change[measure.column], measure, sign=True) for measure in found.measures]
         rows.append([words(_span(curve)), budget_words(study, curve.budget), "", "", "", *changes])
     head = ("series", "budget, FLOPs", "seeds", "parameters", "FLOPs a token", *_measure_titles(found.measures))
     return table(head, rows, strong=frozenset(strong), ruled=frozenset(ruled - {0}))
+
+
+def _dense(study: Study, curve: SlotCurve, measures: tuple[Measure, ...]) -> list[str | Cell]:
+    """The dense model of the same budget."""
+    assert curve.dense is not None
+    runs = study.results.compare
+    mask = runs.of(runs.reference("dense"), curve.budget)
+    sizes = [_mean(study, column, mask) for column in ("params_total", "flops_per_token_forward")]
+    values = [_value(curve.dense[measure.column], measure) for measure in measures]
+    budget = budget_words(study, curve.budget)
+    return [series(study, runs.reference("dense")), budget, str(int(mask.sum())), *sizes, *values]
 
 
 def _span(curve: SlotCurve) -> str:
