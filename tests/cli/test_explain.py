@@ -1,0 +1,72 @@
+"""`memscale plan --explain RUN`: parts that add up, in JSON and for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memscale.cli.main import main
+
+AT_SCALE = ("memory_layers_at_scale", "scale=paper", "launcher=local")
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMSCALE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def _explained(capsys: pytest.CaptureFixture[str], run: str, *sweep: str) -> dict[str, Any]:
+    assert main(["plan", *sweep, "--explain", run, "--json"]) == 0
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
+
+
+@pytest.mark.parametrize("series", ["dense", "moe", "peer", "memory", "memory_plus-num_slots1048576"])
+def test_the_parts_add_up_to_the_run(series: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *AT_SCALE, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    row = next(row for row in rows if row["name"].startswith(f"{series}-1.3b"))
+    told = _explained(capsys, row["name"], *AT_SCALE)
+    assert told["run_id"] == row["run_id"]
+    for key, total in (
+        ("params", row["params_total"]),
+        ("params_active", row["params_active"]),
+        ("flops_per_token_forward", row["flops_per_token_forward"]),
+        ("decode_bytes", told["bytes"]["decode_bytes"]),
+        ("share_of_flops", 1.0),
+    ):
+        assert sum(part[key] for part in told["components"]) == pytest.approx(total)
+    assert told["totals"]["flops_train"] == pytest.approx(row["flops_train"])
+    ours = 3 * row["flops_per_token_forward"]
+    six_n = told["conventions"]["six_n_total"]
+    assert six_n["flops_per_token_train"] == 6 * row["params_total"]
+    assert six_n["over_ours"] == pytest.approx(6 * row["params_total"] / ours)
+    alone, whole, optimizer, full = told["training_memory"]["per_gpu"]
+    assert alone["optimizer"] == whole["optimizer"] == 8 * row["params_total"]
+    assert optimizer["optimizer"] == pytest.approx(row["params_total"])
+    assert full["weights"] == pytest.approx(row["params_total"] / 2)
+    for one in (alone, whole, optimizer, full):
+        parts = sum(one[key] for key in ("weights", "gradients", "optimizer", "activations"))
+        assert one["total"] == pytest.approx(parts)
+
+
+def test_a_person_reads_parts_conventions_and_matching(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-4e11-s0"]) == 0
+    page = capsys.readouterr().out
+    for word in ("router", "experts", "lm_head", "6 N, all parameters", "PaLM", "sharding full", "read per decoded"):
+        assert word in page
+    assert "held: FLOPs per token +0." in page or "held: FLOPs per token -0." in page
+    told = _explained(capsys, "moe-4e11-s0", "memory_vs_moe", "scale=laptop", "launcher=local")
+    assert told["matched"]["off"] == {"flops_per_token": pytest.approx(told["matched"]["flops_off"])}
+    assert abs(told["matched"]["params_off"]) <= told["matched"]["tolerance"]
+
+
+def test_an_unknown_run_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-4e11-s7"]) == 2
+    said = capsys.readouterr().err
+    assert "no run 'moe-4e11-s7'" in said
+    assert "Did you mean 'moe-4e11-s" in said
