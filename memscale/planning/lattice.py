@@ -45,6 +45,7 @@ _SLOPES = {
 }
 """Terms of B(o): constant, linear, quadratic."""
 RELATIVE_ROUNDING = 1e-9
+ROUNDED = 2.0
 
 
 def quantities(
@@ -86,6 +87,11 @@ class Lattice:
         """Whether some quantity may fall when the outer width grows: the rounded capacity of expert choice."""
         return self._expert_choice
 
+    @property
+    def rounded(self) -> list[int]:
+        """Rows that are rounded to whole numbers, so that A + B w may miss them by less than `ROUNDED`."""
+        return [row for row, name in enumerate(self.names) if self._expert_choice and name == "active_params"]
+
     def real(self, architecture: Architecture) -> list[float]:
         """Every quantity of one of the template's architectures, counted."""
         return quantities(self.names, architecture, self._sequence_length, self._flops_per_second)
@@ -111,6 +117,14 @@ class Lattice:
 
     def _count(self, outer: int, inner: int) -> list[float]:
         return self.real(self.template.build(outer, inner))
+
+    def count_rounded(self, values_QP: Floats, outer_P: Ints, inner_P: Ints) -> None:
+        """Put real counts where rounding may have moved `values_QP`."""
+        rows = self.rounded
+        for p, (outer, inner) in enumerate(zip(outer_P.tolist(), inner_P.tolist(), strict=True)):
+            counted = self._count(outer, inner)
+            for row in rows:
+                values_QP[row, p] = counted[row]
 
     def _value(self, outer: int, inner: int) -> list[float]:
         if self._pointwise or self._expert_choice or self.template.outer is None:
@@ -215,9 +229,7 @@ class Lattice:
             self.distrust(size, width, self._count(size, width))
 
     def _rounding(self, row: int, value: float) -> float:
-        # Active parameters of expert choice are rounded to whole ones.
-        whole = 2.0 if self._expert_choice and self.names[row] == "active_params" else 0.0
-        return RELATIVE_ROUNDING * abs(value) + whole
+        return RELATIVE_ROUNDING * abs(value) + (ROUNDED if row in self.rounded else 0.0)
 
     def _count_along_inner(self, outer: int) -> tuple[list[float], list[float]]:
         if outer not in self._counted:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memscale.errors import ConfigError
-from memscale.planning.lattice import Floats, Ints, Lattice
+from memscale.planning.lattice import ROUNDED, Floats, Ints, Lattice
 
 _SLACK = 1e-9
 """Of a lattice step: bounds are widened by it, and what they let in is then measured against the terms themselves."""
@@ -91,14 +91,16 @@ class Points:
         return self
 
     def largest(self, total: int) -> int:
-        """Index of the outer width whose model is largest where the tightest criterion is met exactly."""
+        """Index of the outer width whose model is largest where the tightest criterion is met exactly; the last where
+        none has room for that."""
         if not self._centre or not len(self.outer):
             return len(self.outer) - 1
         centre = self._centre[0]
         for other in self._centre[1:]:
             centre = np.minimum(centre, other)
-        size = self.constant[total] + self.slope[total] * (np.maximum(centre, self.least) * self.step)
-        return int(np.argmax(size))
+        size = self.constant[total] + self.slope[total] * (centre * self.step)
+        room = centre >= self.least
+        return int(np.argmax(np.where(room, size, -np.inf))) if room.any() else len(self.outer) - 1
 
     def narrow(self, tolerance: float, bounds: Sequence[Bound]) -> Points:
         """Drop the outer widths that have no point within `tolerance` and `bounds`."""
@@ -114,10 +116,14 @@ class Points:
 
     def pool(self, threshold: float, bounds: Sequence[Bound], shared: int, total: int) -> Pool:
         """All points within `threshold` of the dense model and within `bounds`; `shared` and `total` are rows."""
-        index, steps = self._within(threshold)
+        rounded = self.lattice.rounded
+        slack = max((ROUNDED / self.dense[row] for row in rounded if row < len(self.dense)), default=0.0)
+        index, steps = self._within(threshold + slack)
         inner = steps * self.step
         wide = self.slope.shape[1] > 1
         values = self.constant[:, index] + (self.slope[:, index] if wide else self.slope) * inner
+        if rounded:
+            self.lattice.count_rounded(values, self.outer[index], inner)
         off = self._off(values)
         keep = off <= threshold
         for bound in bounds:
@@ -197,9 +203,10 @@ class Points:
     def _off(self, values: Floats) -> Floats:
         if not self.dense:
             return np.zeros(values.shape[1])
-        worst: Floats = np.abs(values[0] / self.dense[0] - 1)
+        # Not |value / dense - 1|: so much above and so much below would differ by rounding, and be no tie.
+        worst: Floats = np.abs(values[0] - self.dense[0]) / self.dense[0]
         for c in range(1, len(self.dense)):
-            worst = np.maximum(worst, np.abs(values[c] / self.dense[c] - 1))
+            worst = np.maximum(worst, np.abs(values[c] - self.dense[c]) / self.dense[c])
         return worst
 
 

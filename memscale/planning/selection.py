@@ -91,7 +91,7 @@ class _Merged:
         # The next point of each pool from here on.
         following = np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1]
         least = self.shared[within]
-        return least, following.max(axis=0) / least - 1
+        return least, (following.max(axis=0) - least) / least
 
     def gap(self, threshold: float) -> float:
         _, gaps = self._gaps(threshold)
