@@ -163,6 +163,7 @@ def _result(
         "name": file.name,
         "sweep": file.sweep,
         "stage": file.stage,
+        "series": file.series,
         "family": file.family,
         "seed": file.run.seed,
         "status": trained.status,

@@ -73,6 +73,7 @@ def _planned(file: RunFile, status: str) -> Row:
         "d_model": run.architecture.d_model,
         "num_layers": run.architecture.num_layers,
         "num_slots": run.architecture.num_slots,
+        "trains_causally": run.architecture.trains_causally,
         "params_total": counts.params_total,
         "params_active": counts.params_active,
         "params_non_embedding": counts.params_non_embedding,
@@ -85,6 +86,10 @@ def _planned(file: RunFile, status: str) -> Row:
         "flops_train_6n_non_embedding": conventions.six_n_non_embedding * run.tokens,
         "flops_train_palm": conventions.palm * run.tokens,
     }
+    moe = run.architecture.moe
+    if moe is not None:
+        row["routing"] = moe.routing
+        row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
     facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
     if facts:
         row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)

@@ -55,7 +55,14 @@ class RunFolder:
         """The configuration and the planned counts, flat: `optimizer.learning_rate`, `planned.params_total`."""
         file = self.file
         budget = f"{file.budget_flops:g}"  # for people; run.json has all digits
-        place = {"family": file.family, "scale": file.scale, "stage": file.stage, "budget_flops": budget}
+        place = {
+            "series": file.series,
+            "family": file.family,
+            "scale": file.scale,
+            "stage": file.stage,
+            "budget": file.budget,
+            "budget_flops": budget,
+        }
         flat = _flat({**to_plain(file.run), "planned": to_plain(file.counts), **place})
         return {name: value[:_PARAM_LENGTH] for name, value in sorted(flat.items())}
 

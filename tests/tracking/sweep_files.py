@@ -43,7 +43,9 @@ def add_run(
         stage="compare",
         name=name,
         run_id=hashlib.sha256(name.encode()).hexdigest()[:12],
+        series=family,
         family=family,
+        budget=f"{budget:g}",
         budget_flops=budget,
         run=_configuration(seed, family),
         counts=PlannedCounts(

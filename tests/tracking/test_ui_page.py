@@ -109,7 +109,7 @@ def page(url: str, profile: Path, wanted: list[str], picture: str) -> list[str]:
 @pytest.mark.slow
 def test_the_table_shows_parent_children_and_their_metrics(server: Server, tmp_path: Path) -> None:
     children = ["dense-1e13-s0", "memory_plus-1e13-s1", "dense-1e13-s2"]
-    columns = ["loss/code/bits_per_byte", "loss/mixture/nats_per_token", "score/facts_recall/acc", "family"]
+    columns = ["loss/code/bits_per_byte", "loss/mixture/nats_per_token", "score/facts_recall/acc", "series"]
     values = ["1.5", "1.55", "1.6", "3.1", "3.2", "0.5", "memory_plus", "1e+13"]
     texts = page(server.view, tmp_path, ["demo", *children, *columns, *values], "table")
     assert texts.count("demo") >= 2  # the way back to the experiment, and the parent's row
