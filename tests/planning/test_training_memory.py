@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from dataclasses import replace
 
@@ -90,6 +91,11 @@ def test_what_is_saved_for_the_backward_pass_is_what_the_formula_says(name: str,
     assert predicted == pytest.approx(really_saved(a, s, sequences, precision), rel=0.01)
 
 
+def test_the_positions_turns_are_kept_once_for_all_sequences() -> None:
+    twice = 2 * saved_bytes(DENSE, 16, 1, "float32") - saved_bytes(DENSE, 16, 2, "float32")
+    assert twice == 16 * (DENSE.head_width // 2) * 8  # a complex number per position and pair
+
+
 @settings(max_examples=150, deadline=None)
 @given(architectures(), st.sampled_from(["float32", "bfloat16"]))
 def test_the_formula_holds_for_every_family_and_option(a: Architecture, precision: str) -> None:
@@ -108,6 +114,7 @@ def test_memory_peaks_where_the_formula_says(name: str) -> None:
     tokens = torch.arange(sequences * (s + 1)).view(sequences, -1) % a.vocab_size
     accumulate_gradients(model, tokens, sequences)
     model.zero_grad(set_to_none=True)
+    gc.collect()  # else what earlier tests left might be freed meanwhile
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         accumulate_gradients(model, tokens, sequences)
     assert profiled.profiler is not None
