@@ -11,7 +11,8 @@ from memscale.planning.device_memory import equal_parts, fit
 from memscale.planning.training_memory import Parallelism, training_memory
 from tests.planning.architectures import architectures
 
-LENGTH = 64
+LENGTH = 2
+"""Short, so that weights and optimizer outweigh the activations also in small models."""
 
 
 def _total(architecture: Architecture, micro_batch: int, gpus: int = 1, sharding: str = "none") -> float:
@@ -24,8 +25,8 @@ def _total(architecture: Architecture, micro_batch: int, gpus: int = 1, sharding
     ).total
 
 
-@settings(max_examples=60, deadline=None)
-@given(architectures(), st.integers(1, 24), st.floats(0.05, 1.5))
+@settings(max_examples=150, deadline=None)
+@given(architectures(), st.integers(1, 24), st.floats(0.1, 1.1))
 def test_the_remedy_is_the_smallest_there_is(architecture: Architecture, batch: int, share: float) -> None:
     device = share * _total(architecture, 1)
     found = fit(architecture, LENGTH, batch, device_bytes=device, precision="float32")

@@ -50,7 +50,7 @@ def test_a_newer_point_of_the_same_model_takes_the_place_of_the_older(tmp_path: 
 @pytest.mark.parametrize(
     "content",
     [
-        '{"format": 1, "machines": {"one": {"moe": {"flops_per_second": 1e9, "overhead_seconds": 3.0}}}}',
+        '{"format": 1, "machines": {"one": {"moe": {"flops_per_second": 1e9, "overhead_seconds": 3.0}}, "two": {}}}',
         '{"format": 2, "machines": {"one": [{"speed": 1}]}}',
         '{"format": 2}',
         "{",
@@ -62,7 +62,8 @@ def test_a_file_that_says_nothing_usable_is_empty_and_is_written_anew(content: s
     assert read_speeds(tmp_path, "one") == ()
     record_speeds(tmp_path, "one", [POINT])
     assert read_speeds(tmp_path, "one") == (POINT,)
-    assert json.loads(path.read_text())["format"] == 2
+    written = json.loads(path.read_text())
+    assert (written["format"], list(written["machines"])) == (2, ["one"])
 
 
 def test_a_newer_format_says_nothing_here(tmp_path: Path) -> None:
