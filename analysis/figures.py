@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis import figures_of_settings, numbers, style
+from analysis import figures_by_slots, figures_of_sizes, figures_of_variants, numbers, style
 from analysis.curves import FLOPS, SECONDS, Axis
 from analysis.drawn import DataRow, Drawn, points
 from analysis.gain import Comparison, Difference, Measure, noise_of
@@ -29,12 +29,12 @@ def draw(study: Study) -> tuple[Drawn, ...]:
     with style.styled():
         about = {
             "families": _gain(study),
-            "slots": figures_of_settings.loss_by_slots(study),
-            "variants": figures_of_settings.loss_of_variants(study),
-            "sizes": figures_of_settings.isoflop(study),
+            "slots": figures_by_slots.loss_by_slots(study),
+            "variants": figures_of_variants.loss_of_variants(study),
+            "sizes": figures_of_sizes.isoflop(study),
         }
         first = about.pop(study.focus, None)
-        second = figures_of_settings.recall_by_slots(study) or figures_of_settings.recall_of_variants(study)
+        second = figures_by_slots.recall_by_slots(study) or figures_of_variants.recall_of_variants(study)
         others = [second, *about.values()]
         drawn = [
             first,
