@@ -76,7 +76,7 @@ class _TorchProducts(torch.autograd.Function):
             for_table = torch.ops.aten._embedding_bag_backward(
                 x_TV.contiguous(), slots_A, offsets_T, *bags, len(table_NV), False, _SUM, False, weights_A
             )
-        return for_table, None, for_x if ctx.needs_input_grad[2] else None
+        return for_table, None, for_x
 
 
 def _offsets(slots_TK: Tensor) -> Tensor:

@@ -1,56 +1,17 @@
-"""The models once more, token by token in NumPy and float64, from the formulas; and small examples of each family."""
+"""The models once more, token by token in NumPy and float64, from the formulas."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import erf
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from memscale.config.architecture import PARTS, Architecture
+from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.models.transformer import Transformer
 
 Array = NDArray[np.float64]
-
-MOE = MoE(layers=(0, 2), num_experts=5, experts_per_token=2, expert_hidden=7)
-MEMORY_PLUS = Memory(layers=(0, 2), num_keys=9, num_heads=3, knn=4, key_width=8, value_width=5, qk_norm=True)
-MEMORY = replace(MEMORY_PLUS, value_width=12, gated=False, qk_norm=False)
-PKM = replace(MEMORY, shared_table=False, query_norm="batch")
-PEER = Peer(layers=(0, 2), num_keys=9, num_heads=3, knn=4, key_width=8, query_norm="batch")
-
-
-def small(family: str, part: MoE | Memory | Peer | None = None) -> Architecture:
-    """A model of three layers with every shape different from every other."""
-    examples = {"moe": MOE, "memory_plus": MEMORY_PLUS, "memory": MEMORY, "pkm": PKM, "peer": PEER}
-    field = PARTS[family]
-    return Architecture(
-        family=family,
-        d_model=12,
-        num_layers=3,
-        num_heads=4,
-        num_kv_heads=2,
-        head_width=6,
-        ffn_hidden=10,
-        vocab_size=31,
-        **({} if field is None else {field: part or examples[family]}),  # type: ignore[arg-type]
-    )
-
-
-FAMILIES = {
-    "dense": small("dense"),
-    "moe top-1": small("moe", replace(MOE, experts_per_token=1, renormalise=False)),
-    "moe top-2": small("moe"),
-    "memory_plus": small("memory_plus"),
-    "memory_plus, own tables": small("memory_plus", replace(MEMORY_PLUS, shared_table=False)),
-    "memory": small("memory"),
-    "pkm": small("pkm"),
-    "pkm, layer norm": small("pkm", replace(PKM, query_norm="layer")),
-    "peer": small("peer"),
-    "peer, qk-norm": small("peer", replace(PEER, query_norm="none", qk_norm=True)),
-}
 
 
 def logits(model: Transformer, tokens: list[list[int]]) -> Array:
@@ -62,8 +23,7 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
         normed = rms_norm(x, part["attention_norm.weight"], a.norm_eps)
         x = x + np.stack([attention(a, part, sequence) for sequence in normed])
         normed = rms_norm(x, part["slot_norm.weight"], a.norm_eps)
-        out = slot(a, layer, part, state.get("table"), normed.reshape(-1, a.d_model), model.training)
-        x = x + out.reshape(x.shape)
+        x = x + slot(a, layer, part, state.get("table"), normed, model.training).reshape(x.shape)
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 
@@ -103,13 +63,11 @@ def attention(a: Architecture, part: dict[str, Array], x: Array) -> Array:
     return mixed.reshape(len(x), -1) @ part["attention.out.weight"].T
 
 
-def slot(
-    a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, rows: Array, training: bool
-) -> Array:
-    """Return [T, D]: all tokens of the batch through the layer's feed-forward slot."""
-    kind = a.slot(layer)
+def slot(a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, training: bool) -> Array:
+    """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through the layer's feed-forward slot."""
+    kind, rows = a.slot(layer), x.reshape(-1, a.d_model)
     if kind == "moe":
-        return np.stack([experts(a.moe, part, x) for x in rows])
+        return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":
         table = shared if a.memory.shared_table else part["slot.table"]
         chosen = selections(a.memory, part, rows, a.norm_eps, training)
@@ -125,12 +83,25 @@ def swiglu(gate_up: Array, down: Array, x: Array) -> Array:
     return down @ (silu(gate) * up)
 
 
-def experts(moe: MoE, part: dict[str, Array], x: Array) -> Array:
-    scores = softmax(part["slot.router.weight"] @ x)
-    chosen = np.argsort(-scores)[: moe.experts_per_token]
-    total = scores[chosen].sum() if moe.renormalise else 1.0
-    outputs = [swiglu(part["slot.gate_up"][e], part["slot.down"][e], x) * scores[e] / total for e in chosen]
-    return np.sum(outputs, axis=0)
+def experts(moe: MoE, part: dict[str, Array], sequence: Array, training: bool) -> Array:
+    logits = sequence @ part["slot.router.weight"].T
+    scores = np.stack([softmax(row) for row in logits]) if moe.scores == "softmax" else 1 / (1 + np.exp(-logits))
+    weights = np.zeros_like(scores)
+    if moe.routing == "expert_choice" and training:
+        for expert in range(moe.num_experts):
+            best = np.argsort(-scores[:, expert])[: moe.capacity(len(sequence))]
+            weights[best, expert] = scores[best, expert]
+    else:
+        for row, offered in zip(weights, scores, strict=True):
+            best = np.argsort(-(offered + part.get("slot.balance_bias", 0.0)))[: moe.experts_per_token]
+            row[best] = offered[best] / (offered[best].sum() if moe.renormalise else 1.0)
+    outputs = []
+    for x, row in zip(sequence, weights, strict=True):
+        routed = [swiglu(part["slot.gate_up"][e], part["slot.down"][e], x) * row[e] for e in np.flatnonzero(row)]
+        if moe.shared_experts:
+            routed.append(swiglu(part["slot.shared.gate_up.weight"], part["slot.shared.down.weight"], x))
+        outputs.append(np.sum(routed, axis=0) if routed else np.zeros_like(x))
+    return np.stack(outputs)
 
 
 def selections(
@@ -190,7 +161,3 @@ def tiny_experts(part: dict[str, Array], x: Array, chosen: list[tuple[Array, Arr
             gelu = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
             out += weight * gelu * part["slot.output_table"][i]
     return out
-
-
-def tokens_of(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    return torch.randint(architecture.vocab_size, shape, generator=torch.Generator().manual_seed(seed))

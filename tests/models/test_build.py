@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from naive_model import FAMILIES, MOE, small, tokens_of
+from zoo import ZOO, tokens_of
 
 from memscale.config.architecture import Architecture
 from memscale.models.transformer import Transformer, build, count_parameters
 from memscale.planning.accounting import components, count
 from tests.planning.architectures import architectures
-
-BUILT = {**FAMILIES, "moe, bias": small("moe", replace(MOE, balance="bias", shared_experts=2))}
 
 
 def by_hand(a: Architecture) -> int:
@@ -66,7 +64,7 @@ def test_any_architecture_runs(architecture: Architecture) -> None:
     assert all(value.grad is None or value.grad.isfinite().all() for value in model.parameters())
 
 
-@pytest.mark.parametrize("family", BUILT)
+@pytest.mark.parametrize("family", ZOO)
 def test_nothing_is_left_uninitialised(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     allocate = torch.empty
 
@@ -75,11 +73,11 @@ def test_nothing_is_left_uninitialised(family: str, monkeypatch: pytest.MonkeyPa
         return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor.fill_(-(2**31))
 
     monkeypatch.setattr(torch, "empty", poisoned)
-    model = build(BUILT[family], seed=0)
+    model = build(ZOO[family], seed=0)
     monkeypatch.undo()
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     assert all((tensor > -(2**31)).all() for tensor in [*model.parameters(), *model.buffers()])
-    assert model.eval()(tokens_of(BUILT[family], (2, 5))).logits_BSV.isfinite().all()
+    assert model.eval()(tokens_of(ZOO[family], (2, 5))).logits_BSV.isfinite().all()
 
 
 def weights(model: Transformer) -> dict[str, torch.Tensor]:
@@ -88,31 +86,31 @@ def weights(model: Transformer) -> dict[str, torch.Tensor]:
 
 def test_weights_come_from_the_seed_and_nothing_else() -> None:
     torch.manual_seed(1)
-    one = weights(build(FAMILIES["moe top-1"], seed=5))
+    one = weights(build(ZOO["moe top-1"], seed=5))
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    two, other = weights(build(FAMILIES["moe top-1"], seed=5)), weights(build(FAMILIES["moe top-1"], seed=6))
+    two, other = weights(build(ZOO["moe top-1"], seed=5)), weights(build(ZOO["moe top-1"], seed=6))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not any(torch.equal(one[name], other[name]) for name in one if "norm" not in name)
 
 
 def test_families_agree_in_the_parts_they_share() -> None:
-    dense, memory = weights(build(FAMILIES["dense"], seed=5)), weights(build(FAMILIES["memory_plus"], seed=5))
+    dense, memory = weights(build(ZOO["dense"], seed=5)), weights(build(ZOO["memory_plus"], seed=5))
     shared = [name for name in dense if name in memory and "slot." not in name]
     assert len(shared) >= 15
     assert all(torch.equal(dense[name], memory[name]) for name in shared)
 
 
 def test_narrower_types_are_the_same_weights_rounded() -> None:
-    exact, rounded = (build(FAMILIES["memory_plus"], seed=0, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    exact, rounded = (build(ZOO["memory_plus"], seed=0, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     assert all(
         torch.equal(one.bfloat16(), two) for one, two in zip(exact.parameters(), rounded.parameters(), strict=True)
     )
 
 
 def test_spreads() -> None:
-    a = replace(small("memory_plus"), d_model=64, ffn_hidden=128, vocab_size=500)
+    a = replace(ZOO["memory_plus"], d_model=64, ffn_hidden=128, vocab_size=500)
     model = weights(build(a, seed=0))
     assert model["embedding.weight"].std().item() == pytest.approx(64**-0.5, rel=0.05)
     assert model["blocks.1.slot.gate_up.weight"].std().item() == pytest.approx(64**-0.5, rel=0.05)
@@ -122,9 +120,9 @@ def test_spreads() -> None:
     assert bool((model["norm.weight"] == 1).all())
 
 
-@pytest.mark.parametrize("family", ["pkm", "peer"])
+@pytest.mark.parametrize("family", ["pkm batch", "peer batch"])
 def test_spreads_of_own_tables_and_query_norms(family: str) -> None:
-    a = FAMILIES[family]
+    a = ZOO[family]
     widened = {"d_model": 64, "memory": replace(a.memory, value_width=64) if a.memory else None}
     model = build(replace(a, **widened), seed=0)
     for name, value in model.named_parameters():
@@ -133,17 +131,17 @@ def test_spreads_of_own_tables_and_query_norms(family: str) -> None:
             assert value.mean().item() == pytest.approx(0.0, abs=0.01), name
         elif name.endswith("slot.keys"):
             assert value.std().item() == pytest.approx(4**-0.5, rel=0.1), name
-    norm = model.blocks[0].slot.query_norm
+    norm = model.blocks[1 if a.peer else 0].slot.query_norm
     assert bool((norm.weight == 1).all() and (norm.bias == 0).all())
     assert bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
 
 
 def test_buffers_are_as_wide_as_the_model_but_never_narrower_than_they_were() -> None:
     for dtype, expected in ((torch.float64, torch.float64), (torch.bfloat16, torch.float32)):
-        norm = build(FAMILIES["pkm"], seed=0, dtype=dtype).blocks[0].slot.query_norm
+        norm = build(ZOO["pkm batch"], seed=0, dtype=dtype).blocks[0].slot.query_norm
         assert (norm.running_mean.dtype, norm.running_var.dtype) == (expected, expected)
 
 
 def test_a_tied_head_is_the_embedding() -> None:
-    model = build(replace(FAMILIES["dense"], tied_embeddings=True), seed=0)
+    model = build(replace(ZOO["dense"], tied_embeddings=True), seed=0)
     assert model.head.weight is model.embedding.weight

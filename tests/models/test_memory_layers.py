@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_model import FAMILIES, MEMORY, MEMORY_PLUS, PEER, PKM, tokens_of
 from torch import nn
+from zoo import ZOO, memory, peer, tokens_of
 
 from memscale.config.layers import Memory, Peer
 from memscale.kernels.lookup import lookup
@@ -17,6 +17,9 @@ from memscale.models.memory import MemoryLayer
 from memscale.models.peer import PeerLayer
 from memscale.models.queries import QueryBatchNorm, QueryLayerNorm
 from memscale.models.transformer import build
+
+MEMORY_PLUS, MEMORY = memory(value_width=5, qk_norm=True), memory(value_width=12, gated=False)
+PKM, PEER = replace(MEMORY, shared_table=False, query_norm="batch"), peer(query_norm="batch")
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -87,11 +90,11 @@ def test_norms_have_gains_and_biases_of_all_heads_in_float32_at_least() -> None:
         assert norm(random(4, 12).bfloat16()).dtype == torch.float32
 
 
-@pytest.mark.parametrize("memory", [replace(MEMORY_PLUS, shared_table=False), PKM])
-def test_a_layer_with_its_own_table_leaves_the_models_alone(memory: Memory) -> None:
-    layer = filled(MemoryLayer(12, memory, 1e-5)).eval()
+@pytest.mark.parametrize("part", [replace(MEMORY_PLUS, shared_table=False), PKM])
+def test_a_layer_with_its_own_table_leaves_the_models_alone(part: Memory) -> None:
+    layer = filled(MemoryLayer(12, part, 1e-5)).eval()
     x = random(2, 3, 12)
-    other = random(memory.num_slots, memory.value_width, seed=9).requires_grad_()
+    other = random(part.num_slots, part.value_width, seed=9).requires_grad_()
     out, loss = layer(x, other, None)
     assert loss is None
     assert torch.equal(out, layer(x, None, None)[0])
@@ -140,13 +143,27 @@ def test_peer_reaches_only_the_rows_it_chose() -> None:
         assert torch.equal(table.grad.any(dim=1), chosen)
 
 
-@pytest.mark.parametrize("family", ["pkm", "peer"])
-def test_training_on_other_batches_moves_the_statistics_and_evaluation_does_not(family: str) -> None:
-    model = build(FAMILIES[family], seed=0)
+@pytest.mark.parametrize("name", ["pkm batch", "peer batch"])
+def test_training_on_other_batches_moves_the_statistics_and_evaluation_does_not(name: str) -> None:
+    model = build(ZOO[name], seed=0)
     statistics = [value.clone() for value in model.buffers()]
     with torch.no_grad():
         model.eval()(tokens_of(model.architecture, (3, 8)))
         assert all(torch.equal(one, two) for one, two in zip(statistics, model.buffers(), strict=True))
         model.train()(tokens_of(model.architecture, (3, 8)))
     assert not any(torch.equal(one, two) for one, two in zip(statistics, model.buffers(), strict=True))
-    assert {name.rsplit(".", 1)[1] for name in model.state_dict()} >= {"running_mean", "running_var"}
+    assert {key.rsplit(".", 1)[1] for key in model.state_dict()} >= {"running_mean", "running_var"}
+
+
+@pytest.mark.parametrize("name", ["pkm batch", "memory_plus, own tables", "peer qk-norm"])
+def test_a_layers_own_slots_are_counted_apart(name: str) -> None:
+    architecture = ZOO[name]
+    part = architecture.memory or architecture.peer
+    model = build(architecture, seed=0).eval()
+    model.start_statistics()
+    model(tokens_of(architecture, (1, 1)))
+    values, kind = model.statistics(), architecture.slot(0)
+    # Heads may choose the same slot; with one token a layer reads no more than heads x knn, however many layers.
+    for layer in (0, 2):
+        assert part.knn <= round(values[f"{kind}_used_share_{layer}"] * part.num_slots) <= part.knn * part.num_heads
+    assert values[f"{kind}_kl_0"] != values[f"{kind}_kl_2"]

@@ -50,9 +50,11 @@ ZOO = {
     "pkm layer": architecture("pkm", memory=memory(query_norm="layer", shared_table=False, gated=False)),
     "memory": architecture("memory", memory=memory(layers=(1,), gated=False)),
     "memory_plus": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True)),
+    "memory_plus, own tables": architecture("memory_plus", memory=memory(value_width=5, shared_table=False)),
     "peer batch": architecture("peer", peer=peer(query_norm="batch")),
     "peer layer": architecture("peer", peer=peer(query_norm="layer")),
     "peer": architecture("peer", peer=peer()),
+    "peer qk-norm": architecture("peer", peer=peer(layers=(0, 2), qk_norm=True)),
 }
 
 
