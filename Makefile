@@ -8,6 +8,7 @@ SCALE ?=
 LAUNCHER ?=
 SET ?=
 RUN ?=
+FOLDER ?= exported/$(RUN)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -16,10 +17,10 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures ui data test lint bench doctor clean
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures ui data export test lint bench doctor clean
 
 help: ## show this
-	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name]'
+	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name] [FOLDER=path]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
@@ -70,6 +71,9 @@ ui: $(READY) ## mirror SWEEP into MLflow and open its page
 
 data: $(READY) ## prepare the data of SWEEP
 	@$(memscale) data $(SWEEP) $(overrides)
+
+export: $(READY) ## the weights of RUN as a Hugging Face folder, FOLDER
+	@$(memscale) export $(SWEEP) $(RUN) $(FOLDER)
 
 test: $(READY) ## the tests
 	@$(BIN)/python -m pytest

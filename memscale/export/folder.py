@@ -42,6 +42,8 @@ def write_folder(folder: Path, content: Mapped, tokenizer_file: Path) -> None:
         shutil.copyfile(tokenizer_file, aside / "tokenizer.json")
         for name, plain in _json_files(content.config).items():
             (aside / name).write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        # safetensors keeps a file to its owner; who may read the others may read it.
+        shutil.copymode(aside / "config.json", aside / "model.safetensors")
         for path in aside.iterdir():
             with open(path, "rb") as written:
                 os.fsync(written.fileno())

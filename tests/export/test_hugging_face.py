@@ -201,6 +201,7 @@ def test_a_folder_is_whole_or_absent_and_nothing_is_overwritten(prepared: Prepar
     assert set(before) == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     with pytest.raises(RecordError, match=r"not empty.*name another folder"):
         exported(build(HELD["GQA"][1], seed=2), prepared, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,125 @@
+"""`memscale export` on a real sweep: what it writes is the run's final weights, and what it refuses it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from memscale.models.transformer import build
+from memscale.records.layout import RunPaths
+from memscale.records.run_file import read_run_file
+from memscale.training.checkpoint import State, load_weights, numbered, save
+from memscale.training.optimizers import build_optimizer
+from tests.sweeps import NAME, memscale, small_sweep, write_text
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of a dense and an MoE model, done."""
+    folder = tmp_path_factory.mktemp("exported")
+    fewer = ("~families.memory_plus", "recipe.tune.learning_rates=[0.01]", "evaluate.tasks=[]")
+    memscale(
+        "sweep", NAME, *small_sweep(write_text(folder), flops="[1e9]", seeds="[0]", more=fewer), runs=folder / "runs"
+    )
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
+
+
+def folder_of(runs: Path, name: str) -> RunPaths:
+    (found,) = runs.glob(f"{NAME}/{name}-*")
+    return RunPaths(found)
+
+
+def refused(runs: Path, name: str, folder: Path) -> str:
+    done = memscale("export", NAME, name, str(folder), runs=runs, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not list(folder.parent.glob(f".{folder.name}*"))
+    return done.stderr
+
+
+@pytest.mark.parametrize("family, kind", [("dense", "LlamaForCausalLM"), ("moe", "MixtralForCausalLM")])
+def test_a_finished_run_becomes_a_folder_that_transformers_runs(
+    family: str, kind: str, finished: Path, tmp_path: Path
+) -> None:
+    name, folder = f"{family}-1e9-s0", tmp_path / "deep" / "model"
+    told = json.loads(memscale("export", NAME, name, str(folder), "--json", runs=finished).stdout)
+    paths = folder_of(finished, name)
+    run = read_run_file(paths.run).run
+    assert told == {
+        "format": 1, "run_id": paths.root.name.rpartition("-")[2], "step": run.num_steps, "folder": str(folder),
+        "type": kind,
+    }  # fmt: skip
+    assert json.loads((folder / "config.json").read_text())["memscale"]["run"] == name
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert type(theirs).__name__ == kind
+    ours = build(run.architecture, seed=0).eval()
+    load_weights(paths.checkpoints, run, ours)
+    tokens = torch.randint(run.architecture.vocab_size, (2, run.sequence_length))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, ours(tokens).logits_BSV, rtol=0, atol=1e-4)
+
+
+def test_unknown_and_unfinished_runs_and_folders_that_hold_something_are_refused(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert "Did you mean 'dense-1e9-s0'" in refused(runs, "dense-1e9-s1", folder)
+    folder_of(runs, "moe-1e9-s0").result.unlink()
+    assert "only a finished run is exported" in refused(runs, "moe-1e9-s0", folder)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+    assert "not empty" in refused(runs, "dense-1e9-s0", folder)
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_a_run_whose_final_weights_are_gone_is_refused(runs: Path, tmp_path: Path) -> None:
+    checkpoints, run = (
+        folder_of(runs, "dense-1e9-s0").checkpoints,
+        read_run_file(folder_of(runs, "dense-1e9-s0").run).run,
+    )
+    step, newest = numbered(checkpoints)[-1]
+    assert step == run.num_steps
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(bytes(weights))
+    assert "SHA-256" in refused(runs, name, folder)
+    shutil.rmtree(checkpoints)
+    model = build(run.architecture, seed=0)
+    optimizer = build_optimizer(model, run.optimizer)
+    save(checkpoints, run, model, optimizer, State(step=step - 1, micro_batch_sequences=1, place="here"))
+    assert f"of step {step - 1} of {step}: its final weights are gone" in refused(
+        runs, "dense-1e9-s0", tmp_path / "out"
+    )
+    shutil.rmtree(checkpoints)
+    assert "holds no checkpoint" in refused(runs, name, folder)
+    assert not folder.exists()
+
+
+def test_a_run_whose_tokenizer_is_gone_or_another_is_refused(finished: Path, tmp_path: Path) -> None:
+    plan = json.loads(next((finished / NAME / "plans").glob("*.json")).read_text())
+    data = Path(plan["data_folder"])
+    manifest = (data / "manifest.json").read_text()
+    moved = data.rename(data.with_name("moved"))
+    try:
+        assert str(data) in refused(finished, "moe-1e9-s0", tmp_path / "out")
+    finally:
+        moved.rename(data)
+    try:
+        digest = json.loads(manifest)["digests"]["tokenizer"]
+        (data / "manifest.json").write_text(manifest.replace(digest, "0" * len(digest)))
+        assert "another tokenizer" in refused(finished, "moe-1e9-s0", tmp_path / "out")
+    finally:
+        (data / "manifest.json").write_text(manifest)
+    assert not (tmp_path / "out").exists()
