@@ -17,6 +17,8 @@ from memscale.planning.lattice import ROUNDED, Floats, Ints, Lattice
 
 _SLACK = 1e-9
 """Of a lattice step: bounds are widened by it, and what they let in is then measured against the terms themselves."""
+_ROUNDING = 1e-6
+"""Of an outer width that solves a quadratic equation."""
 _MOST = 1 << 24
 _FEW = 64
 """Outer widths that are not worth sorting out beforehand."""
@@ -79,27 +81,27 @@ class Points:
         self._centre = [centre[keep_N] for centre in self._centre]
         self._half = [half[keep_N] if len(half) == len(keep_N) else half for half in self._half]
 
-    def rising(self, total: int) -> Points:
+    def rising(self, total: int, tolerance: float) -> Points:
         """Drop the outer widths beyond the largest model that the criteria allow; `total` is the row of its size.
 
         There another expert (or slot) costs more in the router (in key scoring) than the widths can still give, so
         that the model gets smaller: hundreds of experts a few values wide.
         """
-        largest = self.largest(total)
+        largest = self.largest(total, tolerance)
         if largest < len(self.outer) - 1:
             self._keep(np.arange(len(self.outer)) <= largest)
         return self
 
-    def largest(self, total: int) -> int:
-        """Index of the outer width whose model is largest where the tightest criterion is met exactly; the last where
-        none has room for that."""
+    def largest(self, total: int, tolerance: float) -> int:
+        """Index of the outer width whose model is largest where the tightest criterion is met exactly, among those
+        whose narrowest model is within the tolerance."""
         if not self._centre or not len(self.outer):
             return len(self.outer) - 1
         centre = self._centre[0]
         for other in self._centre[1:]:
             centre = np.minimum(centre, other)
         size = self.constant[total] + self.slope[total] * (centre * self.step)
-        room = centre >= self.least
+        room = self.ends(tolerance)[1] >= self.least
         return int(np.argmax(np.where(room, size, -np.inf))) if room.any() else len(self.outer) - 1
 
     def narrow(self, tolerance: float, bounds: Sequence[Bound]) -> Points:
@@ -221,7 +223,7 @@ def points_within(
     outer = outer_widths(lattice, dense_C, bounds, tolerance)
     if len(outer) > 16 * _FEW and lattice.template.inner is not None and not lattice.varies:
         outer = outer[_blocks(lattice, dense_C, bounds, tolerance, total, outer)]
-    return Points(lattice, dense_C, outer).rising(total).narrow(tolerance, bounds)
+    return Points(lattice, dense_C, outer).rising(total, tolerance).narrow(tolerance, bounds)
 
 
 def _blocks(
@@ -238,7 +240,7 @@ def _blocks(
         slack = _SLACK * bound.high
         keep &= constant[:-1] + slope[:-1] * least <= bound.high + slack
         keep &= constant[1:] + slope[1:] * most >= bound.low - slack
-    peak = points.largest(total)
+    peak = points.largest(total, tolerance)
     keep[peak + 1 :] = False
     keep[max(0, peak - 1) : peak + 1] = True
     kept = np.repeat(keep, np.diff(ends))
@@ -262,8 +264,8 @@ def outer_widths(lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bo
         end = _gallop(lattice, dense_C, bounds, tolerance, narrow)
     start = _start(lattice, dense_C, bounds, tolerance)
     # From one at or below the start, so that a size which falls from there on is seen to fall.
-    first = max(outer.least, math.floor(start / outer.step) * outer.step)
-    last = math.floor((max(end, 0.0) + 1) / outer.step) * outer.step
+    first = max(outer.least, math.floor((start - _ROUNDING) / outer.step) * outer.step)
+    last = math.floor((max(end, 0.0) + _ROUNDING) / outer.step) * outer.step
     return np.arange(first, last + 1, outer.step, dtype=np.int64)
 
 

@@ -37,7 +37,7 @@ def unreachable(
         return PlanError(f"{start}; {_nearest(Points(lattice, dense, fixed), criteria)}")
     total = lattice.names.index("total_params")
     allowed = outer_widths(lattice, dense, (), matching.tolerance) if dense else outer_widths(lattice, (), bounds, 0)
-    points = Points(lattice, dense, allowed).rising(total)
+    points = Points(lattice, dense, allowed).rising(total, matching.tolerance)
     if not len(points.outer):
         assert one.outer is not None
         least = Points(lattice, dense, np.array([one.outer.least], dtype=np.int64))
