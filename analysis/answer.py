@@ -11,6 +11,7 @@ from __future__ import annotations
 from analysis import answer_of_settings, numbers
 from analysis.answer_of_settings import Answer
 from analysis.curves import FLOPS, SECONDS
+from analysis.fairness import TOLERANCE, terms
 from analysis.gain import Comparison, Difference
 from analysis.study import Study
 
@@ -60,7 +61,9 @@ def of_families(study: Study) -> Answer:
     details = [_loss(other) for pair in study.pairs[1:] if (other := study.comparison(*pair, "loss_nats"))]
     details += [sentence for pair in study.pairs for sentence in _recall(study, *pair)]
     details += _multipliers(study)
-    return Answer(verdict=verdict(main), sentence=_loss(main, opening=True), details=tuple(details))
+    return Answer(
+        verdict=verdict(main), sentence=_loss(main, start=_terms(study, subject, baseline)), details=tuple(details)
+    )
 
 
 def verdict(comparison: Comparison) -> str:
@@ -72,10 +75,9 @@ def verdict(comparison: Comparison) -> str:
     return "partly"
 
 
-def _loss(comparison: Comparison, *, opening: bool = False) -> str:
+def _loss(comparison: Comparison, *, start: str = "") -> str:
     """The comparison of losses as one sentence."""
     subject, baseline = numbers.series(comparison.subject), numbers.series(comparison.baseline)
-    start = "At equal training compute, " if opening else ""
     at, mean = _side(comparison.largest), _side(comparison.overall)
     budgets = len(comparison.at_budgets)
     where = f"at {_flops(comparison.largest)}"
@@ -107,6 +109,13 @@ def _loss(comparison: Comparison, *, opening: bool = False) -> str:
         f" budget ({at} nats per token at {_flops(comparison.largest)}) and {second} averaged over {budgets} budgets"
         f" ({mean})."
     )
+
+
+def _terms(study: Study, subject: str, baseline: str) -> str:
+    """How the opening starts: on which terms the two are compared."""
+    found = terms(study.results.compare, [(subject, baseline)])
+    off = "" if found.off <= TOLERANCE else f" (training FLOPs differ by up to {100 * found.off:.3g} %)"
+    return f"{found.words.capitalize()}{off}, "
 
 
 def _recall(study: Study, subject: str, baseline: str) -> list[str]:

@@ -51,6 +51,30 @@ def gaps(runs: Runs) -> tuple[Gap, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms some series are compared."""
+
+    words: str
+    """'at equal training compute', 'at equal tokens' or 'at the same budgets'."""
+    off: float
+    """The largest gap in training FLOPs at one budget."""
+
+
+def terms(runs: Runs, pairs: Sequence[tuple[str, str]]) -> Terms:
+    """What the series of every pair share at each budget they have in common, to `TOLERANCE`."""
+    off = {}
+    for column in ("flops_train", "tokens"):
+        cells = [(pair, budget) for pair in pairs for budget in runs.budgets()] if runs.has(column) else []
+        found = [_gap(runs, column, budget, pair) for pair, budget in cells]
+        off[column] = max((one[0] for one in found if one is not None), default=1.0)
+    words = "at the same budgets"
+    for column, shared in (("tokens", "at equal tokens"), ("flops_train", "at equal training compute")):
+        if off[column] <= TOLERANCE:
+            words = shared
+    return Terms(words=words, off=off["flops_train"])
+
+
 def _gap(runs: Runs, column: str, budget: Budget, labels: Sequence[str]) -> tuple[float, Budget, str, str] | None:
     """The gap at one budget, and the series with the least and the most; None where fewer than two are there."""
     cells = {label: runs.of(label, budget) for label in labels}

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from analysis import figures_by_slots, figures_of_sizes, figures_of_variants, numbers, style
 from analysis.curves import FLOPS, SECONDS, Axis
 from analysis.drawn import DataRow, Drawn, points
+from analysis.fairness import terms
 from analysis.gain import Comparison, Difference, Measure, noise_of
 from analysis.runs import FloatArray, Runs
 from analysis.study import Study
@@ -53,11 +54,12 @@ def _gain(study: Study) -> Drawn | None:
     shown = [one for pair in study.pairs if (one := study.comparison(*pair, "loss_nats"))]
     if not shown:
         return None
-    subject = numbers.series(shown[0].subject)
+    subject, runs = numbers.series(shown[0].subject), study.results.compare
     num_rows = sum(len(_lines(one)) + 1 for one in shown)
     values = [numbers.with_interval(line.value, line.interval, sign=True) for one in shown for _, line in _lines(one)]
+    left = max(0.62, 0.15 + style.text_width((words for one in shown for words, _ in _lines(one)), 7.5))
     right = 0.1 + style.text_width(values, 6.5)
-    figure, axes = style.panel(height=0.62 + 0.185 * num_rows, left=0.62, right=right)
+    figure, axes = style.panel(height=0.62 + 0.185 * num_rows, left=left, right=right)
     rows: list[DataRow] = []
     height = 0.0
     for comparison in shown:
@@ -65,7 +67,7 @@ def _gain(study: Study) -> Drawn | None:
         title = f"{subject} {numbers.MINUS} {numbers.series(comparison.baseline)}"
         axes.annotate(
             title, (0, height), xycoords=("axes fraction", "data"), color=look.colour, fontweight="bold", va="center",
-            xytext=(-40, 0), textcoords="offset points", annotation_clip=False,
+            xytext=(5 - 72 * left, 0), textcoords="offset points", annotation_clip=False,
         )  # fmt: skip
         for words, difference in _lines(comparison):
             height -= 1
@@ -94,7 +96,7 @@ def _gain(study: Study) -> Drawn | None:
     axes.locator_params(axis="x", nbins=4)
     return Drawn(
         stem="gain",
-        title=f"What {subject} gains at equal training compute",
+        title=f"What {subject} gains {terms(runs, study.pairs).words}",
         caption="Differences of means over seeds, with 95 % intervals; left of zero is a lower loss. Diamonds:"
         " mean over budgets.",
         figure=figure,

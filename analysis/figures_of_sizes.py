@@ -41,7 +41,7 @@ def isoflop(study: Study) -> Drawn | None:
             ends.append(
                 style.Label(text=numbers.power(curve.flops, 2), colour=colour, x=last.params, y=last.loss, quiet=True)
             )
-        style.put_labels(axes, ends)
+        style.put_labels(axes, ends, width=6.0)
     edges = " Crossed: it is the smallest or largest size tried." if any(one.edge for one in found.curves) else ""
     return Drawn(
         stem="isoflop",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from analysis import numbers, tables, tables_of_settings
 from analysis.answer import RULE, headline
 from analysis.drawn import Drawn
+from analysis.fairness import terms
 from analysis.limits import limits
 from analysis.markup import escape, figure, inline, listed, paragraph, section
 from analysis.study import Study
@@ -150,7 +151,8 @@ def _gains(study: Study) -> str:
         )
     parts = [paragraph(said + ". Intervals are not corrected for the number of comparisons.", "note")]
     pairs = [tables.gains(study, subject, baseline) for subject, baseline in study.pairs]
-    return section("Gains at equal training compute", *parts, '<div class="pairs">', *pairs, "</div>")
+    words = terms(study.results.compare, study.pairs).words
+    return section(f"Gains {words}", *parts, '<div class="pairs">', *pairs, "</div>")
 
 
 def _laws(study: Study) -> str:

@@ -118,8 +118,10 @@ def set_ticks(axes: Axes, which: str, ticks: Sequence[float], text: Callable[[fl
 
 def _plain(ticks: Sequence[float]) -> list[str]:
     """The ticks as plain numbers; even ones share their number of decimals, those over several decades do not."""
-    words = [f"{tick:.0f}" if 1e4 <= tick < 1e6 else f"{tick:.4g}" for tick in ticks]
-    if max(ticks) < 10 * min(ticks):
+    words = [
+        f"{tick:.0f}" if 1e4 <= tick < 1e6 else numbers.power(tick) if tick >= 1e6 else f"{tick:.4g}" for tick in ticks
+    ]
+    if max(ticks) < 10 * min(ticks) and max(ticks) < 1e4:
         decimals = max(len(word.partition(".")[2]) for word in words)
         words = [numbers.fixed(tick, decimals) for tick in ticks]
     return words
@@ -216,16 +218,17 @@ def naming(series: Sequence[str], looks: Mapping[str, Look]) -> Naming:
     return Naming(names={label: numbers.series(label) for label in series}, looks=looks)
 
 
-def put_labels(axes: Axes, labels: Sequence[Label]) -> None:
+def put_labels(axes: Axes, labels: Sequence[Label], *, width: float = LABEL_WIDTH) -> None:
     """Write each label to the right of its point.
 
-    Labels that would touch stand in one column and are moved apart, inside the height of the axes.
+    Labels that would touch (whose points are less than `width` apart, in points) stand in one column and are moved
+    apart, inside the height of the axes.
     """
     labels = sorted(labels, key=lambda one: (one.y, one.text))
     points = 72 / axes.figure.dpi
     at = [axes.transData.transform((one.x, one.y)) * points for one in labels]
     bottom, top = (float(axes.transAxes.transform((0, edge))[1]) * points for edge in (0, 1))
-    columns = _columns([float(place[0]) for place in at])
+    columns = _columns([float(place[0]) for place in at], width)
     heights = [float(place[1]) for place in at]
     for _ in range(200):
         for low in range(len(labels)):
@@ -251,12 +254,12 @@ def put_labels(axes: Axes, labels: Sequence[Label]) -> None:
         )
 
 
-def _columns(places: Sequence[float]) -> list[float]:
-    """Where each label starts, in points: those less than a label's width apart start together, at the rightmost."""
+def _columns(places: Sequence[float], width: float) -> list[float]:
+    """Where each label starts, in points: those less than `width` apart start together, at the rightmost."""
     columns = {}
     group: list[float] = []
     for place in [*sorted(set(places)), math.inf]:
-        if group and place - group[-1] > LABEL_WIDTH:
+        if group and place - group[-1] > width:
             columns.update(dict.fromkeys(group, group[-1]))
             group = []
         group.append(place)

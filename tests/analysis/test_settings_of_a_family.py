@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic_results import Row, Settings, settings_rows, write
 
-from analysis import numbers
+from analysis import figures, numbers
 from analysis.__main__ import main
 from analysis.answer import headline
 from analysis.by_slots import by_slots
@@ -211,6 +211,27 @@ def test_sizes_that_differ_by_design_are_no_gap(tmp_path: Path) -> None:
     assert gaps["total parameters"].gap == pytest.approx(max(sizes) / min(sizes) - 1)
     spent = [values(table, "flops_train", series=series).mean() for series in {row["series"] for row in table}]
     assert gaps["training FLOPs"].gap == pytest.approx(max(spent) / min(spent) - 1)
+
+
+@pytest.mark.parametrize(
+    ("flops", "tokens", "said"),
+    [
+        (1.005, 1.0, "At equal training compute, Memory+"),
+        (1.05, 1.0, "At equal tokens (training FLOPs differ by up to 5.0"),
+        (1.05, 1.1, "At the same budgets (training FLOPs differ by up to 5.0"),
+    ],
+)
+def test_equal_compute_is_claimed_only_where_it_is_so(tmp_path: Path, flops: float, tokens: float, said: str) -> None:
+    table = settings_rows(Settings(families=("dense", "moe", "memory_plus"), budgets=(1e14, 4e14)))
+    for row in table:
+        if row["series"] == "memory_plus":
+            row["flops_train"] = float(str(row["flops_train"])) * flops
+            row["tokens"] = int(float(str(row["tokens"])) * tokens)
+    done = studied(tmp_path, table)
+    assert headline(done).sentence.startswith(said)
+    titles = [one.title for one in figures.draw(done)]
+    words = said.split(",")[0].split(" (")[0].lower()
+    assert titles[0] == f"What Memory+ gains {words}"
 
 
 def test_settings_share_the_rates_tuned_for_their_family(tmp_path: Path) -> None:
