@@ -85,10 +85,8 @@ def test_unknown_and_unfinished_runs_and_folders_that_hold_something_are_refused
 
 
 def test_a_run_whose_final_weights_are_gone_is_refused(runs: Path, tmp_path: Path) -> None:
-    checkpoints, run = (
-        folder_of(runs, "dense-1e9-s0").checkpoints,
-        read_run_file(folder_of(runs, "dense-1e9-s0").run).run,
-    )
+    name, folder = "dense-1e9-s0", tmp_path / "out"
+    checkpoints, run = folder_of(runs, name).checkpoints, read_run_file(folder_of(runs, name).run).run
     step, newest = numbered(checkpoints)[-1]
     assert step == run.num_steps
     weights = bytearray((newest / "model.safetensors").read_bytes())
@@ -97,11 +95,9 @@ def test_a_run_whose_final_weights_are_gone_is_refused(runs: Path, tmp_path: Pat
     assert "SHA-256" in refused(runs, name, folder)
     shutil.rmtree(checkpoints)
     model = build(run.architecture, seed=0)
-    optimizer = build_optimizer(model, run.optimizer)
-    save(checkpoints, run, model, optimizer, State(step=step - 1, micro_batch_sequences=1, place="here"))
-    assert f"of step {step - 1} of {step}: its final weights are gone" in refused(
-        runs, "dense-1e9-s0", tmp_path / "out"
-    )
+    earlier = State(step=step - 1, micro_batch_sequences=1, place="here")
+    save(checkpoints, run, model, build_optimizer(model, run.optimizer), earlier)
+    assert f"of step {step - 1} of {step}: its final weights are gone" in refused(runs, name, folder)
     shutil.rmtree(checkpoints)
     assert "holds no checkpoint" in refused(runs, name, folder)
     assert not folder.exists()
