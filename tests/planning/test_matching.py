@@ -1,113 +1,320 @@
-"""The solver against brute force over the whole lattice, and its refusals."""
+"""What may move, what it takes where it may not, and how a plan that cannot be is refused."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from memscale.config.architecture import Architecture
-from memscale.config.sweep import Budget, DenseFamily, Matching, MemoryPlusFamily, MoEFamily, Scale
-from memscale.errors import PlanError
+from memscale.config.family import (
+    DenseFamily,
+    Family,
+    MemoryFamily,
+    MemoryPlusFamily,
+    MoEFamily,
+    PeerFamily,
+    PKMFamily,
+)
+from memscale.config.matching import SPARSE_EQUAL, Free, Matching, MultipleOf, Throughput
+from memscale.errors import ConfigError, PlanError
 from memscale.planning.accounting import count
-from memscale.planning.matching import centred_layers, dense_architecture, match
+from memscale.planning.matching import Matched, match
+from memscale.planning.quantities import measure
 
-FAMILIES = (DenseFamily(), MoEFamily(), MemoryPlusFamily(centred=2, stride=2, knn=8))
-
-
-def small(d_model: int = 48, num_layers: int = 4, vocab: int = 512) -> Architecture:
-    budget = Budget(flops=1e12, d_model=d_model, num_layers=num_layers, num_heads=d_model // 16)
-    scale = Scale(name="laptop", budgets=(budget,), seeds=(0,), sequence_length=64, batch_tokens=64)
-    return dense_architecture(budget, scale, vocab)
-
-
-@pytest.mark.parametrize("d_model", [48, 64, 96])
-def test_no_point_of_the_lattice_is_better(d_model: int) -> None:
-    dense = small(d_model)
-    flops = count(dense, 64).flops_per_token_forward
-    matched = match(dense, FAMILIES, Matching(table_over_dense=4), 64)
-    moe, memory = matched["moe"], matched["memory_plus"]
-
-    def worst(one: Architecture, other: Architecture) -> float:
-        first, second = count(one, 64), count(other, 64)
-        return max(
-            abs(first.flops_per_token_forward / flops - 1),
-            abs(second.flops_per_token_forward / flops - 1),
-            abs(first.params_total / second.params_total - 1),
-        )
-
-    found = worst(moe, memory)
-    assert found <= 0.01
-    table = 4 * count(dense, 64).params_total
-    least = next(n for n in range(1, 2000) if n * n * dense.d_model >= table)
-    assert memory.memory is not None
-    assert moe.moe is not None
-    memories = [
-        replace(dense, family="memory_plus", ffn_hidden=width, memory=replace(memory.memory, num_keys=keys))
-        for keys in range(least, int(least * 1.05) + 2)
-        for width in range(1, dense.ffn_hidden * 2)
-    ]
-    memories = [one for one in memories if abs(count(one, 64).flops_per_token_forward / flops - 1) < found]
-    moes = [
-        replace(dense, family="moe", moe=replace(moe.moe, num_experts=experts, expert_hidden=width))
-        for experts in range(moe.moe.experts_per_token, 90)
-        for width in range(1, dense.ffn_hidden + 2)
-    ]
-    moes = [one for one in moes if abs(count(one, 64).flops_per_token_forward / flops - 1) < found]
-    totals = {count(one, 64).params_total for one in memories}
-    better = [
-        (one, total)
-        for one in moes
-        for total in totals
-        if abs(count(one, 64).params_total / total - 1) < found * (1 - 1e-9)
-    ]
-    assert not better
+DENSE = DenseFamily(name="dense")
+MOE = MoEFamily(name="moe")
+PLUS = MemoryPlusFamily(name="plus", centred=2, knn=16)
+PKM = PKMFamily(name="pkm", knn=16)
+MEMORY = MemoryFamily(name="memory", knn=16)
+PEER = PeerFamily(name="peer", knn=16)
+ALL = (DENSE, MOE, PLUS, PKM, MEMORY, PEER)
+SEQUENCE = 128
 
 
-@pytest.mark.parametrize("d_model, num_layers, vocab", [(64, 4, 1024), (128, 6, 1024), (256, 8, 8192), (96, 5, 700)])
-@pytest.mark.parametrize("experts_per_token", [1, 2])
-def test_every_budget_is_matched_within_tolerance(
-    d_model: int, num_layers: int, vocab: int, experts_per_token: int
+def base(d_model: int = 64, num_layers: int = 4, vocab: int = 1024, ffn_multiple: int = 1) -> Architecture:
+    heads = max(1, d_model // 16 if d_model < 256 else d_model // 64)
+    return Architecture(
+        family="dense",
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_width=d_model // heads,
+        ffn_hidden=math.ceil(8 * d_model / 3 / ffn_multiple) * ffn_multiple,
+        vocab_size=vocab,
+    )
+
+
+def solve(*families: Family, dense: Architecture | None = None, s: int = SEQUENCE, **terms: Any) -> dict[str, Matched]:
+    return match(dense or base(), {one.name: one for one in families}, Matching(**terms), s)
+
+
+def widths(name: str, *free: str) -> Free:
+    return Free(name=name, widths=free)
+
+
+def total(one: Matched, s: int = SEQUENCE) -> int:
+    return count(one.architecture, s).params_total
+
+
+def worst(found: dict[str, Matched], s: int) -> float:
+    totals = [total(one, s) for one in found.values() if one.architecture.family != "dense"]
+    return max(max(totals) / min(totals) - 1, *(abs(off) for one in found.values() for _, off in one.off))
+
+
+@pytest.mark.parametrize(
+    "d_model, num_layers, vocab, s, ffn_multiple, limit",
+    [
+        (48, 4, 1024, 128, 1, 0.01),
+        (64, 4, 1024, 128, 1, 0.01),
+        (96, 4, 1024, 128, 1, 0.01),
+        (256, 8, 1024, 1024, 64, 0.005),
+        (512, 12, 8192, 1024, 64, 0.005),
+        (768, 12, 32_000, 4096, 256, 0.005),
+        (1024, 24, 32_000, 4096, 256, 0.005),
+        (2048, 22, 32_000, 4096, 256, 0.005),
+    ],
+)
+def test_all_families_meet_at_every_scale(
+    d_model: int, num_layers: int, vocab: int, s: int, ffn_multiple: int, limit: float
 ) -> None:
-    dense = small(d_model, num_layers, vocab)
-    families = (DenseFamily(), MoEFamily(experts_per_token=experts_per_token), FAMILIES[2])
-    matched = match(dense, families, Matching(), 64)
-    counts = {name: count(one, 64) for name, one in matched.items()}
-    for each in counts.values():
-        assert each.flops_per_token_forward == pytest.approx(counts["dense"].flops_per_token_forward, rel=0.01)
-    assert counts["moe"].params_total == pytest.approx(counts["memory_plus"].params_total, rel=0.01)
-    assert counts["memory_plus"].params_table >= 8 * counts["dense"].params_total
+    dense = base(d_model, num_layers, vocab, ffn_multiple)
+    found = solve(*ALL, dense=dense, s=s)
+    assert worst(found, s) <= limit
+    assert found["dense"].architecture == dense
+    least = min(total(one, s) for name, one in found.items() if name != "dense")
+    assert 9 <= least / count(dense, s).params_total <= 9.9
+    for name, one in found.items():
+        ((criterion, off),) = one.off
+        assert criterion == "flops_per_token"
+        flops = measure(criterion, one.architecture, s) / measure(criterion, dense, s)
+        assert off == pytest.approx(flops - 1, abs=1e-15), name
 
 
-def test_a_sparse_family_alone_reaches_the_size_asked_for() -> None:
-    dense = small()
-    total = count(dense, 64).params_total
-    moe = match(dense, (DenseFamily(), MoEFamily()), Matching(), 64)["moe"]
-    assert count(moe, 64).params_total == pytest.approx(9 * total, rel=0.05)
-    memory = match(dense, (FAMILIES[2],), Matching(), 64)["memory_plus"]
-    assert count(memory, 64).params_table >= 8 * total
+@pytest.mark.parametrize("criterion", ["flops_per_token", "active_params", "decode_bytes", "seconds_per_token"])
+@pytest.mark.parametrize("shared", [name for name in SPARSE_EQUAL if name not in ("table_params", "training_memory")])
+def test_any_quantity_can_be_matched_and_shared(criterion: str, shared: str) -> None:
+    throughput = tuple(Throughput(name=one.name, flops_per_second=1e12) for one in ALL)
+    found = solve(*ALL, equal=(criterion, "tokens"), sparse_equal=shared, tolerance=0.02, throughput=throughput)
+    values = [measure(shared, one.architecture, SEQUENCE) for name, one in found.items() if name != "dense"]
+    assert max(values) / min(values) - 1 <= 0.02
+    assert all(abs(off) <= 0.02 for one in found.values() for _, off in one.off)
 
 
-def test_what_cannot_be_matched_is_refused_with_a_way_out() -> None:
-    with pytest.raises(PlanError, match=r"no memory_plus model.*matching.table_over_dense"):
-        match(small(32), (MemoryPlusFamily(centred=2, stride=2),), Matching(table_over_dense=64), 64)
-    with pytest.raises(PlanError, match="do not fit into 4 layers"):
-        match(small(), (MemoryPlusFamily(centred=3, stride=8),), Matching(), 64)
-    with pytest.raises(PlanError, match=r"no MoE model|no pair"):
-        match(small(16), (DenseFamily(), MoEFamily()), Matching(table_over_dense=4000), 64)
-    with pytest.raises(PlanError, match=r"Raise matching\.tolerance"):
-        match(small(), FAMILIES, Matching(tolerance=1e-6), 64)
+def test_tables_and_training_memory_can_be_shared() -> None:
+    for shared in ("table_params", "training_memory"):
+        found = solve(PLUS, replace(PLUS, name="narrow", key_width=16), sparse_equal=shared)
+        values = [measure(shared, one.architecture, SEQUENCE) for one in found.values()]
+        assert max(values) / min(values) - 1 <= 0.01
+    with pytest.raises(ConfigError, match="moe has no table"):
+        solve(MOE, PLUS, sparse_equal="table_params")
 
 
-def test_centred_layers_are_the_papers() -> None:
-    assert centred_layers(24, 3, 8) == (4, 12, 20)
-    assert centred_layers(4, 2, 2) == (1, 3)
-    assert centred_layers(22, 1, 8) == (11,)
+def test_training_memory_can_be_matched() -> None:
+    smaller = replace(PLUS, num_slots=16**2)
+    (one,) = solve(smaller, equal=("training_memory", "tokens"), sparse_equal=None).values()
+    memory = measure("training_memory", one.architecture, SEQUENCE)
+    assert memory == pytest.approx(measure("training_memory", base(), SEQUENCE), rel=0.01)
+    assert one.architecture.ffn_hidden < base().ffn_hidden
 
 
-def test_the_dense_model_is_llamas() -> None:
-    budget = Budget(flops=1e20, d_model=2048, num_layers=22, num_heads=16)
-    scale = Scale(
-        name="paper", budgets=(budget,), seeds=(0,), sequence_length=64, batch_tokens=64, ffn_multiple_of=256
-    )  # fmt: skip
-    assert dense_architecture(budget, scale, 32_000).ffn_hidden == 5632
+def test_several_quantities_are_matched_at_once() -> None:
+    found = solve(*ALL, equal=("flops_per_token", "active_params", "decode_bytes", "tokens"), tolerance=0.03)
+    for one in found.values():
+        assert [name for name, _ in one.off] == ["flops_per_token", "active_params", "decode_bytes"]
+        assert all(abs(off) <= 0.03 for _, off in one.off)
+
+
+def test_a_slower_family_gets_a_smaller_model_by_time() -> None:
+    speeds = (Throughput(name="dense", flops_per_second=2e12), Throughput(name="moe", flops_per_second=1.6e12))
+    terms = {"equal": ("seconds_per_token", "tokens"), "throughput": speeds, "sparse_equal": None}
+    found = solve(DENSE, replace(MOE, num_experts=4), total_over_dense=None, **terms)
+    flops = [measure("flops_per_token", one.architecture, SEQUENCE) for one in found.values()]
+    assert flops[1] == pytest.approx(0.8 * flops[0], rel=0.01)
+    with pytest.raises(ConfigError, match=r"matching\.throughput\.plus.*given are: dense, moe"):
+        solve(DENSE, PLUS, **terms)
+    with pytest.raises(ConfigError, match=r"matching\.throughput\.dense"):
+        solve(MOE, equal=("seconds_per_token", "tokens"), throughput=speeds[1:])
+
+
+def test_the_issues_terms_move_what_they_name() -> None:
+    free = (widths("moe", "expert_hidden"), widths("plus", "ffn_hidden", "num_slots"))
+    moe, plus = solve(replace(MOE, num_experts=32), PLUS, free=free).values()
+    assert moe.architecture.moe is not None
+    assert moe.architecture.moe.num_experts == 32
+    # The size is the experts', though total_over_dense asks for more.
+    assert total(plus) == pytest.approx(total(moe), rel=0.01)
+    assert total(moe) < 7 * count(base(), SEQUENCE).params_total
+
+
+@pytest.mark.parametrize("width", ["ffn_hidden", "key_width", "value_width"])
+def test_each_inner_width_of_a_memory_can_be_the_free_one(width: str) -> None:
+    (one,) = solve(PLUS, free=(widths("plus", width, "num_slots"),), total_over_dense=3).values()
+    memory = one.architecture.memory
+    assert memory is not None
+    defaults = {"ffn_hidden": base().ffn_hidden, "key_width": 32, "value_width": 64}
+    found = {
+        "ffn_hidden": one.architecture.ffn_hidden,
+        "key_width": memory.key_width,
+        "value_width": memory.value_width,
+    }
+    assert {name for name in found if found[name] != defaults[name]} == {width}
+    assert memory.key_width % 2 == 0
+
+
+def test_multiples_are_kept() -> None:
+    multiples = (
+        MultipleOf(width="expert_hidden", value=4),
+        MultipleOf(width="num_slots", value=8),
+        MultipleOf(width="ffn_hidden", value=4),
+    )
+    moe, plus = solve(MOE, PLUS, dense=base(256, 8), multiple_of=multiples).values()
+    assert moe.architecture.moe is not None
+    assert plus.architecture.memory is not None
+    assert moe.architecture.moe.expert_hidden % 4 == 0
+    assert plus.architecture.ffn_hidden % 4 == 0
+    assert plus.architecture.memory.num_keys % 8 == 0
+
+
+def test_without_terms_per_token_widths_take_their_defaults() -> None:
+    slots = (64**2, 128**2)
+    families = [replace(PLUS, num_slots=n) for n in slots]
+    labels = {f"plus num_slots={n}": one for n, one in zip(slots, families, strict=True)}
+    terms = Matching(equal=("tokens",), sparse_equal=None, total_over_dense=None)
+    found = match(base(), {"dense": DENSE, "moe": replace(MOE, num_experts=4), **labels}, terms, SEQUENCE)
+    assert list(found) == ["dense", "moe", *labels]
+    assert found["moe"].architecture.moe is not None
+    assert found["moe"].architecture.moe.expert_hidden == base().ffn_hidden
+    for label, n in zip(labels, slots, strict=True):
+        one = found[label].architecture
+        assert one.memory is not None
+        assert (one.memory.num_slots, one.memory.key_width, one.memory.value_width) == (n, 32, 64)
+        assert one.ffn_hidden == base().ffn_hidden
+        assert found[label].off == ()
+    with pytest.raises(ConfigError, match=r"matching\.total_over_dense, or families\.plus\.num_slots"):
+        match(base(), {"plus": PLUS}, terms, SEQUENCE)
+
+
+@pytest.mark.parametrize("family, width", [(MOE, "expert_hidden"), (PLUS, "ffn_hidden"), (PEER, "ffn_hidden")])
+def test_alone_a_family_takes_the_least_size_asked_for(family: Family, width: str) -> None:
+    (one,) = solve(family, free=(widths(family.name, width),), sparse_equal=None, total_over_dense=5).values()
+    architecture = one.architecture
+    least = 5 * count(base(), SEQUENCE).params_total
+    assert total(one) >= least
+    if architecture.moe is not None:
+        fewer = replace(architecture, moe=replace(architecture.moe, num_experts=architecture.moe.num_experts - 1))
+    else:
+        part = architecture.memory or architecture.peer
+        assert part is not None
+        smaller: Any = {"memory" if architecture.memory else "peer": replace(part, num_keys=part.num_keys - 1)}
+        fewer = replace(architecture, **smaller)
+    # Whatever inner width one fewer would get, it is at most a few wider.
+    assert count(fewer, SEQUENCE).params_total < least
+
+
+def test_families_become_the_parts_they_are_named_after() -> None:
+    found = {name: one.architecture for name, one in solve(*ALL).items()}
+    pkm, memory, plus = found["pkm"].memory, found["memory"].memory, found["plus"].memory
+    assert pkm is not None
+    assert memory is not None
+    assert plus is not None
+    assert found["peer"].peer is not None
+    assert (pkm.shared_table, pkm.gated, pkm.query_norm, pkm.layers) == (False, False, "batch", (2,))
+    assert (memory.shared_table, memory.gated, memory.query_norm, memory.value_width) == (True, False, "none", 64)
+    assert (plus.shared_table, plus.gated, plus.qk_norm, plus.layers) == (True, True, True, (1, 3))
+    assert found["peer"].peer.query_norm == "batch"
+    choice = MoEFamily(name="moe", routing="expert_choice", num_experts=8)
+    (expert_choice,) = solve(choice).values()
+    for one, routed in ((found["moe"].moe, "token_choice"), (expert_choice.architecture.moe, "expert_choice")):
+        assert one is not None
+        assert one.routing == routed
+        assert (one.renormalise, one.balance) == ((True, "loss") if routed == "token_choice" else (False, "none"))
+    (single,) = solve(replace(MOE, experts_per_token=1)).values()
+    assert single.architecture.moe is not None
+    assert not single.architecture.moe.renormalise
+
+
+def test_a_dense_family_is_the_dense_model_or_refused() -> None:
+    assert solve(DENSE)["dense"] == Matched(architecture=base(), off=(("flops_per_token", 0.0),))
+    wide = solve(replace(DENSE, ffn_hidden=400), equal=("tokens",))["dense"]
+    assert wide.architecture == replace(base(), ffn_hidden=400)
+    with pytest.raises(PlanError, match=r"ffn_hidden 400 is \+[\d.]+ % off .*Leave families\.dense\.ffn_hidden out"):
+        solve(replace(DENSE, ffn_hidden=400))
+
+
+@pytest.mark.parametrize(
+    "family, free, told",
+    [
+        (replace(MOE, num_experts=8), ("num_experts",), r"free\.moe names num_experts, and .* gives it as 8"),
+        (MOE, ("num_slots",), r"names num_slots, but the family 'moe' has .*num_experts"),
+        (replace(PLUS, gated=False), ("value_width",), "without a gated output"),
+        (PLUS, ("ffn_hidden", "key_width"), "ffn_hidden and key_width; one of them at most"),
+        (DENSE, ("ffn_hidden",), "nothing of it is free"),
+    ],
+)
+def test_contradictory_terms_are_refused(family: Family, free: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        solve(family, free=(widths(family.name, *free),))
+
+
+@pytest.mark.parametrize(
+    "families, terms, told",
+    [
+        (
+            (replace(MOE, num_experts=16),),
+            {"multiple_of": (MultipleOf(width="expert_hidden", value=16),)},
+            r"would have to be 82\.8; the nearest multiples of 16 allowed are 80 \(-1\.47 %\) and 96 \(\+6\.85 %\)",
+        ),
+        (
+            (PLUS,),
+            {"total_over_dense": 900},
+            r"largest that the dense model leaves room for, num_slots \d+\^2.*fewer memory",
+        ),
+        (
+            (replace(PLUS, num_slots=600**2),),
+            {},
+            r"ffn_hidden would have to be -\d+\.\d, and cannot go below 1: use fewer",
+        ),
+        ((replace(PLUS, layers="all"),), {"total_over_dense": 2}, "Name value_width or key_width in"),
+        (
+            (replace(PLUS, layers="all"),),
+            {},
+            r"asked for are .*fewer memory layers \(families\.plus\.centred or layers\)",
+        ),
+        (
+            (replace(MOE, expert_hidden=171),),
+            {"total_over_dense": 3},
+            r"expert_hidden is 171 and would have to be 8\d\.\d",
+        ),
+        (
+            (replace(PLUS, num_slots=64**2), replace(PLUS, name="large", num_slots=128**2)),
+            {},
+            r"agree within 1 % in total_params.*1\d\d % off: plus \d.*The sizes of plus, large are given",
+        ),
+        ((MOE,), {"equal": ("total_params", "tokens")}, "set total_over_dense to null"),
+        ((replace(PLUS, num_slots=8**2),), {"equal": ("tokens",)}, r"families\.plus.*only 8 keys"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused_with_what_would_have_to_move(
+    families: tuple[Family, ...], terms: dict[str, Any], told: str
+) -> None:
+    with pytest.raises((PlanError, ConfigError), match=told):
+        solve(*families, **terms)
+
+
+def test_rounded_capacity_is_seen_and_its_gaps_are_named() -> None:
+    one = MoEFamily(name="moe", routing="expert_choice", experts_per_token=1)
+    with pytest.raises(
+        PlanError, match=r"asked for are .* num_experts 2\d, expert_hidden \d+ has .* and num_experts 2\d"
+    ):
+        solve(one)
+    found = solve(one, PLUS, dense=base(256, 8), s=1024)
+    assert worst(found, 1024) <= 0.01
+
+
+def test_what_was_solved_is_kept_but_not_what_a_caller_did_to_it() -> None:
+    solve(*ALL).pop("moe")
+    assert list(solve(*ALL)) == [one.name for one in ALL]

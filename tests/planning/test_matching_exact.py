@@ -1,0 +1,284 @@
+"""The solver against brute force: every lattice point within the bounds is counted, every choice of points tried."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from memscale.config.architecture import Architecture
+from memscale.config.family import (
+    Family,
+    MemoryFamily,
+    MemoryPlusFamily,
+    MoEFamily,
+    PeerFamily,
+    PKMFamily,
+)
+from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.matching import PER_TOKEN, SPARSE_EQUAL, Free, Matching, MultipleOf
+from memscale.errors import PlanError
+from memscale.planning.lattice import Lattice
+from memscale.planning.matching import match
+from memscale.planning.quantities import measure
+from memscale.planning.widths import template
+
+SEQUENCE = 48
+LAYERS = 3
+
+
+def small(d_model: int, ffn_hidden: int) -> Architecture:
+    return Architecture(
+        family="dense",
+        d_model=d_model,
+        num_layers=LAYERS,
+        num_heads=1,
+        num_kv_heads=1,
+        head_width=d_model,
+        ffn_hidden=ffn_hidden,
+        vocab_size=40,
+    )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A family, and by hand the architecture that it means at given widths."""
+
+    family: Family
+    build: Callable[[Architecture, int, int], Architecture]
+    least: tuple[int, int]
+    """Of the outer and of the inner width."""
+    step: tuple[int, int] = (1, 1)
+    free: Free | None = None
+    monotone: bool = True
+
+
+def moe(k: int, shared: int, routing: str, width_step: int = 1) -> Instance:
+    chosen = routing == "token_choice"
+
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        part = MoE(
+            layers=(0, 1, 2),
+            num_experts=outer,
+            experts_per_token=k,
+            expert_hidden=inner,
+            shared_experts=shared,
+            routing=routing,
+            renormalise=chosen and k > 1,
+            balance="loss" if chosen else "none",
+        )
+        return Architecture(**{**vars(dense), "family": "moe", "moe": part})
+
+    family = MoEFamily(name="moe", experts_per_token=k, shared_experts=shared, routing=routing)
+    return Instance(family, build, (k, width_step), (1, width_step), monotone=chosen)
+
+
+def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2) -> Instance:
+    knn = 2
+
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        widths = {"key_width": max(2, dense.d_model // 4 * 2), "value_width": dense.d_model}
+        hidden = dense.ffn_hidden
+        if inner_width == "ffn_hidden":
+            hidden = inner
+        else:
+            widths[inner_width] = inner
+        part = Memory(layers=(1,), num_keys=outer, num_heads=num_heads, knn=knn, gated=gated, qk_norm=True, **widths)
+        return Architecture(**{**vars(dense), "family": "memory_plus", "ffn_hidden": hidden, "memory": part})
+
+    family = MemoryPlusFamily(name="plus", centred=1, num_heads=num_heads, knn=knn, gated=gated)
+    step = 2 if inner_width == "key_width" else 1
+    least = (-(-knn // root_step) * root_step, step)
+    return Instance(family, build, least, (root_step, step), Free(name="plus", widths=("num_slots", inner_width)))
+
+
+def own_table(kind: str, root_step: int = 1) -> Instance:
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        keys = {"num_keys": outer, "num_heads": 1, "knn": 3, "key_width": max(2, dense.d_model // 4 * 2)}
+        replaced = {**vars(dense), "family": kind, "ffn_hidden": inner}
+        if kind == "peer":
+            return Architecture(**{**replaced, "peer": Peer(layers=(1,), query_norm="batch", **keys)})
+        shared = kind == "memory"
+        norm = "none" if shared else "batch"
+        part = Memory(layers=(1,), value_width=dense.d_model, gated=False, shared_table=shared, query_norm=norm, **keys)
+        return Architecture(**{**replaced, "memory": part})
+
+    classes = {"pkm": PKMFamily, "memory": MemoryFamily, "peer": PeerFamily}
+    return Instance(
+        classes[kind](name=kind, num_heads=1, knn=3), build, (-(-3 // root_step) * root_step, 1), (root_step, 1)
+    )
+
+
+@dataclass(frozen=True)
+class Point:
+    architecture: Architecture
+    off: float
+    shared: float
+    total: float
+
+
+def brute_points(dense: Architecture, one: Instance, matching: Matching) -> list[Point]:
+    """Every point within the tolerance and the window, on the side where the model grows."""
+    criteria = matching.equal_per_token
+    wanted = [measure(name, dense, SEQUENCE) for name in criteria]
+    low = matching.total_over_dense * measure("total_params", dense, SEQUENCE)
+
+    def values(outer: int, inner: int) -> list[float]:
+        return [measure(name, one.build(dense, outer, inner), SEQUENCE) for name in criteria]
+
+    def too_large(outer: int, inner: int) -> bool:
+        return any((v - w) / w > matching.tolerance for v, w in zip(values(outer, inner), wanted, strict=True))
+
+    sizes: list[float] = []
+    points: list[list[Point]] = []
+    for outer in itertools.count(one.least[0], one.step[0]):
+        narrow = one.build(dense, outer, one.least[1])
+        if measure("total_params", narrow, SEQUENCE) > low * 1.1:
+            break
+        if too_large(outer, one.least[1]):
+            if one.monotone:
+                break
+            continue
+        first, second = values(outer, one.least[1]), values(outer, one.least[1] + one.step[1])
+        slopes = [(b - a) / one.step[1] for a, b in zip(first, second, strict=True)]
+        exact = min(one.least[1] + (w - a) / s for w, a, s in zip(wanted, first, slopes, strict=True))
+        totals = [
+            measure("total_params", one.build(dense, outer, one.least[1] + i * one.step[1]), SEQUENCE) for i in (0, 1)
+        ]
+        sizes.append(totals[0] + (totals[1] - totals[0]) / one.step[1] * (exact - one.least[1]))
+        points.append(list(_within(dense, one, matching, outer, wanted, low)))
+    if not sizes:
+        return []
+    largest = int(np.argmax(sizes))
+    return [point for here in points[: largest + 1] for point in here]
+
+
+def _within(
+    dense: Architecture, one: Instance, matching: Matching, outer: int, wanted: list[float], low: float
+) -> Iterator[Point]:
+    for inner in itertools.count(one.least[1], one.step[1]):
+        built = one.build(dense, outer, inner)
+        offs = [measure(n, built, SEQUENCE) - w for n, w in zip(matching.equal_per_token, wanted, strict=True)]
+        offs = [off / w for off, w in zip(offs, wanted, strict=True)]
+        if max(offs) > matching.tolerance:
+            return
+        total = measure("total_params", built, SEQUENCE)
+        off = max(abs(value) for value in offs)
+        if off <= matching.tolerance and low <= total <= low * 1.1:
+            shared = measure(matching.sparse_equal or "total_params", built, SEQUENCE)
+            yield Point(built, off, shared, total)
+
+
+def brute_best(pools: list[list[Point]]) -> tuple[float, list[list[float]]] | None:
+    """The least worst mismatch over every choice, and what each choice that reaches it shares."""
+    if not all(pools):
+        return None
+    shared = np.meshgrid(*[[point.shared for point in pool] for pool in pools], indexing="ij")
+    offs = np.meshgrid(*[[point.off for point in pool] for pool in pools], indexing="ij")
+    gap = np.max(shared, axis=0) / np.min(shared, axis=0) - 1
+    worst = np.maximum(gap, np.max(offs, axis=0))
+    best = float(worst.min())
+    at = np.argwhere(worst <= best * (1 + 1e-12) + 1e-15)
+    return best, [[pool[i].shared for pool, i in zip(pools, row, strict=True)] for row in at]
+
+
+def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instance]]:
+    moes = st.builds(
+        moe,
+        st.integers(1, 2),
+        st.integers(0, 1),
+        st.sampled_from(["token_choice", "expert_choice"]),
+        st.just(expert_step),
+    )
+    pluses = st.builds(
+        memory_plus,
+        st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
+        root_step=st.just(root_step),
+        num_heads=st.sampled_from([1, 2, 5]),
+    )
+    others = st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step))
+    return st.tuples(moes, pluses, others).flatmap(
+        lambda three: st.sets(st.integers(0, 2), min_size=1).map(lambda at: [three[i] for i in sorted(at)])
+    )
+
+
+CRITERIA = st.sampled_from(
+    [
+        ("flops_per_token",),
+        ("active_params",),
+        ("decode_bytes",),
+        ("training_memory",),
+        ("flops_per_token", "active_params"),
+    ]
+)
+SHARED = st.sampled_from(["total_params", "total_params", "non_embedding_params", "decode_bytes", "active_params"])
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[list[Instance], Matching]:
+    root_step, expert_step = draw(st.integers(1, 2)), draw(st.sampled_from([1, 3]))
+    drawn = draw(instances(root_step, expert_step))
+    return drawn, Matching(
+        equal=(*draw(CRITERIA), "tokens"),
+        sparse_equal=draw(SHARED),
+        tolerance=draw(st.sampled_from([0.01, 0.03, 0.08])),
+        total_over_dense=draw(st.floats(1.2, 4.0)),
+        free=tuple(one.free for one in drawn if one.free is not None),
+        multiple_of=(
+            MultipleOf(width="num_slots", value=root_step),
+            MultipleOf(width="expert_hidden", value=expert_step),
+        ),
+    )
+
+
+@given(dense=st.builds(small, st.sampled_from([4, 6, 8]), st.integers(12, 40)), problem=problems())
+@settings(max_examples=60, deadline=None)
+def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple[list[Instance], Matching]) -> None:
+    instances, matching = problem
+    pools = [brute_points(dense, one, matching) for one in instances]
+    assume(np.prod([len(pool) for pool in pools]) < 3e6)
+    best = brute_best(pools)
+    families = {one.family.name: one.family for one in instances}
+    if best is None or best[0] > matching.tolerance:
+        with pytest.raises(PlanError):
+            match(dense, families, matching, SEQUENCE)
+        return
+    assert matching.sparse_equal is not None
+    found = match(dense, families, matching, SEQUENCE)
+    architectures = [found[one.family.name].architecture for one in instances]
+    sizes = [measure(matching.sparse_equal, one, SEQUENCE) for one in architectures]
+    offs = [abs(off) for one in found.values() for _, off in one.off]
+    assert max(*offs, max(sizes) / min(sizes) - 1) == pytest.approx(best[0], rel=1e-9, abs=1e-12)
+    # Of equally good choices, the one whose models are all smallest; it exists, for the gap is the same from its start.
+    assert sizes == pytest.approx([min(column) for column in zip(*best[1], strict=True)])
+    for one, architecture, pool in zip(instances, architectures, pools, strict=True):
+        assert architecture in [point.architecture for point in pool], one.family
+
+
+QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) if name != "seconds_per_token")
+
+
+@given(
+    dense=st.builds(small, st.sampled_from([4, 6, 32]), st.integers(12, 90)),
+    one=instances(1, 1).map(lambda drawn: drawn[0]),
+    outer=st.integers(0, 3000),
+    inner=st.integers(0, 5000),
+    s=st.sampled_from([48, 100, 1024]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_nodes_tell_every_point(dense: Architecture, one: Instance, outer: int, inner: int, s: int) -> None:
+    matching = Matching(free=() if one.free is None else (one.free,))
+    lattice = Lattice(template("it", one.family, dense, matching), QUANTITIES, s)
+    at = one.least[0] + outer, one.least[1] + one.step[1] * inner
+    constant, slope = lattice.at(np.array([at[0]]))
+    counted = [measure(name, one.build(dense, *at), s) for name in QUANTITIES]
+    # Expert choice rounds its active parameters to whole ones.
+    assert list(constant[:, 0] + slope[:, 0] * at[1]) == pytest.approx(counted, rel=1e-12, abs=0 if one.monotone else 2)
+    if one.monotone:
+        exact = [QUANTITIES.index(name) for name in ("flops_per_token", "total_params", "active_params")]
+        assert [constant[i, 0] + slope[i, 0] * at[1] for i in exact] == [counted[i] for i in exact]
