@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from memscale.config.sweep import Recipe, Tune
+from memscale.config.recipe import Recipe, Tune
 from memscale.errors import PlanError
 from memscale.planning.recipes import Rates, at_width, choose, tuning_grid
 
