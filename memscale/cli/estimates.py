@@ -136,7 +136,7 @@ def refuse_above_limits(plan: Plan, cost: Estimate) -> None:
     if not cost.excess:
         return
     told = "; ".join(f"{one.text}" for one in cost.excess)
-    raised = " ".join(f"limits.{one.name}={_rounded_up(one.forecast)}" for one in cost.excess)
+    raised = " ".join(f"limits.{one.name}={rounded_up(one.forecast)}" for one in cost.excess)
     raise PlanError(
         f"the sweep {plan.sweep.name} was not started: {told}. {numbers_behind(cost)} ({cost.basis}). To start it all "
         f"the same raise the limit ({raised}); or lower scale.seeds or the budgets"
@@ -157,8 +157,8 @@ def unit_hours(cost: Estimate) -> str:
     return "GPU hours" if cost.device == "cuda" else "slot hours"
 
 
-def _rounded_up(value: float) -> str:
-    """Two digits, not below the value."""
+def rounded_up(value: float) -> str:
+    """A value with two digits, not below the given one."""
     text = f"{value:.2g}"
     return text if float(text) >= value else f"{value * 1.06:.2g}"
 

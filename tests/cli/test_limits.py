@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from memscale.cli.estimates import rounded_up
 from memscale.cli.main import main
 from tests.sweeps import NAME, small_sweep, write_text
 
@@ -45,3 +48,8 @@ def test_a_sweep_above_a_limit_is_refused_with_the_numbers(
 def test_a_plan_says_that_it_is_within_its_limits(sweep: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *sweep, "limits.gpu_hours=50", "limits.disk_gb=1"]) == 0
     assert "limits    gpu_hours 50, disk_gb 1: kept" in capsys.readouterr().out
+
+
+@given(st.floats(1e-6, 1e9))
+def test_a_limit_is_proposed_above_the_need(value: float) -> None:
+    assert value <= float(rounded_up(value)) < 1.2 * value
