@@ -72,8 +72,8 @@ class Lattice:
         self._sequence_length = sequence_length
         self._flops_per_second = flops_per_second
         self._counted: dict[int, tuple[list[float], list[float]]] = {}
-        self._pointwise: set[int] = set()
         self._expert_choice = template.outer is not None and template.part.get("routing") == "expert_choice"
+        self._pointwise = set(self.rounded)  # of which nodes far away would tell too little
         self._base = 0 if template.outer is None else template.outer.least + _SPACING
         self._fit()
         self._find_kinks()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -258,6 +258,41 @@ def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple
     assert sizes == pytest.approx([min(column) for column in zip(*best[1], strict=True)])
     for one, architecture, pool in zip(instances, architectures, pools, strict=True):
         assert architecture in [point.architecture for point in pool], one.family
+
+
+@given(
+    dense=st.builds(small, st.sampled_from([4, 6, 8]), st.integers(16, 40)),
+    num_experts=st.integers(4, 16),
+    other=st.sampled_from(["pkm", "memory", "peer"]).map(own_table),
+    tolerance=st.sampled_from([0.02, 0.05]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_given_size_is_the_others_aim(
+    dense: Architecture, num_experts: int, other: Instance, tolerance: float
+) -> None:
+    fixed = moe(1, 0, "token_choice")
+    wanted = measure("flops_per_token", dense, SEQUENCE)
+
+    def within(one: Instance, outer: int) -> Iterator[tuple[float, float]]:
+        for inner in range(one.least[1], 3 * dense.ffn_hidden):
+            built = one.build(dense, outer, inner)
+            off = abs(measure("flops_per_token", built, SEQUENCE) - wanted) / wanted
+            if off <= tolerance:
+                yield off, measure("total_params", built, SEQUENCE)
+
+    experts = list(within(fixed, num_experts))
+    others = [pair for outer in range(other.least[0], 90) for pair in within(other, outer)]
+    pairs = [max(a, b, max(n, m) / min(n, m) - 1) for a, n in experts for b, m in others]
+    families = {"moe": replace(fixed.family, num_experts=num_experts), "other": other.family}
+    matching = Matching(tolerance=tolerance)
+    if not pairs or min(pairs) > tolerance:
+        with pytest.raises(PlanError):
+            match(dense, families, matching, SEQUENCE)
+        return
+    found = match(dense, families, matching, SEQUENCE)
+    totals = [measure("total_params", one.architecture, SEQUENCE) for one in found.values()]
+    offs = [abs(one.off[0][1]) for one in found.values()]
+    assert max(*offs, max(totals) / min(totals) - 1) == pytest.approx(min(pairs), rel=1e-9, abs=1e-12)
 
 
 QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) if name != "seconds_per_token")
