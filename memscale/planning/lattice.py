@@ -90,7 +90,9 @@ class Lattice:
     @property
     def rounded(self) -> list[int]:
         """Rows that are rounded to whole numbers, so that A + B w may miss them by less than `ROUNDED`."""
-        return [row for row, name in enumerate(self.names) if self._expert_choice and name == "active_params"]
+        if self.template.part.get("routing") != "expert_choice":
+            return []
+        return [row for row, name in enumerate(self.names) if name == "active_params"]
 
     def real(self, architecture: Architecture) -> list[float]:
         """Every quantity of one of the template's architectures, counted."""
@@ -115,9 +117,6 @@ class Lattice:
         self._pointwise |= fresh
         return bool(fresh)
 
-    def _count(self, outer: int, inner: int) -> list[float]:
-        return self.real(self.template.build(outer, inner))
-
     def count_rounded(self, values_QP: Floats, outer_P: Ints, inner_P: Ints) -> None:
         """Put real counts where rounding may have moved `values_QP`."""
         rows = self.rounded
@@ -125,6 +124,9 @@ class Lattice:
             counted = self._count(outer, inner)
             for row in rows:
                 values_QP[row, p] = counted[row]
+
+    def _count(self, outer: int, inner: int) -> list[float]:
+        return self.real(self.template.build(outer, inner))
 
     def _value(self, outer: int, inner: int) -> list[float]:
         if self._pointwise or self._expert_choice or self.template.outer is None:
@@ -225,11 +227,12 @@ class Lattice:
         if outer is None:
             return
         narrow = 0 if inner is None else inner.least
-        for size, width in ((outer.least, narrow), (outer.least + 37, narrow + 512), (7 * self._base + 1, narrow)):
+        sizes = (outer.least, outer.least + _SPACING // 3, 7 * self._base + 1, 100 * self._base + 1)
+        for size, width in zip(sizes, (narrow, narrow + 512, narrow, narrow), strict=True):
             self.distrust(size, width, self._count(size, width))
 
     def _rounding(self, row: int, value: float) -> float:
-        return RELATIVE_ROUNDING * abs(value) + (ROUNDED if row in self.rounded else 0.0)
+        return RELATIVE_ROUNDING * abs(value) + (ROUNDED if self._pointwise and row in self.rounded else 0.0)
 
     def _count_along_inner(self, outer: int) -> tuple[list[float], list[float]]:
         if outer not in self._counted:
