@@ -29,8 +29,10 @@ def _endless(run: Run) -> Run:
 def test_a_measured_step_takes_what_the_trainer_takes(
     family: str, make_run: Callable[..., Run], prepared: Prepared, tmp_path: Path
 ) -> None:
-    run = make_run(family, num_steps=60)
-    measured = measure_step(_endless(run), EXECUTION, seconds=0.4, folder=tmp_path, save=True)
+    small = make_run(family)  # its step would take hardly longer than one of a single sequence
+    batch = 16 * small.batch_tokens
+    run = replace(small, batch_tokens=batch, tokens=10 * batch)
+    measured = measure_step(_endless(run), EXECUTION, seconds=0.8, folder=tmp_path, save=True)
     trained = train(
         run, RunPaths(tmp_path / "real"), prepared, EXECUTION, on_progress=lambda _: None, should_stop=lambda: False
     )
