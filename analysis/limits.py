@@ -16,7 +16,15 @@ MOST_NAMED = 6
 
 def limits(study: Study) -> tuple[str, ...]:
     """Sentences for the report, the most important first."""
-    return (*_seeds(study), *_range(study), *study.warnings, *_matching(study), *_tuning(study), *_never_varied(study))
+    return (
+        *_seeds(study),
+        *_range(study),
+        *study.warnings,
+        *_matching(study),
+        *_tuning(study),
+        *_causality(study),
+        *_never_varied(study),
+    )
 
 
 def _seeds(study: Study) -> list[str]:
@@ -88,6 +96,22 @@ def _tuning(study: Study) -> list[str]:
             " move with scale."
         )
     return said
+
+
+def _causality(study: Study) -> list[str]:
+    """Families whose training and evaluation are not quite the same model."""
+    runs, column = study.results.compare, "training_sees_later_tokens"
+    if not runs.has(column):
+        return []
+    flags = runs.number(column)
+    labels = [numbers.series(label) for label in runs.labels if (flags[runs.of(label)] > 0).any()]
+    if not labels:
+        return []
+    return [
+        f"In training, though not in evaluation, later tokens can change earlier ones in {', '.join(labels)}: experts"
+        " choose among all tokens of a sequence, and batch normalisation sees all tokens of a batch (so its result"
+        " depends on how many fit into memory at once). In evaluation each token chooses its experts."
+    ]
 
 
 def _never_varied(study: Study) -> list[str]:

@@ -43,6 +43,7 @@ OTHER_NUMBERS = (
     "params_table",
     "num_slots",
     "d_model",
+    "training_sees_later_tokens",
     "rows_read_per_token",
     "flops_per_token_forward",
     "train_seconds",

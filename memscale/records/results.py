@@ -73,7 +73,7 @@ def _planned(file: RunFile, status: str) -> Row:
         "d_model": run.architecture.d_model,
         "num_layers": run.architecture.num_layers,
         "num_slots": run.architecture.num_slots,
-        "trains_causally": run.architecture.trains_causally,
+        "training_sees_later_tokens": int(not run.architecture.trains_causally),
         "params_total": counts.params_total,
         "params_active": counts.params_active,
         "params_non_embedding": counts.params_non_embedding,
