@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,3 +220,17 @@ def test_the_flops_that_the_published_models_differ_by_are_planned() -> None:
     for num_slots, row in published.items():
         for budget, wanted in zip(("134m", "373m", "720m", "1.3b"), row, strict=True):
             assert off[budget, num_slots] == pytest.approx(wanted, abs=0.1)
+
+
+def test_the_documented_table_of_flop_differences_is_the_planned_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "counting.md").read_text()
+    shown = {
+        int(slots) ** 2: [float(cell.strip().removesuffix(" %")) for cell in cells.strip("| \n").split("|")]
+        for slots, cells in re.findall(r"^\| (\d+)² \|(.*)$", text, flags=re.MULTILINE)
+    }
+    bases = ["134m", "373m", "720m", "1.3b"]
+    for run in planned("memory_layers_at_scale", "scale=paper").runs:
+        if run.family == "memory_plus":
+            assert run.architecture.num_slots is not None
+            row = shown[run.architecture.num_slots]
+            assert row[bases.index(run.budget)] == round(100 * run.flops_off, 1)
