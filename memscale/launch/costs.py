@@ -49,7 +49,7 @@ def known_speeds(slots: Sequence[Slot], launcher: Launcher) -> Speeds:
 
 def _speed(point: SpeedPoint) -> Speed:
     plain = asdict(point)
-    del plain["source"], plain["params_total"]
+    del plain["source"], plain["params_total"], plain["num_runs"]
     plain["save_seconds"] = plain["save_seconds"] or 0.0
     return Speed(**plain)
 
@@ -87,6 +87,7 @@ def run_point(
         start_seconds=max(0.0, outcome.ended - outcome.started - train_seconds - evaluation_seconds - saves),
         save_seconds=None,
         evaluation_seconds=evaluation_seconds if result["scores"] else None,
+        num_runs=1,
     )
 
 

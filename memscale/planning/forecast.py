@@ -17,7 +17,7 @@ from statistics import fmean
 GUESSED_FLOPS_PER_SECOND = {"cpu": 2.0e10, "cuda": 5.0e13}
 """Training FLOPs of one core, and of one GPU, before anything was measured."""
 GUESSED_START_SECONDS = 5.0
-GUESSED_EVALUATION_SECONDS = 3.0
+GUESSED_EVALUATION_SECONDS = 2.0
 NEAR = 4.0
 """A model with up to this many times the FLOPs per token of a measured one, or as many times fewer, is near it."""
 BYTES_PER_PARAMETER = 12

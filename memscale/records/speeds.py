@@ -1,7 +1,8 @@
 """`speeds.json`: how fast each kind of machine trained which models, kept beside the runs.
 
-A point is one model of one series at one batch; a newer one takes its place. Steps that were measured only to forecast
-say `calibration`, finished runs say `run`. A file of the first format, which knew one speed a family and no model, is
+A point is one model of one series at one batch. Steps that were measured only to forecast say `calibration`, and take
+the place of what was known; finished runs say `run`, and are averaged: how fast one goes depends on what runs beside
+it. A file of the first format, which knew one speed a family and no model, is
 read as empty, and so is a damaged one: it is only a cache.
 """
 
@@ -16,6 +17,8 @@ from memscale.errors import RecordError
 from memscale.records.atomic import read_json, write_json
 
 FORMAT = 2
+MOST_AVERAGED = 10
+"""From then on a finished run counts a tenth, so that the mean follows the machine."""
 SOURCES = ("calibration", "run")
 
 
@@ -40,6 +43,8 @@ class SpeedPoint:
     """Of each checkpoint before the last; None where none was measured."""
     evaluation_seconds: float | None
     """Of the evaluation at its end; None where none was measured."""
+    num_runs: int = 0
+    """Finished runs that this is the mean of; at most MOST_AVERAGED."""
 
     @property
     def key(self) -> tuple[str, str, int, int, float]:
@@ -57,20 +62,35 @@ def read_speeds(runs_root: Path, machine: str) -> tuple[SpeedPoint, ...]:
 
 
 def record_speeds(runs_root: Path, machine: str, points: Iterable[SpeedPoint]) -> None:
-    """Keep `points` as those of `machine`, in place of older ones of the same models.
-
-    What was measured earlier of saving and evaluating is kept where the new point has none of it.
-    """
+    """Keep `points` as those of `machine`: over older ones of the same models, or averaged with them."""
     known = {point.key: point for point in read_speeds(runs_root, machine)}
     for point in points:
         older = known.pop(point.key, None)
-        for name in ("save_seconds", "evaluation_seconds") if older is not None else ():
-            if getattr(point, name) is None:
-                point = replace(point, **{name: getattr(older, name)})
-        known[point.key] = point
+        known[point.key] = point if older is None else _joined(older, point)
     machines = _machines(runs_root)
     machines[machine] = [asdict(point) for point in known.values()]
     write_json(runs_root / "speeds.json", {"machines": machines}, format=FORMAT)
+
+
+def _joined(older: SpeedPoint, newer: SpeedPoint) -> SpeedPoint:
+    """`newer`, averaged with `older` where both are of runs; what it lacks of saving and evaluating is the older's."""
+    count = min(older.num_runs, MOST_AVERAGED - 1) if older.source == newer.source == "run" else 0
+
+    def mean(before: float, now: float) -> float:
+        return (count * before + now) / (count + 1)
+
+    def known_mean(before: float | None, now: float | None) -> float | None:
+        return mean(before, now) if before is not None and now is not None else before if now is None else now
+
+    return replace(
+        newer,
+        # Of speeds the harmonic mean: it is the seconds that add up.
+        flops_per_second=1 / mean(1 / older.flops_per_second, 1 / newer.flops_per_second),
+        start_seconds=mean(older.start_seconds, newer.start_seconds),
+        save_seconds=known_mean(older.save_seconds, newer.save_seconds),
+        evaluation_seconds=known_mean(older.evaluation_seconds, newer.evaluation_seconds),
+        num_runs=count + 1 if newer.source == "run" else 0,
+    )
 
 
 def _machines(runs_root: Path) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memscale.records.atomic import write_json
-from memscale.records.speeds import SpeedPoint, read_speeds, record_speeds
+from memscale.records.speeds import MOST_AVERAGED, SpeedPoint, read_speeds, record_speeds
 
 POINT = SpeedPoint(
     source="calibration",
@@ -35,8 +35,10 @@ def test_points_come_back_by_machine_with_every_digit(tmp_path: Path) -> None:
     assert read_speeds(tmp_path, "three") == ()
 
 
-def test_a_newer_point_of_the_same_model_takes_the_place_of_the_older(tmp_path: Path) -> None:
-    run = replace(POINT, source="run", flops_per_second=2e10, save_seconds=None, evaluation_seconds=3.0)
+def test_a_run_takes_the_place_of_a_calibration_and_the_other_way_round(tmp_path: Path) -> None:
+    run = replace(
+        POINT, source="run", flops_per_second=2e10, save_seconds=None, evaluation_seconds=3.0, num_runs=1
+    )  # fmt: skip
     record_speeds(tmp_path, "one", [POINT])
     record_speeds(tmp_path, "one", [run])
     assert read_speeds(tmp_path, "one") == (replace(run, save_seconds=0.1),)
@@ -45,6 +47,24 @@ def test_a_newer_point_of_the_same_model_takes_the_place_of_the_older(tmp_path: 
     for changed in ({"series": "moe"}, {"batch_tokens": 1024}, {"sequence_length": 64}, {"family": "dense"}):
         record_speeds(tmp_path, "one", [replace(POINT, **changed)])  # type: ignore[arg-type]
     assert len(read_speeds(tmp_path, "one")) == 5
+
+
+def test_finished_runs_are_averaged_by_their_seconds(tmp_path: Path) -> None:
+    for seconds, evaluation in ((1.0, None), (2.0, 4.0), (6.0, 8.0)):
+        run = replace(
+            POINT, source="run", flops_per_second=1e12 / seconds, start_seconds=seconds, num_runs=1,
+            evaluation_seconds=evaluation,
+        )  # fmt: skip
+        record_speeds(tmp_path, "one", [run])
+    (known,) = read_speeds(tmp_path, "one")
+    assert 1e12 / known.flops_per_second == pytest.approx(3.0)
+    assert known.start_seconds == pytest.approx(3.0)
+    assert known.num_runs == 3
+    for _ in range(60):
+        record_speeds(tmp_path, "one", [replace(POINT, source="run", flops_per_second=1e13, num_runs=1)])
+    (known,) = read_speeds(tmp_path, "one")
+    assert known.num_runs == MOST_AVERAGED
+    assert known.flops_per_second == pytest.approx(1e13, rel=0.1)  # it follows a machine that has become faster
 
 
 @pytest.mark.parametrize(
