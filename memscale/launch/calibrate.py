@@ -20,9 +20,11 @@ from memscale.config.run import Digests, Run
 from memscale.config.sweep import Sweep
 from memscale.errors import ConfigError
 from memscale.launch.calibration_slots import MOST_SECONDS, SlotProcesses
+from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
 from memscale.launch.slots import Slot, slots_for
 from memscale.planning.accounting import TRAINING_PASSES
+from memscale.planning.device_memory import fit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.plan import Plan
 from memscale.planning.recipes import Rates, optimizer
@@ -106,7 +108,9 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
     Raises MemscaleError where a slot's process ends without a word.
     """
     slots = calibration_slots(plan.sweep)
-    models = models_to_measure(plan)
+    models, unmeasured = _that_fit(plan, slots)
+    if not models:
+        return Calibration(machine=slots[0].machine, points=(), unmeasured=tuple(unmeasured))
     seconds = min(SECONDS_PER_MODEL, max(_LEAST_SECONDS_PER_MODEL, MOST_SECONDS / 3 / len(models)))
     say(
         f"calibrating {len(models)} models on {len(slots)} slots at once: about "
@@ -115,15 +119,40 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
     work = [_work(plan.sweep, run) for run in models]
     with SlotProcesses(slots, work, seconds) as children:
         found = _collect(models, children, say)
-    points, unmeasured = [], []
+    points = []
     for number, run in enumerate(models):
         told = found.get(number, [])
         failed = [answer["error"] for answer in told if "error" in answer]
         if failed or len(told) < len(slots):
-            unmeasured.append((f"{run.series} at {run.budget}", failed[0] if failed else "there was no time left"))
+            unmeasured.append((_name(run), failed[0] if failed else "there was no time left"))
         else:
             points.append(_point(plan.sweep, run, told))
     return Calibration(machine=slots[0].machine, points=tuple(points), unmeasured=tuple(unmeasured))
+
+
+def _that_fit(plan: Plan, slots: Sequence[Slot]) -> tuple[list[PlannedRun], list[tuple[str, str]]]:
+    """The models to measure, without those that would take more memory than a slot has; and these, with the reason."""
+    device_bytes = device_memory_bytes(plan.sweep.launcher, slots)
+    length = plan.sweep.scale.sequence_length
+    fitting, others = [], []
+    for run in models_to_measure(plan):
+        found = fit(
+            run.architecture,
+            length,
+            run.batch_tokens // length,
+            device_bytes=device_bytes,
+            precision="bfloat16" if slots[0].device == "cuda" else "float32",
+        )
+        if found.fits is False:
+            needs, has = found.peak_bytes / 1e9, (device_bytes or 0.0) / 1e9
+            others.append((_name(run), f"it needs {needs:.3g} GB of memory, and a slot has {has:.3g} GB"))
+        else:
+            fitting.append(run)
+    return fitting, others
+
+
+def _name(run: PlannedRun) -> str:
+    return f"{run.series} at {run.budget}"
 
 
 def _work(sweep: Sweep, planned: PlannedRun) -> dict[str, Any]:
@@ -163,7 +192,7 @@ def _collect(
             step = fmean(one["seconds"] for one in told if "seconds" in one)
             speed = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
             result = f"{speed:.3g} FLOPs/s a slot, {run.batch_tokens / step:.3g} tokens/s"
-        say(f"  {len(found)} of {len(models)}  {run.series} at {run.budget}: {result}; about {duration(left)} left")
+        say(f"  {len(found)} of {len(models)}  {_name(run)}: {result}; about {duration(left)} left")
     return found
 
 

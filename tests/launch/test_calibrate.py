@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memscale.errors import ConfigError
-from memscale.launch.calibrate import calibration_slots, models_to_measure
+from memscale.launch.calibrate import calibrate, calibration_slots, models_to_measure
 from tests.planning.shipped import planned, shipped
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 
@@ -37,6 +37,17 @@ def test_a_login_node_is_refused_and_a_job_is_not(monkeypatch: pytest.MonkeyPatc
     (slot,) = calibration_slots(sweep)
     assert slot.gpu == "3"
     assert slot.machine.startswith("SLURM gpu")
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    plan = planned("memory_vs_moe", "scale=laptop", "launcher.slots=1", "launcher.device_memory=1M")
+    said: list[str] = []
+    found = calibrate(plan, said.append)
+    assert (said, found.points) == ([], ())
+    assert len(found.unmeasured) == len(models_to_measure(plan))
+    assert "dense at 4e11" in dict(found.unmeasured)
+    assert all("GB of memory, and a slot has 0.00105 GB" in reason for _, reason in found.unmeasured)
 
 
 def test_a_calibrated_forecast_is_measured_and_marked(tmp_path: Path) -> None:
