@@ -43,7 +43,7 @@ plan: $(READY) ## show what SWEEP would train; touches nothing
 	@$(memscale) plan $(SWEEP) $(overrides)
 
 calibrate: $(READY) ## measure training steps of SWEEP here, for its forecast
-	@$(memscale) plan $(SWEEP) --calibrate $(overrides)
+	@$(memscale) plan $(SWEEP) $(overrides) --calibrate
 
 status: $(READY) ## the state of every run of SWEEP
 	@$(memscale) status $(SWEEP)

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"memscale {verb}", description=VERBS[verb])
     module.add_arguments(parser)
     try:
-        status: int = module.run(parser.parse_args(given[1:]))
+        status: int = module.run(parser.parse_intermixed_args(given[1:]))  # options may stand between overrides
         sys.stdout.flush()
     except MemscaleError as error:
         print(f"memscale {verb}: {error}", file=sys.stderr)

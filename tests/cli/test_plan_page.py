@@ -149,3 +149,9 @@ def test_ten_thousand_runs_are_planned_in_a_moment_without_torch_and_mlflow(runs
     assert count == 9999
     assert seconds < 4  # of the processor, twice what is promised: the machine is shared and may be slow
     assert kilobytes < 200_000
+
+
+def test_options_may_stand_between_the_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = _json(capsys, NAME, "scale=laptop", "launcher=local", "scale.seeds=[5]")
+    assert main(["plan", NAME, "--json", "scale=laptop", "launcher=local", "--all", "scale.seeds=[5]"]) == 0
+    assert json.loads(capsys.readouterr().out) == plan
