@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from memscale.config.architecture import Architecture
@@ -25,6 +25,7 @@ from memscale.config.matching import PER_TOKEN, SPARSE_EQUAL, Free, Matching, Mu
 from memscale.errors import PlanError
 from memscale.planning.lattice import Lattice
 from memscale.planning.matching import match
+from memscale.planning.points import Bound, Points, outer_widths, points_within
 from memscale.planning.quantities import measure
 from memscale.planning.widths import template
 
@@ -237,6 +238,13 @@ def problems(draw: st.DrawFn) -> tuple[list[Instance], Matching]:
 
 
 @given(dense=st.builds(small, st.sampled_from([4, 6, 8]), st.integers(12, 40)), problem=problems())
+@example(  # a mismatch above and one below that are equally large, but for rounding
+    dense=small(4, 20),
+    problem=(
+        [moe(1, 0, "expert_choice")],
+        Matching(equal=("active_params", "tokens"), tolerance=0.06, total_over_dense=1.21875),
+    ),
+)
 @settings(max_examples=60, deadline=None)
 def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple[list[Instance], Matching]) -> None:
     instances, matching = problem
@@ -305,6 +313,7 @@ QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) i
     inner=st.integers(0, 5000),
     s=st.sampled_from([48, 100, 1024]),
 )
+@example(dense=small(6, 12), one=moe(1, 0, "expert_choice"), outer=2612, inner=0, s=100)
 @settings(max_examples=150, deadline=None)
 def test_the_nodes_tell_every_point(dense: Architecture, one: Instance, outer: int, inner: int, s: int) -> None:
     matching = Matching(free=() if one.free is None else (one.free,))
@@ -317,3 +326,30 @@ def test_the_nodes_tell_every_point(dense: Architecture, one: Instance, outer: i
     if one.monotone:
         exact = [QUANTITIES.index(name) for name in ("flops_per_token", "total_params", "active_params")]
         assert [constant[i, 0] + slope[i, 0] * at[1] for i in exact] == [counted[i] for i in exact]
+
+
+@given(
+    share=st.one_of(st.floats(0.01, 0.9), st.floats(0.9, 1.02)),
+    k=st.integers(1, 3),
+    tolerance=st.sampled_from([0.001, 0.01, 0.1]),
+)
+@settings(max_examples=60, deadline=None)
+def test_blocks_leave_out_nothing(share: float, k: int, tolerance: float) -> None:
+    """Thousands of numbers of experts are looked at in blocks first; without them it must come out the same.
+
+    With k experts per token the largest model (1,499 experts) has about 556 / k times the dense model's parameters.
+    """
+    dense = small(256, 1000)
+    family = MoEFamily(name="moe", experts_per_token=k)
+    lattice = Lattice(template("moe", family, dense, Matching()), ("flops_per_token", "total_params"), SEQUENCE)
+    wanted = [measure("flops_per_token", dense, SEQUENCE)]
+    low = share * 556 / k * measure("total_params", dense, SEQUENCE)
+    bounds = (Bound(row=1, low=low, high=1.1 * low),)
+    everything = outer_widths(lattice, wanted, bounds, tolerance)
+    assert len(everything) > 1024
+    alone = Points(lattice, wanted, np.arange(k, 3100))
+    assert alone.outer[alone.largest(1, tolerance)] == pytest.approx(1500, abs=5)
+    plain = Points(lattice, wanted, everything).rising(1, tolerance).pool(tolerance, bounds, 1, 1)
+    blocked = points_within(lattice, wanted, bounds, tolerance, 1).pool(tolerance, bounds, 1, 1)
+    for name in ("outer", "inner", "off", "shared"):
+        assert (getattr(blocked, name) == getattr(plain, name)).all()
