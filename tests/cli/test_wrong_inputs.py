@@ -29,7 +29,10 @@ def _refused(runs: Path, *arguments: str) -> str:
         ([NAME, "recipe.clip_norm=abc"], ["recipe.clip_norm", "'abc'", "a number"]),
         ([NAME, "scale.budgets.0.flops=0"], ["scale.budgets[0]", "flops is 0.0", "greater than zero"]),
         ([NAME, "scale.budgets.0.flops=1e6"], ["less than one batch", "Raise the budget"]),
-        ([NAME, "scale.budgets.0.d_model=16", "scale.budgets.0.num_heads=1"], ["no moe model is within", "larger shape"]),
+        (
+            [NAME, "scale.budgets.0.d_model=16", "scale.budgets.0.num_heads=1"],
+            ["no moe model is within", "larger shape"],
+        ),
         ([NAME, "data=text_files", "data.files=/none/*.txt"], ["/none/*.txt"]),
         ([NAME, "evaluate.tasks=[facts_recal]"], ["facts_recal", "facts_recall"]),
     ],
