@@ -84,6 +84,7 @@ def _planned(file: RunFile, status: str) -> Row:
         "flops_train_6n_total": conventions.six_n_total * run.tokens,
         "flops_train_6n_active": conventions.six_n_active * run.tokens,
         "flops_train_6n_non_embedding": conventions.six_n_non_embedding * run.tokens,
+        "flops_train_ludziejewski": conventions.ludziejewski * run.tokens,
         "flops_train_palm": conventions.palm * run.tokens,
     }
     moe = run.architecture.moe

@@ -40,8 +40,7 @@ class OtherConventions:
     six_n_active: float
     six_n_non_embedding: float
     palm: float
-    ludziejewski: float | None = None
-    """Null in files from before it was counted."""
+    ludziejewski: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,9 @@ def add_run(
             flops_off=0.001,
             params_off=None,
         ),
-        conventions=OtherConventions(six_n_total=1.0, six_n_active=1.0, six_n_non_embedding=1.0, palm=1.0),
+        conventions=OtherConventions(
+            six_n_total=1.0, six_n_active=1.0, six_n_non_embedding=1.0, ludziejewski=1.0, palm=1.0
+        ),
         data=Data(name="stdlib", sources=(PythonStdlib(name="code"),)),
         tasks=None,
     )
