@@ -222,14 +222,17 @@ def points_within(
     """
     outer = outer_widths(lattice, dense_C, bounds, tolerance)
     if len(outer) > 16 * _FEW and lattice.template.inner is not None and not lattice.varies:
-        outer = outer[_blocks(lattice, dense_C, bounds, tolerance, total, outer)]
+        outer = outer[_blocks(lattice, dense_C, bounds, tolerance, outer)]
     return Points(lattice, dense_C, outer).rising(total, tolerance).narrow(tolerance, bounds)
 
 
 def _blocks(
-    lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float, total: int, outer: Ints
+    lattice: Lattice, dense_C: Sequence[float], bounds: Sequence[Bound], tolerance: float, outer: Ints
 ) -> NDArray[np.bool_]:
-    """Which of `outer` lie in a block that can reach the bounds, or next to the largest model; [N]."""
+    """Which of `outer` lie in a block that can reach the bounds; [N].
+
+    Where the largest model is left out, the falling sizes begin above the bounds, and so still seem to fall.
+    """
     ends = np.append(np.arange(0, len(outer) - 1, _FEW), len(outer) - 1)
     points = Points(lattice, dense_C, outer[ends])
     low, high = points.ends(tolerance)
@@ -240,9 +243,6 @@ def _blocks(
         slack = _SLACK * bound.high
         keep &= constant[:-1] + slope[:-1] * least <= bound.high + slack
         keep &= constant[1:] + slope[1:] * most >= bound.low - slack
-    peak = points.largest(total, tolerance)
-    keep[peak + 1 :] = False
-    keep[max(0, peak - 1) : peak + 1] = True
     kept = np.repeat(keep, np.diff(ends))
     return np.append(kept, keep[-1])
 

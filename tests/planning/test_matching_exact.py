@@ -238,13 +238,6 @@ def problems(draw: st.DrawFn) -> tuple[list[Instance], Matching]:
 
 
 @given(dense=st.builds(small, st.sampled_from([4, 6, 8]), st.integers(12, 40)), problem=problems())
-@example(  # a mismatch above and one below that are equally large, but for rounding
-    dense=small(4, 20),
-    problem=(
-        [moe(1, 0, "expert_choice")],
-        Matching(equal=("active_params", "tokens"), tolerance=0.06, total_over_dense=1.21875),
-    ),
-)
 @settings(max_examples=60, deadline=None)
 def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple[list[Instance], Matching]) -> None:
     instances, matching = problem
@@ -353,3 +346,26 @@ def test_blocks_leave_out_nothing(share: float, k: int, tolerance: float) -> Non
     blocked = points_within(lattice, wanted, bounds, tolerance, 1).pool(tolerance, bounds, 1, 1)
     for name in ("outer", "inner", "off", "shared"):
         assert (getattr(blocked, name) == getattr(plain, name)).all()
+
+
+def test_a_quantity_that_the_nodes_do_not_tell_is_counted_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kink that the planner does not know of: the answer's own count gives it away."""
+    families: dict[str, Family] = {
+        "moe": MoEFamily(name="moe"),
+        "plus": MemoryPlusFamily(name="plus", centred=1, knn=8),
+    }
+    dense, terms = small(16, 80), (Matching(total_over_dense=3), SEQUENCE)
+    right = match(dense, families, *terms)
+    fit = Lattice._fit
+
+    def fit_wrongly(self: Lattice) -> None:
+        fit(self)
+        for slopes, constants in zip(self._slope, self._constant, strict=True):
+            slopes[0] *= 1.001
+            constants[0] *= 1.001
+        self._slope_QF *= 1.001
+        self._constant_QF *= 1.001
+
+    monkeypatch.setattr(Lattice, "_fit", fit_wrongly)
+    again = Matching(total_over_dense=3, tolerance=0.0099)  # other terms, so that it is not the kept answer
+    assert match(dense, families, again, SEQUENCE) == right
