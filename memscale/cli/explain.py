@@ -150,7 +150,7 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
 
 
 def _plain(value: object) -> str:
-    return "-".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
+    return str(list(value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _new_table(*columns: str) -> Table:

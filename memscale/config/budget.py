@@ -13,17 +13,34 @@ SCALES = ("laptop", "node", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """A dense shape and how long it is trained: exactly one of flops, tokens and tokens_per_parameter."""
+class _Length:
+    """How long a model is trained: exactly one of flops, tokens and tokens_per_parameter."""
 
-    name: str | None = None
-    """Stands in run names; None: the FLOPs or tokens, and the shape where two budgets share them."""
     flops: float | None = None
     """Training FLOPs of the dense run (3 x forward x tokens)."""
     tokens: float | None = None
     """Rounded to whole batches, as all token counts."""
     tokens_per_parameter: float | None = None
     """Tokens over the dense model's non-embedding parameters (about 20 in Hoffmann et al. 2022)."""
+
+    def __post_init__(self) -> None:
+        lengths = {"flops": self.flops, "tokens": self.tokens, "tokens_per_parameter": self.tokens_per_parameter}
+        given = {name: value for name, value in lengths.items() if value is not None}
+        for name, value in given.items():
+            positive(name, value)
+        require(
+            len(given) == 1,
+            f"{' and '.join(given) or 'nothing'} given for how long to train; exactly one of {', '.join(lengths)} is "
+            "needed",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget(_Length):
+    """A dense shape and how long it is trained."""
+
+    name: str | None = None
+    """Stands in run names; None: the FLOPs or tokens, and the shape where two budgets share them."""
     d_model: int
     num_layers: int
     num_heads: int
@@ -33,14 +50,7 @@ class Budget:
     """Hidden width of the dense model; None: 8/3 d_model rounded up to `Scale.ffn_multiple_of`."""
 
     def __post_init__(self) -> None:
-        lengths = {name: getattr(self, name) for name in ("flops", "tokens", "tokens_per_parameter")}
-        given = [name for name, value in lengths.items() if value is not None]
-        for name in given:
-            positive(name, lengths[name])
-        require(
-            len(given) == 1,
-            f"{' and '.join(given) or 'nothing'} given; a budget needs exactly one of {', '.join(lengths)}",
-        )
+        super().__post_init__()
         for name in ("d_model", "num_layers", "num_heads"):
             at_least(name, getattr(self, name), 1)
         require(
@@ -74,16 +84,14 @@ class Shapes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """Sizes in order, all trained by one rule: exactly one of flops, tokens and tokens_per_parameter."""
+class Ladder(_Length):
+    """Sizes in order, all trained by one rule."""
 
     shapes: Shapes
     d_models: tuple[int, ...]
-    flops: float | None = None
-    tokens: float | None = None
-    tokens_per_parameter: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.d_models) > 0, "d_models is empty; name at least one width")
         for width in self.d_models:
             at_least("d_models", width, 1)
@@ -91,14 +99,6 @@ class Ladder:
                 width % self.shapes.head_width == 0,
                 f"d_models names {width}, which does not divide into heads of width {self.shapes.head_width}",
             )
-        lengths = {name: getattr(self, name) for name in ("flops", "tokens", "tokens_per_parameter")}
-        given = [name for name, value in lengths.items() if value is not None]
-        for name in given:
-            positive(name, lengths[name])
-        require(
-            len(given) == 1,
-            f"{' and '.join(given) or 'nothing'} given; a ladder needs exactly one of {', '.join(lengths)}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

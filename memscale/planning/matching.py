@@ -27,10 +27,7 @@ from memscale.planning.lattice import RELATIVE_ROUNDING, Ints, Lattice, quantiti
 from memscale.planning.points import Bound, Points, Pool, outer_widths, points_within
 from memscale.planning.refusals import signed, too_far_apart, unreachable
 from memscale.planning.selection import choose, partners
-from memscale.planning.shapes import centred_layers, dense_architecture
 from memscale.planning.widths import Template, free_widths, template
-
-__all__ = ["Matched", "centred_layers", "dense_architecture", "match"]
 
 _WINDOW = 1.1
 """Total parameters may exceed what `total_over_dense` asks for by this factor."""

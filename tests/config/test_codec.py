@@ -70,7 +70,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number() -> None:
         ("d_model", True, "a whole number"),
         ("flops", "abc", "a number"),
         ("flops", float("nan"), "a number"),
-        ("flops", None, "nothing given; a budget needs exactly one of flops, tokens"),
+        ("flops", None, "nothing given for how long to train; exactly one of flops, tokens"),
         ("flops", 0, "greater than zero"),
         ("flops", -1e18, "greater than zero"),
         ("num_heads", 5, "does not divide"),

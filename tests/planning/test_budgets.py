@@ -46,7 +46,7 @@ def test_a_budget_in_flops_tokens_or_tokens_per_parameter_is_met_to_half_a_batch
         (f"{{flops: -1, {SHAPE}}}", r"flops is -1.*greater than zero"),
         (f"{{flops: 0, {SHAPE}}}", r"greater than zero"),
         (f"{{tokens: 0, {SHAPE}}}", r"greater than zero"),
-        (f"{{{SHAPE}}}", r"nothing given.*exactly one of flops, tokens, tokens_per_parameter"),
+        (f"{{{SHAPE}}}", r"nothing given for how long.*exactly one of flops, tokens, tokens_per_parameter"),
         (f"{{flops: 1e11, tokens: 1e5, {SHAPE}}}", r"flops and tokens given"),
         ("{flops: 1e11, d_model: 60, num_layers: 4, num_heads: 4}", r"does not divide into 4 heads of even width"),
         (f"{{flops: 1e6, {SHAPE}}}", r"less than one batch of 512 tokens.*Raise the budget"),
