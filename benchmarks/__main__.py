@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import train_step
+from benchmarks import plan, train_step
 
+plan.main()
 train_step.main()

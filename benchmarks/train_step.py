@@ -1,4 +1,4 @@
-"""A whole training step of every family of the laptop sweep, side by side, at equal FLOPs per token.
+"""A whole training step of every family at laptop scale, side by side, at equal FLOPs per token.
 
 `python -m benchmarks.train_step [--json FILE]`. The floor is the model's FLOPs over the machine's rate for a large
 matrix product. The families take turns in one process, so that a drift of the machine's speed hits all alike.
@@ -22,6 +22,7 @@ from memscale.models.transformer import build
 from memscale.planning.plan import PlannedRun
 from memscale.records.atomic import write_json
 
+_OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
 _ROUNDS = 15
 _WARM_UP = 3
 
@@ -46,7 +47,7 @@ class Step:
 
 
 def measure() -> dict[str, Any]:
-    plan = make_planned("memory_vs_moe", ["scale=laptop", "launcher=local"]).plan
+    plan = make_planned("memory_vs_moe", ["scale=laptop", "launcher=local", *_OTHERS]).plan
     scale = plan.sweep.scale
     compared = [run for run in plan.stage("compare") if run.seed == scale.seeds[0]]
     steps = {run.name: Step(run, scale.batch_tokens, scale.sequence_length) for run in compared}
