@@ -60,7 +60,7 @@ class Matching:
     sparse_equal: str | None = "total_params"
     """What the sparse models of a budget share among each other; None: nothing."""
     free: tuple[Free, ...] = ()
-    """Families not named here move what their class says, as far as the family does not give it."""
+    """Families not named here move what their class says. A width that its family gives stays where it is."""
     multiple_of: tuple[MultipleOf, ...] = ()
     tolerance: float = 0.01
     """Largest relative mismatch; a plan beyond it is refused."""

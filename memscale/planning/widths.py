@@ -2,7 +2,7 @@
 
 A family has at most one outer width, its size (`num_experts`; `num_slots`, which moves by its root), and at most one
 inner width is open (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`): two of them would meet the same terms
-in many ways. Refuses widths that are free and given, and widths that the family does not have.
+in many ways. Refuses free widths that the family does not have.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
 
 
 def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
-    """The widths of `family` that the solver moves. Raises ConfigError."""
+    """The widths of `family` that the solver moves: those named free that it does not give. Raises ConfigError."""
     owned = [width for width in WIDTHS if hasattr(family, width)]
     given = [width for width in owned if getattr(family, width) is not None]
     named = next((free.widths for free in matching.free if free.name == family.name), None)
@@ -114,21 +114,17 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
                 f"{nearest(width, owned)}"
             )
         require(
-            width not in given,
-            f"{where} names {width}, and families.{family.name}.{width} gives it as {getattr(family, width)}; a width "
-            "is either solved or given: set it to null, or take it out of matching.free",
-        )
-        require(
             width != "value_width" or not isinstance(family, MemoryPlusFamily) or family.gated,
             f"{where} names value_width, but without a gated output a value is as wide as the model (d_model)",
         )
-    inner = [width for width in dict.fromkeys(named) if width not in OUTER]
+    moved = tuple(width for width in dict.fromkeys(named) if width not in given)
+    inner = [width for width in moved if width not in OUTER]
     require(
         len(inner) <= 1,
         f"{where} names {' and '.join(inner)}; one of them at most can be solved, for several would meet the terms in "
         f"many ways. Give all but one under families.{family.name}",
     )
-    return tuple(dict.fromkeys(named))
+    return moved
 
 
 def _open(name: str, matching: Matching, least: int) -> Open:

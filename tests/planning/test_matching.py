@@ -245,10 +245,18 @@ def test_a_dense_family_is_the_dense_model_or_refused() -> None:
         solve(replace(DENSE, ffn_hidden=400))
 
 
+def test_a_width_that_the_family_gives_stays_where_it_is() -> None:
+    free = (widths("moe", "num_experts", "expert_hidden"),)
+    solved = solve(replace(MOE, num_experts=8), free=free, sparse_equal=None)["moe"].architecture.moe
+    alone = solve(replace(MOE, num_experts=8), free=(widths("moe", "expert_hidden"),), sparse_equal=None)["moe"]
+    assert solved is not None
+    assert solved.num_experts == 8
+    assert solved == alone.architecture.moe
+
+
 @pytest.mark.parametrize(
     "family, free, told",
     [
-        (replace(MOE, num_experts=8), ("num_experts",), r"free\.moe names num_experts, and .* gives it as 8"),
         (MOE, ("num_slots",), r"names num_slots, but the family 'moe' has .*num_experts"),
         (replace(PLUS, gated=False), ("value_width",), "without a gated output"),
         (PLUS, ("ffn_hidden", "key_width"), "ffn_hidden and key_width; one of them at most"),
