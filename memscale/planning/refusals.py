@@ -170,8 +170,8 @@ def _closed(points: Points, criteria: Sequence[str]) -> str:
     told = ", ".join(f"{at.continuous(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
     present = {**one.whole, **one.part}[names[0]]
     return (
-        f"{reason}: {names[0]} is {present} and would have to be {told}. Name {' or '.join(names)} in {where}, and leave "
-        f"it null in families.{one.family.name}"
+        f"{reason}: {names[0]} is {present} and would have to be {told}. Name {' or '.join(names)} in {where}, and "
+        f"leave it null in families.{one.family.name}"
     )
 
 
