@@ -93,7 +93,7 @@ def _gain(study: Study) -> Drawn | None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("difference in loss, nats per token")
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
     return Drawn(
         stem="gain",
         title=f"What {subject} gains {terms(runs, study.pairs).words}",

@@ -63,7 +63,7 @@ def _variants(study: Study, measure: Measure, stem: str) -> Drawn | None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"difference in {measure.words}, {measure.unit}")
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
     several = any(len(one.loss.at_budgets) > 1 for _, one in found)
     lower = "a lower loss" if measure.lower_is_better else "less recall"
     return Drawn(
