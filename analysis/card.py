@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 from analysis.answer import headline
 from analysis.by_slots import BySlots, SlotMean
 from analysis.curves import Curves, SeriesCurve
+from analysis.fairness import Gap
 from analysis.gain import Comparison, Difference, LawDifference, Multiplier
 from analysis.isoflop import IsoFlops
 from analysis.study import Study
@@ -39,21 +41,7 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         "runs": {
             "compared": len(results.compare),
             "tuning": len(results.tune),
-            "left_out": [
-                {
-                    "row": one.row,
-                    "name": one.name,
-                    "stage": one.stage,
-                    "family": one.family,
-                    "series": one.series,
-                    "budget": one.budget,
-                    "budget_flops": one.budget_flops,
-                    "seed": one.seed,
-                    "status": one.status,
-                    "reason": one.reason,
-                }
-                for one in results.left_out
-            ],
+            "left_out": [asdict(one) for one in results.left_out],
         },
         "comparisons": [comparison_card(one) for one in study.comparisons],
         "multipliers": [multiplier_card(one) for one in study.multipliers],
@@ -73,18 +61,7 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         ],
         "laws": {key: curves_card(one) for key, one in study.curves.items()},
         "no_laws": study.no_curves,
-        "matched": [
-            {
-                "what": one.words,
-                "among": one.among,
-                "gap": one.gap,
-                "budget": one.budget.name,
-                "budget_flops": one.budget.flops,
-                "smallest": one.smallest,
-                "largest": one.largest,
-            }
-            for one in study.gaps
-        ],
+        "matched": [_gap(one) for one in study.gaps],
         "tuning": [_tuned(one) for one in study.tuned],
         "warnings": list(study.warnings),
     }
@@ -181,6 +158,18 @@ def _difference(one: Difference, lower_is_better: bool) -> dict[str, Any]:
         "percent": finite(one.percent),
         "percent_ci95": ends(one.percent_interval),
         "verdict": one.verdict(lower_is_better),
+    }
+
+
+def _gap(one: Gap) -> dict[str, Any]:
+    return {
+        "what": one.words,
+        "among": one.among,
+        "gap": one.gap,
+        "budget": one.budget.name,
+        "budget_flops": one.budget.flops,
+        "smallest": one.smallest,
+        "largest": one.largest,
     }
 
 

@@ -15,7 +15,7 @@ from memscale.cli.numbers import percent, quantity, size
 from memscale.config.codec import to_plain
 from memscale.errors import ConfigError, nearest
 from memscale.launch.slots import slots_for
-from memscale.planning.accounting import TRAINING_PASSES, components, conventions
+from memscale.planning.accounting import TRAINING_PASSES, components, conventions, evaluation_flops
 from memscale.planning.plan import Plan
 from memscale.planning.rows import PlannedRun
 from memscale.planning.training_memory import SHARDINGS, Parallelism, training_memory
@@ -84,6 +84,7 @@ def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
         ],
         "totals": {
             **asdict(run.counts),
+            "flops_per_token_evaluation": evaluation_flops(architecture, length),
             "flops_per_token_train": per_token,
             "flops_train": run.flops_train,
         },
@@ -136,12 +137,15 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
     )
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     out.print(_components(content))
-    rest = (
+    rest = [
         f"total     {quantity(totals['params_total'])} parameters: {quantity(totals['params_active'])} active, "
         f"{quantity(totals['params_non_embedding'])} non-embedding, {quantity(totals['params_table'])} in tables",
         f"FLOPs     {quantity(totals['flops_per_token_forward'])} forward and "
         f"{quantity(totals['flops_per_token_train'])} training per token",
-    )
+    ]
+    if totals["flops_per_token_evaluation"] != totals["flops_per_token_forward"]:
+        evaluated = quantity(totals["flops_per_token_evaluation"])
+        rest.append(f"          {evaluated} forward in evaluation, where each token chooses its experts")
     out.print("\n".join(rest), markup=False, soft_wrap=True)
     _print_conventions(out, content)
     _print_bytes(out, content)

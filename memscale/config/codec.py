@@ -136,7 +136,7 @@ def changed(value: T, changes: Mapping[str, Any], where: str) -> T:
             raise ConfigError(message + nearest(key, hints))
     typed = {key: _convert(hints[key], item, _join(where, key), str) for key, item in changes.items()}
     try:
-        return dataclasses.replace(typing.cast(Any, value), **typed)  # type: ignore[no-any-return]
+        return typing.cast(T, dataclasses.replace(typing.cast(Any, value), **typed))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 

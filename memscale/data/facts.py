@@ -41,11 +41,6 @@ def knowledge_bits(num_people: int, num_values: int) -> float:
     return num_people * NUM_ATTRIBUTES * math.log2(num_values)
 
 
-def people_for(bits: float, num_values: int) -> int:
-    """Return the number of people whose facts hold closest to `bits`; at least 10, the fewest a data set may have."""
-    return max(10, round(bits / (NUM_ATTRIBUTES * math.log2(num_values))))
-
-
 @dataclass(frozen=True)
 class Person:
     """One invented person, by row number."""

@@ -65,6 +65,18 @@ def test_a_person_reads_parts_conventions_and_matching(capsys: pytest.CaptureFix
     assert abs(told["matched"]["params_off"]) <= told["matched"]["tolerance"]
 
 
+def test_experts_that_choose_cost_otherwise_in_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    """6 experts take round(4096 / 6) = 683 tokens each: 1.0005 experts a token in training, one in evaluation."""
+    totals = _explained(capsys, "moe-720m-s0", *AT_SCALE)["totals"]
+    expert = 6 * 1536 * 4096 * 22
+    difference = totals["flops_per_token_forward"] - totals["flops_per_token_evaluation"]
+    assert difference == pytest.approx((683 * 6 / 4096 - 1) * expert)
+    assert main(["plan", *AT_SCALE, "--explain", "moe-720m-s0"]) == 0
+    assert "forward in evaluation, where each token chooses" in capsys.readouterr().out
+    dense = _explained(capsys, "dense-720m-s0", *AT_SCALE)["totals"]
+    assert dense["flops_per_token_evaluation"] == dense["flops_per_token_forward"]
+
+
 def test_an_unknown_run_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-4e11-s7"]) == 2
     said = capsys.readouterr().err

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscale.config.data import Facts
-from memscale.data.facts import OPENING, People, arrangement, knowledge_bits, people_for
+from memscale.data.facts import OPENING, People, arrangement, knowledge_bits
 from memscale.data.facts_questions import facts_nll, facts_recall, facts_recall_control
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
 from memscale.errors import DataError
@@ -166,13 +166,6 @@ def test_values_are_independent_of_names_and_of_each_other() -> None:
     for first, second in itertools.combinations(range(6), 2):
         table, _, _ = np.histogram2d(values_PA[:, first], values_PA[:, second], bins=4)
         assert ((table - 375) ** 2 / 375).sum() < 40  # 15 degrees of freedom: p about 5e-4
-
-
-@given(bits=st.floats(1, 1e9), num_values=st.integers(2, 64))
-def test_people_for_is_the_nearest_number(bits: float, num_values: int) -> None:
-    people = people_for(bits, num_values)
-    off = abs(knowledge_bits(people, num_values) - bits)
-    assert people == 10 or off <= knowledge_bits(1, num_values) / 2 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("num_people", [10, 4096, 4097, 20_000])
