@@ -100,6 +100,9 @@ class Recipe:
     eps: float = 1e-8
     weight_decay: float = 0.1
     table_weight_decay: float = 0.0
+    table_optimizer: str = "lazy_adamw"
+    """As in `memscale.config.optimizer`, like all around it."""
+    table_storage: str = "float32"
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from memscale.config.architecture import Architecture
 from memscale.config.checks import at_least, require
 from memscale.config.optimizer import Optimizer, Schedule
 
-MEANING = 1
+MEANING = 2
 """Raised by hand when a change of code changes results; older results are then not taken for new ones."""
 
 

@@ -68,6 +68,8 @@ def optimizer(recipe: Recipe, rates: Rates) -> Optimizer:
         eps=recipe.eps,
         weight_decay=recipe.weight_decay,
         table_weight_decay=recipe.table_weight_decay,
+        table_optimizer=recipe.table_optimizer,
+        table_storage=recipe.table_storage,
         clip_norm=recipe.clip_norm,
     )
 
