@@ -25,12 +25,12 @@ def run(given: argparse.Namespace) -> int:
     paths, plan = planned_run(given.directory)
     from memscale.data.prepared import Prepared
     from memscale.evaluation.measure import evaluate
-    from memscale.models.transformer import build
     from memscale.records.run_file import read_run_file
+    from memscale.training.building import build_model
     from memscale.training.checkpoint import load_weights
 
     file = read_run_file(paths.run)
-    model = build(file.run.architecture, seed=0)
+    model = build_model(file.run)
     step = load_weights(paths.checkpoints, file.run, model)
     scores = evaluate(
         model,

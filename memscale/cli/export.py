@@ -25,7 +25,7 @@ def run(given: argparse.Namespace) -> int:
     from memscale.data.prepared import Prepared
     from memscale.export.folder import check_free, write_folder
     from memscale.export.hugging_face import CLASSES, hugging_face_type, mapped
-    from memscale.models.transformer import build
+    from memscale.training.building import build_model
     from memscale.training.checkpoint import load_weights
 
     trained = file.run
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
     prepared = Prepared.open(data_folder)
     if prepared.digests.tokenizer != trained.digests.tokenizer:
         raise DataError(f"{data_folder} holds another tokenizer than {file.name} was trained with; prepare it again")
-    model = build(trained.architecture, seed=0)
+    model = build_model(trained)
     step = load_weights(paths.checkpoints, trained, model)
     if step != trained.num_steps:
         raise RecordError(

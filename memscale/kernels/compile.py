@@ -10,17 +10,25 @@ import torch
 
 from memscale.kernels.lookup import lookup
 from memscale.kernels.product_keys import select
+from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
+from memscale.kernels.table import Table
 
 
 def compile_kernels() -> None:
-    """Run every kernel once, forward and backward, on the smallest input: seconds the first time, later under one."""
-    halves_2HTN = torch.zeros(2, 1, 1, 2, requires_grad=True)
-    table_NV = torch.zeros(4, 1, requires_grad=True)
-    slots_THK, scores_THK = select(halves_2HTN, 2, backend="numba")
-    out_TV = lookup(table_NV, slots_THK.flatten(1), scores_THK.flatten(1), backend="numba")
-    products_TK = row_products(table_NV, slots_THK.flatten(1), out_TV, backend="numba")
-    torch.autograd.backward([products_TK.sum()])
+    """Run every kernel on the smallest input, forward, backward and two steps of the row optimizer: some ten seconds
+    the first time, later under one."""
+    query_T2HW, keys_2HNW = torch.zeros(1, 2, 1, 1, requires_grad=True), torch.zeros(2, 1, 2, 1, requires_grad=True)
+    for second_moments in ("element", "row"):
+        table_NV = Table(torch.zeros(4, 2))
+        optimizer = RowAdamW({"table": table_NV}, second_moments=second_moments)
+        for _ in range(2):
+            slots_THK, scores_THK = select(query_T2HW, keys_2HNW, 2)
+            out_TV = lookup(table_NV, slots_THK.flatten(1), scores_THK.flatten(1))
+            products_TK = row_products(table_NV, slots_THK.flatten(1), out_TV)
+            torch.autograd.backward([products_TK.sum()])
+            optimizer.squared_norms()
+            optimizer.step(0.1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The weighted sum of table rows, with its gradients, by the back end that suits the device.
 
-`torch` is the reference and runs anywhere; `numba` runs float32 on the CPU. No back end makes a tensor [T, K, V].
-The table's gradient is dense. Refuses slots outside the table, shapes and types that do not fit, and an unknown back
-end.
+The table's gradient is never dense: it goes to the table's keeper, a row optimizer, as it is made of, or else comes out
+as a sparse tensor of the touched rows. Refuses slots outside the table (on the CPU; a GPU would have to be waited for),
+shapes and types that do not fit, and an unknown back end.
 
 T tokens, K slots read per token, V width of a row, N slots.
 """
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memscale.errors import ConfigError, nearest
-
-BACKENDS = ("torch", "numba")
+from memscale.errors import ConfigError
+from memscale.kernels import backends
+from memscale.kernels.row_gradient import RowGradient
+from memscale.kernels.table import fetched, keeper_of
 
 
 def lookup(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, *, backend: str | None = None) -> Tensor:
@@ -28,69 +28,82 @@ def lookup(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, *, backend: s
     `slots_TK` is int64. The result has the table's type; weights are brought to it. Differentiable once in table and
     weights. `backend` overrides the choice by device. Raises ConfigError.
     """
-    _check(table_NV, slots_TK, weights_TK)
-    weights_TK = weights_TK.to(table_NV.dtype)
-    if choose_backend(table_NV, backend) == "numba":
-        return _numba_lookup(table_NV, slots_TK, weights_TK)
-    return F.embedding_bag(slots_TK, table_NV, per_sample_weights=weights_TK, mode="sum")
-
-
-def choose_backend(like: Tensor, backend: str | None = None) -> str:
-    """Return the back end for tensors such as `like`: the one asked for where it can run, else by device and type."""
-    compiled = like.device.type == "cpu" and like.dtype == torch.float32
-    if backend is None:
-        return "numba" if compiled else "torch"
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend is '{backend}'; valid: {', '.join(BACKENDS)}.{nearest(backend, BACKENDS)}")
-    if backend == "numba" and not compiled:
-        raise ConfigError(f"the numba back end runs float32 on the CPU, not {like.dtype} on {like.device}; use torch")
-    return backend
-
-
-def check_inside(table_NV: Tensor, slots: Tensor) -> None:
-    """Raise ConfigError where a slot is none of the table's: compiled code would read and write anywhere."""
-    if slots.numel():
-        lowest, highest = (int(slot) for slot in torch.aminmax(slots))
-        if lowest < 0 or highest >= len(table_NV):
-            raise ConfigError(f"slots run from {lowest} to {highest}, but the table has {len(table_NV)} rows")
-
-
-def _check(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor) -> None:
     if table_NV.ndim != 2 or slots_TK.ndim != 2 or slots_TK.shape != weights_TK.shape:
         raise ConfigError(
             f"lookup needs a table [N, V] and slots and weights [T, K]; given were {list(table_NV.shape)}, "
             f"{list(slots_TK.shape)} and {list(weights_TK.shape)}"
         )
+    check_slots("lookup", table_NV, slots_TK)
+    backends.choose_backend(table_NV, backend)
+    rows_NV, places_TK = fetched(table_NV, slots_TK, leave_no_trace=not torch.is_grad_enabled())
+    return _lookup(table_NV, rows_NV, places_TK, slots_TK, weights_TK.to(table_NV.dtype), backend)
+
+
+def check_slots(op: str, table_NV: Tensor, slots_TK: Tensor) -> None:
+    """Raise ConfigError where slots are not int64, or on the CPU none of the table's: compiled code would read and
+    write anywhere."""
     if slots_TK.dtype != torch.int64:
-        raise ConfigError(f"lookup needs slots of type int64; given was {slots_TK.dtype}")
+        raise ConfigError(f"{op} needs slots of type int64; given was {slots_TK.dtype}")
+    if slots_TK.device.type == "cpu" and slots_TK.numel():
+        lowest, highest = (int(slot) for slot in torch.aminmax(slots_TK))
+        if lowest < 0 or highest >= len(table_NV):
+            raise ConfigError(f"slots run from {lowest} to {highest}, but the table has {len(table_NV)} rows")
 
 
-class _NumbaLookup(torch.autograd.Function):
-    """The op on CPU arrays."""
+def offsets_of(slots_TK: Tensor) -> Tensor:
+    """Return int64 [T + 1]: where each token's slots begin among all, and the end."""
+    num_tokens, num_slots = slots_TK.shape
+    return torch.arange(num_tokens + 1, device=slots_TK.device) * num_slots
+
+
+def hand_over(
+    table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, x_TV: Tensor, backend: str | None
+) -> Tensor | None:
+    """Give the table's gradient, weights_TK[t, k] * x_TV[t] in row slots_TK[t, k], to its keeper and return None;
+    without a keeper return it as a coalesced sparse tensor [N, V]."""
+    keeper = keeper_of(table_NV)
+    if keeper is not None:
+        keeper.gradient.add(slots_TK, weights_TK, x_TV)
+        return None
+    gradient = RowGradient(len(table_NV), device=table_NV.device, backend=backend)
+    gradient.add(slots_TK, weights_TK, x_TV)
+    return gradient.sparse().to(table_NV.dtype)
+
+
+class _Lookup(torch.autograd.Function):
+    """The op over bags: a token's slots are its bag of rows. The table itself stands here for its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        from memscale.kernels import lookup_numba  # importing Numba takes half a second: only where it is used
-
-        check_inside(table_NV, slots_TK)
-        table_NV, slots_TK, weights_TK = table_NV.contiguous(), slots_TK.contiguous(), weights_TK.contiguous()
-        ctx.save_for_backward(table_NV, slots_TK, weights_TK)
-        sums_TV = lookup_numba.weighted_sum(table_NV.detach().numpy(), slots_TK.numpy(), weights_TK.detach().numpy())
-        return torch.from_numpy(sums_TV)
+    def forward(
+        ctx: Any,
+        table_NV: Tensor,
+        rows_NV: Tensor,
+        places_TK: Tensor,
+        slots_TK: Tensor,
+        weights_TK: Tensor,
+        backend: str | None,
+    ) -> Tensor:
+        ctx.table, ctx.backend = table_NV, backend
+        ctx.save_for_backward(rows_NV, places_TK, slots_TK, weights_TK)
+        sums_TV: Tensor = backends.bags(rows_NV, backend).bag_sums(
+            rows_NV, places_TK.flatten(), offsets_of(places_TK), weights_TK.flatten()
+        )
+        return sums_TV
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_TV: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        from memscale.kernels import lookup_numba
-
-        table_NV, slots_TK, weights_TK = (saved.detach().numpy() for saved in ctx.saved_tensors)
-        gradient = gradient_TV.contiguous().numpy()
+    def backward(ctx: Any, gradient_TV: Tensor) -> tuple[Tensor | None, None, None, None, Tensor | None, None]:
+        rows_NV, places_TK, slots_TK, weights_TK = ctx.saved_tensors
         for_table = for_weights = None
+        if ctx.needs_input_grad[4]:
+            for_weights = (
+                backends.bags(rows_NV, ctx.backend)
+                .bag_products(rows_NV, places_TK.flatten(), offsets_of(places_TK), gradient_TV)
+                .view(slots_TK.shape)
+            )
         if ctx.needs_input_grad[0]:
-            for_table = torch.from_numpy(lookup_numba.table_gradient(len(table_NV), slots_TK, weights_TK, gradient))
-        if ctx.needs_input_grad[2]:
-            for_weights = torch.from_numpy(lookup_numba.weights_gradient(table_NV, slots_TK, gradient))
-        return for_table, None, for_weights
+            for_table = hand_over(ctx.table, slots_TK, weights_TK, gradient_TV, ctx.backend)
+        return for_table, None, None, None, for_weights, None
 
 
-_numba_lookup: Callable[[Tensor, Tensor, Tensor], Tensor] = _NumbaLookup.apply
+_lookup: Callable[..., Tensor] = _Lookup.apply

@@ -19,6 +19,8 @@ from torch import nn
 from memscale.config.architecture import Architecture
 from memscale.models.counts import component
 
+_DRAWN_AT_ONCE = 1 << 24
+"""Numbers; a multiple of sixteen."""
 _WRITES_TO_RESIDUAL = (
     "attention.out.weight",
     "slot.down.weight",
@@ -42,10 +44,21 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
                 spread = parameter.shape[-1] ** -0.5
                 if name.endswith(_WRITES_TO_RESIDUAL):
                     spread /= math.sqrt(2 * architecture.num_layers)
-                parameter.copy_(_normal(parameter.shape, seed, name).mul_(spread))
+                _draw(parameter, spread, seed, name)
 
 
-def _normal(shape: torch.Size, seed: int, name: str) -> torch.Tensor:
+def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
+    """Fill in normal numbers, a part at a time: a table may be as large as the memory.
+
+    torch draws sixteen at a time, and the last sixteen anew where they are not whole, so parts of whole sixteens, the
+    last of at least one, give what drawing all at once would.
+    """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-    return torch.empty(shape, dtype=torch.float32).normal_(generator=generator)
+    flat = parameter.view(-1)
+    start = 0
+    while start < len(flat):
+        stop = start + _DRAWN_AT_ONCE if len(flat) - start >= _DRAWN_AT_ONCE + 16 else len(flat)
+        numbers = torch.empty(stop - start, dtype=torch.float32).normal_(generator=generator)
+        flat[start:stop] = numbers.mul_(spread)
+        start = stop

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from memscale.config.layers import Memory
 from memscale.kernels.lookup import lookup
+from memscale.kernels.table import Table
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -25,9 +26,9 @@ class MemoryLayer(ProductKeySelection):
     def __init__(self, d_model: int, memory: Memory, norm_eps: float) -> None:
         super().__init__(d_model, memory, norm_eps)
         self._gated = memory.gated
-        self.table: nn.Parameter | None = None
+        self.table: Table | None = None
         if not memory.shared_table:
-            self.table = nn.Parameter(torch.empty(memory.num_slots, memory.value_width))
+            self.table = Table(torch.empty(memory.num_slots, memory.value_width))
         if memory.gated:
             self.gate = nn.Linear(d_model, memory.value_width, bias=False)
             self.out = nn.Linear(memory.value_width, d_model, bias=False)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from memscale.config.layers import Peer
 from memscale.kernels.lookup import lookup
 from memscale.kernels.row_products import row_products
+from memscale.kernels.table import Table
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -25,8 +26,8 @@ class PeerLayer(ProductKeySelection):
 
     def __init__(self, d_model: int, peer: Peer, norm_eps: float) -> None:
         super().__init__(d_model, peer, norm_eps)
-        self.input_table = nn.Parameter(torch.empty(peer.num_slots, d_model))
-        self.output_table = nn.Parameter(torch.empty(peer.num_slots, d_model))
+        self.input_table = Table(torch.empty(peer.num_slots, d_model))
+        self.output_table = Table(torch.empty(peer.num_slots, d_model))
 
     def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
         """Return [B, S, D]; the table stands in every slot's signature and is not read."""

@@ -50,15 +50,15 @@ class ProductKeySelection(nn.Module):
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
         """Return the slots of every token, int64 [T, K], and their weights [T, K], which add up to one in each head."""
-        slots_THK, scores_THK = select(promoted(self._half_scores(x_TD)), self._knn)
+        slots_THK, scores_THK = select(*self._queries_and_keys(x_TD), self._knn)
         slots_TK = slots_THK.flatten(1)
         weights_TK = scores_THK.softmax(dim=-1).flatten(1)
         if usage is not None:
             usage.add_at(slots_TK, weights_TK)
         return slots_TK, weights_TK
 
-    def _half_scores(self, x_TD: Tensor) -> Tensor:
-        """Return [2, H, T, N]: each half query's product with each half key of its set."""
+    def _queries_and_keys(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return half queries [T, 2, H, W] and half keys [2, H, N, W], normalised where they are."""
         bias_C: Tensor = self.query.bias
         if isinstance(self.query_norm, QueryBatchNorm):
             # The norm takes the bias out again: its gradient is rounding noise, which Adam would blow up to whole steps
@@ -72,7 +72,7 @@ class ProductKeySelection(nn.Module):
         if self._qk_norm:
             query_T2HW = F.rms_norm(query_T2HW, (self._half_width,), eps=self._norm_eps)
             keys_2HNW = F.rms_norm(keys_2HNW, (self._half_width,), eps=self._norm_eps)
-        return torch.matmul(query_T2HW.permute(1, 2, 0, 3), keys_2HNW.mT.to(query_T2HW.dtype))
+        return query_T2HW, keys_2HNW
 
 
 class QueryBatchNorm(nn.Module):

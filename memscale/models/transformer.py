@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
 from memscale.errors import ConfigError
+from memscale.kernels.table import Table, table_in
+from memscale.kernels.table_memory import ON_DEVICE, TableMemory
 from memscale.models.attention import Attention
 from memscale.models.cache import KVCache, LayerCache
 from memscale.models.counts import ParameterCounts, count_parameters
@@ -91,10 +93,10 @@ class Transformer(nn.Module):
         self.architecture = a
         # Given its weight, the embedding draws none: on the meta device that would load the compiler, in over a second.
         self.embedding = nn.Embedding(a.vocab_size, a.d_model, _weight=torch.empty(a.vocab_size, a.d_model))
-        self.table: nn.Parameter | None = None
+        self.table: Table | None = None
         """The values [num_slots, value_width] that all memory layers of this model read; None where none share."""
         if a.memory is not None and a.memory.shared_table:
-            self.table = nn.Parameter(torch.empty(a.memory.num_slots, a.memory.value_width))
+            self.table = Table(torch.empty(a.memory.num_slots, a.memory.value_width))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
         self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.head = nn.Linear(a.d_model, a.vocab_size, bias=False)
@@ -176,13 +178,21 @@ def build(
     seed: int,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    table_dtype: torch.dtype | None = None,
+    table_memory: TableMemory = ON_DEVICE,
 ) -> Transformer:
-    """Return a model with all weights drawn from `seed`: the same on every device, up to the rounding to `dtype`."""
+    """Return a model with all weights drawn from `seed`: the same on every device, up to the rounding to `dtype`.
+
+    Tables may be of a type of their own, and lie elsewhere. Raises ConfigError where there is no room for them.
+    """
     with torch.device("meta"):
         model = Transformer(architecture)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
+            if isinstance(parameter, Table):
+                setattr(module, name, table_in(table_memory, parameter.shape, table_dtype or dtype, device))
+            else:
+                setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
         _make_buffers(module, dtype, device)
     if architecture.tied_embeddings:
         model.head.weight = model.embedding.weight

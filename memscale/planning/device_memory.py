@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from memscale.config.architecture import Architecture
-from memscale.planning.training_memory import Parallelism, TrainingMemory, saved_bytes, training_memory
+from memscale.planning.training_memory import SHARDINGS, Parallelism, TrainingMemory, saved_bytes, training_memory
 
 MOST_GPUS = 1024
 SHARE_FOR_ACTIVATIONS = 0.25
@@ -50,7 +50,7 @@ def fit(
     """The memory of `architecture` trained with `batch_sequences` a batch on a device with `device_bytes`.
 
     With None the whole batch goes through at once. Without sharding a device holds all of the model however many
-    there are, so that only the sharded ways are looked at beyond one.
+    there are; what becomes less is the reads that its tables' gradients are made of.
     """
 
     def memory(micro_batch: int, parallelism: Parallelism) -> TrainingMemory:
@@ -58,6 +58,7 @@ def fit(
             architecture,
             sequence_length,
             micro_batch_sequences=micro_batch,
+            batch_sequences=batch_sequences,
             parallelism=parallelism,
             precision=precision,
         )
@@ -70,7 +71,9 @@ def fit(
     room = SHARE_FOR_ACTIVATIONS * (device_bytes - one.weights - one.optimizer)
     saved = saved_bytes(architecture, sequence_length, 1, precision)
     micro_batch = equal_parts(batch_sequences, int(room / saved) if room > saved else 1)
-    peak = one.total if micro_batch == 1 else memory(micro_batch, alone).total
+    while micro_batch > 1 and memory(micro_batch, alone).total > device_bytes:
+        micro_batch = -(-micro_batch // 2)  # as the trainer does where it meets the end of the memory
+    peak = memory(micro_batch, alone).total
     fits = one.total <= device_bytes
     remedy = None if fits else _remedy(memory, batch_sequences, device_bytes)
     return Fit(micro_batch_sequences=micro_batch, peak_bytes=peak, fits=fits, remedy=remedy)
@@ -91,7 +94,7 @@ def _remedy(
     """
     most = min(MOST_GPUS, batch_sequences)
     found: Parallelism | None = None
-    for sharding in ("optimizer", "full"):
+    for sharding in SHARDINGS:
         ways = [Parallelism(num_gpus=number, sharding=sharding) for number in range(2, most + 1)]
         if found is not None:
             ways = ways[: found.num_gpus - 2]

@@ -1,7 +1,8 @@
 """Memory of one GPU in training, by a formula: weights, gradients, the optimizer's state, activations.
 
-Weights, gradients and AdamW's two moments are float32. The table's gradient is as large as the table, and a fresh one
-stands beside the sum it is added to. Activations are what our modules' forward pass keeps for the backward pass, tensor
+Weights, gradients and AdamW's two moments are float32. A table's gradient is kept as what it is made of, the reads of
+all of the device's tokens, or as the sums of the rows they touched where that is less; beside its moments a row has two
+step numbers. Activations are what our modules' forward pass keeps for the backward pass, tensor
 by tensor, of one micro-batch without recomputation, and the logits and their gradients, which are there when the
 backward pass begins. Under autocast to bfloat16 the inputs of matrix products are kept at 2 bytes, as is a copy of
 every matrix; norms, router, softmax and loss are float32.
@@ -23,7 +24,7 @@ from memscale.planning.accounting import components, count
 
 SHARDINGS = ("none", "optimizer", "full")
 PRECISIONS = ("bfloat16", "float32")
-_FLOAT32, _INT64 = 4, 8
+_FLOAT32, _INT32, _INT64 = 4, 4, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,9 @@ class TrainingMemory:
 
     weights: float
     gradients: float
-    """Of all weights, and of a table those that are still to be added up."""
+    """Of all weights but tables', and the reads that make up a table's."""
     optimizer: float
-    """AdamW's two moments."""
+    """AdamW's two moments, and a table's step numbers."""
     activations: float
     """Kept for the backward pass, and the loss's logits with their gradients."""
 
@@ -64,25 +65,30 @@ def training_memory(
     sequence_length: int,
     *,
     micro_batch_sequences: int = 1,
+    batch_sequences: int | None = None,
     parallelism: Parallelism = Parallelism(),
     precision: str = "bfloat16",
 ) -> TrainingMemory:
     """Return the bytes that each GPU needs to train `architecture`, `micro_batch_sequences` at a time.
 
+    `batch_sequences`: of all GPUs together, between two steps of the optimizer; one micro-batch each if not given.
     `precision` is what matrix products are done in: bfloat16 under autocast as on GPUs, or float32 as on the CPU.
     Raises ConfigError.
     """
     at_least("micro_batch_sequences", micro_batch_sequences, 1)
-    params = count(architecture, sequence_length).params_total
-    whole, shard = _FLOAT32 * params, _FLOAT32 * params / parallelism.num_gpus
-    state = whole if parallelism.sharding != "full" else shard
-    moments = whole if parallelism.sharding == "none" else shard
+    counts, gpus = count(architecture, sequence_length), parallelism.num_gpus
+    weights = _FLOAT32 * counts.params_total
+    dense = _FLOAT32 * (counts.params_total - counts.params_table)
+    steps = 2 * _INT32 * _table_rows(architecture)
+    state = gpus if parallelism.sharding == "full" else 1
+    moments = gpus if parallelism.sharding != "none" else 1
     tokens = micro_batch_sequences * sequence_length
+    share = tokens if batch_sequences is None else -(-batch_sequences // gpus) * sequence_length
     saved = saved_bytes(architecture, sequence_length, micro_batch_sequences, precision)
     return TrainingMemory(
-        weights=state,
-        gradients=state + _fresh_table_gradients(architecture),
-        optimizer=2 * moments,
+        weights=weights / state,
+        gradients=dense / state + _table_gradients(architecture, share, tokens),
+        optimizer=(2 * weights + steps) / moments,
         activations=saved + tokens * _loss_bytes(architecture, precision),
     )
 
@@ -111,15 +117,24 @@ def saved_bytes(
     return micro_batch_sequences * sequence_length * per_token + turns + kept.copies(a)
 
 
-def _fresh_table_gradients(a: Architecture) -> float:
-    """A table's gradient as a layer computes it, before it is added to the micro-batches' before it; where layers share
-    the table, the sum of those above as well. PEER's two tables get theirs one after the other."""
+def _table_rows(a: Architecture) -> int:
+    """Rows of all tables."""
     if a.memory is not None:
-        waiting = 2 if a.memory.shared_table and len(a.memory.layers) > 1 else 1
-        return _FLOAT32 * waiting * a.memory.num_slots * a.memory.value_width
-    if a.peer is not None:
-        return _FLOAT32 * a.peer.num_slots * a.d_model
-    return 0.0
+        return a.memory.num_tables * a.memory.num_slots
+    return 2 * len(a.peer.layers) * a.peer.num_slots if a.peer is not None else 0
+
+
+def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float:
+    """Each read's slot and weight, and the gradient of each token's sum, v, or in PEER's first table its input, d: for
+    all tokens; or, where that is less, those of one micro-batch and the touched rows' sums, before and after it."""
+    part = a.memory or a.peer
+    if part is None:
+        return 0.0
+    reads, width = part.num_heads * part.knn, a.memory.value_width if a.memory is not None else a.d_model
+    lookups = 1 if a.memory is not None else 2  # of the same slots
+    per_token = len(part.layers) * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
+    sums = _table_rows(a) * (_INT64 + _FLOAT32 * (1 + width))
+    return float(min(tokens * per_token, 2 * sums + tokens_at_once * per_token))
 
 
 def _loss_bytes(a: Architecture, precision: str) -> float:
@@ -176,25 +191,25 @@ class _Kept:
         return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
 
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
-        """Input d; queries H w, again where they are normalised; slots and weights, H k. On a GPU selection keeps the
-        places of both halves too, and embedding_bag, which does the lookup there, the token of each slot."""
+        """Input d; queries H w, again where they are normalised; slots and weights, H k."""
         query = part.num_heads * part.key_width
         normed = {
             "none": self.width * query + 2 * _FLOAT32 * part.num_heads if part.qk_norm else 0,
             "batch": _FLOAT32 * query,
             "layer": _FLOAT32 * 2 * (query + part.num_heads),
         }[part.query_norm]
-        indices = 4 if self._autocast else 1
-        slots = (indices * _INT64 + _FLOAT32) * part.num_heads * part.knn
-        return self.width * (d + query) + normed + slots
+        slots = (_INT64 + _FLOAT32) * part.num_heads * part.knn
+        scored = self.width * query if part.query_norm == "none" else _FLOAT32 * query
+        return self.width * d + scored + normed + slots
 
     def copies(self, a: Architecture) -> float:
-        """Whatever the micro-batch: autocast's copies of the matrices, and keys that were normalised."""
+        """Whatever the micro-batch: autocast's copies of the matrices, and in float32 keys that were normalised."""
         part = a.memory or a.peer
-        if self._autocast:
-            multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "key_scoring", "memory_output")
-            matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
-            return self.width * (matrices + a.d_model * a.vocab_size)
+        kept = 0.0
         if part is not None and part.qk_norm:
-            return self.width * len(part.layers) * part.num_heads * part.num_keys * part.key_width
-        return 0.0
+            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width
+        if self._autocast:
+            multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "memory_output")
+            matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
+            kept += self.width * (matrices + a.d_model * a.vocab_size)
+        return kept

@@ -30,7 +30,8 @@ from memscale.records.atomic import fsync_directory, read_json, write_json
 from memscale.training.buffers import persistent_buffers
 from memscale.training.disk import full_disk_named
 from memscale.training.metrics import IntervalSums
-from memscale.training.optimizers import AdamW
+from memscale.training.optimizers import AdamW, build_optimizer
+from memscale.training.schedules import factor
 from memscale.training.tensor_file import write_tensors
 
 FORMAT = 1
@@ -107,14 +108,23 @@ def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> Sta
 def load_weights(folder: Path, run: Run, model: Transformer) -> int:
     """Load weights and buffers of the newest checkpoint into `model` and return its step; the folder stays as it is.
 
-    Raises CheckpointError where there is none or it is not good: an older one would be another model.
+    A checkpoint keeps table rows as they were last read, so that a resumed run goes through the same bits; here they
+    are brought up to its step. Raises CheckpointError where there is none or it is not good: an older one would be
+    another model.
     """
     found = numbered(folder)
     if not found:
         raise CheckpointError(f"{folder} holds no checkpoint; train the run first")
-    state, weights, _ = _verified(found[-1][1], run)
-    _check_tensors(found[-1][1] / _MODEL, weights, _weights(model))
-    _copy(weights, _weights(model))
+    path = found[-1][1]
+    state, weights, kept = _verified(path, run)
+    if run.architecture.has_table:
+        optimizer = build_optimizer(model, run.optimizer)
+        _fill(path, state, run, (weights, kept), model, optimizer)
+        optimizer.settle()
+        optimizer.let_go()
+    else:
+        _check_tensors(path / _MODEL, weights, _weights(model))
+        _copy(weights, _weights(model))
     return state.step
 
 
@@ -138,7 +148,7 @@ def _existing(folder: Path) -> Path:
 def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> None:
     sums = {
         _MODEL: write_tensors(aside / _MODEL, _weights(model)),
-        _OPTIMIZER: write_tensors(aside / _OPTIMIZER, optimizer.moments()),
+        _OPTIMIZER: write_tensors(aside / _OPTIMIZER, optimizer.state()),
     }
     write_json(aside / _STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
     sums[_STATE] = hashlib.sha256((aside / _STATE).read_bytes()).hexdigest()
@@ -147,24 +157,37 @@ def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: S
 
 
 def _load(path: Path, run: Run, model: Transformer, optimizer: AdamW) -> State:
-    state, weights, saved_moments = _verified(path, run)
-    _check_tensors(path / _MODEL, weights, _weights(model))
-    _check_tensors(path / _OPTIMIZER, saved_moments, optimizer.moments())
-    _copy(weights, _weights(model))
-    _copy(saved_moments, optimizer.moments())
-    optimizer.set_num_steps(state.step)
+    state, weights, kept = _verified(path, run)
+    _fill(path, state, run, (weights, kept), model, optimizer)
     return state
 
 
+def _fill(
+    path: Path,
+    state: State,
+    run: Run,
+    saved: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
+    model: Transformer,
+    optimizer: AdamW,
+) -> None:
+    """Check saved weights and optimizer state against the model's, then copy them."""
+    weights, kept = saved
+    _check_tensors(path / _MODEL, weights, _weights(model))
+    _check_tensors(path / _OPTIMIZER, kept, optimizer.state())
+    _copy(weights, _weights(model))
+    _copy(kept, optimizer.state())
+    optimizer.resume([factor(run.schedule, step, run.num_steps) for step in range(state.step)])
+
+
 def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return state, weights and moments of a checkpoint whose every file is as it was written."""
+    """Return state, weights and optimizer state of a checkpoint whose every file is as it was written."""
     try:
         sums = read_json(path / _MANIFEST, format=FORMAT)["sha256"]
         for name in (_MODEL, _OPTIMIZER, _STATE):
             _check_sum(path / name, sums[name])
         content = read_json(path / _STATE, format=FORMAT)
         state = from_plain(State, content["state"])
-        weights, saved_moments = load_file(path / _MODEL), load_file(path / _OPTIMIZER)
+        weights, kept = load_file(path / _MODEL), load_file(path / _OPTIMIZER)
     except CheckpointError:
         raise
     except (RecordError, ConfigError, SafetensorError, OSError) as error:
@@ -172,7 +195,7 @@ def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dic
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path} lacks {error} in {_MANIFEST} or {_STATE}") from error
     _check_run(path, content["run"], run)
-    return state, weights, saved_moments
+    return state, weights, kept
 
 
 def _check_sum(path: Path, expected: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from memscale.config.checks import at_least, positive
+from memscale.config.checks import at_least, one_of, positive
+from memscale.config.sweep import TABLE_MEMORIES
 from memscale.errors import ConfigError
 
 
@@ -30,6 +31,9 @@ class Execution:
     """Sequences per forward pass, at most; None: as many of the batch as fit into memory."""
     checkpoint_seconds: float = 60.0
     """Wall time between checkpoints."""
+    table_memory: str = "device"
+    """Where tables and their optimizer's state lie: 'device', 'host' (pinned memory, for tables larger than a GPU's) or
+    'file' (for tables larger than the machine's memory); a step then fetches the rows it reads."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "micro_batch_sequences"):
@@ -37,6 +41,7 @@ class Execution:
             if value is not None:
                 at_least(name, value, 1)
         positive("checkpoint_seconds", self.checkpoint_seconds)
+        one_of("table_memory", self.table_memory, TABLE_MEMORIES)
 
 
 def set_up(execution: Execution) -> torch.device:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from memscale.errors import MemscaleError
 from memscale.models.transformer import Transformer
 from memscale.training.buffers import unchanged_buffers
+from memscale.training.optimizers import AdamW
 
 _WORKING_MEMORY = 2.0
 """Peak memory of a backward pass over what its forward pass saved; measured 1.3 to 1.5 on the CPU, with room."""
@@ -120,8 +121,8 @@ def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
     return smaller
 
 
-def release(model: torch.nn.Module) -> None:
+def release(optimizer: AdamW) -> None:
     """Give back what a failed step holds: its gradients, its graph and the GPU allocator's cache."""
-    model.zero_grad(set_to_none=True)
+    optimizer.clear_gradients()
     gc.collect()
     torch.cuda.empty_cache()

@@ -2,17 +2,21 @@
 
 Decayed: every parameter of two or more dimensions (matrices, embeddings, experts, product keys). Not decayed: norm
 gains and biases. Tables (of memory and PEER layers, shared or not) are a group of their own, with its own rate and
-decay. Refuses nothing; every parameter is in exactly one group.
+decay, whose rows are optimised as they are read (`memscale.kernels.row_adamw`), or with all others if the run says so.
+Refuses what a row optimizer refuses; every parameter is in exactly one group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from memscale.config.optimizer import Optimizer as OptimizerConfig
+from memscale.kernels.row_adamw import RowAdamW
+from memscale.kernels.table import Table
 from memscale.models.counts import component
 from memscale.models.transformer import Transformer
 
@@ -40,19 +44,21 @@ class AdamW:
     directly because torch.optim imports the compiler, which costs every worker 1.5 s and 130 MB.
     """
 
-    def __init__(self, groups: list[Group], config: OptimizerConfig) -> None:
+    def __init__(self, groups: Sequence[Group], config: OptimizerConfig, rows: RowAdamW | None = None) -> None:
         self.groups = [group for group in groups if group.parameters]
+        self.rows = rows
+        """The optimizer of the tables; None where there are none, or they are in a group."""
         self._config = config
         device = next(iter(self.groups[0].parameters.values())).device
         self._num_steps = torch.zeros((), dtype=torch.float32, device=device)
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        """Take one step at `factor` of each group's peak rate. Every parameter must have a gradient."""
+        """Take one step at `factor` of each group's peak rate. Every parameter outside tables must have a gradient."""
         self._num_steps += 1
         for group in self.groups:
             parameters: list[torch.Tensor] = list(group.parameters.values())
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            gradients = _dense_gradients(parameters)
             assert len(gradients) == len(parameters), "a parameter is not used by the model"
             torch._fused_adamw_(
                 parameters,
@@ -69,51 +75,109 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
+        if self.rows is not None:
+            self.rows.step(self._table_rate * factor)
 
-    def moments(self) -> dict[str, torch.Tensor]:
-        """Return AdamW's state by `<moment>.<parameter name>`: the tensors themselves, not copies."""
+    def clip(self, clip_norm: float) -> torch.Tensor:
+        """Scale all gradients down together where their global 2-norm exceeds `clip_norm` (0: never).
+
+        Called once a step, on the gradient of the whole batch; rows that were not read have none. Returns the norm
+        before clipping, a scalar on the model's device. A norm that is not finite is passed on to the gradients and
+        from there to the weights: the trainer sees it.
+        """
+        gradients = _dense_gradients([one for group in self.groups for one in group.parameters.values()])
+        norms = list(torch._foreach_norm(gradients))
+        if self.rows is not None:
+            norms += [square.sqrt().to(norms[0]) for square in self.rows.squared_norms()]
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        if clip_norm > 0:
+            scale = clip_norm / norm
+            # On the CPU, reading the norm costs nothing and saves a pass over the gradients; elsewhere it would wait.
+            if norm.device.type != "cpu":
+                scale = scale.clamp(max=1.0)
+            elif scale >= 1.0:
+                return norm
+            torch._foreach_mul_(gradients, scale)
+            if self.rows is not None:
+                self.rows.scale_gradients(scale)
+        return norm
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.groups:
+            for parameter in group.parameters.values():
+                parameter.grad = None
+        if self.rows is not None:
+            self.rows.clear_gradients()
+
+    def settle(self) -> None:
+        """Have rows pay what they owe, so that the model's parameters are what its steps have made of it."""
+        if self.rows is not None:
+            self.rows.settle()
+
+    def let_go(self) -> None:
+        """Keep the model's tables no longer: their rows stay as they are, and their gradients are their own again."""
+        if self.rows is not None:
+            self.rows.let_go()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return AdamW's state by `<what>.<parameter name>`: the tensors themselves, not copies."""
         named: dict[str, torch.Tensor] = {}
         for group in self.groups:
             for moment in ("first_moments", "second_moments"):
                 tensors = zip(group.parameters, getattr(group, moment), strict=True)
                 named.update({f"{moment}.{name}": tensor for name, tensor in tensors})
-        return named
+        return named if self.rows is None else {**named, **self.rows.state()}
 
-    def set_num_steps(self, num_steps: int) -> None:
-        """Go on from `num_steps` finished steps; the moments are to be filled in by the caller."""
-        self._num_steps.fill_(num_steps)
+    def resume(self, factors: Sequence[float]) -> None:
+        """Count steps at these factors as taken; the state is to be filled in by the caller."""
+        self._num_steps.fill_(len(factors))
+        if self.rows is not None:
+            self.rows.resume(self._table_rate * factor for factor in factors)
+
+    @property
+    def _table_rate(self) -> float:
+        return self._config.table_learning_rate or self._config.learning_rate
 
 
 def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
     """Return AdamW over all parameters of `model` (tied ones once), with moments of zero."""
     matrices: dict[str, nn.Parameter] = {}
     vectors: dict[str, nn.Parameter] = {}
-    tables: dict[str, nn.Parameter] = {}
+    tables: dict[str, Table] = {}
     for name, parameter in model.named_parameters():
-        kind = tables if component(name) == "table" else matrices if parameter.ndim >= 2 else vectors
-        kind[name] = parameter
-    table_rate = config.table_learning_rate or config.learning_rate  # Run refuses a table without a rate of its own
+        if component(name) == "table":
+            assert isinstance(parameter, Table)
+            tables[name] = parameter
+        elif parameter.ndim >= 2:
+            matrices[name] = parameter
+        else:
+            vectors[name] = parameter
     groups = [
         Group(parameters=matrices, peak_rate=config.learning_rate, weight_decay=config.weight_decay),
         Group(parameters=vectors, peak_rate=config.learning_rate, weight_decay=0.0),
-        Group(parameters=tables, peak_rate=table_rate, weight_decay=config.table_weight_decay),
     ]
-    return AdamW(groups, config)
+    if not tables:
+        return AdamW(groups, config)
+    if config.table_optimizer == "dense_adamw":
+        rate = config.table_learning_rate or config.learning_rate  # Run refuses a table without a rate of its own
+        groups.append(Group(parameters=dict(tables), peak_rate=rate, weight_decay=config.table_weight_decay))
+        return AdamW(groups, config)
+    rows = RowAdamW(
+        tables,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        eps=config.eps,
+        weight_decay=config.table_weight_decay,
+        second_moments="row" if config.table_optimizer == "lazy_adamw_by_row" else "element",
+        master=config.table_storage == "bfloat16_master",
+    )
+    return AdamW(groups, config, rows)
 
 
-def clip_gradients(model: nn.Module, clip_norm: float) -> torch.Tensor:
-    """Scale all gradients down together where their global 2-norm exceeds `clip_norm` (0: never).
-
-    Called once a step, on the gradient of the whole batch. Returns the norm before clipping, a scalar on the model's
-    device. A norm that is not finite is passed on to the gradients and from there to the weights: the trainer sees it.
-    """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    if clip_norm > 0:
-        scale = clip_norm / norm
-        # On the CPU, reading the norm costs nothing and saves a pass over the gradients; elsewhere it would wait.
-        if norm.device.type != "cpu":
-            torch._foreach_mul_(gradients, scale.clamp(max=1.0))
-        elif not scale >= 1.0:
-            torch._foreach_mul_(gradients, scale)
-    return norm
+def _dense_gradients(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradients there are. A table's comes as its touched rows; where AdamW goes over all, it is made dense."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -21,17 +21,19 @@ from memscale.config.architecture import PARTS
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
-from memscale.models.transformer import Transformer, build
+from memscale.kernels.table_memory import TableMemory
+from memscale.models.transformer import Transformer
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
 from memscale.training.buffers import after_step_moves, copied_buffers, put_back
+from memscale.training.building import build_model
 from memscale.training.checkpoint import State
 from memscale.training.disk import full_disk_named
 from memscale.training.execution import Execution, describe, free_memory_bytes, peak_memory_bytes, set_up
 from memscale.training.metrics import Interval, Validation, Validator
 from memscale.training.micro_batch import BatchLoss
-from memscale.training.optimizers import build_optimizer, clip_gradients
+from memscale.training.optimizers import build_optimizer
 from memscale.training.progress import Progress, Reporter
 from memscale.training.schedules import factor
 
@@ -98,7 +100,6 @@ def train(
 def validation_steps(num_steps: int, validations: int) -> frozenset[int]:
     """Return the steps after which to validate: evenly spaced, the last one the end. At least the end."""
     count = max(1, validations)
-    count = max(1, validations)
     return frozenset(-(-num_steps * (i + 1) // count) for i in range(count))
 
 
@@ -108,7 +109,8 @@ class _Training:
     def __init__(self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution) -> None:
         self._run, self._paths, self._execution = run, paths, execution
         self._device = set_up(execution)
-        self._model = build(run.architecture, seed=run.seed, device=self._device)
+        tables = TableMemory(placement=execution.table_memory, folder=paths.root / "tables")
+        self._model = build_model(run, device=self._device, table_memory=tables)
         self._optimizer = build_optimizer(self._model, run.optimizer)
         self._after_step = after_step_moves(self._model)
         self._sampler = prepared.sampler(
@@ -167,6 +169,7 @@ class _Training:
                     saved_at = time.monotonic()
             if self._validation is None:  # resumed from the very end, where it was measured and logged before
                 self._validation = self._validator.measure(self._model, self._micro_batch)
+            self._optimizer.settle()
             status = self._save("done")
         reporter.report(self._step, self._loss, at_once=True)
         return status
@@ -176,11 +179,11 @@ class _Training:
         run, started = self._run, time.perf_counter()
         tokens_BT = torch.from_numpy(self._sampler.batch(self._step)).to(self._device)
         loss = self._gradients(tokens_BT)
-        norm = clip_gradients(self._model, run.optimizer.clip_norm)
+        norm = self._optimizer.clip(run.optimizer.clip_norm)
         self._optimizer.step(factor(run.schedule, self._step, run.num_steps))
         for move in self._after_step:
             move()
-        self._model.zero_grad(set_to_none=True)
+        self._optimizer.clear_gradients()
         self._step += 1
         self._interval.add(loss, norm)
         finite = True
@@ -197,7 +200,7 @@ class _Training:
                 return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch)
             except torch.OutOfMemoryError as error:
                 self._micro_batch = micro_batch.halved(self._micro_batch, error)
-            micro_batch.release(self._model)
+            micro_batch.release(self._optimizer)
             put_back(self._model, before)  # parts that went through will go through again
 
     def _write_line(self) -> bool:

@@ -15,11 +15,12 @@ LENGTH = 2
 """Short, so that weights and optimizer outweigh the activations also in small models."""
 
 
-def _total(architecture: Architecture, micro_batch: int, gpus: int = 1, sharding: str = "none") -> float:
+def _total(architecture: Architecture, micro_batch: int, batch: int, gpus: int = 1, sharding: str = "none") -> float:
     return training_memory(
         architecture,
         LENGTH,
         micro_batch_sequences=micro_batch,
+        batch_sequences=batch,
         parallelism=Parallelism(num_gpus=gpus, sharding=sharding),
         precision="float32",
     ).total
@@ -28,14 +29,14 @@ def _total(architecture: Architecture, micro_batch: int, gpus: int = 1, sharding
 @settings(max_examples=150, deadline=None)
 @given(architectures(), st.integers(1, 24), st.floats(0.1, 1.1))
 def test_the_remedy_is_the_smallest_there_is(architecture: Architecture, batch: int, share: float) -> None:
-    device = share * _total(architecture, 1)
+    device = share * _total(architecture, 1, batch)
     found = fit(architecture, LENGTH, batch, device_bytes=device, precision="float32")
-    assert found.fits == (_total(architecture, 1) <= device)
+    assert found.fits == (_total(architecture, 1, batch) <= device)
     ways = [
         (gpus, order, sharding)
         for gpus in range(2, batch + 1)
         for order, sharding in enumerate(("none", "optimizer", "full"))
-        if _total(architecture, 1, gpus, sharding) <= device
+        if _total(architecture, 1, batch, gpus, sharding) <= device
     ]
     if found.fits or not ways:
         assert found.remedy is None
@@ -44,21 +45,21 @@ def test_the_remedy_is_the_smallest_there_is(architecture: Architecture, batch: 
     remedy = found.remedy
     assert remedy is not None
     assert (remedy.parallelism.num_gpus, remedy.parallelism.sharding) == (gpus, sharding)
-    assert remedy.peak_bytes == _total(architecture, remedy.micro_batch_sequences, gpus, sharding) <= device
+    assert remedy.peak_bytes == _total(architecture, remedy.micro_batch_sequences, batch, gpus, sharding) <= device
     own = -(-batch // gpus)
     assert remedy.micro_batch_sequences <= own
     # As few parts as fit: with one part less, a part would be too large.
     parts = -(-own // remedy.micro_batch_sequences)
     if parts > 1:
-        assert _total(architecture, -(-own // (parts - 1)), gpus, sharding) > device
+        assert _total(architecture, -(-own // (parts - 1)), batch, gpus, sharding) > device
 
 
 @settings(max_examples=60, deadline=None)
 @given(architectures(), st.integers(1, 64), st.floats(1.0, 50.0))
 def test_a_run_that_fits_takes_a_micro_batch_that_does(architecture: Architecture, batch: int, share: float) -> None:
-    device = share * _total(architecture, 1)
+    device = share * _total(architecture, 1, batch)
     found = fit(architecture, LENGTH, batch, device_bytes=device, precision="float32")
-    assert found.peak_bytes == _total(architecture, found.micro_batch_sequences)
+    assert found.peak_bytes == _total(architecture, found.micro_batch_sequences, batch)
     assert found.peak_bytes <= device
     assert 1 <= found.micro_batch_sequences <= batch
 
@@ -79,5 +80,5 @@ def test_a_device_of_unknown_memory_takes_the_whole_batch_and_promises_nothing()
     found = fit(dense, LENGTH, 12, device_bytes=None, precision="bfloat16")
     assert (found.fits, found.micro_batch_sequences, found.remedy) == (None, 12, None)
     assert found.peak_bytes == pytest.approx(
-        training_memory(dense, LENGTH, micro_batch_sequences=12, precision="bfloat16").total
+        training_memory(dense, LENGTH, micro_batch_sequences=12, batch_sequences=12, precision="bfloat16").total
     )

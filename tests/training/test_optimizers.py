@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import architecture
 
 from memscale.config.architecture import FAMILIES
 from memscale.config.optimizer import Optimizer
+from memscale.kernels.table import Table
 from memscale.models.transformer import Transformer, build
-from memscale.training.optimizers import build_optimizer, clip_gradients
+from memscale.training.optimizers import AdamW, build_optimizer
 
 CONFIG = Optimizer(learning_rate=0.01, weight_decay=0.1, clip_norm=1.0)
 TABLE_CONFIG = Optimizer(learning_rate=0.01, table_learning_rate=0.03, weight_decay=0.1, table_weight_decay=0.2)
@@ -24,10 +27,29 @@ def config_of(model: Transformer) -> Optimizer:
 
 
 def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]:
+    """Give every parameter a gradient, a kept table's to its keeper; return them."""
     generator = torch.Generator().manual_seed(5)
+    gradients = []
     for parameter in model.parameters():
-        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
-    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+        gradients.append(scale * torch.randn(parameter.shape, generator=generator))
+        if isinstance(parameter, Table) and parameter.keeper is not None:
+            slots = torch.arange(len(parameter))[:, None]
+            parameter.keeper.gradient.add(slots, torch.ones(len(parameter), 1), gradients[-1])
+        else:
+            parameter.grad = gradients[-1].clone()
+    return gradients
+
+
+def gradient_of(parameter: torch.Tensor) -> torch.Tensor:
+    if isinstance(parameter, Table) and parameter.keeper is not None:
+        return parameter.keeper.gradient.dense()
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def optimized(family: str, config: Optimizer | None = None) -> tuple[Transformer, AdamW]:
+    model = model_of(family)
+    return model, build_optimizer(model, config or config_of(model))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -36,6 +58,8 @@ def test_every_parameter_is_in_exactly_one_group(family: str, tied: bool) -> Non
     model = model_of(family, tied)
     optimizer = build_optimizer(model, config_of(model))
     grouped = [id(parameter) for group in optimizer.groups for parameter in group.parameters.values()]
+    if optimizer.rows is not None:
+        grouped += [id(dict(model.named_parameters())[name]) for name in optimizer.rows.tables]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
 
 
@@ -58,66 +82,65 @@ def test_one_step_is_adamw_as_defined(family: str) -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_many_steps_are_those_of_torch() -> None:
-    """Also when taken up half-way from a checkpoint's moments."""
-    ours, theirs, resumed = model_of("memory_plus"), model_of("memory_plus"), model_of("memory_plus")
-    optimizer, later = build_optimizer(ours, TABLE_CONFIG), build_optimizer(resumed, TABLE_CONFIG)
+@pytest.mark.parametrize("table_optimizer", ["lazy_adamw", "dense_adamw"])
+def test_many_steps_are_those_of_torch(table_optimizer: str) -> None:
+    """Also when taken up half-way from a checkpoint's state."""
+    config = replace(TABLE_CONFIG, table_optimizer=table_optimizer)
+    ours, optimizer = optimized("memory_plus", config)
+    resumed, later = optimized("memory_plus", config)
+    theirs = model_of("memory_plus")
+    rates = {name: 0.03 if "table" in name else 0.01 for name, _ in theirs.named_parameters()}
+    decays = {name: 0.2 if "table" in name else 0.1 * (p.ndim >= 2) for name, p in theirs.named_parameters()}
     reference = torch.optim.AdamW(
-        [
-            {
-                "params": list(group.parameters.values()),
-                "weight_decay": group.weight_decay,
-                "lr": group.peak_rate,
-                "betas": (TABLE_CONFIG.beta1, TABLE_CONFIG.beta2),
-            }
-            for group in build_optimizer(theirs, TABLE_CONFIG).groups
-        ],
-        eps=TABLE_CONFIG.eps,
+        [{"params": [p], "weight_decay": decays[n], "lr": rates[n]} for n, p in theirs.named_parameters()],
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
     )
     for step in range(10):
         for model in (ours, theirs, resumed):
             with_gradients(model, scale=1.0 + step)
         if step == 4:
-            for name, moment in later.moments().items():
-                moment.copy_(optimizer.moments()[name])
-            resumed.load_state_dict(ours.state_dict())
-            later.set_num_steps(4)
-        optimizer.step(1.0)
+            for name, kept in later.state().items():
+                kept.copy_(optimizer.state()[name])
+            with torch.no_grad():
+                for mine, other in zip(resumed.parameters(), ours.parameters(), strict=True):
+                    mine.copy_(other)
+        for one in (optimizer, later):
+            one.step(1.0)
+            one.clear_gradients()
         reference.step()
-        later.step(1.0)
     for a, b, c in zip(ours.parameters(), theirs.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
         assert torch.equal(a, c)
 
 
-def test_clipping_scales_all_gradients_to_the_norm_and_only_above_it() -> None:
-    model = model_of("memory_plus")
+@pytest.mark.parametrize("table_optimizer", ["lazy_adamw", "dense_adamw"])
+def test_clipping_scales_all_gradients_to_the_norm_and_only_above_it(table_optimizer: str) -> None:
+    model, optimizer = optimized("memory_plus", replace(TABLE_CONFIG, table_optimizer=table_optimizer))
     for scale in (1e-4, 1.0):
         gradients = with_gradients(model, scale)
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-        assert clip_gradients(model, 1.0) == pytest.approx(norm.item(), rel=1e-5)
+        assert optimizer.clip(1.0) == pytest.approx(norm.item(), rel=1e-5)
         factor = min(1.0, 1.0 / norm.item())
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            assert parameter.grad is not None
-            torch.testing.assert_close(parameter.grad, gradient * factor)
+            torch.testing.assert_close(gradient_of(parameter), gradient * factor)
+        optimizer.clear_gradients()
 
 
 def test_clip_norm_zero_leaves_gradients_alone_and_still_measures() -> None:
-    model = model_of("dense")
+    model, optimizer = optimized("dense")
     gradients = with_gradients(model)
-    assert clip_gradients(model, 0.0) > 1.0
+    assert optimizer.clip(0.0) > 1.0
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         assert parameter.grad is not None
         assert torch.equal(parameter.grad, gradient)
 
 
 def test_a_gradient_that_is_not_finite_is_not_hidden() -> None:
-    model = model_of("dense")
+    model, optimizer = optimized("memory_plus")
     with_gradients(model)
-    first = next(model.parameters())
+    first = next(parameter for parameter in model.parameters() if not isinstance(parameter, Table))
     assert first.grad is not None
     first.grad.view(-1)[0] = float("nan")
-    assert not torch.isfinite(clip_gradients(model, 1.0))
-    assert all(
-        not torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None
-    )
+    assert not torch.isfinite(optimizer.clip(1.0))
+    assert all(not torch.isfinite(gradient_of(parameter)).all() for parameter in model.parameters())

@@ -1,0 +1,66 @@
+"""Bags of rows in plain torch operators: the reference of every other back end, on any device and for any type.
+
+All that a lookup needs, forward and backward, is sums over bags: bag b holds the places offsets[b] to offsets[b + 1] of
+a list of A reads. A token's slots are a bag of table rows; the reads of one slot are a bag of token gradients. Nothing
+of size [A, V] is ever made. Refuses nothing: the ops check what comes in.
+
+A reads, B bags, V width of a row, N rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_SUM = 0
+"""embedding_bag's mode, as its operators number it."""
+
+
+def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[places_A[a]] over its reads; zero if it has none.
+
+    `places_A` and `offsets_B1` are int64, `weights_A` of the rows' type.
+    """
+    found: tuple[Tensor, ...] = torch.ops.aten._embedding_bag(
+        rows_NV.contiguous(),
+        places_A,
+        offsets_B1,
+        mode=_SUM,
+        per_sample_weights=weights_A.contiguous(),
+        include_last_offset=True,
+    )
+    return found[0]
+
+
+def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    """Return [A]: for every read a of bag b the scalar product of rows_NV[places_A[a]] and x_BV[b]."""
+    bags_B = torch.arange(len(x_BV), device=x_BV.device)
+    bags_A = torch.repeat_interleave(bags_B, offsets_B1.diff(), output_size=len(places_A))
+    products_A: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        x_BV.contiguous(), rows_NV.contiguous(), places_A, offsets_B1[:-1], bags_A, _SUM
+    )
+    return products_A
+
+
+def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    """Return the sum of squares of all bags' sums, a float64 scalar."""
+    return bag_sums(rows_NV, places_A, offsets_B1, weights_A).double().square().sum()
+
+
+def grouped(slots_A: Tensor, num_slots: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the slots that were read, rising, int64 [U]; the reads in the order of their slots and, within one, in
+    their own order, int64 [A]; and where each slot's reads begin in that order, int64 [U + 1].
+    """
+    del num_slots  # a bound that other back ends need
+    ordered_A, order_A = slots_A.sort(stable=True)
+    rows_U, counts_U = torch.unique_consecutive(ordered_A, return_counts=True)
+    starts_U1 = torch.zeros(len(rows_U) + 1, dtype=torch.int64, device=slots_A.device)
+    torch.cumsum(counts_U, 0, out=starts_U1[1:])
+    return rows_U, order_A, starts_U1
+
+
+def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
+    """Return the slots that are among `slots_A`, rising, int64 [U]."""
+    del num_slots
+    rows_U: Tensor = torch.unique(slots_A)
+    return rows_U

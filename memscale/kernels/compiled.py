@@ -1,0 +1,47 @@
+"""How loops are compiled for the CPU: by Numba, once, and kept on disk between processes.
+
+Numba looks only at a function's own file to see whether what it kept is still good, but our loops are inlined in each
+other across files. So what is kept lies in a folder named by the contents of all of them: after a change nothing old is
+run. Where the package's folder cannot be written, Numba goes to the user's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+settings: Any = numba.config  # untyped
+
+
+def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
+    """Return the decorator that compiles a loop; it runs without the interpreter's lock, and divides as IEEE 754 does.
+
+    `fastmath`: LLVM's flags of what roundings may change ('reassoc', 'contract', 'arcp'); the same call still gives
+    the same bits.
+    """
+
+    def decorate(loop: Callable[..., Any]) -> Any:
+        kept = settings.CACHE_DIR
+        if "NUMBA_CACHE_DIR" not in os.environ:
+            settings.CACHE_DIR = _folder()
+        try:
+            return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))(loop)
+        finally:
+            settings.CACHE_DIR = kept
+
+    return decorate
+
+
+@functools.cache
+def _folder() -> str:
+    package = Path(__file__).parent
+    contents = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        contents.update(path.read_bytes())
+    return str(package / "__pycache__" / f"numba-{contents.hexdigest()[:16]}")

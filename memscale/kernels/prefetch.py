@@ -1,0 +1,39 @@
+"""A hint to the processor, for Numba: fetch a part of a row that will soon be needed.
+
+Rows that are read in the order of a lookup lie anywhere; the processor cannot guess the next one, but the loop knows
+it. Asked for two rows ahead, an update of random rows takes two thirds of its time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LINE_BYTES = 64
+
+_helpers: Any = cgutils  # untyped
+
+
+def _prefetch(_typing: Any, array_NV: Any, _row: Any, _column: Any) -> Any:
+    """Ask for the cache line that holds array_NV[row, column], which is not checked against the array's bounds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        array = context.make_array(kind)(context, builder, arguments[0])
+        place = _helpers.get_item_pointer(context, builder, kind, array, arguments[1:], wraparound=False)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = _helpers.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [builder.bitcast(place, byte), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(array_NV, types.intp, types.intp), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+"""`prefetch(array_NV, row, column)`."""

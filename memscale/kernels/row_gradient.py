@@ -1,0 +1,154 @@
+"""The gradient of a table, kept as what it is made of.
+
+A read of slot n by token t with weight w adds w * x_t to row n of the gradient, where x_t is the gradient of what the
+token looked up. Kept are the slots, the weights and the x_t of every layer and micro-batch: a few megabytes where the
+touched rows are hundreds and the table gigabytes. The optimizer sums a row's reads while it updates the row.
+Where that would take more memory than the summed rows themselves, they are summed at once.
+
+T tokens, K slots read per token, A reads, U rows touched, V width of a row, N slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memscale.kernels import backends
+
+_FEW_READS = 2
+"""Reads per touched row up to which summing them twice is cheaper than keeping the sums."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Reads in the order of the rows they touch: row u is the sum over a in starts[u]..starts[u + 1] of
+    weights_A[a] * x_TV[tokens_A[a]]."""
+
+    rows_U: Tensor  # noqa: N815
+    """int64, rising."""
+    starts_U1: Tensor  # noqa: N815
+    """int64."""
+    tokens_A: Tensor  # noqa: N815
+    """int64."""
+    weights_A: Tensor  # noqa: N815
+    x_TV: Tensor  # noqa: N815
+
+    def sums(self, backend: str | None) -> Tensor:
+        """Return [U, V]: the rows of the gradient."""
+        kernels = backends.bags(self.x_TV, backend)
+        sums_UV: Tensor = kernels.bag_sums(self.x_TV, self.tokens_A, self.starts_U1, self.weights_A)
+        return sums_UV
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Reads of one lookup, as they came."""
+
+    slots_TK: Tensor  # noqa: N815
+    weights_TK: Tensor  # noqa: N815
+    x_TV: Tensor  # noqa: N815
+
+
+class RowGradient:
+    """The gradient of a table of `num_slots` rows since it was last cleared. Its order of summation is the order in
+    which parts are added, so equal histories give equal bits."""
+
+    def __init__(self, num_slots: int, *, device: torch.device | None = None, backend: str | None = None) -> None:
+        """`device`: where the gradient is used, and so kept; where it comes from, if not given."""
+        self._num_slots, self._device, self._backend = num_slots, device, backend
+        self._parts: list[_Part] = []
+        self._num_bytes = 0
+        self._reads: Reads | None = None
+        self.scale: Tensor | float = 1.0
+        """Factor on the whole gradient, from clipping; a number or a scalar tensor."""
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def add(self, slots_TK: Tensor, weights_TK: Tensor, x_TV: Tensor) -> None:
+        """Add weights_TK[t, k] * x_TV[t] to row slots_TK[t, k] for every t and k. The tensors are kept, not copied."""
+        assert isinstance(self.scale, float), "a gradient was added to after it was clipped"
+        kind = torch.promote_types(x_TV.dtype, torch.float32)  # sums of many small terms
+        device = self._device or x_TV.device
+        slots_TK, weights_TK, x_TV = slots_TK.to(device), weights_TK.to(device, kind), x_TV.to(device, kind)
+        self._reads = None
+        self._parts.append(_Part(slots_TK, weights_TK, x_TV))
+        self._num_bytes += slots_TK.nbytes + weights_TK.nbytes + x_TV.nbytes
+        if len(self._parts) > 1 and self._num_bytes > self._num_slots * x_TV.shape[1] * x_TV.element_size():
+            self._sum_up()
+
+    def clear(self) -> None:
+        """Back to zero."""
+        self._parts, self._num_bytes, self._reads, self.scale = [], 0, None, 1.0
+
+    def reads(self) -> Reads | None:
+        """Return all reads by row, without `scale`; None where there are none."""
+        if self._reads is None and self._parts:
+            self._reads = self._ordered()
+        return self._reads
+
+    def tensors(self) -> list[Tensor]:
+        """Return what is kept: the slots, weights and token gradients of every part."""
+        return [tensor for part in self._parts for tensor in (part.slots_TK, part.weights_TK, part.x_TV)]
+
+    def squared_norm(self) -> Tensor:
+        """Return the sum of squares of the gradient without `scale`, a float64 scalar on the table's device."""
+        reads = self.reads()
+        if reads is None:
+            return torch.zeros((), dtype=torch.float64, device=self._device)
+        if len(reads.tokens_A) > _FEW_READS * len(reads.rows_U):
+            flat = self._sum_up().x_TV.flatten()
+            return torch.dot(flat, flat).double()
+        norms: Tensor = backends.bags(reads.x_TV, self._backend).bag_squares(
+            reads.x_TV, reads.tokens_A, reads.starts_U1, reads.weights_A
+        )
+        return norms
+
+    def sparse(self) -> Tensor:
+        """Return the gradient as a coalesced sparse tensor [N, V]; it must not be empty."""
+        reads = self.reads()
+        assert reads is not None, "the gradient is empty: its width is not known"
+        shape = (self._num_slots, reads.x_TV.shape[1])
+        values_UV = reads.sums(self._backend) * self.scale
+        return torch.sparse_coo_tensor(reads.rows_U[None], values_UV, shape, is_coalesced=True, check_invariants=False)
+
+    def dense(self) -> Tensor:
+        """Return [N, V], for tests; the gradient must not be empty."""
+        return self.sparse().to_dense()
+
+    def _ordered(self) -> Reads:
+        """Put the reads of all parts in the order of their rows."""
+        slots_A = torch.cat([part.slots_TK.flatten() for part in self._parts])
+        weights_A = torch.cat([part.weights_TK.flatten() for part in self._parts])
+        rows_U, order_A, starts_U1 = backends.bags(self._parts[0].x_TV, self._backend).grouped(slots_A, self._num_slots)
+        tokens_A, weights_A = self._tokens().index_select(0, order_A), weights_A.index_select(0, order_A)
+        return Reads(rows_U, starts_U1, tokens_A, weights_A, self._stacked())
+
+    def _tokens(self) -> Tensor:
+        """int64 [A]: the row of `_stacked` that each read belongs to."""
+        first, tokens = 0, []
+        for part in self._parts:
+            num_tokens, num_slots = part.slots_TK.shape
+            rows_T = torch.arange(first, first + num_tokens, device=part.slots_TK.device)
+            tokens.append(rows_T.repeat_interleave(num_slots))
+            first += num_tokens
+        return torch.cat(tokens)
+
+    def _stacked(self) -> Tensor:
+        parts = [part.x_TV for part in self._parts]
+        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
+
+    def _sum_up(self) -> Reads:
+        """Replace all parts by one that holds the touched rows' sums, each read by its row alone."""
+        reads = self.reads()
+        assert reads is not None
+        sums_UV = reads.sums(self._backend)
+        num_rows = len(reads.rows_U)
+        ones_U = torch.ones(num_rows, dtype=sums_UV.dtype, device=sums_UV.device)
+        self._parts = [_Part(reads.rows_U[:, None], ones_U[:, None], sums_UV)]
+        self._num_bytes = sums_UV.nbytes
+        tokens_U1 = torch.arange(num_rows + 1, device=sums_UV.device)
+        self._reads = Reads(reads.rows_U, tokens_U1, tokens_U1[:-1], ones_U, sums_UV)
+        return self._reads

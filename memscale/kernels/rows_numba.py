@@ -1,0 +1,204 @@
+"""AdamW on rows on the CPU, compiled by Numba for float32 and float64 and kept on disk between processes.
+
+The functions are those of `memscale.kernels.rows_torch`. A row is fetched once: its gradient is summed in a buffer of
+one row and used at once. Rows come in rising order, and the next ones are asked for ahead. Rows do not touch each
+other, so bits do not depend on the number of threads.
+
+U rows, V width of a row, N slots.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memscale.kernels.bags_numba import Floats, Integers, fetch, sum_bag
+from memscale.kernels.compiled import compiled
+from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2
+from memscale.kernels.row_gradient import Reads
+from memscale.kernels.row_state import RowState, StepNumbers
+from memscale.kernels.threads import run_in_parts, run_over_bags
+
+Steps = NDArray[np.int32]
+
+_AHEAD = 2
+"""How many rows ahead the next are asked for."""
+
+
+def catch_up(state: RowState, rows_U: Tensor, idle: Tensor, eps: float) -> None:
+    run_in_parts(_catch_up, len(rows_U), rows_U.numpy(), *_arrays(state), idle.numpy(), eps)
+
+
+def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, numbers: StepNumbers) -> None:
+    n = numbers
+    settings = (n.beta1, n.beta2, n.eps, 1.0 - n.rate * n.weight_decay, n.step_size, n.root_correction, float(scale))
+    x_TV, weights_A = reads.x_TV.detach().numpy(), reads.weights_A.detach().numpy()
+    read = (reads.rows_U.numpy(), reads.tokens_A.numpy(), x_TV, weights_A)
+    run_over_bags(_update, reads.starts_U1.numpy(), *read, *_arrays(state), idle.numpy(), n.step, np.array(settings))
+
+
+def _arrays(state: RowState) -> tuple[NDArray[Any], ...]:
+    return (
+        state.weights_NV.detach().numpy(),
+        state.first_NV.numpy(),
+        state.second_NV.numpy(),
+        state.moments_step_N.numpy(),
+        state.weights_step_N.numpy(),
+    )
+
+
+def _catch_up_loop(
+    start: int,
+    stop: int,
+    rows_U: Integers,
+    weights_NV: Floats,
+    first_NV: Floats,
+    second_NV: Floats,
+    moments_step_N: Steps,
+    weights_step_N: Steps,
+    idle: NDArray[np.float64],
+    eps: float,
+) -> None:
+    width, step = weights_NV.shape[1], idle.shape[0] - 1
+    by_row = second_NV.shape[1] < width
+    numbers = np.empty(2 * NUM_NODES + 2, weights_NV.dtype)  # brings them to the weights' type
+    for u in range(start, stop):
+        if u + _AHEAD < stop and weights_step_N[rows_U[u + _AHEAD]] < step:
+            fetch(weights_NV, rows_U[u + _AHEAD])
+            if moments_step_N[rows_U[u + _AHEAD]] > 0:
+                fetch(first_NV, rows_U[u + _AHEAD])
+                fetch(second_NV, rows_U[u + _AHEAD])
+        row = rows_U[u]
+        since = weights_step_N[row]
+        if since == step:
+            continue
+        weights_step_N[row] = step
+        decay = math.exp(idle[step, LOG_DECAY] - idle[since, LOG_DECAY])
+        weights = weights_NV[row]
+        if moments_step_N[row] == 0:  # never had a gradient: its moments are zero
+            if decay != 1.0:
+                numbers[0] = decay
+                for v in range(width):
+                    weights[v] *= numbers[0]
+            continue
+        # Moments are of the step of the last gradient; by `since` they had decayed.
+        waited = since - moments_step_N[row]
+        owed, root_decay = decay * idle[waited, POWER1], math.sqrt(idle[waited, POWER2])
+        for i in range(NUM_NODES):
+            numbers[i] = owed * idle[since, FACTORS + i]
+            numbers[NUM_NODES + i] = root_decay * idle[since, NODES + i]
+        numbers[2 * NUM_NODES], numbers[2 * NUM_NODES + 1] = decay, eps
+        if by_row:
+            _move_by_row(weights, first_NV[row], math.sqrt(second_NV[row, 0]), numbers)
+        else:
+            _move(weights, first_NV[row], second_NV[row], numbers)
+
+
+def _move_loop(weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
+    """Move a row by three terms, brought to one denominator; over root + eps first, so that no product of three leaves
+    the range of float32."""
+    a, b, c = numbers[0], numbers[1], numbers[2]
+    y, z, w = numbers[3], numbers[4], numbers[5]
+    decay, eps = numbers[6], numbers[7]
+    for v in range(weights.shape[0]):
+        root = np.sqrt(second[v])
+        unit = first[v] / (root + eps)
+        share, rest = root / (root + eps), eps / (root + eps)
+        p, q, r = y * share + rest, z * share + rest, w * share + rest
+        weights[v] = decay * weights[v] - unit * (((a * q + b * p) * r + c * (p * q)) / (p * q * r))
+
+
+def _move_by_row_loop(weights: Floats, first: Floats, root: float, numbers: Floats) -> None:
+    total = 0.0
+    for i in range(NUM_NODES):
+        total += numbers[i] / (numbers[NUM_NODES + i] * root + numbers[7])
+    numbers[0] = total
+    slope, decay = numbers[0], numbers[6]
+    for v in range(weights.shape[0]):
+        weights[v] = decay * weights[v] - first[v] * slope
+
+
+def _update_loop(
+    start: int,
+    stop: int,
+    starts_U1: Integers,
+    rows_U: Integers,
+    tokens_A: Integers,
+    x_TV: Floats,
+    weights_A: Floats,
+    weights_NV: Floats,
+    first_NV: Floats,
+    second_NV: Floats,
+    moments_step_N: Steps,
+    weights_step_N: Steps,
+    idle: NDArray[np.float64],
+    step: int,
+    settings: NDArray[np.float64],
+) -> None:
+    width = weights_NV.shape[1]
+    by_row = second_NV.shape[1] < width
+    gradient = np.empty(width, weights_NV.dtype)
+    numbers = np.empty(9, weights_NV.dtype)
+    beta1, beta2 = settings[0], settings[1]
+    for u in range(start, stop):
+        if u + _AHEAD < stop:
+            fetch(weights_NV, rows_U[u + _AHEAD])
+            fetch(first_NV, rows_U[u + _AHEAD])
+            fetch(second_NV, rows_U[u + _AHEAD])
+            fetch(x_TV, tokens_A[starts_U1[u + _AHEAD]])
+        row, first, last = rows_U[u], starts_U1[u], starts_U1[u + 1]
+        waited = step - 1 - moments_step_N[row]
+        numbers[0], numbers[1] = beta1 * idle[waited, POWER1], 1.0 - beta1
+        numbers[2], numbers[3] = beta2 * idle[waited, POWER2], 1.0 - beta2
+        for i in range(2, 7):
+            numbers[2 + i] = settings[i]
+        if last - first == 1 and not by_row:  # a single read needs no sum: its weight goes into the scale
+            numbers[8] *= weights_A[first]
+            _step_row(x_TV[tokens_A[first]], weights_NV[row], first_NV[row], second_NV[row], numbers)
+        else:
+            sum_bag(gradient, first, last, tokens_A, x_TV, weights_A)
+            if by_row:
+                _step_row_by_row(gradient, weights_NV[row], first_NV[row], second_NV[row], numbers)
+            else:
+                _step_row(gradient, weights_NV[row], first_NV[row], second_NV[row], numbers)
+        moments_step_N[row] = weights_step_N[row] = step
+
+
+def _step_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
+    kept1, new1, kept2, new2 = numbers[0], numbers[1], numbers[2], numbers[3]
+    eps, kept, step_size, correction, scale = numbers[4], numbers[5], numbers[6], numbers[7], numbers[8]
+    for v in range(gradient.shape[0]):
+        g = scale * gradient[v]
+        m = kept1 * first[v] + new1 * g
+        s = kept2 * second[v] + new2 * (g * g)
+        first[v], second[v] = m, s
+        weights[v] = kept * weights[v] - step_size * m / (np.sqrt(s) * correction + eps)
+
+
+def _step_row_by_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
+    kept1, new1, kept2, new2 = numbers[0], numbers[1], numbers[2], numbers[3]
+    eps, kept, step_size, correction, scale = numbers[4], numbers[5], numbers[6], numbers[7], numbers[8]
+    square = gradient[0] * gradient[0]
+    for v in range(1, gradient.shape[0]):
+        square += gradient[v] * gradient[v]
+    second[0] = kept2 * second[0] + new2 * (scale * scale * (square / gradient.shape[0]))
+    numbers[0] = step_size / (math.sqrt(second[0]) * correction + eps)
+    slope = numbers[0]
+    for v in range(gradient.shape[0]):
+        m = kept1 * first[v] + new1 * (scale * gradient[v])
+        first[v] = m
+        weights[v] = kept * weights[v] - slope * m
+
+
+# As in `bags_numba`; 'arcp' lets a quotient be a product with a reciprocal, which takes half the time.
+_compiled = compiled("reassoc", "contract", "arcp")
+_move = _compiled(_move_loop)
+_move_by_row = _compiled(_move_by_row_loop)
+_step_row = _compiled(_step_row_loop)
+_step_row_by_row = _compiled(_step_row_by_row_loop)
+_catch_up = _compiled(_catch_up_loop)
+_update = _compiled(_update_loop)
