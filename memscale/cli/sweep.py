@@ -116,7 +116,7 @@ def _starter(planned: Planned, data_folder: Path) -> Starter:
         from memscale.launch.slurm import slurm_starter
 
         return slurm_starter(launcher, data_folder, planned.paths.root / "slurm")
-    return local_starter(data_folder, launcher.checkpoint_seconds)
+    return local_starter(launcher, data_folder)
 
 
 def _say_step(what: str, share: float) -> None:

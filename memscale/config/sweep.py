@@ -18,6 +18,7 @@ from memscale.config.recipe import Recipe
 from memscale.errors import nearest
 
 LAUNCHERS = ("auto", "local", "slurm")
+TABLE_MEMORIES = ("device", "host", "file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,9 @@ class Launcher:
     """Attempts of one run, interrupted ones not counted, before it is left failed."""
     checkpoint_seconds: float = 30.0
     """Longest work that kill -9 can lose."""
+    table_memory: str = "device"
+    """Where tables and their optimizer's state lie: `device`; `host`, pinned memory, for tables larger than a GPU's;
+    `file`, in the run's folder, for tables larger than the machine's memory. A step fetches the rows it reads."""
     device_memory: str | None = None
     """Memory of the GPU (or without GPUs of the slot) that runs will get, such as 80G, for the forecast; None: asked of
     this machine, or with SLURM and no GPUs the job's `memory`."""
@@ -50,6 +54,7 @@ class Launcher:
 
     def __post_init__(self) -> None:
         one_of("name", self.name, LAUNCHERS)
+        one_of("table_memory", self.table_memory, TABLE_MEMORIES)
         if self.slots is not None:
             at_least("slots", self.slots, 1)
         for name in ("max_attempts", "cpus_per_run", "minutes"):

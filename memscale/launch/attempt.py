@@ -37,6 +37,7 @@ class Attempt:
     threads: int
     device: str
     checkpoint_seconds: float
+    table_memory: str
     micro_batch_sequences: int | None
 
 
@@ -91,6 +92,7 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
         threads=attempt.threads,
         micro_batch_sequences=attempt.micro_batch_sequences,
         checkpoint_seconds=attempt.checkpoint_seconds,
+        table_memory=attempt.table_memory,
     )
     latest: list[Progress] = []
 

@@ -12,16 +12,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from memscale.config.sweep import Launcher
 from memscale.launch.pool import Starter, Task
 from memscale.launch.slots import Slot
 
 
 def worker_arguments(
-    task: Task, *, data_folder: Path, threads: int, device: str, checkpoint_seconds: float, micro_batch: int | None
+    task: Task, slot: Slot, micro_batch: int | None, *, launcher: Launcher, data_folder: Path
 ) -> list[str]:
     """The command line of `memscale.launch.worker` for a task."""
-    arguments = [str(task.paths.root), "--data", str(data_folder), "--threads", str(threads), "--device", device]
-    arguments += ["--checkpoint-seconds", str(checkpoint_seconds)]
+    arguments = [str(task.paths.root), "--data", str(data_folder)]
+    arguments += ["--threads", str(slot.threads), "--device", slot.device]
+    arguments += ["--checkpoint-seconds", str(launcher.checkpoint_seconds), "--table-memory", launcher.table_memory]
     return arguments + (["--micro-batch", str(micro_batch)] if micro_batch is not None else [])
 
 
@@ -40,18 +42,11 @@ class LocalWorker:
         self.process.wait()
 
 
-def local_starter(data_folder: Path, checkpoint_seconds: float) -> Starter:
+def local_starter(launcher: Launcher, data_folder: Path) -> Starter:
     """Start workers as processes of this machine."""
 
     def start(task: Task, slot: Slot, micro_batch: int | None) -> LocalWorker:
-        arguments = worker_arguments(
-            task,
-            data_folder=data_folder,
-            threads=slot.threads,
-            device=slot.device,
-            checkpoint_seconds=checkpoint_seconds,
-            micro_batch=micro_batch,
-        )
+        arguments = worker_arguments(task, slot, micro_batch, launcher=launcher, data_folder=data_folder)
         command = [sys.executable, "-m", "memscale.launch.worker", *arguments]
         return LocalWorker(process=subprocess.Popen(command, env=slot.environment(), stdin=subprocess.DEVNULL))
 

@@ -80,14 +80,7 @@ def slurm_starter(launcher: Launcher, data_folder: Path, folder: Path) -> Starte
     queue = Queue()
 
     def start(task: Task, slot: Slot, micro_batch: int | None) -> SlurmWorker:
-        arguments = worker_arguments(
-            task,
-            data_folder=data_folder,
-            threads=slot.threads,
-            device=slot.device,
-            checkpoint_seconds=launcher.checkpoint_seconds,
-            micro_batch=micro_batch,
-        )
+        arguments = worker_arguments(task, slot, micro_batch, launcher=launcher, data_folder=data_folder)
         try:
             job = executor.submit(work, arguments)
         except submitit.core.utils.FailedJobError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from memscale.config.sweep import TABLE_MEMORIES
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.attempt import Attempt, run_attempt
 from memscale.records.attempts import Outcome, log_path, new_attempt, write_outcome
@@ -56,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    parser.add_argument("--table-memory", choices=TABLE_MEMORIES, default=TABLE_MEMORIES[0])
     parser.add_argument("--micro-batch", type=int, default=None, help="sequences; default: found")
     given = parser.parse_args(arguments)
     paths = RunPaths(given.run.absolute())
@@ -66,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return EXIT_DONE
             number = new_attempt(paths, threads=given.threads, device=given.device)
             _redirect(log_path(paths, number))
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("memscale").setLevel(logging.INFO)
             attempt = Attempt(
                 paths=paths,
                 number=number,
@@ -73,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                 threads=given.threads,
                 device=given.device,
                 checkpoint_seconds=given.checkpoint_seconds,
+                table_memory=given.table_memory,
                 micro_batch_sequences=given.micro_batch,
             )
             return _attempt(attempt, stop)

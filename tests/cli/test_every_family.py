@@ -13,6 +13,7 @@ from tests.sweeps import NAME, memscale, small_sweep, write_text
 OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
 MORE = (
     *OTHERS,
+    "launcher.table_memory=file",
     "recipe.learning_rate={rule: fixed, value: 0.01, table_factor: 2}",
     "matching.equal=[tokens]",
     "matching.sparse_equal=null",
@@ -48,3 +49,6 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     for name in ("PEER", "Memory+", "MoE", "Dense"):
         assert name in report
     assert "later tokens can change earlier ones" in report
+    for row in rows.values():
+        (log,) = (runs / NAME).glob(f"*-{row['run_id']}/attempts/1/log.txt")
+        assert ("memory kernels for float32 on cpu: numba" in log.read_text()) == (row["num_slots"] == "256")
