@@ -1,0 +1,290 @@
+"""Bags of rows on a GPU, compiled by Triton for float16, bfloat16, float32 and float64.
+
+The functions are those of `memscale.kernels.bags_torch`. One program sums one bag over one block of columns, several
+rows at a time so that many loads are under way, in float32 (float64 for float64). No atomics: a bag's sum is a tree
+that depends on the bag alone, so bits are the same at every run. A slot that very many reads touch would be one
+program's long tail: reads beyond a bag's first CHUNK are summed beforehand, CHUNK by CHUNK, by programs of their own.
+Products have no such help: one program does all reads of a bag, for a bag is a token there, with tens of reads.
+A kernel is compiled once for every type and width, never again for another number of bags or reads.
+Refuses nothing: the ops check what comes in, for a slot outside the table would corrupt memory here.
+
+A reads, B bags, U rows touched, V width of a row, N rows; within a program R reads at once, C columns at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
+from torch import Tensor
+
+from memscale.kernels.bags_torch import distinct, grouped
+
+__all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped"]
+
+
+CHUNK = 256
+"""Reads of a bag that one program sums."""
+READS_AT_ONCE = 8
+BLOCK_BYTES = 2048
+"""Of a row, for one program: 16 bytes for each of 128 threads."""
+_WARP_BYTES = 512
+_RUNTIME = ("num_bags", "step")
+"""Whole numbers that differ from call to call: no reason to compile again."""
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a kernel, or a part of one, where it is first used."""
+    plain = [name for name in inspect.signature(function).parameters if name in _RUNTIME]
+    return triton.jit(function, do_not_specialize=plain)
+
+
+def tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what kernels on rows of this width and type are compiled with."""
+    columns = min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize)
+    return {
+        "WIDTH": width,
+        "READS": READS_AT_ONCE,
+        "COLUMNS": columns,
+        "CHUNK": CHUNK,
+        "SUM": tl.float64 if dtype == torch.float64 else tl.float32,
+        "num_warps": max(1, columns * dtype.itemsize // _WARP_BYTES),
+        "enable_fp_fusion": True,  # said, because Triton's default is about to change
+    }
+
+
+def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    num_bags, width = len(offsets_B1) - 1, rows_NV.shape[1]
+    sums_BV = torch.empty(num_bags, width, dtype=rows_NV.dtype, device=rows_NV.device)
+    _over_bags(bag_sums_kernel, rows_NV, places_A, offsets_B1, weights_A, sums_BV)
+    return sums_BV
+
+
+def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    num_blocks = num_blocks_of(tile(rows_NV.shape[1], rows_NV.dtype))
+    squares_BX = torch.empty(len(offsets_B1) - 1, num_blocks, dtype=torch.float64, device=rows_NV.device)
+    _over_bags(bag_squares_kernel, rows_NV, places_A, offsets_B1, weights_A, squares_BX)
+    return squares_BX.sum()
+
+
+def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    products_A = torch.empty(len(places_A), dtype=rows_NV.dtype, device=rows_NV.device)
+    if len(places_A):
+        tensors = (tensor.detach().contiguous() for tensor in (offsets_B1, places_A, rows_NV, x_BV))
+        constants = tile(rows_NV.shape[1], rows_NV.dtype)
+        launch(bag_products_kernel, len(x_BV), (*tensors, products_A), constants)
+    return products_A
+
+
+def launch(kernel: Any, num_programs: int, arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
+    """Run a kernel on the device of its arguments, compiled with those constants that it knows."""
+    known = {name: value for name, value in constants.items() if name.islower() or name in kernel.arg_names}
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
+        kernel[(num_programs,)](*arguments, **known)
+
+
+def long_bags(
+    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, constants: dict[str, Any]
+) -> Tensor:
+    """Return the sums of the chunks of bags that have more than one, but for each bag's first.
+
+    Chunk j of a bag begins at read offset + j * CHUNK, and its sum lies in row (offset + j * CHUNK) // CHUNK: no two
+    chunks but first ones begin in one window of CHUNK reads. So the number of rows is known without asking the GPU;
+    rows in which no chunk belongs are left undefined.
+    """
+    num_windows = triton.cdiv(len(places_A), CHUNK) if len(places_A) > CHUNK else 0
+    kind = torch.promote_types(rows_NV.dtype, torch.float32)
+    sums_WV = torch.empty(num_windows, rows_NV.shape[1], dtype=kind, device=rows_NV.device)
+    if num_windows:
+        arguments = (offsets_B1, places_A, weights_A, rows_NV, sums_WV, len(offsets_B1) - 1)
+        launch(long_bags_kernel, num_windows * num_blocks_of(constants), arguments, constants)
+    return sums_WV
+
+
+def num_blocks_of(constants: dict[str, Any]) -> int:
+    """Return how many blocks of columns a row has."""
+    return int(triton.cdiv(constants["WIDTH"], constants["COLUMNS"]))
+
+
+def _over_bags(
+    kernel: Any, rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, out: Tensor
+) -> None:
+    """Run a kernel on each bag and block of columns."""
+    if not out.numel():
+        return
+    constants = tile(rows_NV.shape[1], rows_NV.dtype)
+    tensors = (tensor.detach().contiguous() for tensor in (rows_NV, places_A, offsets_B1, weights_A))
+    rows_NV, places_A, offsets_B1, weights_A = tensors
+    partial_WV = long_bags(rows_NV, places_A, offsets_B1, weights_A, constants)
+    num_programs = (len(offsets_B1) - 1) * num_blocks_of(constants)
+    launch(kernel, num_programs, (offsets_B1, places_A, weights_A, rows_NV, partial_WV, out), constants)
+
+
+@jit
+def add_reads(
+    sums_RC: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    places_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    columns_C: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    SUM: tl.constexpr,
+) -> tl.tensor:
+    """Add the reads first..last, READS at once, each to its own row of sums."""
+    for start in range(first, last, READS):
+        reads_R = start + tl.arange(0, READS)
+        places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
+        factors_R = tl.load(factors_ptr + reads_R, mask=reads_R < last, other=0.0).to(SUM)
+        wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
+        rows_RC = tl.load(rows_ptr + places_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
+        sums_RC += factors_R[:, None] * rows_RC.to(SUM)
+    return sums_RC
+
+
+@jit
+def bag_sum(
+    b: tl.tensor,
+    columns_C: tl.tensor,
+    offsets_ptr: tl.tensor,
+    places_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SUM: tl.constexpr,
+) -> tl.tensor:
+    """Sum a bag: the reads of its first chunk, and the sums that `long_bags` made of the others."""
+    first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
+    sums_RC = tl.zeros([READS, COLUMNS], SUM)
+    end = tl.minimum(last, first + CHUNK)
+    sums_RC = add_reads(sums_RC, first, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
+    sums_C = tl.sum(sums_RC, 0)
+    if last - first > CHUNK:
+        # Half as many rows at once as above: partial sums may be twice as wide as what was read.
+        more_HC = tl.zeros([READS // 2, COLUMNS], SUM)
+        past = first // CHUNK + tl.cdiv(last - first, CHUNK)
+        for start in range(first // CHUNK + 1, past, READS // 2):
+            windows_H = start + tl.arange(0, READS // 2)
+            wanted_HC = (windows_H < past)[:, None] & (columns_C < WIDTH)[None, :]
+            more_HC += tl.load(partial_ptr + windows_H[:, None] * WIDTH + columns_C[None, :], mask=wanted_HC, other=0.0)
+        sums_C += tl.sum(more_HC, 0)
+    return sums_C
+
+
+@jit
+def bag_sums_kernel(
+    offsets_ptr: tl.tensor,
+    places_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SUM: tl.constexpr,
+) -> None:
+    num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
+    b = (tl.program_id(0) // num_blocks).to(tl.int64)
+    columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
+    sums_C = bag_sum(
+        b, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+    )
+    tl.store(out_ptr + b * WIDTH + columns_C, sums_C.to(out_ptr.dtype.element_ty), mask=columns_C < WIDTH)
+
+
+@jit
+def bag_squares_kernel(
+    offsets_ptr: tl.tensor,
+    places_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SUM: tl.constexpr,
+) -> None:
+    num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
+    b = (tl.program_id(0) // num_blocks).to(tl.int64)
+    columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
+    sums_C = bag_sum(
+        b, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+    )
+    sums_C = sums_C.to(tl.float64)
+    tl.store(out_ptr + tl.program_id(0), tl.sum(sums_C * sums_C, 0))
+
+
+@jit
+def long_bags_kernel(
+    offsets_ptr: tl.tensor,
+    places_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    num_bags: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SUM: tl.constexpr,
+) -> None:
+    """Sum the chunk that begins in one window of reads and is not its bag's first, where there is one."""
+    num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
+    window = (tl.program_id(0) // num_blocks).to(tl.int64)
+    at = window * CHUNK
+    # The bag that read `at` belongs to: later bags that begin in the window have their second chunk after it.
+    bag, past = tl.full([], 0, tl.int32), num_bags
+    while past - bag > 1:
+        middle = (bag + past) // 2
+        before = tl.load(offsets_ptr + middle) <= at
+        bag, past = tl.where(before, middle, bag), tl.where(before, past, middle)
+    first, last = tl.load(offsets_ptr + bag), tl.load(offsets_ptr + bag + 1)
+    start = first + tl.cdiv(at - first, CHUNK) * CHUNK
+    if (at > first) & (start < last):
+        columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
+        sums_RC = tl.zeros([READS, COLUMNS], SUM)
+        end = tl.minimum(last, start + CHUNK)
+        sums_RC = add_reads(sums_RC, start, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
+        tl.store(partial_ptr + window * WIDTH + columns_C, tl.sum(sums_RC, 0), mask=columns_C < WIDTH)
+
+
+@jit
+def bag_products_kernel(
+    offsets_ptr: tl.tensor,
+    places_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    x_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    WIDTH: tl.constexpr,
+    READS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SUM: tl.constexpr,
+) -> None:
+    b = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
+    for start in range(first, last, READS):
+        reads_R = start + tl.arange(0, READS)
+        places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
+        products_RC = tl.zeros([READS, COLUMNS], SUM)
+        for column in range(0, WIDTH, COLUMNS):
+            columns_C = column + tl.arange(0, COLUMNS)
+            wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
+            x_C = tl.load(x_ptr + b * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0).to(SUM)
+            rows_RC = tl.load(rows_ptr + places_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
+            products_RC += rows_RC.to(SUM) * x_C[None, :]
+        products_R = tl.sum(products_RC, 1)
+        tl.store(out_ptr + reads_R, products_R.to(out_ptr.dtype.element_ty), mask=reads_R < last)
