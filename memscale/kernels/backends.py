@@ -4,7 +4,7 @@ A back end is a module of `memscale.kernels` with the same functions, so that ev
 
 | module | runs | functions |
 |---|---|---|
-| `bags_torch`, `bags_numba`, `bags_triton` | lookups | `bag_sums bag_products bag_squares grouped distinct` |
+| `bags_torch`, `bags_numba`, `bags_triton` | lookups | `bag_sums bag_products bag_squares squares grouped distinct` |
 | `rows_torch`, `rows_numba`, `rows_triton` | the optimizer of rows | `catch_up update` |
 
 `torch` runs any type on any device and is the truth in tests; `numba` float32 and float64 on the CPU; `triton` float16,
@@ -58,7 +58,7 @@ def _chosen(device: str, dtype: torch.dtype, asked: str | None) -> str:
         if asked not in BACKENDS:
             raise ConfigError(f"backend is '{asked}'; valid: {', '.join(BACKENDS)}.{nearest(asked, BACKENDS)}")
         if unable[asked] is not None:
-            raise ConfigError(f"the {asked} back end {unable[asked]}, not {dtype} on {device}; use torch")
+            raise ConfigError(f"the {asked} back end {unable[asked]}; given was {dtype} on {device}. Use torch")
         return asked
     preferred = "numba" if device == "cpu" else "triton"
     chosen = "torch" if unable[preferred] is not None else preferred

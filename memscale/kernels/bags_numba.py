@@ -19,7 +19,7 @@ from torch import Tensor
 
 from memscale.kernels.compiled import compiled
 from memscale.kernels.prefetch import LINE_BYTES, prefetch
-from memscale.kernels.threads import run_over_bags
+from memscale.kernels.threads import run_in_parts, run_over_bags
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -42,7 +42,13 @@ def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Te
 def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
     squares_B = torch.empty(len(offsets_B1) - 1, dtype=torch.float64)
     run_over_bags(_bag_squares, _array(offsets_B1), *_arrays(places_A, rows_NV, weights_A, squares_B))
-    return squares_B.sum()
+    return _sum(squares_B)
+
+
+def squares(rows_NV: Tensor) -> Tensor:
+    squares_N = torch.empty(len(rows_NV), dtype=torch.float64)
+    run_in_parts(_squares, len(rows_NV), *_arrays(rows_NV, squares_N))
+    return _sum(squares_N)
 
 
 def grouped(slots_A: Tensor, num_slots: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,6 +67,11 @@ def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
     rows_U = np.empty(before[-1], np.int64)
     _list_rows(bits, rows_U)
     return torch.from_numpy(rows_U)
+
+
+def _sum(values_B: Tensor) -> Tensor:
+    """NumPy's sum, whose order does not depend on the number of threads, as torch's does."""
+    return torch.tensor(values_B.numpy().sum())
 
 
 def _marked(slots: Integers, num_slots: int) -> tuple[Words, Integers]:
@@ -140,6 +151,15 @@ def _bag_squares_loop(
         for v in range(sums_V.shape[0]):
             square += sums_V[v] * sums_V[v]
         squares_B[b] = square
+
+
+def _squares_loop(start: int, stop: int, rows_NV: Floats, squares_N: NDArray[np.float64]) -> None:
+    zero = rows_NV.dtype.type(0)
+    for n in range(start, stop):
+        square, row = zero, rows_NV[n]
+        for v in range(row.shape[0]):
+            square += row[v] * row[v]
+        squares_N[n] = square
 
 
 def _bag_products_loop(
@@ -228,6 +248,7 @@ sum_bag = _compiled(_sum_bag_loop)
 count_bits = _compiled(_count_bits_loop)
 _bag_sums = _compiled(_bag_sums_loop)
 _bag_squares = _compiled(_bag_squares_loop)
+_squares = _compiled(_squares_loop)
 _bag_products = _compiled(_bag_products_loop)
 _mark = _compiled(_mark_loop)
 _list_rows = _compiled(_list_rows_loop)

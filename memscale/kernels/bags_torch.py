@@ -47,6 +47,11 @@ def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A
     return bag_sums(rows_NV, places_A, offsets_B1, weights_A).double().square().sum()
 
 
+def squares(rows_NV: Tensor) -> Tensor:
+    """Return the sum of squares of all values, a float64 scalar."""
+    return rows_NV.square().sum(dtype=torch.float64)
+
+
 def grouped(slots_A: Tensor, num_slots: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the slots that were read, rising, int64 [U]; the reads in the order of their slots and, within one, in
     their own order, int64 [A]; and where each slot's reads begin in that order, int64 [U + 1].

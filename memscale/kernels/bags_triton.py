@@ -22,9 +22,9 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from memscale.kernels.bags_torch import distinct, grouped
+from memscale.kernels.bags_torch import distinct, grouped, squares
 
-__all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped"]
+__all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped", "squares"]
 
 
 CHUNK = 256

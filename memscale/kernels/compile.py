@@ -19,16 +19,16 @@ def compile_kernels() -> None:
     """Run every kernel on the smallest input, forward, backward and two steps of the row optimizer: some ten seconds
     the first time, later under one."""
     query_T2HW, keys_2HNW = torch.zeros(1, 2, 1, 1, requires_grad=True), torch.zeros(2, 1, 2, 1, requires_grad=True)
-    for second_moments in ("element", "row"):
-        table_NV = Table(torch.zeros(4, 2))
-        optimizer = RowAdamW({"table": table_NV}, second_moments=second_moments)
-        for _ in range(2):
+    table_NV = Table(torch.zeros(64, 2))
+    optimizer = RowAdamW({"table": table_NV})
+    for num_micro_batches in (1, 2):  # few reads of a row, and many
+        for _ in range(num_micro_batches):
             slots_THK, scores_THK = select(query_T2HW, keys_2HNW, 2)
             out_TV = lookup(table_NV, slots_THK.flatten(1), scores_THK.flatten(1))
             products_TK = row_products(table_NV, slots_THK.flatten(1), out_TV)
             torch.autograd.backward([products_TK.sum()])
-            optimizer.squared_norms()
-            optimizer.step(0.1)
+        optimizer.squared_norms()
+        optimizer.step(0.1)
 
 
 if __name__ == "__main__":

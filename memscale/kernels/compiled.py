@@ -2,7 +2,7 @@
 
 Numba looks only at a function's own file to see whether what it kept is still good, but our loops are inlined in each
 other across files. So what is kept lies in a folder named by the contents of all of them: after a change nothing old is
-run. Where the package's folder cannot be written, Numba goes to the user's cache.
+run. It lies beside the sources, or in the user's cache where that cannot be written.
 """
 
 from __future__ import annotations
@@ -44,4 +44,7 @@ def _folder() -> str:
     contents = hashlib.sha256()
     for path in sorted(package.glob("*.py")):
         contents.update(path.read_bytes())
-    return str(package / "__pycache__" / f"numba-{contents.hexdigest()[:16]}")
+    folder = package / "__pycache__"
+    if not os.access(folder if folder.exists() else package, os.W_OK):
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memscale"
+    return str(folder / f"numba-{contents.hexdigest()[:16]}")

@@ -67,7 +67,7 @@ def hand_over(
         return None
     gradient = RowGradient(len(table_NV), device=table_NV.device, backend=backend)
     gradient.add(slots_TK, weights_TK, x_TV)
-    return gradient.sparse().to(table_NV.dtype)
+    return gradient.sparse(table_NV.dtype)
 
 
 class _Lookup(torch.autograd.Function):

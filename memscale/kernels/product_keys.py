@@ -34,8 +34,8 @@ def select(query_T2HW: Tensor, keys_2HNW: Tensor, knn: int, *, backend: str | No
     """Return the best `knn` slots of every token and head, int64 [T, H, K], and their scores [T, H, K], best first.
 
     Keys are brought to the queries' type for the products; scores are float32 at least. Differentiable once in both.
-    `backend` as in `memscale.kernels.backends`. A half score that is not finite makes scores of its token and head NaN
-    or infinite. Raises ConfigError.
+    `backend` as in `memscale.kernels.backends`. A half score of NaN or infinity makes scores of its token and head NaN
+    or infinite; compiled, one of minus infinity does so too. Raises ConfigError.
     """
     given, needed = query_T2HW.shape[1:], (*keys_2HNW.shape[:2], *keys_2HNW.shape[3:])
     if query_T2HW.ndim != 4 or keys_2HNW.ndim != 4 or given != needed or given[0] != 2:

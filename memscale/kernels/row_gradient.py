@@ -69,7 +69,8 @@ class RowGradient:
 
     def add(self, slots_TK: Tensor, weights_TK: Tensor, x_TV: Tensor) -> None:
         """Add weights_TK[t, k] * x_TV[t] to row slots_TK[t, k] for every t and k. The tensors are kept, not copied."""
-        assert isinstance(self.scale, float), "a gradient was added to after it was clipped"
+        assert not isinstance(self.scale, Tensor), "a gradient was added to after it was clipped"
+        assert self.scale == 1.0, "a gradient was added to after it was scaled"
         kind = torch.promote_types(x_TV.dtype, torch.float32)  # sums of many small terms
         device = self._device or x_TV.device
         slots_TK, weights_TK, x_TV = slots_TK.to(device), weights_TK.to(device, kind), x_TV.to(device, kind)
@@ -98,20 +99,19 @@ class RowGradient:
         reads = self.reads()
         if reads is None:
             return torch.zeros((), dtype=torch.float64, device=self._device)
+        kernels = backends.bags(reads.x_TV, self._backend)
         if len(reads.tokens_A) > _FEW_READS * len(reads.rows_U):
-            flat = self._sum_up().x_TV.flatten()
-            return torch.dot(flat, flat).double()
-        norms: Tensor = backends.bags(reads.x_TV, self._backend).bag_squares(
-            reads.x_TV, reads.tokens_A, reads.starts_U1, reads.weights_A
-        )
-        return norms
+            norm: Tensor = kernels.squares(self._sum_up().x_TV)
+        else:
+            norm = kernels.bag_squares(reads.x_TV, reads.tokens_A, reads.starts_U1, reads.weights_A)
+        return norm
 
-    def sparse(self) -> Tensor:
-        """Return the gradient as a coalesced sparse tensor [N, V]; it must not be empty."""
+    def sparse(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the gradient as a coalesced sparse tensor [N, V], of a type if given; it must not be empty."""
         reads = self.reads()
         assert reads is not None, "the gradient is empty: its width is not known"
         shape = (self._num_slots, reads.x_TV.shape[1])
-        values_UV = reads.sums(self._backend) * self.scale
+        values_UV = (reads.sums(self._backend) * self.scale).to(dtype or reads.x_TV.dtype)
         return torch.sparse_coo_tensor(reads.rows_U[None], values_UV, shape, is_coalesced=True, check_invariants=False)
 
     def dense(self) -> Tensor:

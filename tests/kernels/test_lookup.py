@@ -1,115 +1,195 @@
-"""The lookup against plain indexing: values, gradients, bits."""
+"""The lookup against plain indexing: values, gradients, bits, memory.
+
+T tokens, K slots per token, N rows, V width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tracemalloc
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from examples import (
+    CPU_BACKENDS,
+    SIZES,
+    Largest,
+    Sizes,
+    assert_near,
+    random,
+    random_slots,
+    threads,
+    with_dense_gradient,
+)
+from hypothesis import example, given, settings
+from torch import Tensor
 
 from memscale.errors import ConfigError
-from memscale.kernels.lookup import BACKENDS, choose_backend, lookup
+from memscale.kernels import bags_torch
+from memscale.kernels import lookup as module
+from memscale.kernels.lookup import lookup
 
 
-def plain(table: torch.Tensor, slots: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return (table[slots] * weights[..., None]).sum(dim=1)
+def inputs(sizes: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a table [N, V], slots [T, K] and weights [T, K]."""
+    seed, tokens, reads, slots, width = sizes
+    table_NV = random(seed, slots, width, dtype=dtype).requires_grad_()
+    weights_TK = random(seed + 1, tokens, reads, dtype=dtype).requires_grad_()
+    return table_NV, random_slots(seed, slots, tokens, reads), weights_TK
 
 
-def example(
-    seed: int, tokens: int, reads: int, slots: int, width: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    table = torch.randn(slots, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-    weights = torch.randn(tokens, reads, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-    return table, torch.randint(slots, (tokens, reads), generator=generator), weights
+def small(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    return inputs(Sizes(0, 6, 4, 9, 8), dtype)
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+def recount(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, gradient_TV: Tensor) -> list[Tensor]:
+    """Return values, the table's and the weights' gradient, by plain indexing in float64."""
+    table_NV, weights_TK = (tensor.detach().double().requires_grad_() for tensor in (table_NV, weights_TK))
+    out_TV = (table_NV[slots_TK] * weights_TK[..., None]).sum(1)
+    return [out_TV.detach(), *torch.autograd.grad(out_TV, (table_NV, weights_TK), gradient_TV.double())]
 
 
-def test_reference_gradients_are_those_of_the_function() -> None:
-    table, slots, weights = example(0, 5, 6, 7, 3, torch.float64)
-    assert torch.autograd.gradcheck(lambda t, w: lookup(t, slots, w), (table, weights))
+def assert_agrees(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, gradient_TV: Tensor, backend: str) -> None:
+    given = (table_NV, slots_TK, weights_TK)
+    out_TV = lookup(*given, backend=backend)
+    for_table, for_weights = torch.autograd.grad(out_TV, (table_NV, weights_TK), gradient_TV)
+    assert for_table.layout == torch.sparse_coo
+    assert for_table.is_coalesced()
+    assert torch.equal(for_table.indices()[0], slots_TK.unique())
+    expected = recount(*given, gradient_TV)
+    sizes = recount(table_NV.abs(), slots_TK, weights_TK.abs(), gradient_TV.abs())
+    for one, two, size in zip((out_TV, for_table.to_dense(), for_weights), expected, sizes, strict=True):
+        assert one.dtype == table_NV.dtype
+        assert_near(one, two, size)
 
 
-@given(
-    seed=st.integers(0, 10_000),
-    tokens=st.integers(0, 300),
-    reads=st.integers(1, 11),
-    slots=st.integers(1, 40),
-    width=st.integers(1, 35),
-)
-@settings(max_examples=30, deadline=None)
-def test_every_back_end_agrees_with_plain_indexing(seed: int, tokens: int, reads: int, slots: int, width: int) -> None:
-    exact = example(seed, tokens, reads, slots, width, torch.float64)
-    out_gradient = torch.randn(tokens, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    expected = plain(*exact)
-    expected.backward(out_gradient)
-    for backend in BACKENDS:
-        table, at, weights = example(seed, tokens, reads, slots, width, torch.float32)
-        out = lookup(table, at, weights, backend=backend)
-        out.backward(out_gradient.float())
-        torch.testing.assert_close(out, expected.float(), rtol=1e-5, atol=2e-5)
-        torch.testing.assert_close(weights.grad, exact[2].grad.float(), rtol=1e-5, atol=2e-5)
-        torch.testing.assert_close(table.grad, exact[0].grad.float(), rtol=1e-5, atol=1e-4)
+@given(SIZES)
+@example(Sizes(0, 0, 3, 5, 7))
+@example(Sizes(0, 40, 64, 1, 1000))
+@example(Sizes(0, 3, 1, 1, 1))
+@settings(max_examples=40, deadline=None)
+def test_values_and_gradients_are_those_of_plain_indexing(sizes: Sizes) -> None:
+    for backend in CPU_BACKENDS:
+        for dtype in (torch.float64, torch.float32):
+            gradient_TV = random(sizes.seed + 2, sizes.tokens, sizes.width, dtype=dtype)
+            assert_agrees(*inputs(sizes, dtype), gradient_TV, backend)
 
 
-def test_bits_depend_on_neither_threads_nor_repetition(threads: int) -> None:
-    # 500 tokens and 200 slots are enough rows for three threads; every slot is read many times.
-    gradients = []
-    for count in (1, threads, threads):
-        torch.set_num_threads(count)
-        table, slots, weights = example(3, 500, 8, 200, 16, torch.float32)
-        out = lookup(table, slots, weights, backend="numba")
-        out.backward(torch.cos(out.detach()))
-        gradients.append((out, table.grad, weights.grad))
-    for other in gradients[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(gradients[0], other, strict=True))
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_gradients_are_those_of_the_function(backend: str) -> None:
+    table_NV, slots_TK, weights_TK = inputs(Sizes(0, 5, 6, 7, 3), torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda t, w: lookup(with_dense_gradient(t), slots_TK, w, backend=backend), (table_NV, weights_TK)
+    )
 
 
-def test_only_asked_for_gradients_are_computed() -> None:
-    table, slots, weights = example(0, 4, 4, 9, 8, torch.float32)
-    lookup(table.detach(), slots, weights).sum().backward()
-    assert table.grad is None
-    assert weights.grad is not None
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_rows_read_with_a_weight_of_zero_are_touched(backend: str) -> None:
+    table_NV, slots_TK, weights_TK = small()
+    with torch.no_grad():
+        weights_TK.zero_()
+    assert_agrees(table_NV, slots_TK, weights_TK, torch.ones(6, 8), backend)
 
 
-def test_strided_inputs_and_gradients() -> None:
-    table, slots, weights = example(0, 6, 4, 9, 8, torch.float32)
-    strided = lookup(table.t().contiguous().t(), slots.t().contiguous().t(), weights.t().contiguous().t())
-    torch.testing.assert_close(strided, plain(table, slots, weights))
-    strided.sum().backward()  # the gradient is one number, expanded
-    torch.testing.assert_close(weights.grad, table.detach()[slots].sum(-1))
+def test_bits_depend_on_neither_threads_nor_repetition() -> None:
+    # 500 tokens and 400 slots are enough bags for three threads; every slot is read many times.
+    found = []
+    for count in (1, 1, 2, 3, 3):
+        table_NV, slots_TK, weights_TK = inputs(Sizes(3, 500, 11, 400, 33), torch.float32)
+        with threads(count):
+            out_TV = lookup(table_NV, slots_TK, weights_TK, backend="numba")
+            out_TV.backward(random(5, 500, 33, dtype=torch.float32))
+        found.append((out_TV, table_NV.grad.to_dense(), weights_TK.grad))
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
 
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_strided_inputs_and_expanded_gradients(backend: str) -> None:
+    table_NV, slots_TK, weights_TK = (tensor.t().contiguous().t() for tensor in small(torch.float64))
+    assert_agrees(table_NV, slots_TK, weights_TK, torch.tensor(0.7).double().expand(6, 8), backend)
+    expanded_TK = random(1, 6, 1).expand(6, 4).requires_grad_()
+    assert_agrees(table_NV, slots_TK[:1].expand(6, 4), expanded_TK, random(2, 8, 6).t(), backend)
+
+
+def test_only_asked_for_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("not asked for")
+
+    table_NV, slots_TK, weights_TK = small()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "hand_over", refused)
+        lookup(table_NV.detach(), slots_TK, weights_TK, backend="torch").sum().backward()
+    assert weights_TK.grad is not None
+    monkeypatch.setattr(bags_torch, "bag_products", refused)
+    lookup(table_NV, slots_TK, weights_TK.detach(), backend="torch").sum().backward()
+    assert table_NV.grad is not None
+
+
+def test_bfloat16_tables_are_looked_up_and_their_gradients_summed_in_float32() -> None:
+    table_NV, slots_TK, weights_TK = small(torch.bfloat16)
+    gradient_TV = random(1, 6, 8, dtype=torch.bfloat16)
+    out_TV = lookup(table_NV, slots_TK, weights_TK)
+    found = [out_TV, *torch.autograd.grad(out_TV, (table_NV, weights_TK), gradient_TV)]
+    for one, two in zip(found, recount(table_NV, slots_TK, weights_TK, gradient_TV), strict=True):
+        assert one.dtype == torch.bfloat16
+        assert_near(one.to_dense() if one.is_sparse else one, two)
+    # In bfloat16, 256 + 1 is 256.
+    lookup(table_NV, torch.full((1000, 1), 4), torch.ones(1000, 1)).backward(torch.ones(1000, 8).bfloat16())
+    assert torch.equal(table_NV.grad.to_dense()[4], torch.full((8,), 1000.0).bfloat16())
+
+
+def test_the_gradient_of_a_bfloat16_table_is_coalesced_too() -> None:
+    table_NV, slots_TK, weights_TK = small(torch.bfloat16)
+    (gradient_NV,) = torch.autograd.grad(lookup(table_NV, slots_TK, weights_TK).sum(), (table_NV,))
+    assert gradient_NV.dtype == torch.bfloat16
+    assert gradient_NV.is_coalesced()
+    assert torch.equal(gradient_NV.indices()[0], slots_TK.unique())
+
+
+def test_weights_are_brought_to_the_tables_type() -> None:
+    table_NV, slots_TK, weights_TK = small()
+    narrow_TK = weights_TK.detach().bfloat16().requires_grad_()
+    out_TV = lookup(table_NV, slots_TK, narrow_TK)
+    out_TV.sum().backward()
+    assert out_TV.dtype == torch.float32
+    assert_near(out_TV, recount(table_NV, slots_TK, narrow_TK, torch.ones(6, 8))[0])
+    assert narrow_TK.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_nothing_of_size_tokens_by_slots_by_width_or_of_the_table_is_made(backend: str) -> None:
+    table_NV = torch.ones(100_000, 64, requires_grad=True)
+    slots_TK, weights_TK = 331 * random_slots(0, 300, 400, 32), torch.ones(400, 32, requires_grad=True)
+    with Largest() as largest:
+        lookup(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
+    assert 0 < largest.values <= 400 * 64
+    tracemalloc.start()  # NumPy reports its arrays, torch does not
+    lookup(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
+    _, numpy_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert numpy_bytes < 4 * 400 * 32 * 64 / 10
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @pytest.mark.parametrize("slot", [-1, 9])
-def test_a_slot_outside_the_table_is_refused(slot: int) -> None:
-    table, slots, weights = example(0, 6, 4, 9, 8, torch.float32)
-    slots[3, 2] = slot
-    with pytest.raises(ConfigError, match=f"{slot}.*9 rows"):
-        lookup(table, slots, weights, backend="numba")
+def test_a_slot_outside_the_table_is_refused(slot: int, backend: str) -> None:
+    table_NV, slots_TK, weights_TK = small()
+    slots_TK[3, 2] = slot
+    with pytest.raises(ConfigError, match=f"{slot}.*the table has 9 rows"):
+        lookup(table_NV, slots_TK, weights_TK, backend=backend)
 
 
 def test_wrong_shapes_types_and_back_ends_are_refused() -> None:
-    table, slots, weights = example(0, 6, 4, 9, 8, torch.float32)
-    with pytest.raises(ConfigError, match=r"\[6, 4\] and \[6, 3\]"):
-        lookup(table, slots, weights[:, :3])
-    with pytest.raises(ConfigError, match="int64"):
-        lookup(table, slots.int(), weights)
+    table_NV, slots_TK, weights_TK = small()
+    with pytest.raises(ConfigError, match=r"needs a table \[N, V\].*\[9, 8\], \[6, 4\] and \[6, 3\]"):
+        lookup(table_NV, slots_TK, weights_TK[:, :3])
+    with pytest.raises(ConfigError, match=r"given were \[9\], \[6, 4\]"):
+        lookup(table_NV[:, 0], slots_TK, weights_TK)
+    with pytest.raises(ConfigError, match=r"\[24\] and \[24\]"):
+        lookup(table_NV, slots_TK.flatten(), weights_TK.flatten())
+    with pytest.raises(ConfigError, match=r"lookup needs slots of type int64; given was torch\.int32"):
+        lookup(table_NV, slots_TK.int(), weights_TK)
     with pytest.raises(ConfigError, match="Did you mean 'numba'"):
-        lookup(table, slots, weights, backend="numbra")
-    with pytest.raises(ConfigError, match="float32 on the CPU"):
-        lookup(table.double(), slots, weights, backend="numba")
-
-
-def test_the_device_and_type_choose_the_back_end() -> None:
-    assert choose_backend(torch.zeros(1)) == "numba"
-    assert choose_backend(torch.zeros(1, dtype=torch.float64)) == "torch"
-    assert choose_backend(torch.zeros(1, device="meta")) == "torch"
+        lookup(table_NV, slots_TK, weights_TK, backend="numbra")
+    with pytest.raises(ConfigError, match="float32 and float64 on the CPU"):
+        lookup(table_NV.bfloat16(), slots_TK, weights_TK, backend="numba")

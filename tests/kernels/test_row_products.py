@@ -1,171 +1,184 @@
-"""Products of tokens with selected rows against plain indexing: values, gradients, bits, memory."""
+"""Products of tokens with selected rows against plain indexing: values, gradients, bits, memory.
+
+T tokens, K slots per token, N rows, V width.
+"""
 
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
+from examples import (
+    CPU_BACKENDS,
+    SIZES,
+    Largest,
+    Sizes,
+    assert_near,
+    random,
+    random_slots,
+    threads,
+    with_dense_gradient,
+)
+from hypothesis import example, given, settings
+from torch import Tensor
 
 from memscale.errors import ConfigError
-from memscale.kernels.lookup import BACKENDS
+from memscale.kernels import row_products as module
 from memscale.kernels.row_products import row_products
 
 
-def plain(table: torch.Tensor, slots: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return (table[slots] * x[:, None]).sum(dim=-1)
+def inputs(sizes: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a table [N, V], slots [T, K] and x [T, V]."""
+    seed, tokens, reads, slots, width = sizes
+    table_NV = random(seed, slots, width, dtype=dtype).requires_grad_()
+    x_TV = random(seed + 1, tokens, width, dtype=dtype).requires_grad_()
+    return table_NV, random_slots(seed, slots, tokens, reads), x_TV
 
 
-def example(
-    seed: int, tokens: int, reads: int, slots: int, width: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    table = torch.randn(slots, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-    x = torch.randn(tokens, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-    return table, torch.randint(slots, (tokens, reads), generator=generator), x
+def small(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    return inputs(Sizes(0, 6, 4, 9, 8), dtype)
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    yield request.param
-    torch.set_num_threads(before)
+def recount(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, gradient_TK: Tensor) -> list[Tensor]:
+    """Return products, the table's and the tokens' gradient, by plain indexing in float64."""
+    table_NV, x_TV = (tensor.detach().double().requires_grad_() for tensor in (table_NV, x_TV))
+    out_TK = (table_NV[slots_TK] * x_TV[:, None]).sum(-1)
+    return [out_TK.detach(), *torch.autograd.grad(out_TK, (table_NV, x_TV), gradient_TK.double())]
 
 
-@pytest.mark.filterwarnings("ignore:Input #.* is not a double precision")
-@pytest.mark.parametrize("backend", BACKENDS)
+def assert_agrees(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, gradient_TK: Tensor, backend: str) -> None:
+    given = (table_NV, slots_TK, x_TV)
+    out_TK = row_products(*given, backend=backend)
+    for_table, for_x = torch.autograd.grad(out_TK, (table_NV, x_TV), gradient_TK)
+    assert for_table.layout == torch.sparse_coo
+    assert for_table.is_coalesced()
+    assert torch.equal(for_table.indices()[0], slots_TK.unique())
+    expected = recount(*given, gradient_TK)
+    sizes = recount(table_NV.abs(), slots_TK, x_TV.abs(), gradient_TK.abs())
+    for one, two, size in zip((out_TK, for_table.to_dense(), for_x), expected, sizes, strict=True):
+        assert one.dtype == table_NV.dtype
+        assert_near(one, two, size)
+
+
+@given(SIZES)
+@example(Sizes(0, 0, 3, 5, 7))
+@example(Sizes(0, 40, 64, 1, 1000))
+@example(Sizes(0, 3, 1, 1, 1))
+@settings(max_examples=40, deadline=None)
+def test_values_and_gradients_are_those_of_plain_indexing(sizes: Sizes) -> None:
+    for backend in CPU_BACKENDS:
+        for dtype in (torch.float64, torch.float32):
+            gradient_TK = random(sizes.seed + 2, sizes.tokens, sizes.reads, dtype=dtype)
+            assert_agrees(*inputs(sizes, dtype), gradient_TK, backend)
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_gradients_are_those_of_the_function(backend: str) -> None:
-    # Numba computes in float32: its function is linear in each input, so wide steps cost no exactness.
-    exact = backend == "torch"
-    dtype = torch.float64 if exact else torch.float32
-    table, slots, x = example(0, 5, 6, 7, 3, dtype)
+    table_NV, slots_TK, x_TV = inputs(Sizes(0, 5, 6, 7, 3), torch.float64)
     assert torch.autograd.gradcheck(
-        lambda t, y: row_products(t, slots, y, backend=backend),
-        (table, x),
-        eps=1e-6 if exact else 0.25,
-        atol=1e-8 if exact else 2e-5,
-        rtol=1e-6 if exact else 1e-5,
+        lambda t, x: row_products(with_dense_gradient(t), slots_TK, x, backend=backend), (table_NV, x_TV)
     )
 
 
-@given(
-    seed=st.integers(0, 10_000),
-    tokens=st.integers(0, 300),
-    reads=st.integers(1, 11),
-    slots=st.integers(1, 40),
-    width=st.integers(1, 35),
-)
-@settings(max_examples=30, deadline=None)
-def test_every_back_end_agrees_with_plain_indexing(seed: int, tokens: int, reads: int, slots: int, width: int) -> None:
-    exact = example(seed, tokens, reads, slots, width, torch.float64)
-    out_gradient = torch.randn(tokens, reads, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    expected = plain(*exact)
-    expected.backward(out_gradient)
-    for backend, dtype in (("torch", torch.float64), ("torch", torch.float32), ("numba", torch.float32)):
-        table, at, x = example(seed, tokens, reads, slots, width, dtype)
-        out = row_products(table, at, x, backend=backend)
-        out.backward(out_gradient.to(dtype))
-        rounding = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-10}
-        torch.testing.assert_close(out, expected.to(dtype), **rounding)
-        torch.testing.assert_close(x.grad, exact[2].grad.to(dtype), **rounding)
-        torch.testing.assert_close(table.grad, exact[0].grad.to(dtype), **rounding)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_rows_whose_products_get_no_gradient_are_touched(backend: str) -> None:
+    assert_agrees(*small(), torch.zeros(6, 4), backend)
 
 
-def test_bits_depend_on_neither_threads_nor_repetition(threads: int) -> None:
+def test_bits_depend_on_neither_threads_nor_repetition() -> None:
+    # 500 tokens and 400 slots are enough bags for three threads; every slot is read many times.
     found = []
-    for count in (1, threads, threads):
-        torch.set_num_threads(count)
-        table, slots, x = example(3, 500, 8, 200, 16, torch.float32)
-        out = row_products(table, slots, x, backend="numba")
-        out.backward(torch.cos(out.detach()))
-        found.append((out, table.grad, x.grad))
+    for count in (1, 1, 2, 3, 3):
+        table_NV, slots_TK, x_TV = inputs(Sizes(3, 500, 11, 400, 33), torch.float32)
+        with threads(count):
+            out_TK = row_products(table_NV, slots_TK, x_TV, backend="numba")
+            out_TK.backward(random(5, 500, 11, dtype=torch.float32))
+        found.append((out_TK, table_NV.grad.to_dense(), x_TV.grad))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_only_asked_for_gradients_are_computed(backend: str) -> None:
-    table, slots, x = example(0, 4, 4, 9, 8, torch.float32)
-    row_products(table.detach(), slots, x, backend=backend).sum().backward()
-    assert table.grad is None
-    assert x.grad is not None
-    x.grad = None
-    row_products(table, slots, x.detach(), backend=backend).sum().backward()
-    assert table.grad is not None
-    assert x.grad is None
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_strided_inputs_and_expanded_gradients(backend: str) -> None:
+    table_NV, slots_TK, x_TV = (tensor.t().contiguous().t() for tensor in small(torch.float64))
+    assert_agrees(table_NV, slots_TK, x_TV, torch.tensor(0.7).double().expand(6, 4), backend)
+    expanded_TV = random(1, 1, 8).expand(6, 8).requires_grad_()
+    assert_agrees(table_NV, slots_TK[:1].expand(6, 4), expanded_TV, random(2, 4, 6).t(), backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_strided_inputs_and_gradients(backend: str) -> None:
-    table, slots, x = example(0, 6, 4, 9, 8, torch.float32)
-    strided = (table.t().contiguous().t(), slots.t().contiguous().t(), x.t().contiguous().t())
-    out = row_products(*strided, backend=backend)
-    torch.testing.assert_close(out, plain(table, slots, x))
-    out.sum().backward()  # the gradient is one number, expanded
-    torch.testing.assert_close(x.grad, table.detach()[slots].sum(1))
-    expected = torch.zeros_like(table).index_add(0, slots.flatten(), x.detach().repeat_interleave(4, 0))
-    torch.testing.assert_close(table.grad, expected)
+def test_only_asked_for_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("not asked for")
+
+    table_NV, slots_TK, x_TV = small()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "hand_over", refused)
+        row_products(table_NV.detach(), slots_TK, x_TV, backend="torch").sum().backward()
+    assert x_TV.grad is not None
+    out_TK = row_products(table_NV, slots_TK, x_TV.detach(), backend="torch")
+    monkeypatch.setattr(module, "backends", None)  # the tokens' gradient would be a sum of bags
+    out_TK.sum().backward()
+    assert table_NV.grad is not None
 
 
-class Sizes(TorchDispatchMode):
-    """Notes how many values each tensor holds that is made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*args, **(kwargs or {}))
-        for part in out if isinstance(out, tuple) else (out,):
-            self.largest = max(self.largest, part.numel() if torch.is_tensor(part) else 0)
-        return out
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_of_size_tokens_by_slots_by_width_is_made(backend: str) -> None:
-    table, slots, x = example(0, 400, 32, 10, 64, torch.float32)
-    numpy_bytes = 0
-    for _ in range(2):  # the first time, modules are loaded
-        tracemalloc.start()
-        with Sizes() as sizes:
-            row_products(table, slots, x, backend=backend).sum().backward()
-        _, numpy_bytes = tracemalloc.get_traced_memory()  # NumPy reports its arrays, torch does not
-        tracemalloc.stop()
-    assert 0 < sizes.largest <= 400 * 64
-    assert numpy_bytes < 4 * 400 * (32 + 64) + 100_000 < 4 * 400 * 32 * 64 / 10
+def test_products_with_bfloat16_tables_and_their_gradients_summed_in_float32() -> None:
+    table_NV, slots_TK, x_TV = small(torch.bfloat16)
+    gradient_TK = random(1, 6, 4, dtype=torch.bfloat16)
+    out_TK = row_products(table_NV, slots_TK, x_TV)
+    found = [out_TK, *torch.autograd.grad(out_TK, (table_NV, x_TV), gradient_TK)]
+    for one, two in zip(found, recount(table_NV, slots_TK, x_TV, gradient_TK), strict=True):
+        assert one.dtype == torch.bfloat16
+        assert_near(one.to_dense() if one.is_sparse else one, two)
+    # In bfloat16, 256 + 1 is 256.
+    row_products(table_NV, torch.full((1000, 1), 4), torch.ones(1000, 8)).backward(torch.ones(1000, 1).bfloat16())
+    assert torch.equal(table_NV.grad.to_dense()[4], torch.full((8,), 1000.0).bfloat16())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_nothing_of_size_tokens_by_slots_by_width_or_of_the_table_is_made(backend: str) -> None:
+    table_NV = torch.ones(100_000, 64, requires_grad=True)
+    slots_TK, x_TV = 331 * random_slots(0, 300, 400, 32), torch.ones(400, 64, requires_grad=True)
+    with Largest() as largest:
+        row_products(table_NV, slots_TK, x_TV, backend=backend).sum().backward()
+    assert 0 < largest.values <= 400 * 64
+    tracemalloc.start()  # NumPy reports its arrays, torch does not
+    row_products(table_NV, slots_TK, x_TV, backend=backend).sum().backward()
+    _, numpy_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert numpy_bytes < 4 * 400 * 32 * 64 / 10
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @pytest.mark.parametrize("slot", [-1, 9])
 def test_a_slot_outside_the_table_is_refused(slot: int, backend: str) -> None:
-    table, slots, x = example(0, 6, 4, 9, 8, torch.float32)
-    slots[3, 2] = slot
-    with pytest.raises(ConfigError, match=f"{slot}.*9 rows"):
-        row_products(table, slots, x, backend=backend)
+    table_NV, slots_TK, x_TV = small()
+    slots_TK[3, 2] = slot
+    with pytest.raises(ConfigError, match=f"{slot}.*the table has 9 rows"):
+        row_products(table_NV, slots_TK, x_TV, backend=backend)
 
 
 def test_wrong_shapes_types_and_back_ends_are_refused() -> None:
-    table, slots, x = example(0, 6, 4, 9, 8, torch.float32)
-    with pytest.raises(ConfigError, match=r"\[6, 4\] and \[5, 8\]"):
-        row_products(table, slots, x[:5])
+    table_NV, slots_TK, x_TV = small()
+    with pytest.raises(ConfigError, match=r"needs a table \[N, V\].*\[9, 8\], \[6, 4\] and \[5, 8\]"):
+        row_products(table_NV, slots_TK, x_TV[:5])
     with pytest.raises(ConfigError, match=r"\[6, 4\] and \[6, 7\]"):
-        row_products(table, slots, x[:, :7])
-    with pytest.raises(ConfigError, match="int64"):
-        row_products(table, slots.int(), x)
+        row_products(table_NV, slots_TK, x_TV[:, :7])
+    with pytest.raises(ConfigError, match=r"given were \[9\], \[6, 4\]"):
+        row_products(table_NV[:, 0], slots_TK, x_TV)
+    with pytest.raises(ConfigError, match=r"row_products needs slots of type int64; given was torch\.int32"):
+        row_products(table_NV, slots_TK.int(), x_TV)
     with pytest.raises(ConfigError, match="Did you mean 'numba'"):
-        row_products(table, slots, x, backend="numbra")
-    with pytest.raises(ConfigError, match="float32 on the CPU"):
-        row_products(table.double(), slots, x, backend="numba")
+        row_products(table_NV, slots_TK, x_TV, backend="numbra")
+    with pytest.raises(ConfigError, match="float32 and float64 on the CPU"):
+        row_products(table_NV.bfloat16(), slots_TK, x_TV, backend="numba")
 
 
 def test_x_is_brought_to_the_tables_type() -> None:
-    table, slots, x = example(0, 6, 4, 9, 8, torch.float32)
-    out = row_products(table, slots, x.bfloat16())
-    assert out.dtype == torch.float32
-    torch.testing.assert_close(out, plain(table, slots, x.bfloat16().float()))
-    out.sum().backward()
-    assert x.grad is not None
+    table_NV, slots_TK, x_TV = small()
+    narrow_TV = x_TV.detach().bfloat16().requires_grad_()
+    out_TK = row_products(table_NV, slots_TK, narrow_TV)
+    out_TK.sum().backward()
+    assert out_TK.dtype == torch.float32
+    assert_near(out_TK, recount(table_NV, slots_TK, narrow_TV, torch.ones(6, 4))[0])
+    assert narrow_TV.grad.dtype == torch.bfloat16

@@ -1,0 +1,158 @@
+"""A small training run on one table, done by dense AdamW and by the row optimizer, for tests.
+
+Several layers read the table in several micro-batches a step; rows are drawn by Zipf's law, so that some are read at
+every step, some once in hundreds, and the last ten never. The gradient of what a token looked up is noise plus a share
+of what it got: a row that was read out of date shows.
+
+S steps, L lookups a step (layers of all micro-batches), T tokens, K slots per token, N rows, V width of a row.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from memscale.kernels.lookup import lookup
+from memscale.kernels.row_adamw import RowAdamW
+from memscale.kernels.table import Table
+
+BETAS = (0.9, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    num_steps: int = 1000
+    dtype: torch.dtype = torch.float64
+    eps: float = 1e-12
+    scale: float = 1.0
+    """Of all gradients."""
+    weight_decay: float = 0.1
+    peak_rate: float = 1e-3
+    num_layers: int = 3
+    num_micro_batches: int = 4
+    num_tokens: int = 6
+    num_slots: int = 310
+    width: int = 16
+    zipf: float = 1.5
+    coupling: float = 0.1
+    """The share of what a token got."""
+    max_norm: float = 40.0
+    """Of the gradient, over `scale`; it lies among the norms that come up."""
+
+    def rates(self) -> list[float]:
+        """Warm-up over a tenth of the steps, then linear decay to zero."""
+        warm = max(1, self.num_steps // 10)
+        last = self.num_steps - 1
+        return [self.peak_rate * min((i + 1) / warm, (last - i) / (last - warm)) for i in range(self.num_steps)]
+
+    def initial(self) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        rows_NV = 0.2 * torch.randn(self.num_slots, self.width, generator=generator, dtype=torch.float64)
+        return rows_NV.bfloat16().to(self.dtype)
+
+    def draws(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return slots [S, L, T, K], weights of the same shape, and noise [S, L, T, V]."""
+        slots, weights, noise = _draws(replace(self, dtype=torch.float64, eps=1.0, scale=1.0))
+        return slots, weights.to(self.dtype), noise.to(self.dtype)
+
+
+@functools.cache
+def _draws(world: World) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for all types: numbers that bfloat16 has."""
+    generator = torch.Generator().manual_seed(2)
+    shape = (world.num_steps, world.num_layers * world.num_micro_batches, world.num_tokens)
+    chances_N = torch.arange(1, world.num_slots + 1, dtype=torch.float64) ** -world.zipf
+    chances_N[-10:] = 0.0
+    slots = torch.multinomial(chances_N, torch.Size(shape).numel() * 3, replacement=True, generator=generator)
+    weights = torch.rand(*shape, 3, generator=generator, dtype=torch.float64).bfloat16()
+    noise = torch.randn(*shape, world.width, generator=generator, dtype=torch.float64).bfloat16()
+    return slots.view(*shape, 3), weights, noise
+
+
+class Dense:
+    """The run as torch does it: a dense gradient, `clip_grad_norm_` and AdamW on all rows."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.rates, self.draws = world, world.rates(), world.draws()
+        self.table = nn.Parameter(world.initial())
+        self.optimizer = torch.optim.AdamW(
+            [self.table], lr=0.0, betas=BETAS, eps=world.eps, weight_decay=world.weight_decay
+        )
+
+    def step(self, i: int) -> tuple[Tensor, Tensor]:
+        """Take step i, from 0. Return what the tokens got [L, T, V] and the gradient's norm."""
+        slots, weights, noise = (drawn[i] for drawn in self.draws)
+        with torch.no_grad():
+            out = (self.table[slots] * weights[..., None]).sum(dim=-2)
+            x = self.world.scale * (noise + self.world.coupling * out)
+            reads = (weights[..., None] * x[..., None, :]).flatten(0, -2)
+            self.table.grad = torch.zeros_like(self.table).index_add_(0, slots.flatten(), reads)
+        norm = nn.utils.clip_grad_norm_([self.table], self.world.max_norm * self.world.scale)
+        self.optimizer.param_groups[0]["lr"] = self.rates[i]
+        self.optimizer.step()
+        return out, norm
+
+    def movement(self) -> float:
+        return float((self.table.detach() - self.world.initial()).abs().max())
+
+
+class Lazy:
+    """The run as the library does it."""
+
+    def __init__(self, world: World, backend: str | None = None, *, table: Table | None = None, **options: object):
+        self.world, self.rates, self.draws = world, world.rates(), world.draws()
+        self.backend, self.options = backend, options
+        self.table = Table(world.initial()) if table is None else table
+        self.optimizer = RowAdamW(
+            {"values": self.table},
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            eps=world.eps,
+            weight_decay=world.weight_decay,
+            backend=backend,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def step(self, i: int) -> tuple[Tensor, Tensor]:
+        """As `Dense.step`."""
+        slots, weights, noise = (drawn[i] for drawn in self.draws)
+        world, outs = self.world, []
+        for micro_batch in torch.arange(len(slots)).chunk(world.num_micro_batches):
+            found = [lookup(self.table, slots[a], weights[a], backend=self.backend) for a in micro_batch]
+            gradients = [
+                world.scale * (noise[a] + world.coupling * out.detach())
+                for a, out in zip(micro_batch, found, strict=True)
+            ]
+            torch.autograd.backward(found, gradients)
+            outs += [out.detach() for out in found]
+        norm = torch.stack(self.optimizer.squared_norms()).sum().sqrt()
+        self.optimizer.scale_gradients((world.max_norm * world.scale / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.step(self.rates[i])
+        return torch.stack(outs), norm
+
+    def resumed(self) -> Lazy:
+        """Return the run as it goes on in another process: from the table, the state, and the rates so far."""
+        table = Table(self.table.detach().clone())
+        other = Lazy(self.world, self.backend, table=table, **self.options)
+        for name, tensor in other.optimizer.state().items():
+            tensor.copy_(self.optimizer.state()[name])
+        other.optimizer.resume(self.rates[: self.optimizer.num_steps])
+        return other
+
+    def bits(self) -> dict[str, Tensor]:
+        """Return copies of all that a later step depends on."""
+        kept = {"table": self.table.data, **self.optimizer.state()}
+        return {name: tensor.clone() for name, tensor in kept.items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two results of `bits` are equal in every bit."""
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def off(one: Tensor, other: Tensor) -> float:
+    """The largest difference."""
+    return float((one.detach() - other.detach()).abs().max())

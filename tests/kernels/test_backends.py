@@ -1,0 +1,164 @@
+"""Which back end works on what, and the numba back end's bags against the torch one's.
+
+A reads, B bags, U rows touched, V width of a row, N rows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+from examples import CLOSE, random, random_slots, threads
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memscale.errors import ConfigError
+from memscale.kernels import backends, bags_numba, bags_torch
+from memscale.kernels.backends import choose_backend
+
+FLOAT32, BFLOAT16, ON_META = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1, device="meta")
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have every test choose anew, and those after it too."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    backends._chosen.cache_clear()
+    yield
+    backends._chosen.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "like, chosen",
+    [
+        (FLOAT32, "numba"),
+        (FLOAT32.double(), "numba"),
+        (BFLOAT16, "torch"),
+        (FLOAT32.half(), "torch"),
+        (ON_META, "torch"),
+    ],
+)
+def test_the_device_and_type_choose_the_back_end(like: Tensor, chosen: str) -> None:
+    assert choose_backend(like) == chosen
+    assert backends.bags(like).__name__ == f"memscale.kernels.bags_{chosen}"
+    assert backends.rows(like).__name__ == f"memscale.kernels.rows_{chosen}"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_gpu_has_triton_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if installed else None)
+    assert backends._chosen("cuda", torch.bfloat16, None) == ("triton" if installed else "torch")
+    assert backends._chosen("cuda", torch.int64, None) == "torch"
+    assert backends._chosen("cuda", torch.float32, "torch") == "torch"
+
+
+def test_the_back_end_asked_for_is_taken() -> None:
+    assert choose_backend(FLOAT32, "torch") == "torch"
+    assert choose_backend(FLOAT32.double(), "numba") == "numba"
+    assert choose_backend(ON_META, "torch") == "torch"
+    assert backends.bags(FLOAT32, "torch") is bags_torch
+    assert backends.bags(FLOAT32) is bags_numba
+
+
+def test_what_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"backend is 'numbra'; valid: torch, numba, triton\. Did you mean 'numba'\?"):
+        choose_backend(FLOAT32, "numbra")
+    with pytest.raises(ConfigError, match=r"numba back end runs float32 and float64.*given was torch\.bfloat16"):
+        choose_backend(BFLOAT16, "numba")
+    with pytest.raises(ConfigError, match=r"given was torch\.float32 on meta\. Use torch"):
+        choose_backend(ON_META, "numba")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(ConfigError, match=r"triton back end runs .* on a GPU .*INTERPRET=1\); given was torch\.float"):
+        choose_backend(FLOAT32, "triton")
+    with pytest.raises(ConfigError, match=r"given was torch\.int64 on cuda"):
+        backends._chosen("cuda", torch.int64, "triton")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    backends._chosen.cache_clear()
+    with pytest.raises(ConfigError, match="triton back end needs the package triton"):
+        choose_backend(FLOAT32, "triton")
+
+
+def test_a_choice_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="memscale"):
+        for _ in range(3):
+            for like in (FLOAT32, torch.ones(2, 3), BFLOAT16):
+                choose_backend(like)
+                choose_backend(like, "torch")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["memory kernels for float32 on cpu: numba", "memory kernels for bfloat16 on cpu: torch"]
+
+
+def test_a_choice_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert backends._chosen("cuda", torch.float32, None) == "torch"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert backends._chosen("cuda", torch.float32, None) == "torch"
+
+
+def assert_grouped_alike(slots_A: Tensor, num_slots: int) -> None:
+    found, expected = bags_numba.grouped(slots_A, num_slots), bags_torch.grouped(slots_A, num_slots)
+    for one, two in zip(found, expected, strict=True):
+        assert one.dtype == torch.int64
+        assert torch.equal(one, two)
+    rows_U, order_A, starts_U1 = found
+    assert torch.equal(slots_A[order_A], rows_U.repeat_interleave(starts_U1.diff()))
+    assert torch.equal(bags_numba.distinct(slots_A, num_slots), rows_U)
+    assert torch.equal(bags_torch.distinct(slots_A, num_slots), rows_U)
+
+
+@given(
+    num_slots=st.one_of(st.integers(1, 300), st.sampled_from([63, 64, 65, 127, 128, 4096, 1_000_003])),
+    num_reads=st.integers(0, 400),
+    seed=st.integers(0, 1000),
+)
+@example(1, 50, 0)
+@example(64, 0, 0)
+@example(64, 400, 0)  # every bit of a word
+@example(1 << 31, 1000, 0)
+@settings(max_examples=60, deadline=None)
+def test_reads_are_grouped_by_slot(num_slots: int, num_reads: int, seed: int) -> None:
+    slots_A = random_slots(seed, num_slots, num_reads)
+    if num_reads > 1:
+        slots_A[0], slots_A[1] = num_slots - 1, 0
+    assert_grouped_alike(slots_A, num_slots)
+
+
+@pytest.mark.parametrize("slot", [0, 63, 64, 99])
+def test_reads_of_one_slot_keep_their_order(slot: int) -> None:
+    assert_grouped_alike(torch.full((200,), slot), 100)
+    assert bags_numba.grouped(torch.full((200,), slot), 100)[1].tolist() == list(range(200))
+
+
+def test_strided_slots_are_grouped() -> None:
+    assert_grouped_alike(random_slots(0, 50, 90)[::3], 50)
+
+
+@given(
+    lengths=st.lists(st.one_of(st.integers(0, 20), st.sampled_from([33, 100])), max_size=80),
+    width=st.one_of(st.integers(1, 40), st.just(300)),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    count=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+@example([], 3, torch.float32, 1, 0)
+@example([0, 0], 3, torch.float32, 1, 0)
+@example([1, 0, 9, 3] * 70, 9, torch.float32, 3, 0)
+@settings(max_examples=40, deadline=None)
+def test_bags_of_any_lengths(lengths: list[int], width: int, dtype: torch.dtype, count: int, seed: int) -> None:
+    """Positive numbers, so that no sum cancels."""
+    offsets_B1 = torch.tensor([0, *lengths]).cumsum(0)
+    places_A = random_slots(seed, 9, int(offsets_B1[-1]))
+    rows_NV, weights_A = random(seed, 9, width, dtype=dtype).abs(), random(seed + 1, len(places_A), dtype=dtype).abs()
+    x_BV = random(seed + 2, len(lengths), width, dtype=dtype).abs()
+    for name, last in (("bag_sums", weights_A), ("bag_squares", weights_A), ("bag_products", x_BV)):
+        given = (rows_NV, places_A, offsets_B1, last)
+        with threads(count):
+            found = getattr(bags_numba, name)(*given)
+        expected = getattr(bags_torch, name)(*(part.double() if part.is_floating_point() else part for part in given))
+        assert found.dtype == (torch.float64 if name == "bag_squares" else dtype)
+        torch.testing.assert_close(found.double(), expected, rtol=CLOSE[dtype], atol=0.0)
+        assert torch.equal(getattr(bags_numba, name)(*given), found)

@@ -1,0 +1,174 @@
+"""What a row without a gradient owes, in closed form, against the sum over its idle steps.
+
+The sums below are written from the formulas in `memscale.kernels.idle_steps`, with m = 1 and eps = 1, so that sqrt(v)
+is its ratio to eps.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from memscale.errors import ConfigError
+from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2, IdleSteps, _quadrature
+
+Floats = NDArray[np.float64]
+
+NUM_STEPS = 1001
+RATE = 1e-2
+ROOTS = np.logspace(-4, 6, 31)
+SCHEDULES: dict[str, list[float]] = {
+    "warm-up and decay": [RATE * min((step + 1) / 50, 1 - step / NUM_STEPS) for step in range(NUM_STEPS)],
+    "constant": [RATE] * NUM_STEPS,
+    "zero rates in between": [
+        0.0 if step % 7 in (2, 3) or 200 <= step < 220 else RATE * (1 + step % 2) for step in range(NUM_STEPS)
+    ],
+}
+NOWS = (1, 2, 3, 4, 5, 6, 8, 11, 21, 51, 101, 203, 222, 302, 501, 600, 1001)
+GAPS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200, 350, 500)
+BETAS = {
+    (0.9, 0.95): 6e-3,
+    (0.9, 0.999): 1e-3,
+    (0.95, 0.99): 3e-3,
+    (0.5, 0.95): 3e-5,
+    (0.0, 0.9): 0.0,
+    (0.9, 0.9): 6e-2,
+}
+"""With the largest error where eps and sqrt(v) both count, relative to the sum; from the first step on, which is worst.
+The first is the documented one, the others are as measured."""
+
+
+def summed(rates: list[float], beta1: float, beta2: float, decay: float, since: int, now: int) -> tuple[Floats, float]:
+    """Return the sum over idle steps for every root, and P_n/P_s, by the formulas."""
+    steps = np.arange(since + 1, now + 1)
+    kept = 1.0 - np.array(rates[since:now]) * decay
+    after = np.array([np.prod(kept[i + 1 :]) for i in range(len(kept))])
+    idle = steps - since
+    a = np.array(rates[since:now]) / (1.0 - beta1**steps) * float(beta1) ** idle * after
+    z = beta2 ** (idle / 2) / np.sqrt(1.0 - beta2**steps)
+    return (a / (z * ROOTS[:, None] + 1.0)).sum(axis=1), float(np.prod(kept))
+
+
+def closed(table: Floats, since: int, now: int) -> tuple[Floats, float]:
+    """Return the same from the table after step `now`."""
+    kept = float(np.exp(table[now, LOG_DECAY] - table[since, LOG_DECAY]))
+    factors, nodes = table[since, FACTORS:NODES], table[since, NODES:]
+    return kept * (factors / (nodes * ROOTS[:, None] + 1.0)).sum(axis=1), kept
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("betas", BETAS)
+def test_the_closed_form_is_the_sum(betas: tuple[float, float], schedule: str, weight_decay: float) -> None:
+    rates, (beta1, beta2) = SCHEDULES[schedule], betas
+    idle = IdleSteps(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+    for before, now in pairwise((0, *NOWS)):
+        idle.advance(rates[before:now])
+        table = idle.table
+        for since in (now - gap for gap in GAPS if gap <= now):
+            expected, expected_kept = summed(rates, beta1, beta2, weight_decay, since, now)
+            found, kept = closed(table, since, now)
+            assert abs(kept - expected_kept) <= 1e-12
+            off, gap = np.abs(found - expected), now - since
+            # What is no part in 1e10 of an idle step's movement is nothing: the window of steps ends there.
+            nothing = 1e-10 * RATE * beta1 / (1.0 - beta1) / (ROOTS + 1.0)
+            if gap <= NUM_NODES:
+                assert (off <= 1e-10 * expected).all()
+            assert off[-1] <= (1e-4 if beta1 == beta2 else 1e-6) * expected[-1] + nothing[-1]  # eps is negligible
+            assert off[0] <= 1e-9 * expected[0] + nothing[0]  # eps is all that counts
+            # Nobody has moments at step 0; the numbers stand in the table all the same.
+            assert (off <= (2.0 if since == 0 else 1.0) * BETAS[betas] * expected + nothing).all()
+            if betas == (0.9, 0.95) and schedule != "zero rates in between" and since >= 100:
+                assert (off <= 3.1e-4 * expected + nothing).all()
+
+
+def test_without_a_first_moment_nothing_is_owed_but_decay() -> None:
+    idle = IdleSteps(beta1=0.0, beta2=0.9, weight_decay=0.1)
+    idle.advance(SCHEDULES["constant"])
+    assert not idle.table[:, FACTORS:NODES].any()
+    assert idle.table[-1, LOG_DECAY] == pytest.approx(NUM_STEPS * np.log1p(-RATE * 0.1), rel=1e-12)
+
+
+def test_powers_are_those_of_the_betas() -> None:
+    idle = IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.0)
+    idle.advance([RATE] * 20)
+    np.testing.assert_allclose(idle.table[:, POWER1], 0.9 ** np.arange(21), rtol=1e-14)
+    np.testing.assert_allclose(idle.table[:, POWER2], 0.95 ** np.arange(21), rtol=1e-14)
+
+
+def test_steps_at_once_are_steps_one_by_one() -> None:
+    rates = SCHEDULES["warm-up and decay"]
+    at_once, one_by_one = (IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.1) for _ in range(2))
+    at_once.advance(iter(rates))
+    for rate in rates:
+        one_by_one.advance([rate])
+    assert at_once.num_steps == one_by_one.num_steps == NUM_STEPS
+    assert at_once.table.shape == (NUM_STEPS + 1, NODES + NUM_NODES)
+    assert np.array_equal(at_once.table, one_by_one.table)
+
+
+def test_a_step_changes_the_rows_of_its_window_only() -> None:
+    idle = IdleSteps(beta1=0.5, beta2=0.95, weight_decay=0.1)
+    idle.advance([RATE] * 200)
+    before = idle.table.copy()
+    idle.advance([3 * RATE])
+    changed = np.flatnonzero((idle.table[:201] != before).any(axis=1))
+    assert len(changed)
+    assert changed.min() >= 201 - idle.window
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.95), (0.9, 0.999), (0.9, 0.9), (0.0, 0.95)])
+def test_long_runs_stay_finite(betas: tuple[float, float]) -> None:
+    idle = IdleSteps(beta1=betas[0], beta2=betas[1], weight_decay=0.1)
+    idle.advance(RATE * (1 - step / 5000) for step in range(5000))
+    table = idle.table
+    assert np.isfinite(table).all()
+    assert (table[:, FACTORS:NODES] >= 0.0).all()
+    assert (table[:, NODES:] >= 0.0).all()
+    assert (np.diff(table[:, LOG_DECAY]) < 0.0).all()
+    expected, _ = summed([RATE * (1 - step / 5000) for step in range(5000)], *betas, 0.1, 4900, 5000)
+    assert (np.abs(closed(table, 4900, 5000)[0] - expected) <= 2e-2 * expected).all()
+
+
+def test_betas_that_have_no_closed_form_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"beta1 is 0\.95 and beta2 is 0\.9; lazy AdamW needs beta1 <= beta2"):
+        IdleSteps(beta1=0.95, beta2=0.9, weight_decay=0.0)
+
+
+@pytest.mark.parametrize("rate", [2.0, 2.5])
+def test_rates_that_decay_all_of_a_weight_are_refused(rate: float) -> None:
+    idle = IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.5)
+    idle.advance([1.9])
+    with pytest.raises(ConfigError, match=f"{rate:g} \\* 0.5 = {rate / 2:g}; lazy AdamW needs less than 1"):
+        idle.advance([rate])
+    assert idle.num_steps == 1
+
+
+@pytest.mark.parametrize("num_points", [1, 2, 3, 20])
+def test_quadrature_has_the_moments_of_the_measure(num_points: int) -> None:
+    generator = np.random.default_rng(num_points)
+    for _ in range(200):
+        points, shares = generator.random(num_points), generator.random(num_points) + 0.01
+        if num_points in (2, 3):  # far enough apart to be told apart
+            points = (np.arange(num_points) + 0.8 * points) / num_points
+        total = 10.0 ** generator.uniform(-8, 2)
+        moments = total * (points ** np.arange(2 * NUM_NODES)[:, None] * shares).sum(axis=1)
+        weights, nodes = np.full(NUM_NODES, np.nan), np.full(NUM_NODES, np.nan)
+        _quadrature(moments, weights, nodes)
+        assert (weights >= 0.0).all()
+        assert ((nodes >= 0.0) & (nodes <= 1.0)).all()
+        found = (nodes ** np.arange(2 * NUM_NODES)[:, None] * weights).sum(axis=1)
+        np.testing.assert_allclose(found, moments, rtol=1e-9, atol=1e-10 * moments[0])
+        if num_points <= NUM_NODES:
+            order = np.argsort(nodes[weights > 0.0])
+            np.testing.assert_allclose(nodes[weights > 0.0][order], np.sort(points), rtol=1e-6, atol=1e-7)
+
+
+def test_quadrature_of_nothing_is_nothing() -> None:
+    weights, nodes = np.ones(NUM_NODES), np.ones(NUM_NODES)
+    _quadrature(np.zeros(2 * NUM_NODES), weights, nodes)
+    assert not weights.any()
+    assert not nodes.any()
