@@ -81,7 +81,8 @@ test: $(READY) ## the tests
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(READY) ## the benchmarks
+bench: $(READY) ## the benchmarks, beside other libraries
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m benchmarks
 
 doctor: $(READY) ## look at this machine

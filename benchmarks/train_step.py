@@ -18,9 +18,11 @@ import torch.nn.functional as F
 
 from benchmarks import machine
 from memscale.cli.arguments import make_planned
+from memscale.config.optimizer import Optimizer
 from memscale.models.transformer import build
 from memscale.planning.plan import PlannedRun
 from memscale.records.atomic import write_json
+from memscale.training.optimizers import build_optimizer
 
 _OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
 _ROUNDS = 15
@@ -32,7 +34,9 @@ class Step:
 
     def __init__(self, planned: PlannedRun, batch_tokens: int, sequence_length: int) -> None:
         self.model = build(planned.architecture, seed=0)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        table_rate = 1e-3 if planned.architecture.has_table else None
+        self.config = Optimizer(learning_rate=1e-3, table_learning_rate=table_rate)
+        self.optimizer = build_optimizer(self.model, self.config)
         shape = (batch_tokens // sequence_length, sequence_length + 1)
         self.tokens = torch.randint(
             0, planned.architecture.vocab_size, shape, generator=torch.Generator().manual_seed(0)
@@ -42,8 +46,9 @@ class Step:
         output = self.model(self.tokens[:, :-1])
         loss = F.cross_entropy(output.logits_BSV.flatten(0, 1), self.tokens[:, 1:].flatten()) + output.auxiliary_loss
         loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.clip(self.config.clip_norm)
+        self.optimizer.step(1.0)
+        self.optimizer.clear_gradients()
 
 
 def measure() -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""One training step of a memory lookup as different libraries do it, behind one face.
+
+Every step is made from the table [N, V] it shall train, and computes the same forward, gradient of the weights and
+gradient of the table; what differs is how the table's gradient is kept and which optimizer uses it:
+
+| name | gradient of the table | optimizer |
+|---|---|---|
+| `ours` | the reads it is made of | AdamW, exact on the rows that are read, the others caught up when they are |
+| `torch_dense` | a dense tensor | torch.optim.AdamW as users get it |
+| `torch_dense_fused` | a dense tensor | torch.optim.AdamW(fused=True) |
+| `torch_sparse` | a sparse tensor | torch.optim.SparseAdam: no decay, and rows that are not read stand still |
+| `fbgemm` | none: the rows are updated in the backward | row-wise Adagrad; its CPU build has no Adam |
+
+So only the first three do the same. T tokens, K slots read per token, V width of a row, N slots.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+import tracemalloc
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import profiler
+
+from memscale.kernels.lookup import lookup
+from memscale.kernels.row_adamw import RowAdamW
+from memscale.kernels.table import Table
+
+RATE, BETAS, EPS, WEIGHT_DECAY = 1e-3, (0.9, 0.95), 1e-8, 0.1
+
+
+class Step(Protocol):
+    """A table with its optimizer. The backward is autograd's, of what `forward` returned."""
+
+    num_tables: int
+    """Memory at the most, in sizes of the table."""
+    num_reads: int
+    """And, beside them, in sizes of one row per read."""
+
+    def __init__(self, table_NV: Tensor) -> None: ...
+
+    def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        """Return the weighted sums [T, V]."""
+
+    def update(self) -> None:
+        """Take the optimizer's step, and clear the gradient."""
+
+    def table(self) -> Tensor:
+        """Return the rows [N, V] as they are by now."""
+
+
+class Ours:
+    """memscale's table, kept by its row optimizer."""
+
+    num_tables, num_reads = 3, 0
+
+    def __init__(self, table_NV: Tensor) -> None:
+        self._table = Table(table_NV)
+        self._optimizer = RowAdamW(
+            {"table": self._table}, beta1=BETAS[0], beta2=BETAS[1], eps=EPS, weight_decay=WEIGHT_DECAY
+        )
+
+    def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        return lookup(self._table, slots_TK, weights_TK)
+
+    def update(self) -> None:
+        self._optimizer.step(RATE)
+
+    def table(self) -> Tensor:
+        self._optimizer.settle()
+        return self._table.detach()
+
+
+class TorchDense:
+    """torch's embedding bag with a dense gradient."""
+
+    num_tables, num_reads = 6, 0  # table, gradient, two moments, and two that AdamW makes in passing
+    fused = False
+    sparse = False
+
+    def __init__(self, table_NV: Tensor) -> None:
+        self._bag = nn.EmbeddingBag.from_pretrained(table_NV, freeze=False, mode="sum", sparse=self.sparse)
+        self._optimizer = self._make_optimizer()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        # fused=None is the default: torch chooses, on the CPU a loop over parameters.
+        return torch.optim.AdamW(
+            self._bag.parameters(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY, fused=self.fused or None
+        )
+
+    def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        sums_TV: Tensor = self._bag(slots_TK, per_sample_weights=weights_TK)
+        return sums_TV
+
+    def update(self) -> None:
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def table(self) -> Tensor:
+        return self._bag.weight.detach()
+
+
+class TorchDenseFused(TorchDense):
+    """The same with AdamW in one pass."""
+
+    num_tables, num_reads = 4, 0
+    fused = True
+
+
+class TorchSparse(TorchDense):
+    """torch's embedding bag with a sparse gradient."""
+
+    num_tables, num_reads = 3, 8  # the optimizer works on copies of the touched rows
+    sparse = True
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.SparseAdam(self._bag.parameters(), lr=RATE, betas=BETAS, eps=EPS)
+
+
+class Fbgemm:
+    """FBGEMM's table-batched embedding on the CPU; its optimizer runs inside the backward."""
+
+    num_tables, num_reads = 2, 1
+
+    def __init__(self, table_NV: Tensor) -> None:
+        # Imported where used: few machines have it, and it takes seconds.
+        from fbgemm_gpu.split_embedding_configs import EmbOptimType
+        from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+        from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+            ComputeDevice,
+            SplitTableBatchedEmbeddingBagsCodegen,
+        )
+
+        self._bags = SplitTableBatchedEmbeddingBagsCodegen(
+            [(*table_NV.shape, EmbeddingLocation.HOST, ComputeDevice.CPU)],
+            optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+            learning_rate=RATE,
+        )
+        self.table().copy_(table_NV)
+        self._offsets_T1 = torch.empty(0, dtype=torch.int64)
+
+    def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        num_tokens, num_slots = slots_TK.shape
+        if len(self._offsets_T1) != num_tokens + 1:
+            self._offsets_T1 = torch.arange(num_tokens + 1) * num_slots
+        sums_TV: Tensor = self._bags(slots_TK.flatten(), self._offsets_T1, per_sample_weights=weights_TK.flatten())
+        return sums_TV
+
+    def update(self) -> None:
+        """Nothing is left to do."""
+
+    def table(self) -> Tensor:
+        return self._bags.split_embedding_weights()[0].detach()
+
+
+STEPS: dict[str, type[Step]] = {
+    "ours": Ours,
+    "torch_dense": TorchDense,
+    "torch_dense_fused": TorchDenseFused,
+    "torch_sparse": TorchSparse,
+    "fbgemm": Fbgemm,
+}
+
+
+def missing(name: str) -> str | None:
+    """What is not installed that this step needs, in words; None where nothing is missing."""
+    if name == "fbgemm" and importlib.util.find_spec("fbgemm_gpu") is None:
+        return "fbgemm_gpu is not installed (pip install fbgemm_gpu-cpu)"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    slots_TK: Tensor  # noqa: N815
+    weights_TK: Tensor  # noqa: N815
+    gradient_TV: Tensor  # noqa: N815
+
+
+def take(step: Step, batch: Batch) -> tuple[float, float, float]:
+    """Seconds of forward, backward and optimizer."""
+    begun = time.perf_counter()
+    sums_TV = step.forward(batch.slots_TK, batch.weights_TK)
+    forward = time.perf_counter()
+    sums_TV.backward(batch.gradient_TV)
+    backward = time.perf_counter()
+    step.update()
+    return forward - begun, backward - forward, time.perf_counter() - backward
+
+
+def peak_new_bytes(step: Step, batch: Batch) -> int:
+    """Memory that a step holds at the most, beyond what it finds."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # else the profiler says on stderr that it starts and stops
+    tracemalloc.start()
+    with profiler.profile(profile_memory=True, use_kineto=False) as profiled:
+        take(step, batch)
+        traced = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = most = 0
+    assert profiled.kineto_results is not None
+    for event in profiled.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most + traced
