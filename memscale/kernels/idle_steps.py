@@ -12,7 +12,8 @@ on the step j alone but for m and v. From step s, when the row was last up to da
 element, and eps matters: the gradient of a row that few of many tokens read is often about as small. So the sum is
 taken by Gauss's quadrature with three nodes, the weights a_j / z_j being the measure over z and z / (z sqrt(v) + eps)
 the function: exact for up to three idle steps, where eps is negligible, and where it is all that counts; between them
-off by at most 3e-4 of the sum (betas .9 and .95; 6e-3 from the first step on; far less for larger beta2).
+off by at most 3e-4 of the sum (betas .9 and .95; 6e-3 from the first step on; far less for larger beta2, and up to
+2e-2 where beta2 is as small as beta1).
 
 The measure's moments grow by one term a step for each s, until (beta1 / sqrt(beta2))^(j-s) is nothing; later a row's
 owed movement only shrinks by weight decay. A step therefore costs the same however long training has been going on, and
@@ -74,20 +75,24 @@ class IdleSteps:
         for rate in rates:
             self._advance(rate)
 
-    def _advance(self, rate: float) -> None:
+    def check(self, rate: float) -> None:
+        """Raise ConfigError where no step can be taken at this rate."""
         decay = rate * self._weight_decay
         if decay >= 1.0:
             raise ConfigError(
                 f"a table's rate times its weight decay is {rate:g} * {self._weight_decay:g} = {decay:g}; lazy AdamW "
                 "needs less than 1, for at 1 a step would set the weights to zero. Lower either"
             )
+
+    def _advance(self, rate: float) -> None:
+        self.check(rate)
         self.num_steps += 1
         n = self.num_steps
         if n >= len(self._table):
             for name in ("_table", "_first_node", "_moments"):
                 old = getattr(self, name)
                 setattr(self, name, np.concatenate([old, np.zeros_like(old)]))
-        self._table[n, LOG_DECAY] = self._table[n - 1, LOG_DECAY] + math.log1p(-decay)
+        self._table[n, LOG_DECAY] = self._table[n - 1, LOG_DECAY] + math.log1p(-rate * self._weight_decay)
         self._table[n, POWER1], self._table[n, POWER2] = self._beta1**n, self._beta2**n
         since = max(0, n - self.window)
         _add_step(n, since, rate / (1.0 - self._beta1**n), self._table, self._first_node, self._moments)

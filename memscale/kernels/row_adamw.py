@@ -64,7 +64,9 @@ class RowAdamW:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Take one step at `rate` with the gradients that collected, and clear them. Raises ConfigError."""
+        """Take one step at `rate` with the gradients that collected, and clear them. Raises ConfigError, and has then
+        changed nothing."""
+        self._idle.check(rate)
         numbers = StepNumbers(
             step=self.num_steps + 1,
             rate=rate,

@@ -73,7 +73,8 @@ class RowGradient:
         assert self.scale == 1.0, "a gradient was added to after it was scaled"
         kind = torch.promote_types(x_TV.dtype, torch.float32)  # sums of many small terms
         device = self._device or x_TV.device
-        slots_TK, weights_TK, x_TV = slots_TK.to(device), weights_TK.to(device, kind), x_TV.to(device, kind)
+        slots_TK = slots_TK.to(device)
+        weights_TK, x_TV = weights_TK.detach().to(device, kind), x_TV.detach().to(device, kind)
         self._reads = None
         self._parts.append(_Part(slots_TK, weights_TK, x_TV))
         self._num_bytes += slots_TK.nbytes + weights_TK.nbytes + x_TV.nbytes

@@ -70,7 +70,8 @@ class TableMemory:
             "room, or take a smaller table",
         )
         with tempfile.TemporaryFile(dir=self.folder) as file:
-            os.truncate(file.fileno(), num_bytes)
+            # Reserved now, for a write to a mapped page has no way to say that the disk is full.
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
             return mmap.mmap(file.fileno(), num_bytes)
 
 
