@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton  # type: ignore[import-untyped]
-import triton.language as tl  # type: ignore[import-untyped]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from memscale.kernels.bags_torch import distinct, grouped, squares

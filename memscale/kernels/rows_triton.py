@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton.language as tl  # type: ignore[import-untyped]
+import triton.language as tl
 from torch import Tensor
 
 from memscale.kernels import idle_steps

@@ -1,14 +1,16 @@
-"""One attempt at a run as a process of its own, to be killed."""
+"""One attempt at a run: in this process, or as a process of its own, to be killed."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from conftest import tiny_run
 
+from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.records.layout import RunPaths
-from memscale.training.trainer import Execution, train
+from memscale.training.trainer import Execution, Trained, train
 
 
 def attempt(data_folder: Path, root: Path, family: str, num_steps: int) -> None:
@@ -17,3 +19,16 @@ def attempt(data_folder: Path, root: Path, family: str, num_steps: int) -> None:
     execution = Execution(device="cpu", threads=1, checkpoint_seconds=1e-9)
     run = tiny_run(prepared, family, num_steps=num_steps)
     train(run, RunPaths(root), prepared, execution, on_progress=lambda _: None, should_stop=lambda: False)
+
+
+def do(run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int | float | str) -> Trained:
+    """Train in this process until done, or stop before the step that follows `stop_after` of them."""
+    calls = itertools.count()
+    return train(
+        run,
+        RunPaths(root),
+        prepared,
+        Execution(device="cpu", **how),  # type: ignore[arg-type]
+        on_progress=lambda _: None,
+        should_stop=lambda: next(calls) == stop_after,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import BATCH_SEQUENCES, SEQUENCE_LENGTH, architecture
+from one_attempt import do
 
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
@@ -18,25 +18,11 @@ from memscale.records.layout import RunPaths
 from memscale.training import checkpoint, trainer
 from memscale.training.buffers import after_step_moves, persistent_buffers, unchanged_buffers
 from memscale.training.checkpoint import State
-from memscale.training.execution import Execution
 from memscale.training.micro_batch import activation_bytes
 from memscale.training.optimizers import build_optimizer
-from memscale.training.trainer import Trained, train
 
 MakeRun = Callable[..., Run]
 buffered = pytest.mark.parametrize("name", ["moe_bias", "pkm_batch", "peer"])
-
-
-def do(run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int) -> Trained:
-    calls = itertools.count()
-    return train(
-        run,
-        RunPaths(root),
-        prepared,
-        Execution(device="cpu", **how),  # type: ignore[arg-type]
-        on_progress=lambda _: None,
-        should_stop=lambda: next(calls) == stop_after,
-    )
 
 
 def everything(model: Transformer) -> dict[str, torch.Tensor]:

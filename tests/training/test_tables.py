@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from one_attempt import do
 
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Run
@@ -18,9 +18,8 @@ from memscale.kernels.table import Table
 from memscale.records.layout import RunPaths
 from memscale.training import checkpoint
 from memscale.training.building import build_model
-from memscale.training.execution import Execution
 from memscale.training.optimizers import build_optimizer
-from memscale.training.trainer import Trained, train
+from memscale.training.trainer import Trained
 
 MakeRun = Callable[..., Run]
 
@@ -33,18 +32,6 @@ def sparsely_read(run: Run, **optimizer: str | float) -> Run:
     name = "memory" if run.architecture.memory is not None else "peer"
     settings = replace(run.optimizer, table_weight_decay=0.1, **optimizer)
     return replace(run, architecture=replace(run.architecture, **{name: part}), optimizer=settings)
-
-
-def do(run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int | float | str) -> Trained:
-    calls = itertools.count()
-    return train(
-        run,
-        RunPaths(root),
-        prepared,
-        Execution(device="cpu", **how),  # type: ignore[arg-type]
-        on_progress=lambda _: None,
-        should_stop=lambda: next(calls) == stop_after,
-    )
 
 
 def weights(trained: Trained) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ import torch
 from conftest import BATCH_SEQUENCES, SEQUENCE_LENGTH
 from hypothesis import given
 from hypothesis import strategies as st
+from one_attempt import do
 
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
@@ -32,18 +33,6 @@ from memscale.training.trainer import Progress, Trained, train, validation_steps
 FAMILIES = ("dense", "moe", "memory_plus")
 ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer")
 MakeRun = Callable[..., Run]
-
-
-def do(run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int | float | str) -> Trained:
-    calls = itertools.count()
-    return train(
-        run,
-        RunPaths(root),
-        prepared,
-        Execution(device="cpu", **how),  # type: ignore[arg-type]
-        on_progress=lambda _: None,
-        should_stop=lambda: next(calls) == stop_after,
-    )
 
 
 def lines(root: Path) -> list[tuple[int, int, str, str, float]]:
