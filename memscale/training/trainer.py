@@ -169,7 +169,6 @@ class _Training:
                     saved_at = time.monotonic()
             if self._validation is None:  # resumed from the very end, where it was measured and logged before
                 self._validation = self._validator.measure(self._model, self._micro_batch)
-            self._optimizer.settle()
             status = self._save("done")
         reporter.report(self._step, self._loss, at_once=True)
         return status
@@ -226,7 +225,12 @@ class _Training:
         return self._validation.finite
 
     def _save(self, status: str) -> str:
-        """Write a checkpoint of this step, its metrics first, unless there is one; return `status`."""
+        """Write a checkpoint of this step, its metrics first, unless there is one; return `status`.
+
+        The last step's holds tables as they are, with nothing owed, whatever it is written for.
+        """
+        if self._step == self._run.num_steps:
+            self._optimizer.settle()
         self._peak_memory = max(self._peak_memory, peak_memory_bytes(self._device))
         if self._step > self._saved_step:
             self._lines.flush(durable=True)

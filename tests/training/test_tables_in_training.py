@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from one_attempt import do
+from safetensors.torch import load_file
 
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Run
@@ -89,6 +90,22 @@ def test_weights_of_a_checkpoint_in_mid_run_are_those_of_its_step(
     assert (table - expected).abs().max() < 1e-4
     assert isinstance(loaded.table, Table)
     assert loaded.table.keeper is None
+
+
+@pytest.mark.parametrize("family", ["memory_plus", "peer"])
+def test_the_last_checkpoint_owes_nothing_whatever_it_was_written_for(
+    tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str
+) -> None:
+    """It may be due by the clock just after the last step; a stop may come there too."""
+    run = sparsely_read(make_run(family))
+    saved = []
+    for name, seconds in (("at the end", 1e9), ("by the clock", 1e-9)):
+        do(run, tmp_path / name, prepared, checkpoint_seconds=seconds)
+        saved.append(load_file(tmp_path / name / "checkpoints" / "step-12" / "model.safetensors"))
+    done = dict(do(run, tmp_path / "by the clock", prepared).model.named_parameters())
+    for name, tensor in saved[0].items():
+        assert torch.equal(tensor, saved[1][name]), name
+        assert name not in done or torch.equal(tensor, done[name]), name
 
 
 @pytest.mark.parametrize("family", ["memory_plus", "peer"])
