@@ -26,7 +26,7 @@ class Optimizer:
     table_weight_decay: float = 0.0
     table_optimizer: str = "lazy_adamw"
     """`lazy_adamw`: AdamW at the cost of the rows read (`memscale.kernels.row_adamw`); `lazy_adamw_by_row`: the same
-    with one second moment a row, which is another optimizer and a third less state; `dense_adamw`: AdamW over every
+    with one second moment a row, which is another optimizer with half of the moments; `dense_adamw`: AdamW over every
     slot at every step, the reference."""
     table_storage: str = "float32"
     """What a table's values are kept in; `bfloat16_master`: read as bfloat16 beside a float32 copy that the optimizer

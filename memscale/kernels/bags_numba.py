@@ -204,12 +204,12 @@ def _mark_loop(slots: Integers, bits: Words, before: Integers) -> None:
     before[bits.shape[0]] = total
 
 
-def _count_bits_loop(word: np.uint64) -> int:
+def _count_bits_loop(word: np.uint64) -> np.int64:
     """How many bits of a word are set, in pairs, fours, eights, and the eights' sum."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))  # type: ignore[return-value]
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 def _list_rows_loop(bits: Words, rows_U: Integers) -> None:

@@ -1,9 +1,10 @@
 """AdamW on tables at the cost of the rows that were read: what dense AdamW computes, for a small part of its work.
 
 A step updates the rows that got a gradient. All others owe the step: their moments decay, and their weights decay and
-move on by them. A row pays what it owes just before it is read, in closed form (`memscale.kernels.idle_steps`), and
-all pay when the table is to be read from elsewhere (`settle`): before an evaluation or an export. So the result is
-that of dense AdamW up to rounding and the closed form's error, and no step looks at all rows.
+move on by them. A row pays what it owes just before it is read, in closed form (`memscale.kernels.idle_steps`); reading
+without gradients brings copies of rows up to date; and all rows pay when the table itself is to be read (`settle`):
+before the last checkpoint, and where weights are loaded for evaluation or export. So the result is that of dense AdamW
+up to rounding and the closed form's error, and no step looks at all rows.
 
 A table belongs to one optimizer and may be read by several layers, in several micro-batches: its gradient collects in
 a `RowGradient`, and one step uses it up. The state is a pure function of rates and gradients, so that it can be taken
@@ -33,8 +34,8 @@ _SETTLED_AT_ONCE = 1 << 20
 
 class RowAdamW:
     """AdamW on whole tables, by name. `second_moments`: one an 'element', or one a 'row' (the running mean square of
-    the row's gradient: another optimizer, with half the state). `master`: move a float32 copy of narrower tables, and
-    round the rows that moved; without it, narrower tables are rounded stochastically."""
+    the row's gradient: another optimizer, with about half of these moments). `master`: move a float32 copy of narrower
+    tables, and round the rows that moved; without it, narrower tables are rounded stochastically."""
 
     def __init__(
         self,
