@@ -1,11 +1,10 @@
 """Bags of rows on the CPU, compiled by Numba for float32 and float64 and kept on disk between processes.
 
 The functions are those of `memscale.kernels.bags_torch`. Nothing of size [A, V] is ever made, and every sum is taken in
-the order of its reads by one thread: no race, and the same bits for any number of threads. Reads are grouped by slot
-without comparing them: a bit for every slot says whether it is read, and the bits before it say where its reads go.
+the order of its reads by one thread: no race, and the same bits for any number of threads.
 Refuses nothing: the ops check what comes in, for a slot outside the table would corrupt memory here.
 
-A reads, B bags, U rows touched, V width of a row, N rows.
+A reads, B bags, V width of a row, N rows.
 """
 
 from __future__ import annotations
@@ -18,12 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memscale.kernels.compiled import compiled
+from memscale.kernels.grouping_numba import distinct, grouped
 from memscale.kernels.prefetch import LINE_BYTES, prefetch
 from memscale.kernels.threads import run_in_parts, run_over_bags
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
-Words = NDArray[np.uint64]
+
+__all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped", "squares"]
 
 
 def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
@@ -51,36 +52,9 @@ def squares(rows_NV: Tensor) -> Tensor:
     return _sum(squares_N)
 
 
-def grouped(slots_A: Tensor, num_slots: int) -> tuple[Tensor, Tensor, Tensor]:
-    slots = _array(slots_A)
-    bits, before = _marked(slots, num_slots)
-    rows_U = np.empty(before[-1], np.int64)
-    _list_rows(bits, rows_U)
-    order_A, starts_U1 = np.empty(len(slots), np.int64), np.zeros(len(rows_U) + 1, np.int64)
-    _order_reads(slots, bits, before, order_A, starts_U1)
-    return torch.from_numpy(rows_U), torch.from_numpy(order_A), torch.from_numpy(starts_U1)
-
-
-def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
-    """Return the slots that are among `slots_A`, rising."""
-    bits, before = _marked(_array(slots_A), num_slots)
-    rows_U = np.empty(before[-1], np.int64)
-    _list_rows(bits, rows_U)
-    return torch.from_numpy(rows_U)
-
-
 def _sum(values_B: Tensor) -> Tensor:
     """NumPy's sum, whose order does not depend on the number of threads, as torch's does."""
     return torch.tensor(values_B.numpy().sum())
-
-
-def _marked(slots: Integers, num_slots: int) -> tuple[Words, Integers]:
-    """Return a bit for every slot, 64 to a word, set where it is read; and how many are set before each word, and in
-    all."""
-    bits = np.zeros((num_slots + 63) // 64, np.uint64)
-    before = np.empty(len(bits) + 1, np.int64)
-    _mark(slots, bits, before)
-    return bits, before
 
 
 def _arrays(*tensors: Tensor) -> tuple[Floats, ...]:
@@ -194,62 +168,12 @@ def _bag_products_loop(
             products_A[i] = product
 
 
-def _mark_loop(slots: Integers, bits: Words, before: Integers) -> None:
-    for i in range(slots.shape[0]):
-        bits[slots[i] >> 6] |= np.uint64(1) << np.uint64(slots[i] & 63)
-    total = 0
-    for word in range(bits.shape[0]):
-        before[word] = total
-        total += count_bits(bits[word])
-    before[bits.shape[0]] = total
-
-
-def _count_bits_loop(word: np.uint64) -> np.int64:
-    """How many bits of a word are set, in pairs, fours, eights, and the eights' sum."""
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
-def _list_rows_loop(bits: Words, rows_U: Integers) -> None:
-    u = 0
-    for word in range(bits.shape[0]):
-        left = bits[word]
-        while left:
-            lowest = left & (~left + np.uint64(1))
-            rows_U[u] = word * 64 + count_bits(lowest - np.uint64(1))
-            left ^= lowest
-            u += 1
-
-
-def _order_reads_loop(slots: Integers, bits: Words, before: Integers, order_A: Integers, starts_U1: Integers) -> None:
-    """Count the reads of every touched row, then put each read where its row's begin, in turn."""
-    ranks = np.empty(slots.shape[0], np.int32)
-    for i in range(slots.shape[0]):
-        word, bit = slots[i] >> 6, np.uint64(1) << np.uint64(slots[i] & 63)
-        rank = before[word] + count_bits(bits[word] & (bit - np.uint64(1)))
-        ranks[i] = rank
-        starts_U1[rank + 1] += 1
-    for u in range(starts_U1.shape[0] - 1):
-        starts_U1[u + 1] += starts_U1[u]
-    following = starts_U1[:-1].copy()
-    for i in range(slots.shape[0]):
-        place = following[ranks[i]]
-        order_A[place] = i
-        following[ranks[i]] = place + 1
-
-
 # 'reassoc' lets a dot product use vector lanes, 'contract' fused multiply-adds: other roundings than a plain loop's,
 # but the same ones at every call.
 _compiled = compiled("reassoc", "contract")
 fetch = _compiled(_fetch_loop)
 sum_bag = _compiled(_sum_bag_loop)
-count_bits = _compiled(_count_bits_loop)
 _bag_sums = _compiled(_bag_sums_loop)
 _bag_squares = _compiled(_bag_squares_loop)
 _squares = _compiled(_squares_loop)
 _bag_products = _compiled(_bag_products_loop)
-_mark = _compiled(_mark_loop)
-_list_rows = _compiled(_list_rows_loop)
-_order_reads = _compiled(_order_reads_loop)

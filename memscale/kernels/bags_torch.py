@@ -4,10 +4,12 @@ All that a lookup needs, forward and backward, is sums over bags: bag b holds th
 a list of A reads. A token's slots are a bag of table rows; the reads of one slot are a bag of token gradients. Nothing
 of size [A, V] is ever made. Refuses nothing: the ops check what comes in.
 
-A reads, B bags, V width of a row, N rows.
+A reads, B bags, T tokens, K slots read per token, U rows touched, V width of a row, N rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,16 +54,30 @@ def squares(rows_NV: Tensor) -> Tensor:
     return rows_NV.square().sum(dtype=torch.float64)
 
 
-def grouped(slots_A: Tensor, num_slots: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the slots that were read, rising, int64 [U]; the reads in the order of their slots and, within one, in
-    their own order, int64 [A]; and where each slot's reads begin in that order, int64 [U + 1].
+def grouped(
+    slots: Sequence[Tensor], weights: Sequence[Tensor], num_slots: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the reads of all parts, `slots` [T, K] with `weights` [T, K] each, in the order of their slots and, within
+    one, in their own: the slots that are read, rising, int64 [U]; where each slot's reads begin, int64 [U + 1]; and for
+    every read its token, counted through the parts, int64 [A], and its weight [A].
     """
     del num_slots  # a bound that other back ends need
+    slots_A, weights_A = (torch.cat([part.flatten() for part in parts]) for parts in (slots, weights))
     ordered_A, order_A = slots_A.sort(stable=True)
     rows_U, counts_U = torch.unique_consecutive(ordered_A, return_counts=True)
     starts_U1 = torch.zeros(len(rows_U) + 1, dtype=torch.int64, device=slots_A.device)
     torch.cumsum(counts_U, 0, out=starts_U1[1:])
-    return rows_U, order_A, starts_U1
+    return rows_U, starts_U1, _tokens(slots).index_select(0, order_A), weights_A.index_select(0, order_A)
+
+
+def _tokens(slots: Sequence[Tensor]) -> Tensor:
+    """int64 [A]: the token of every read, counted through the parts."""
+    first, tokens = 0, []
+    for part in slots:
+        rows_T = torch.arange(first, first + len(part), device=part.device)
+        tokens.append(rows_T.repeat_interleave(part.shape[1]))
+        first += len(part)
+    return torch.cat(tokens)
 
 
 def distinct(slots_A: Tensor, num_slots: int) -> Tensor:

@@ -121,21 +121,11 @@ class RowGradient:
 
     def _ordered(self) -> Reads:
         """Put the reads of all parts in the order of their rows."""
-        slots_A = torch.cat([part.slots_TK.flatten() for part in self._parts])
-        weights_A = torch.cat([part.weights_TK.flatten() for part in self._parts])
-        rows_U, order_A, starts_U1 = backends.bags(self._parts[0].x_TV, self._backend).grouped(slots_A, self._num_slots)
-        tokens_A, weights_A = self._tokens().index_select(0, order_A), weights_A.index_select(0, order_A)
+        parts = self._parts
+        kernels = backends.bags(parts[0].x_TV, self._backend)
+        slots, weights = [part.slots_TK for part in parts], [part.weights_TK for part in parts]
+        rows_U, starts_U1, tokens_A, weights_A = kernels.grouped(slots, weights, self._num_slots)
         return Reads(rows_U, starts_U1, tokens_A, weights_A, self._stacked())
-
-    def _tokens(self) -> Tensor:
-        """int64 [A]: the row of `_stacked` that each read belongs to."""
-        first, tokens = 0, []
-        for part in self._parts:
-            num_tokens, num_slots = part.slots_TK.shape
-            rows_T = torch.arange(first, first + num_tokens, device=part.slots_TK.device)
-            tokens.append(rows_T.repeat_interleave(num_slots))
-            first += num_tokens
-        return torch.cat(tokens)
 
     def _stacked(self) -> Tensor:
         parts = [part.x_TV for part in self._parts]

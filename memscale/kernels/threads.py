@@ -1,16 +1,20 @@
 """Runs a compiled CPU kernel over parts of its work, as many at a time as torch has threads.
 
-Kernels release the interpreter's lock, so plain threads do; Numba's own pools are not used, for they fall over when
-forked or entered from two threads. What a part writes belongs to it alone, so results do not depend on their number.
+The threads are torch's own: its operators leave them spinning for some milliseconds, in which threads of another pool
+would have to share the cores with them. They are entered by `GOMP_parallel`, which every OpenMP runtime that torch is
+built with on Linux offers; where there is none, a pool of plain threads does the same. Kernels release the
+interpreter's lock. What a part writes belongs to it alone, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,8 +63,47 @@ def run_between(kernel: Callable[..., None], bounds: Sequence[int], *arguments: 
                 return
             kernel(start, stop, *arguments)
 
-    num_helpers = min(torch.get_num_threads(), len(parts)) - 1
-    helpers = [_pool(num_helpers).submit(work) for _ in range(num_helpers)]
+    num_threads = min(torch.get_num_threads(), len(parts))
+    if num_threads <= 1:
+        work()
+    elif _openmp() is not None:
+        _run_in_team(work, num_threads)
+    else:
+        _run_in_pool(work, num_threads)
+
+
+def _run_in_team(work: Callable[[], None], num_threads: int) -> None:
+    """Call `work` on each of torch's threads, this one among them; raise what the first to fail raised."""
+    failures: list[BaseException] = []
+
+    def on_thread(_: object) -> None:
+        try:
+            work()
+        except BaseException as failure:  # noqa: BLE001 (none passes through the runtime: it is raised below)
+            failures.append(failure)
+
+    _openmp().GOMP_parallel(_ON_THREAD(on_thread), None, num_threads, 0)
+    if failures:
+        raise failures[0]
+
+
+_ON_THREAD = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@functools.cache
+def _openmp() -> Any:
+    """The OpenMP runtime that torch has loaded, or None."""
+    loaded = ctypes.CDLL(None)
+    if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info() or not hasattr(loaded, "GOMP_parallel"):
+        return None
+    loaded.GOMP_parallel.argtypes = [_ON_THREAD, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    loaded.GOMP_parallel.restype = None
+    return loaded
+
+
+def _run_in_pool(work: Callable[[], None], num_threads: int) -> None:
+    """Call `work` on this thread and on plain ones."""
+    helpers = [_pool(num_threads - 1).submit(work) for _ in range(num_threads - 1)]
     try:
         work()
     finally:

@@ -99,42 +99,54 @@ def test_a_choice_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends._chosen("cuda", torch.float32, None) == "torch"
 
 
-def assert_grouped_alike(slots_A: Tensor, num_slots: int) -> None:
-    found, expected = bags_numba.grouped(slots_A, num_slots), bags_torch.grouped(slots_A, num_slots)
-    for one, two in zip(found, expected, strict=True):
-        assert one.dtype == torch.int64
+def assert_grouped_alike(parts: list[Tensor], num_slots: int, num_threads: int = 1) -> None:
+    """Grouped by both back ends, and by sorting pairs of slot and place in Python."""
+    weights = [torch.arange(part.numel(), dtype=torch.float64).view(part.shape) + 0.5 for part in parts]
+    with threads(num_threads):
+        found = bags_numba.grouped(parts, weights, num_slots)
+    for one, two in zip(found, bags_torch.grouped(parts, weights, num_slots), strict=True):
+        assert one.dtype == two.dtype
         assert torch.equal(one, two)
-    rows_U, order_A, starts_U1 = found
-    assert torch.equal(slots_A[order_A], rows_U.repeat_interleave(starts_U1.diff()))
+    rows_U, starts_U1, tokens_A, weights_A = found
+    assert rows_U.dtype == starts_U1.dtype == tokens_A.dtype == torch.int64
+    token, reads = 0, []
+    for part, weights_TK in zip(parts, weights, strict=True):
+        for slots_K, weights_K in zip(part.tolist(), weights_TK.tolist(), strict=True):
+            reads += [(slot, token, weight) for slot, weight in zip(slots_K, weights_K, strict=True)]
+            token += 1
+    reads.sort(key=lambda read: read[0])
+    assert rows_U.repeat_interleave(starts_U1.diff()).tolist() == [slot for slot, _, _ in reads]
+    assert list(zip(tokens_A.tolist(), weights_A.tolist(), strict=True)) == [(t, w) for _, t, w in reads]
+    slots_A = torch.cat([part.flatten() for part in parts])
     assert torch.equal(bags_numba.distinct(slots_A, num_slots), rows_U)
     assert torch.equal(bags_torch.distinct(slots_A, num_slots), rows_U)
 
 
 @given(
     num_slots=st.one_of(st.integers(1, 300), st.sampled_from([63, 64, 65, 127, 128, 4096, 1_000_003])),
-    num_reads=st.integers(0, 400),
+    shapes=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), min_size=1, max_size=3),
+    num_threads=st.integers(1, 5),
     seed=st.integers(0, 1000),
 )
-@example(1, 50, 0)
-@example(64, 0, 0)
-@example(64, 400, 0)  # every bit of a word
-@example(1 << 31, 1000, 0)
+@example(1, [(50, 1)], 1, 0)
+@example(64, [(0, 3)], 2, 0)
+@example(64, [(100, 4)], 1, 0)  # every bit of a word
+@example(1 << 31, [(250, 4)], 3, 0)
 @settings(max_examples=60, deadline=None)
-def test_reads_are_grouped_by_slot(num_slots: int, num_reads: int, seed: int) -> None:
-    slots_A = random_slots(seed, num_slots, num_reads)
-    if num_reads > 1:
-        slots_A[0], slots_A[1] = num_slots - 1, 0
-    assert_grouped_alike(slots_A, num_slots)
+def test_reads_are_grouped_by_slot(num_slots: int, shapes: list[tuple[int, int]], num_threads: int, seed: int) -> None:
+    parts = [random_slots(seed + number, num_slots, *shape) for number, shape in enumerate(shapes)]
+    if parts[0].numel() > 1:
+        parts[0].flatten()[:2] = torch.tensor([num_slots - 1, 0])
+    assert_grouped_alike(parts, num_slots, num_threads)
 
 
 @pytest.mark.parametrize("slot", [0, 63, 64, 99])
 def test_reads_of_one_slot_keep_their_order(slot: int) -> None:
-    assert_grouped_alike(torch.full((200,), slot), 100)
-    assert bags_numba.grouped(torch.full((200,), slot), 100)[1].tolist() == list(range(200))
+    assert_grouped_alike([torch.full((200, 1), slot)], 100, 2)
 
 
 def test_strided_slots_are_grouped() -> None:
-    assert_grouped_alike(random_slots(0, 50, 90)[::3], 50)
+    assert_grouped_alike([random_slots(0, 50, 90, 3)[::3], random_slots(1, 50, 7, 20).t()], 50, 2)
 
 
 @given(

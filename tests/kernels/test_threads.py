@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,9 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from memscale.kernels import threads as kernel_threads
 from memscale.kernels.threads import run_between, run_in_parts, run_over_bags
 
 COUNTS = st.integers(1, 5)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["torch's team", "a pool"])
+def threads_of(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Torch's own threads, or plain ones where its OpenMP runtime cannot be entered."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "a pool":
+            patch.setattr(kernel_threads, "_openmp", lambda: None)
+        elif kernel_threads._openmp() is None:
+            pytest.skip("torch has no OpenMP runtime here that can be entered")
+        yield
 
 
 class Noted:
