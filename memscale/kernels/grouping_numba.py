@@ -40,8 +40,8 @@ def grouped(
     shares = range(num_shares + 1)
     ranks_A, counts_CU = np.empty(num_reads, np.int32), np.zeros((num_shares, len(rows_U)), np.int32)
     run_between(_rank, shares, bounds_C1, slots_A, bits, before, ranks_A, counts_CU)
-    starts_U1, places_CU = np.empty(len(rows_U) + 1, np.int64), np.empty(counts_CU.shape, np.int64)
-    _begin(counts_CU, starts_U1, places_CU)
+    starts_U1, places_CU = np.empty(len(rows_U) + 1, np.int64), counts_CU
+    _begin(counts_CU, starts_U1)
     tokens_A, ordered_A = np.empty(num_reads, np.int64), np.empty_like(weights_A)
     run_between(_order, shares, bounds_C1, shapes_P2, ranks_A, weights_A, places_CU, tokens_A, ordered_A)
     rows, starts, tokens, ordered = map(torch.from_numpy, (rows_U, starts_U1, tokens_A, ordered_A))
@@ -122,15 +122,16 @@ def _rank_loop(
             counts_U[rank] += 1
 
 
-def _begin_loop(counts_CU: Counts, starts_U1: Integers, places_CU: Integers) -> None:
-    """Say where the reads of each row begin, and where those of each share in it."""
+def _begin_loop(counts_CU: Counts, starts_U1: Integers) -> None:
+    """Say where the reads of each row begin; and, in place of their counts, where those of each share do."""
     num_shares, num_rows = counts_CU.shape
     total = 0
     for u in range(num_rows):
         starts_U1[u] = total
         for c in range(num_shares):
-            places_CU[c, u] = total
-            total += counts_CU[c, u]
+            count = counts_CU[c, u]
+            counts_CU[c, u] = total
+            total += count
     starts_U1[num_rows] = total
 
 
@@ -141,7 +142,7 @@ def _order_loop(
     shapes_P2: Integers,
     ranks_A: Counts,
     weights_A: NDArray[Any],
-    places_CU: Integers,
+    places_CU: Counts,
     tokens_A: Integers,
     ordered_A: NDArray[Any],
 ) -> None:

@@ -18,22 +18,28 @@ LINE_BYTES = 64
 _helpers: Any = cgutils  # untyped
 
 
+def _ask(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Ask for the cache line that holds arguments[0][arguments[1:]], which is not checked against the bounds."""
+    kind = signature.args[0]
+    array = context.make_array(kind)(context, builder, arguments[0])
+    place = _helpers.get_item_pointer(context, builder, kind, array, arguments[1:], wraparound=False)
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    form = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = _helpers.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+    read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
+    builder.call(function, [builder.bitcast(place, byte), read, near, data])
+    return context.get_dummy_value()
+
+
 def _prefetch(_typing: Any, array_NV: Any, _row: Any, _column: Any) -> Any:
-    """Ask for the cache line that holds array_NV[row, column], which is not checked against the array's bounds."""
+    return types.void(array_NV, types.intp, types.intp), _ask
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        array = context.make_array(kind)(context, builder, arguments[0])
-        place = _helpers.get_item_pointer(context, builder, kind, array, arguments[1:], wraparound=False)
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        form = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = _helpers.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
-        read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
-        builder.call(function, [builder.bitcast(place, byte), read, near, data])
-        return context.get_dummy_value()
 
-    return types.void(array_NV, types.intp, types.intp), generate
+def _prefetch_number(_typing: Any, array_N: Any, _place: Any) -> Any:
+    return types.void(array_N, types.intp), _ask
 
 
 prefetch: Any = intrinsic(_prefetch)
 """`prefetch(array_NV, row, column)`."""
+prefetch_number: Any = intrinsic(_prefetch_number)
+"""`prefetch_number(array_N, place)`."""

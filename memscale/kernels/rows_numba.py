@@ -19,14 +19,17 @@ from torch import Tensor
 from memscale.kernels.bags_numba import Floats, Integers, fetch, sum_bag
 from memscale.kernels.compiled import compiled
 from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2
+from memscale.kernels.prefetch import prefetch_number
 from memscale.kernels.row_gradient import Reads
 from memscale.kernels.row_state import RowState, StepNumbers
 from memscale.kernels.threads import run_in_parts, run_over_bags
 
 Steps = NDArray[np.int32]
 
-_AHEAD = 2
-"""How many rows ahead the next are asked for."""
+_AHEAD_BYTES = 2048
+"""Of the weights: rows are asked for so far ahead, two of them at the least."""
+_STAMPS_AHEAD = 24
+"""Rows; what step a row is of has to be at hand when it is decided whether to ask for the row."""
 
 
 def catch_up(state: RowState, rows_U: Tensor, idle: Tensor, eps: float) -> None:
@@ -65,13 +68,17 @@ def _catch_up_loop(
 ) -> None:
     width, step = weights_NV.shape[1], idle.shape[0] - 1
     by_row = second_NV.shape[1] < width
+    ahead = max(2, _AHEAD_BYTES // (width * weights_NV.itemsize))
     numbers = np.empty(2 * NUM_NODES + 2, weights_NV.dtype)  # brings them to the weights' type
     for u in range(start, stop):
-        if u + _AHEAD < stop and weights_step_N[rows_U[u + _AHEAD]] < step:
-            fetch(weights_NV, rows_U[u + _AHEAD])
-            if moments_step_N[rows_U[u + _AHEAD]] > 0:
-                fetch(first_NV, rows_U[u + _AHEAD])
-                fetch(second_NV, rows_U[u + _AHEAD])
+        if u + ahead + _STAMPS_AHEAD < stop:
+            prefetch_number(weights_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
+            prefetch_number(moments_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
+        if u + ahead < stop and weights_step_N[rows_U[u + ahead]] < step:
+            fetch(weights_NV, rows_U[u + ahead])
+            if moments_step_N[rows_U[u + ahead]] > 0:
+                fetch(first_NV, rows_U[u + ahead])
+                fetch(second_NV, rows_U[u + ahead])
         row = rows_U[u]
         since = weights_step_N[row]
         if since == step:
@@ -143,13 +150,16 @@ def _update_loop(
     by_row = second_NV.shape[1] < width
     gradient = np.empty(width, weights_NV.dtype)
     numbers = np.empty(9, weights_NV.dtype)
+    ahead = max(2, _AHEAD_BYTES // (width * weights_NV.itemsize))
     beta1, beta2 = settings[0], settings[1]
     for u in range(start, stop):
-        if u + _AHEAD < stop:
-            fetch(weights_NV, rows_U[u + _AHEAD])
-            fetch(first_NV, rows_U[u + _AHEAD])
-            fetch(second_NV, rows_U[u + _AHEAD])
-            fetch(x_TV, tokens_A[starts_U1[u + _AHEAD]])
+        if u + ahead < stop:
+            fetch(weights_NV, rows_U[u + ahead])
+            fetch(first_NV, rows_U[u + ahead])
+            fetch(second_NV, rows_U[u + ahead])
+            fetch(x_TV, tokens_A[starts_U1[u + ahead]])
+            prefetch_number(moments_step_N, rows_U[u + ahead])
+            prefetch_number(weights_step_N, rows_U[u + ahead])
         row, first, last = rows_U[u], starts_U1[u], starts_U1[u + 1]
         waited = step - 1 - moments_step_N[row]
         numbers[0], numbers[1] = beta1 * idle[waited, POWER1], 1.0 - beta1
