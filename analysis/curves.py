@@ -16,7 +16,7 @@ import numpy as np
 from analysis import numbers
 from analysis.errors import FitError
 from analysis.fit import PointFit, fit_point, refit
-from analysis.laws import Law, choose
+from analysis.laws.of_compute import Law, choose
 from analysis.runs import FloatArray, IntArray, Runs
 from analysis.uncertainty import (
     NUM_REPLICATES,

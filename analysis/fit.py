@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.laws import Law
+from analysis.laws.of_compute import Law
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import FitError
 from analysis.fit import fit_point, refit
-from analysis.laws import LAWS, MIN_BUDGETS_FOR_OFFSET, choose
+from analysis.laws.of_compute import LAWS, MIN_BUDGETS_FOR_OFFSET, choose
 
 X = np.geomspace(1e13, 1e17, 9)
 
