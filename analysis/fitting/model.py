@@ -96,6 +96,12 @@ class Design:
             (k, m): (self.columns[k][:, :, None] * self.columns[m][:, None, :]).reshape(num_points, -1)
             for k, m in pairs
         }
+        # Where those sums stand in a flat [P * P] matrix; [m, k] is the transpose, in the order of [k, m].
+        self.places = {}
+        for k, m in pairs:
+            rows, columns = self.indices[k][:, None], self.indices[m][None, :]
+            self.places[k, m] = (rows * num_params + columns).reshape(-1)
+            self.places[m, k] = (columns * num_params + rows).reshape(-1) if m != k else self.places[k, m]
 
     def exponents(self, theta_BP: FloatArray) -> list[FloatArray]:
         """Each term as [B, N]."""
@@ -153,29 +159,26 @@ class _Powers(Point):
 
     def sums(self, slope_BN: FloatArray, bends_BN: tuple[FloatArray, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
         design = self.design
-        num, num_params = len(self.value), design.num_params
-        gradient_BP = np.zeros((num, num_params))
-        own_BPP = np.zeros((num, num_params, num_params))
-        outer = np.zeros((len(bends_BN) + self.log, num, num_params, num_params))
+        num, size = len(self.value), design.num_params
+        gradient_BP = np.zeros((num, size))
+        own = np.zeros((num, size * size))
         weights = (slope_BN, *bends_BN) if self.log else bends_BN
-        for k, (rows, share_k) in enumerate(zip(design.indices, self.shares, strict=True)):
+        outer = np.zeros((len(weights), num, size * size))
+        for k, share_k in enumerate(self.shares):
             sloped = slope_BN * share_k
-            gradient_BP[:, rows] += sloped @ design.columns[k]
-            block = np.ix_(np.arange(num), rows, rows)
-            own_BPP[block] += (sloped @ design.products[k, k]).reshape(num, len(rows), len(rows))
+            gradient_BP[:, design.indices[k]] += sloped @ design.columns[k]
+            own[:, design.places[k, k]] += sloped @ design.products[k, k]
             for which, weight in enumerate(weights):
                 weighted = sloped if weight is slope_BN else weight * share_k
                 for m in range(k, design.num_terms):
-                    columns = design.indices[m]
                     sums = (weighted * self.shares[m]) @ design.products[k, m]
-                    sums = sums.reshape(num, len(rows), len(columns))
-                    outer[which][np.ix_(np.arange(num), rows, columns)] += sums
+                    outer[which][:, design.places[k, m]] += sums
                     if m != k:
-                        outer[which][np.ix_(np.arange(num), columns, rows)] += sums.transpose(0, 2, 1)
+                        outer[which][:, design.places[m, k]] += sums
         if self.log:
-            own_BPP -= outer[0]
+            own -= outer[0]
             outer = outer[1:]
-        return gradient_BP, own_BPP, outer
+        return gradient_BP, own.reshape(num, size, size), outer.reshape(-1, num, size, size)
 
     def gradients(self) -> FloatArray:
         design = self.design
