@@ -71,7 +71,8 @@ class Model:
         if self.law.gives != "log":
             return None
         num_params = len(self.law.parameters)
-        jet = self.law.evaluate(np.zeros((1, num_params)), self.inputs, derivatives=True)
+        with np.errstate(all="ignore"):  # Zero need not be a value the law can take: only its shape matters here.
+            jet = self.law.evaluate(np.zeros((1, num_params)), self.inputs, derivatives=True)
         terms = jet.terms or ((jet,) if jet.affine else ())
         return Design(terms, self.num_points, num_params) if terms else None
 

@@ -52,7 +52,8 @@ def ratio(problem: Problem, theta_P: FloatArray, log_scale: float | None, best: 
     rise = np.maximum(value - best, 0.0)
     if kind in ("squares", "absolute", "asymmetric"):
         floor = max(best, 1e-300)
-        return np.asarray((1.0 if kind == "squares" else 2.0) * num * np.log1p(rise / floor))
+        with np.errstate(over="ignore"):  # an optimum without any noise: every rise is endlessly unlikely
+            return np.asarray((1.0 if kind == "squares" else 2.0) * num * np.log1p(rise / floor))
     if kind == "free_huber":
         return np.asarray(2.0 * rise)
     psi_N, bend_N = scores(problem, problem.residuals(theta_P[None, :])[0], log_scale)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +76,7 @@ class Draws:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A law at its best parameters for one table, with everything the fit card needs."""
+    """A law at its best parameters for one table, with all that is said of it."""
 
     law: Law
     objective: Objective
@@ -165,40 +164,6 @@ class Fit:
             )
         return tuple(found)
 
-    def card(self) -> dict[str, Any]:
-        """The fit as plain JSON values."""
-        return {
-            "law": {"name": self.law.name, "formula": self.law.formula, "source": self.law.source},
-            "coefficients": {
-                coefficient.name: {
-                    "value": coefficient.value,
-                    "se": _finite(coefficient.se),
-                    "ci80": [_finite(end) for end in coefficient.ci80],
-                    "ci95": [_finite(end) for end in coefficient.ci95],
-                    "at_bound": coefficient.at_bound,
-                    "identified": coefficient.identified,
-                }
-                for coefficient in self.coefficients
-            },
-            "objective": {"name": self.objective.name, "delta": self.objective.delta, "value": self.value},
-            "starts": {"num": self.starts.num, "share_at_best": self.starts.share_at_best},
-            "basins": [
-                {"coefficients": basin.values, "objective": basin.objective, "share": basin.share}
-                for basin in self.basins
-            ],
-            "bootstrap": None
-            if self.draws is None
-            else {
-                "num": len(self.draws.theta),
-                "cluster": self.draws.cluster,
-                "seed": self.draws.seed,
-                "share_converged": self.draws.share_converged,
-            },
-            "n": self.n,
-            "warnings": [{"code": caution.code, "text": caution.text} for caution in self.cautions],
-            "seconds": self.seconds,
-        }
-
     def _jacobian(self) -> tuple[tuple[str, ...], FloatArray]:
         """d value / d theta [V, P] of parameters and derived quantities, by central differences."""
         step_P = 1e-6 * np.maximum(1.0, np.abs(self.theta))
@@ -240,7 +205,3 @@ class Fit:
 def _percentiles(drawn_B: FloatArray, level: float) -> Interval:
     lower, upper = np.quantile(drawn_B, [0.5 - level / 2.0, 0.5 + level / 2.0])
     return float(lower), float(upper)
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None

@@ -202,7 +202,7 @@ def nonnegative(gram_GKK: FloatArray, right_GK: FloatArray, signed_K: npt.NDArra
     diagonal_GK = np.einsum("gkk->gk", gram_GKK)
     ridge_GKK = 1e-12 * np.maximum(diagonal_GK, 1e-300)[:, :, None] * np.eye(num)
     gram_GKK = gram_GKK + ridge_GKK
-    best_GK: FloatArray = np.linalg.solve(gram_GKK, right_GK[:, :, None])[:, :, 0]
+    best_GK = np.asarray(np.linalg.solve(gram_GKK, right_GK[:, :, None])[:, :, 0], dtype=np.float64)
     rows = np.flatnonzero(((best_GK < 0) & ~signed_K).any(axis=1))
     if len(rows) == 0:
         return best_GK

@@ -94,8 +94,8 @@ def _client(uri: str) -> tuple[MlflowClient, type[Exception]]:
         from mlflow.exceptions import MlflowException
     except ModuleNotFoundError as error:
         raise TableError(
-            f"an MLflow experiment needs the package '{error.name}', which is not installed: pip install"
-            " 'memscale[mlflow]'. Or give the runs as a .csv, .parquet or .jsonl file"
+            f"an MLflow experiment needs the package '{error.name}', which is not installed: pip install mlflow. Or"
+            " give the runs as a .csv, .parquet or .jsonl file"
         ) from None
     try:
         return MlflowClient(tracking_uri=uri), MlflowException
