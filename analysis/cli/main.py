@@ -18,6 +18,7 @@ VERBS = {
     "report": "write figures, analysis.json and one self-contained report.html of a sweep's results",
     "fit": "fit a law to any table of runs, or each series of a sweep's results",
     "isoflop": "the best parameters and tokens for given FLOPs, by all three approaches",
+    "compare": "laws ranked by what they predict of runs they have not seen",
     "gain": "what a family or series of a sweep gains over the others at equal compute, with intervals",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from analysis.errors import TableError
@@ -50,10 +50,13 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     file.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: $MLFLOW_TRACKING_URI)")
 
 
-def points_of(chosen: argparse.Namespace, *, reads: Collection[str] = ()) -> Points:
+def points_of(
+    chosen: argparse.Namespace, *, reads: Collection[str] = (), more: Mapping[str, str] | None = None
+) -> Points:
     """The points that the options name. Raises TableError.
 
     `reads` are the letters a law reads: FLOPs given in the place of tokens that it reads stand for them, D = C / (6 N).
+    `more` are further columns by name.
     """
     if chosen.table is None:
         raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet or .jsonl file, or {PREFIX}EXPERIMENT")
@@ -65,7 +68,7 @@ def points_of(chosen: argparse.Namespace, *, reads: Collection[str] = ()) -> Poi
         params=chosen.params,
         tokens=chosen.tokens,
         flops=chosen.flops,
-        factors=_factors(chosen.factor),
+        factors={**_factors(chosen.factor), **(more or {})},
         cluster=chosen.cluster,
         status=None if chosen.status == NONE else chosen.status,
         seed=None if chosen.seed_column == NONE else chosen.seed_column,

@@ -42,8 +42,8 @@ def starts(
     """Up to `num` starting points [S, P], the most promising first."""
     law = model.law
     if law.starts is not None:
-        theta_SP = law.starts(columns, loss_N)
-        return _hold(law, np.clip(theta_SP, model.lower, model.upper), fixed)
+        theta_SP = _hold(law, np.clip(law.starts(columns, loss_N), model.lower, model.upper), fixed)
+        return theta_SP[np.argsort(_misfit(model, theta_SP, loss_N, weights_N), kind="stable")[:num]]
     grid_GQ, places_GQ, indices = _grid(law, columns, fixed, MAX_GRID if model.design else MAX_GRID_OF_JETS)
     theta_GP = np.zeros((len(grid_GQ), len(law.parameters)))
     theta_GP[:, indices] = grid_GQ
