@@ -29,9 +29,9 @@ def as_card(results: Results, curves: Curves) -> dict[str, Any]:
 def show(curves: Curves) -> None:
     print(f"{curves.law.formula}, x = {curves.axis.words}: {curves.why}")
     for name, curve in curves.series.items():
-        slope = float(curve.point.law.slope(curve.point.theta[None, :])[0])
+        slope = float(curve.point.slope(curve.point.best)[0])
         print(
             f"{numbers.series(name):<10} alpha {numbers.with_interval(slope, curve.slope_interval())}"
-            f"   {curve.num_budgets} budgets, {len(curve.point.u)} runs"
+            f"   {curve.num_budgets} budgets, {curve.point.num_runs} runs"
         )
     print_warnings(curves.warnings)
