@@ -19,6 +19,7 @@ VERBS = {
     "fit": "fit a law to any table of runs, or each series of a sweep's results",
     "isoflop": "the best parameters and tokens for given FLOPs, by all three approaches",
     "compare": "laws ranked by what they predict of runs they have not seen",
+    "downstream": "a task's metric from compute, through the loss",
     "gain": "what one family gains over another in compute, parameters and loss, with intervals",
 }
 
