@@ -21,6 +21,8 @@ VERBS = {
     "compare": "laws ranked by what they predict of runs they have not seen",
     "downstream": "a task's metric from compute, through the loss",
     "gain": "what one family gains over another in compute, parameters and loss, with intervals",
+    "design": "the next runs that would narrow the best split most for given FLOPs",
+    "reproduce": "published fits made again, beside what was reported",
 }
 
 
