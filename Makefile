@@ -17,7 +17,7 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures ui data export test lint bench doctor clean
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test lint bench doctor clean
 
 help: ## show this
 	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name] [FOLDER=path]'
@@ -65,6 +65,9 @@ results: $(READY) ## the results table of SWEEP
 
 figures: $(READY) ## rebuild table, figures and report of SWEEP from its run files
 	@$(memscale) figures $(SWEEP)
+
+reproduce: $(READY) ## published fits made again, side by side
+	@$(BIN)/python -m analysis reproduce --figures reproduced/figures --json reproduced/reproduced.json
 
 ui: $(READY) ## mirror SWEEP into MLflow and open its page
 	@$(memscale) ui $(SWEEP)

@@ -78,8 +78,8 @@ def _slot_law(study: Study, curve: SlotCurve) -> str:
     law = study.slots.law(curve)
     if law is None:
         return ""
-    alpha = float(law.point.law.slope(law.point.theta[None, :])[0])
-    interval = None if law.draws is None else percentile_interval(law.point.law.slope(law.draws))
+    alpha = float(law.point.slope(law.point.best)[0])
+    interval = None if law.draws is None else percentile_interval(law.point.slope(law.draws))
     what = "its loss above an offset" if "E" in law.point.law.formula else "its loss"
     alpha_letter = "\N{GREEK SMALL LETTER ALPHA}"
     return (

@@ -127,24 +127,22 @@ def curves_card(curves: Curves) -> dict[str, Any]:
 
 def _law(curve: SeriesCurve) -> dict[str, Any]:
     point = curve.point
-    values = point.law.coefficients(point.theta[None, :], point.x0)
-    pooled = {} if curve.draws is None else point.law.coefficients(curve.draws, point.x0)
-    resampled = {} if curve.bootstrap is None else point.law.coefficients(curve.bootstrap, point.x0)
-    bound = {"log_E": "E", "log_A0": "A", "alpha": "alpha"}
-    at_bound = {bound[name] for name in point.at_bound}
+    values = point.law.values(point.best)
+    pooled = {} if curve.draws is None else point.law.values(curve.draws)
+    resampled = {} if curve.bootstrap is None else point.law.values(curve.bootstrap)
     return {
         "coefficients": {
             name: {
                 "value": finite(float(value[0])),
                 "ci95": ends(percentile_interval(pooled[name]) if name in pooled else None),
                 "bootstrap_ci95": ends(percentile_interval(resampled[name]) if name in resampled else None),
-                "at_bound": name in at_bound,
+                "at_bound": name in point.fit.at_bound,
             }
             for name, value in values.items()
         },
-        "objective": {"name": "least squares on log loss", "value": point.objective},
-        "starts": {"num": point.num_starts, "share_at_best": point.share_at_best},
-        "n": len(point.u),
+        "objective": {"name": "least squares on log loss", "value": point.fit.value},
+        "starts": {"num": point.fit.starts.num, "share_at_best": point.fit.starts.share_at_best},
+        "n": point.num_runs,
         "budgets": curve.num_budgets,
         "range": [curve.lower_x, curve.upper_x],
     }

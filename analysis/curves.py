@@ -15,9 +15,9 @@ import numpy as np
 
 from analysis import numbers
 from analysis.errors import FitError
-from analysis.fit import PointFit, fit_point, refit
-from analysis.laws import Law, choose
+from analysis.laws.law import Law
 from analysis.runs import FloatArray, IntArray, Runs
+from analysis.series_fit import SeriesFit, choose, fit_series, refit
 from analysis.uncertainty import (
     NUM_REPLICATES,
     Interval,
@@ -51,7 +51,7 @@ class SeriesCurve:
     """One series' law."""
 
     series: str
-    point: PointFit
+    point: SeriesFit
     draws: FloatArray | None
     """Parameters under the pooled noise, as [B, P]; None where there is no noise estimate."""
     bootstrap: FloatArray | None
@@ -62,21 +62,19 @@ class SeriesCurve:
 
     def loss(self, x_X: FloatArray) -> FloatArray:
         """Predicted loss in nats, as [X]."""
-        u_X = self.point.centred(x_X)
-        loss_X: FloatArray = np.exp(self.point.law.predict(self.point.theta[None, :], u_X[None, :])[0])
+        loss_X: FloatArray = np.exp(self.point.log_loss(self.point.best, x_X)[0])
         return loss_X
 
     def band(self, x_X: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Pointwise 95 % band of the predicted loss, as two [X]."""
         if self.draws is None:
             return None
-        u_X = self.point.centred(x_X)
-        draws_BX = np.exp(self.point.law.predict(self.draws, u_X[None, :]))
+        draws_BX = np.exp(self.point.log_loss(self.draws, x_X))
         lower_X, upper_X = np.quantile(draws_BX, [0.025, 0.975], axis=0)
         return lower_X, upper_X
 
     def slope_interval(self) -> Interval | None:
-        return None if self.draws is None else percentile_interval(self.point.law.slope(self.draws))
+        return None if self.draws is None else percentile_interval(self.point.slope(self.draws))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def fit_curves(runs: Runs, axis: Axis, *, num_replicates: int = NUM_REPLICATES, 
         raise FitError(f"a law needs runs at two {axis.level}s or more; every series has done runs at one only")
     law, why = choose(min(enough.values()), axis.level)
     x_N, loss_N = runs.number(axis.column), runs.number("loss_nats")
-    points = {label: fit_point(law, x_N[runs.of(label)], loss_N[runs.of(label)]) for label in enough}
+    points = {label: fit_series(law, x_N[runs.of(label)], loss_N[runs.of(label)]) for label in enough}
     seed_noise = pooled([np.log(loss_N[runs.of(*cell)]) for cell in runs.cells() if cell[0] in enough])
     noise = law_noise(seed_noise, *_misfit(runs, points, law))
     series = {}
@@ -133,31 +131,30 @@ def _cell_of(runs: Runs, series: str) -> IntArray:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _misfit(runs: Runs, points: dict[str, PointFit], law: Law) -> tuple[float, int]:
+def _misfit(runs: Runs, points: dict[str, SeriesFit], law: Law) -> tuple[float, int]:
     """Sum of n x (cell mean - law)^2 over all cells, in log loss, and its degrees of freedom."""
     total, degrees = 0.0, 0
     for label, point in points.items():
-        predicted_N = law.predict(point.theta[None, :], point.u[None, :])[0]
-        residual_N, cell_N = point.log_loss - predicted_N, _cell_of(runs, label)
+        residual_N, cell_N = -point.fit.residuals, _cell_of(runs, label)
         cells = np.unique(cell_N)
         total += sum(float(residual_N[cell_N == cell].sum() ** 2 / (cell_N == cell).sum()) for cell in cells)
         degrees += max(0, len(cells) - len(law.parameters))
     return total, degrees
 
 
-def _draws(point: PointFit, noise: Noise, num: int, random: np.random.Generator) -> FloatArray:
+def _draws(point: SeriesFit, noise: Noise, num: int, random: np.random.Generator) -> FloatArray:
     """Parameters refitted to the fitted losses plus noise as uncertain as its estimate: exact for a linear law."""
-    fitted_N = point.law.predict(point.theta[None, :], point.u[None, :])[0]
+    fitted_N = np.log(point.fit.loss) + point.fit.residuals
     shocks_BN = noise.std_draws(num, random)[:, None] * random.standard_normal((num, len(fitted_N)))
     return refit(point, log_loss_BN=fitted_N[None, :] + shocks_BN)
 
 
-def _bootstrap(point: PointFit, cell_N: IntArray, num: int, random: np.random.Generator) -> FloatArray:
+def _bootstrap(point: SeriesFit, cell_N: IntArray, num: int, random: np.random.Generator) -> FloatArray:
     return refit(point, weights_BN=bootstrap_weights(cell_N, num, random))
 
 
 def _warnings(
-    axis: Axis, points: dict[str, PointFit], noise: Noise | None, seed_noise: Noise | None, left_out: list[str]
+    axis: Axis, points: dict[str, SeriesFit], noise: Noise | None, seed_noise: Noise | None, left_out: list[str]
 ) -> tuple[str, ...]:
     said = []
     for label in left_out:
@@ -165,10 +162,11 @@ def _warnings(
             f"{numbers.series(label)} has done runs at one {axis.level} only, so it has no law against {axis.words}"
         )
     for label, point in points.items():
-        for name in point.at_bound:
+        for name in sorted(point.fit.at_bound):
             said.append(f"{numbers.series(label)}: {name} lies at its bound; the runs do not determine it")
-        if point.share_at_best < 0.5:
-            said.append(f"{numbers.series(label)}: only {point.share_at_best:.0%} of the starts reach the best optimum")
+        share = point.fit.starts.share_at_best
+        if share < 0.5:
+            said.append(f"{numbers.series(label)}: only {share:.0%} of the starts reach the best optimum")
     if noise is not None and seed_noise is not None and noise is not seed_noise:
         said.append(
             f"the losses bend away from the law against {axis.words} by more than the seeds explain, so the laws'"

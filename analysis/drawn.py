@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis import files, style
 from analysis.looks import Look
 from analysis.runs import BoolArray, FloatArray, Runs
 
+ENDINGS = (".png", ".pdf", ".csv")
 COLUMNS = ("part", "series", "x", "y", "lower", "upper", "seed", "run")
 DataRow = tuple[object, ...]
 """One point, in the order of COLUMNS."""
@@ -37,6 +40,16 @@ class Drawn:
         writer.writerow(COLUMNS)
         writer.writerows(self.rows)
         return buffer.getvalue().encode()
+
+    def files(self) -> dict[str, bytes]:
+        """The picture for screens and for papers, and its data, by name."""
+        made = (style.png(self.figure), style.pdf(self.figure), self.csv())
+        return {self.stem + ending: content for ending, content in zip(ENDINGS, made, strict=True)}
+
+
+def save(drawn: Iterable[Drawn], folder: Path) -> list[Path]:
+    """Write every figure's files. Raises AnalysisError where the folder cannot be written."""
+    return [files.write(folder / name, content) for one in drawn for name, content in one.files().items()]
 
 
 def points(

@@ -268,7 +268,7 @@ def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
     flat = _flat_slope(ours) or _flat_slope(theirs)
     if flat:
         return result(None, None, flat)
-    log_value = float(_log_multiplier(ours, theirs, ours.point.theta[None, :], theirs.point.theta[None, :], at)[0])
+    log_value = float(_log_multiplier(ours, theirs, ours.point.best, theirs.point.best, at)[0])
     better = ours if log_value > 0 else theirs
     reach = at / float(np.exp(abs(log_value)))
     if reach < better.lower_x / MAX_EXTRAPOLATION:
@@ -302,7 +302,7 @@ def _both(curves: Curves, subject: str, baseline: str) -> tuple[SeriesCurve, Ser
 def _flat_slope(curve: SeriesCurve) -> str:
     interval = curve.slope_interval()
     if interval is None:
-        falls = float(curve.point.law.slope(curve.point.theta[None, :])[0]) > 0
+        falls = float(curve.point.slope(curve.point.best)[0]) > 0
         return "" if falls else f"the loss of {numbers.series(curve.series)} does not fall with compute"
     if interval.lower > 0:
         return ""
@@ -313,7 +313,7 @@ def _flat_slope(curve: SeriesCurve) -> str:
 
 
 def _losses(curve: SeriesCurve, theta_BP: FloatArray, x: float) -> FloatArray:
-    losses: FloatArray = np.exp(curve.point.law.predict(theta_BP, curve.point.centred(np.array([[x]])))[:, 0])
+    losses: FloatArray = np.exp(curve.point.log_loss(theta_BP, np.array([x]))[:, 0])
     return losses
 
 
@@ -322,8 +322,8 @@ def _log_multiplier(
 ) -> FloatArray:
     """ln(baseline's x / subject's x) at the worse one's loss at `at`, as [B]; positive where the subject is better."""
     ours_B, theirs_B = np.log(_losses(ours, ours_BP, at)), np.log(_losses(theirs, theirs_BP, at))
-    subject_reaches_B = np.log(ours.point.x0) + ours.point.law.invert(ours_BP, theirs_B)
-    baseline_reaches_B = np.log(theirs.point.x0) + theirs.point.law.invert(theirs_BP, ours_B)
+    subject_reaches_B = ours.point.reach(ours_BP, theirs_B)
+    baseline_reaches_B = theirs.point.reach(theirs_BP, ours_B)
     gain_B, loss_B = np.log(at) - subject_reaches_B, np.log(at) - baseline_reaches_B
     # A slope that does not fall gives an infinite reach; the better one reached the loss at `at` already.
     gain_B = np.where(np.isfinite(gain_B), gain_B, np.inf)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import card, figures, files, style
+from analysis import card, figures, files
 from analysis.answer import headline
+from analysis.drawn import ENDINGS, save
 from analysis.page import page
 from analysis.study import Study, study
 from analysis.table import read
@@ -30,7 +31,6 @@ STEMS = (
     "variants",
     "variants_recall",
 )
-ENDINGS = (".png", ".pdf", ".csv")
 PLAN_WORDS = {
     "plan_hash": "plan",
     "launcher": "launcher",
@@ -88,13 +88,9 @@ def write(
         caveats=[str(one) for one in (plan_summary or {}).get("caveats", [])],
     )
     folder = out_dir / "figures"
-    contents: dict[str, bytes] = {}
-    for one in drawn:
-        for ending, made in zip(ENDINGS, (style.png(one.figure), style.pdf(one.figure), one.csv()), strict=True):
-            contents[one.stem + ending] = made
-    written = [files.write(folder / name, made) for name, made in contents.items()]
+    written = save(drawn, folder)
     for name in (stem + ending for stem in STEMS for ending in ENDINGS):
-        if name not in contents:
+        if folder / name not in written:
             (folder / name).unlink(missing_ok=True)
     card_path = files.write(out_dir / "analysis.json", card.text(content).encode())
     report = files.write(out_dir / "report.html", html.encode())

@@ -11,7 +11,6 @@ are done, values that no run can have, one run or one replicate twice, and table
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.errors import TableError
+from analysis.raw_table import RawTable
 from analysis.reading import read_raw
 from analysis.runs import BoolArray, FloatArray, IntArray, Runs
 
@@ -113,14 +113,14 @@ def read(path: Path) -> Results:
         raise TableError(f"{where} has a header, but no row; no run has been recorded in it yet")
     text = {column: raw.text(column) for column in TEXT if column in raw.columns}
     numbers = {column: raw.numbers(column) for column in raw.columns if _is_number(column)}
-    check = _Checker(where=where, text=text, numbers=numbers, num_rows=raw.num_rows)
+    check = _Checker(raw=raw, text=text, numbers=numbers, num_rows=raw.num_rows)
     check.words()
     check.values()
     text.setdefault("series", text["family"])
     text.setdefault("budget", tuple(repr(flops) for flops in numbers["budget_flops"].tolist()))
     check.groups()
     check.duplicates()
-    return _split(path, text, numbers, raw.num_rows)
+    return _split(path, raw, text, numbers)
 
 
 def _is_loss(column: str) -> bool:
@@ -134,7 +134,7 @@ def _is_number(column: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Checker:
-    where: str
+    raw: RawTable
     text: Mapping[str, tuple[str, ...]]
     numbers: Mapping[str, FloatArray]
     num_rows: int
@@ -142,7 +142,7 @@ class _Checker:
     def fail(self, row: int, column: str, what: str) -> TableError:
         name = self.text["name"][row] if "name" in self.text else ""
         run = f" (run '{name}')" if name else ""
-        return TableError(f"{self.where}, row {row + 1}{run}, column '{column}': {what}")
+        return TableError(f"{self.raw.name}, {self.raw.place(row)}{run}, column '{column}': {what}")
 
     def words(self) -> None:
         """Text columns hold known words, and one sweep."""
@@ -159,7 +159,7 @@ class _Checker:
             if len(found) > 1:
                 names = ", ".join(f"'{name}'" for name in found)
                 raise TableError(
-                    f"{self.where}, column '{column}': holds {names}. Runs of different {column}s are not"
+                    f"{self.raw.name}, column '{column}': holds {names}. Runs of different {column}s are not"
                     f" comparable; keep the rows of one {column}"
                 )
 
@@ -228,7 +228,8 @@ class _Checker:
                 seen[key] = row
 
 
-def _split(path: Path, text: Mapping[str, tuple[str, ...]], numbers: dict[str, FloatArray], num_rows: int) -> Results:
+def _split(path: Path, raw: RawTable, text: Mapping[str, tuple[str, ...]], numbers: dict[str, FloatArray]) -> Results:
+    num_rows = raw.num_rows
     stage, status = np.array(text["stage"]), np.array(text["status"])
     names = text.get("name", tuple(f"row {row + 1}" for row in range(num_rows)))
     compared = (stage == "compare") & (status == "done")
@@ -268,7 +269,7 @@ def _split(path: Path, text: Mapping[str, tuple[str, ...]], numbers: dict[str, F
 
     return Results(
         path=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=raw.sha256,
         sweep=text.get("sweep", ("",))[0],
         scale=text.get("scale", ("",))[0],
         compare=runs(compared),

@@ -65,10 +65,10 @@ def laws(study: Study) -> str:
         ruled.add(len(rows))
         for name, curve in curves.series.items():
             point = curve.point
-            alpha = float(point.law.slope(point.theta[None, :])[0])
-            pooled = None if curve.draws is None else percentile_interval(point.law.slope(curve.draws))
-            resampled = None if curve.bootstrap is None else percentile_interval(point.law.slope(curve.bootstrap))
-            offset = point.law.coefficients(point.theta[None, :], point.x0).get("E")
+            alpha = float(point.slope(point.best)[0])
+            pooled = None if curve.draws is None else percentile_interval(point.slope(curve.draws))
+            resampled = None if curve.bootstrap is None else percentile_interval(point.slope(curve.bootstrap))
+            offset = point.law.values(point.best).get("E")
             rows.append(
                 [
                     series(study, name),
@@ -77,7 +77,7 @@ def laws(study: Study) -> str:
                     numbers.bracket(resampled, numbers.decimals_for(resampled, alpha, 4)),
                     *([] if offset is None else [numbers.significant(float(offset[0]))]),
                     numbers.significant(float(curve.loss(np.array([curve.upper_x]))[0]), 4),
-                    f"{curve.num_budgets} / {len(point.u)}",
+                    f"{curve.num_budgets} / {point.num_runs}",
                 ]
             )
     offsets = ["offset E"] if any("E" in curves.law.formula for curves in study.curves.values()) else []

@@ -86,14 +86,14 @@ def slot_laws(study: Study) -> str:
         law = found.law(curve)
         if law is None:
             continue
-        coefficients = law.point.law.coefficients(law.point.theta[None, :], law.point.x0)
-        draws = None if law.draws is None else law.point.law.coefficients(law.draws, law.point.x0)
+        coefficients = law.point.law.values(law.point.best)
+        draws = None if law.draws is None else law.point.law.values(law.draws)
         shown = []
         for name in ("alpha", "E") if offset else ("alpha",):
             interval = None if draws is None else percentile_interval(draws[name])
             shown.append(numbers.with_interval(float(coefficients[name][0]), interval, most=4))
         alpha = float(coefficients["alpha"][0])
-        resampled = None if law.bootstrap is None else percentile_interval(law.point.law.slope(law.bootstrap))
+        resampled = None if law.bootstrap is None else percentile_interval(law.point.slope(law.bootstrap))
         rows.append(
             [
                 words(numbers.series(curve.stem)),
@@ -101,7 +101,7 @@ def slot_laws(study: Study) -> str:
                 shown[0],
                 numbers.bracket(resampled, numbers.decimals_for(resampled, alpha, 4)),
                 *shown[1:],
-                f"{law.num_budgets} / {len(law.point.u)}",
+                f"{law.num_budgets} / {law.point.num_runs}",
             ]
         )
     exponent = "exponent \N{GREEK SMALL LETTER ALPHA}"

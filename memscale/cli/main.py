@@ -31,6 +31,14 @@ VERBS = {
     "doctor": "look at this machine and say what each finding means",
 }
 
+PLATFORM = frozenset(
+    {
+        "datasets", "hydra", "lm_eval", "mlflow", "numba", "omegaconf", "rich", "safetensors", "submitit",
+        "tokenizers", "torch", "triton", "yaml",
+    }
+)  # fmt: skip
+"""What may be absent where memscale was installed without its extra `platform`, as it is imported."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
@@ -47,14 +55,25 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    module = importlib.import_module(f"memscale.cli.{verb}")
     parser = argparse.ArgumentParser(prog=f"memscale {verb}", description=VERBS[verb])
-    module.add_arguments(parser)
     try:
+        module = importlib.import_module(f"memscale.cli.{verb}")
+        module.add_arguments(parser)
         status: int = module.run(parser.parse_intermixed_args(given[1:]))  # options may stand between overrides
         sys.stdout.flush()
     except MemscaleError as error:
         print(f"memscale {verb}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in PLATFORM:
+            raise
+        print(
+            f"memscale {verb}: the package '{package}' is not installed here; only what fits laws to tables is"
+            " (python -m analysis). In memscale's folder, install the extra `platform`: make setup, or"
+            " pip install -c constraints.txt '.[platform]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -103,7 +103,7 @@ def test_the_law_against_slots_is_found(tmp_path: Path) -> None:
         law = found.law(curve)
         assert law is not None
         assert law.num_budgets == len(SIZES)
-        assert float(law.point.law.slope(law.point.theta[None, :])[0]) == pytest.approx(0.02, rel=1e-4)
+        assert float(law.point.slope(law.point.best)[0]) == pytest.approx(0.02, rel=1e-4)
         assert [point.num_slots for point in curve.points] == list(SIZES)
 
 

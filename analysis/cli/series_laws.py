@@ -1,0 +1,37 @@
+"""`python -m analysis fit TABLE` without a law: each series of a sweep's results, loss against compute or seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from analysis import card, numbers
+from analysis.cli.output import print_warnings
+from analysis.curves import FLOPS, SECONDS, Curves, fit_curves
+from analysis.errors import FitError
+from analysis.table import Results, read
+
+
+def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
+    """The laws of every series. Raises TableError and FitError."""
+    results = read(table)
+    axis = FLOPS if against == "flops" else SECONDS
+    if not results.compare.has(axis.column):
+        raise FitError(f"{results.path} has no value of '{axis.column}' for every run that is done")
+    return results, fit_curves(results.compare, axis)
+
+
+def as_card(results: Results, curves: Curves) -> dict[str, Any]:
+    left_out = [{"row": one.row, "name": one.name, "reason": one.reason} for one in results.left_out]
+    return {"table": str(results.path), "exclusions": left_out, **card.curves_card(curves)}
+
+
+def show(curves: Curves) -> None:
+    print(f"{curves.law.formula}, x = {curves.axis.words}: {curves.why}")
+    for name, curve in curves.series.items():
+        slope = float(curve.point.slope(curve.point.best)[0])
+        print(
+            f"{numbers.series(name):<10} alpha {numbers.with_interval(slope, curve.slope_interval())}"
+            f"   {curve.num_budgets} budgets, {curve.point.num_runs} runs"
+        )
+    print_warnings(curves.warnings)

@@ -1,0 +1,151 @@
+"""`fit`: a law on a table, at its true optimum, with how it was reached and what the table cannot tell.
+
+Decides that the best of many polished starts is the optimum and says how many reach it; that other optima are shown;
+and that what the data do not determine is marked. Refuses tables that no law can be fitted to: fewer points than
+parameters, values that are not numbers, equal losses, a column the law reads with one value only.
+
+Shapes: N runs, P parameters, S starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.errors import FitError
+from analysis.fitting import checks, seeds
+from analysis.fitting.bootstrap import bootstrap as bootstrap_of
+from analysis.fitting.model import Model
+from analysis.fitting.newton import Problem, Solution, minimise
+from analysis.fitting.objective import Objective, objective_named
+from analysis.fitting.profile import openness
+from analysis.fitting.result import Basin, Fit, Starts
+from analysis.fitting.sandwich import covariance
+from analysis.laws.catalogue import law_named
+from analysis.laws.law import Law
+
+FloatArray = npt.NDArray[np.float64]
+
+NUM_STARTS = 16
+NUM_STARTS_OF_JETS = 32
+"""For a law that is no sum of powers: more valleys, and a thinner grid."""
+SAME_OPTIMUM = 1e-6
+"""Two starts reached one optimum where their objectives differ by less than this, relative."""
+_MAX_BASINS = 3
+
+
+def fit(
+    law: Law | str,
+    columns: Mapping[str, npt.ArrayLike],
+    loss: npt.ArrayLike,
+    *,
+    objective: str | Objective = "log_huber",
+    delta: float | None = None,
+    weights: npt.ArrayLike | None = None,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    num_starts: int | None = None,
+    bootstrap: int = 0,
+    cluster: str | None = None,
+    clusters: Sequence[object] | npt.NDArray[np.generic] | None = None,
+    seed: int = 0,
+) -> Fit:
+    """Fit `law` to `loss` over `columns` (by the law's own names of them).
+
+    `fixed` holds parameters at values as people write them, `bounds` replaces those of the law. `bootstrap` is the
+    number of refits to resampled points, or to resampled groups of points where `clusters` gives each point's group
+    (`cluster` is then their name, or the name of a column that gives them).
+    """
+    begun = time.perf_counter()
+    law = _bounded(law_named(law) if isinstance(law, str) else law, bounds or {})
+    objective = objective_named(objective, delta) if isinstance(objective, str) else objective
+    fixed = dict(fixed or {})
+    points = checks.points(law, columns, loss, weights, objective, fixed)
+    model = Model(law, points.columns, log=objective.log)
+    problem = Problem(
+        model=model,
+        objective=objective,
+        target=(np.log(points.loss) if objective.log else points.loss)[None, :],
+        weights=points.weights[None, :],
+    )
+    num = num_starts or (NUM_STARTS if model.design else NUM_STARTS_OF_JETS)
+    held_P = np.array([name in fixed for name in law.names])
+    theta_SP = seeds.starts(model, points.columns, points.loss, points.weights, num=num, fixed=fixed)
+    solution = minimise(problem, theta_SP, held_P=held_P)
+    if not np.isfinite(solution.value).any():
+        raise FitError(f"law {law.name} gives no finite prediction at any of {len(theta_SP)} starts: check the columns")
+    best = int(np.argmin(solution.value))
+    theta_P, value = solution.theta[best], float(solution.value[best])
+    log_scale = None if solution.log_scale is None else float(solution.log_scale[best])
+    at_P = np.isclose(theta_P, model.lower, rtol=0, atol=1e-9) | np.isclose(theta_P, model.upper, rtol=0, atol=1e-9)
+    covariance_PP = covariance(problem, theta_P, ~(held_P | at_P), log_scale=log_scale)
+    open_ = openness(problem, theta_P, value, log_scale, covariance_PP, tuple(fixed))
+    at_bound = open_.at_bound | {name for name, at in zip(law.names, at_P & ~held_P, strict=True) if at}
+    same_S = _same(problem, solution.value, value)
+    starts = Starts(num=len(theta_SP), share_at_best=float(same_S.mean()))
+    found = Fit(
+        law=law,
+        objective=objective,
+        value=value,
+        theta=theta_P,
+        log_scale=log_scale,
+        problem=problem,
+        columns=points.columns,
+        loss=points.loss,
+        fixed=tuple(fixed),
+        starts=starts,
+        basins=_basins(law, problem, solution, same_S),
+        covariance=covariance_PP,
+        at_bound=at_bound,
+        open_sides=open_.sides,
+        cautions=(*points.cautions, *checks.cautions(problem, solution, best, starts, open_, at_bound)),
+        seconds=time.perf_counter() - begun,
+    )
+    if bootstrap:
+        draws = bootstrap_of(found, num=bootstrap, cluster=cluster, clusters=clusters, seed=seed)
+        found = replace(found, draws=draws)
+        found = replace(found, cautions=(*found.cautions, *checks.cautions_of_draws(found)))
+    return replace(found, seconds=time.perf_counter() - begun)
+
+
+def _bounded(law: Law, bounds: Mapping[str, tuple[float, float]]) -> Law:
+    for name, (lower, upper) in bounds.items():
+        index = law.index(name)
+        if not lower < upper:
+            raise FitError(f"bounds of {name} must be a lower and a higher number; given {lower:g}, {upper:g}")
+        if law.parameters[index].log and lower <= 0:
+            raise FitError(f"{name} of law {law.name} is above zero: its lower bound must be too; given {lower:g}")
+        changed = replace(law.parameters[index], lower=lower, upper=upper)
+        law = replace(law, parameters=(*law.parameters[:index], changed, *law.parameters[index + 1 :]))
+    return law
+
+
+def _same(problem: Problem, value_S: FloatArray, best: float) -> npt.NDArray[np.bool_]:
+    """Which objectives are the best one, up to rounding and an improvement nobody could see."""
+    floor = problem.model.num_points * float(problem.objective.each(np.array([1e-8]))[0])
+    return np.asarray(value_S <= best + SAME_OPTIMUM * abs(best) + floor)
+
+
+def _basins(law: Law, problem: Problem, solution: Solution, same_S: npt.NDArray[np.bool_]) -> tuple[Basin, ...]:
+    """The other optima that starts converged to, the best of them first."""
+    left = np.flatnonzero(~same_S & solution.converged & np.isfinite(solution.value))
+    left = left[np.argsort(solution.value[left], kind="stable")]
+    basins: list[Basin] = []
+    while len(left) and len(basins) < _MAX_BASINS:
+        value = float(solution.value[left[0]])
+        here = _same(problem, solution.value[left], value)
+        theta_P = solution.theta[left[0]]
+        basins.append(
+            Basin(
+                values={name: float(found[0]) for name, found in law.values(theta_P[None, :]).items()},
+                objective=value,
+                share=float(here.sum()) / len(same_S),
+                theta=tuple(theta_P.tolist()),
+            )
+        )
+        left = left[~here]
+    return tuple(basins)

@@ -1,0 +1,1 @@
+"""What one family of models gains over another, on any table, as a function of scale."""

@@ -1,0 +1,125 @@
+"""Errors on runs that a law was not fitted to: larger ones (extrapolation), and each size in turn.
+
+Decides that extrapolation is judged along one scale, FLOPs as a rule: a law is fitted to the runs below a limit and
+predicts those above it, at every limit that leaves a quarter of the range for the prediction and enough runs for the
+fit (rolling), so that no single cut decides. Leave-one-size-out asks about interpolation. An error is that of ln of
+the loss, so that it reads as a share. A law that cannot be fitted to a part has no error there, and says why.
+
+Shapes: N runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.errors import FitError
+from analysis.fitting.fit import fit
+from analysis.laws.law import Law
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+MOST_GROUPS = 10
+"""Sizes are left out one by one where there are so many at most, else in as many groups of neighbours."""
+SHARE_AHEAD = 0.25
+"""Of ln of the scale's range, which the first limit leaves for prediction at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Predictions of runs that were left out."""
+
+    label: str
+    """What was left out."""
+    limit: float
+    """The greatest scale that was fitted; not a number where groups inside the range were left out."""
+    rows: npt.NDArray[np.intp]
+    predicted: FloatArray
+    error: FloatArray
+    """ln(predicted / true)."""
+    reason: str = ""
+    """Why there is no prediction; '' where there is one."""
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt(np.mean(self.error**2))) if len(self.error) else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What laws are judged on."""
+
+    columns: Mapping[str, FloatArray]
+    loss: FloatArray
+    scale: FloatArray
+    """What is extrapolated along."""
+    size: FloatArray
+    """What tells one model size from another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How every fit is made."""
+
+    objective: str = "log_huber"
+    delta: float | None = None
+
+
+def extrapolations(law: Law, data: Data, options: Options) -> tuple[HeldOut, ...]:
+    """At each of up to `MOST_GROUPS` limits: fit below, predict above."""
+    log_scale = np.log(data.scale)
+    low, high = float(log_scale.min()), float(log_scale.max())
+    levels = np.array([float(log_scale[at].max()) for at in groups(data.scale)])[:-1]
+    limits = levels[(levels > low + 0.4 * (high - low)) & (levels <= high - SHARE_AHEAD * (high - low) * 0.5)]
+    if len(limits) == 0 and len(levels):
+        limits = levels[-1:]
+    found = []
+    for limit in limits:
+        below = log_scale <= limit + 1e-12
+        label = f"fitted up to {np.exp(limit):.3g}, predicted up to {np.exp(high):.3g}"
+        found.append(_predicted(law, data, below, label, float(np.exp(limit)), options))
+    return tuple(found)
+
+
+def leave_one_size_out(law: Law, data: Data, options: Options) -> tuple[HeldOut, ...]:
+    """Each size, or group of neighbouring sizes, predicted from the others."""
+    found = []
+    for at in groups(data.size):
+        kept = np.ones(len(data.loss), dtype=bool)
+        kept[at] = False
+        low, high = float(data.size[at].min()), float(data.size[at].max())
+        label = f"without {low:.3g}" + (f" to {high:.3g}" if high > low else "")
+        found.append(_predicted(law, data, kept, label, float("nan"), options))
+    return tuple(found)
+
+
+def groups(values: FloatArray) -> list[npt.NDArray[np.intp]]:
+    """The runs by value, rising: one group a value, or `MOST_GROUPS` groups of neighbours where values are many."""
+    distinct, which = np.unique(np.round(np.log(values), 6), return_inverse=True)
+    if len(distinct) > MOST_GROUPS:
+        ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        which = ranks * MOST_GROUPS // len(values)
+    return [np.flatnonzero(which == group) for group in np.unique(which)]
+
+
+def _predicted(law: Law, data: Data, kept: BoolArray, label: str, limit: float, options: Options) -> HeldOut:
+    rows = np.flatnonzero(~kept)
+    try:
+        part = fit(
+            law,
+            {name: values[kept] for name, values in data.columns.items()},
+            data.loss[kept],
+            objective=options.objective,
+            delta=options.delta,
+        )
+    except FitError as error:
+        return HeldOut(label=label, limit=limit, rows=rows[:0], predicted=np.empty(0), error=np.empty(0),
+                       reason=str(error))  # fmt: skip
+    predicted = part.predict({name: values[rows] for name, values in data.columns.items()})
+    with np.errstate(all="ignore"):
+        error_N = np.log(predicted / data.loss[rows])
+    return HeldOut(label=label, limit=limit, rows=rows, predicted=predicted, error=error_N)

@@ -1,0 +1,61 @@
+"""Rows that repeat others: replicates (every column equal, another seed) and duplicates (seed and loss equal too).
+
+Replicates are what seed noise is measured by, and are kept. A duplicate is one run that stands twice; it makes every
+interval too narrow, so it is said, and left out where that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """What repeats what, by index."""
+
+    setting: IntArray
+    """Rows with one number agree in all columns."""
+    duplicate_of: IntArray
+    """The first row with the same columns, seed and loss; -1 where there is none before."""
+    same_seed: IntArray
+    """The first row with the same columns and seed but another loss; -1 where there is none before."""
+
+    @property
+    def duplicated(self) -> BoolArray:
+        return self.duplicate_of >= 0
+
+
+def find_repeats(
+    columns: Sequence[npt.NDArray[np.float64]], seed: IntArray | None, loss: npt.NDArray[np.float64]
+) -> Repeats:
+    """Compare all rows; `seed` holds one number a seed (None: the table does not name them)."""
+    setting = _numbered(columns, len(loss))
+    # Without seeds, another loss means another seed: that is all a table can show.
+    seeded = setting if seed is None else _numbered([setting, seed], len(loss))
+    whole = _numbered([seeded, loss], len(loss))
+    duplicate_of = _first(whole)
+    same_seed = np.full(len(loss), -1) if seed is None else np.where(duplicate_of < 0, _first(seeded), -1)
+    return Repeats(setting=setting, duplicate_of=duplicate_of, same_seed=same_seed)
+
+
+def _numbered(columns: Sequence[npt.NDArray[np.float64] | IntArray], num: int) -> IntArray:
+    """One number for each different combination of values."""
+    number = np.zeros(num, dtype=np.int64)
+    for values in columns:
+        codes = np.unique(values, return_inverse=True)[1]
+        # Renumbered after each column, so that the product of the counts stays far below 2^63.
+        number = np.unique(number * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].astype(np.int64)
+    return number
+
+
+def _first(number: IntArray) -> IntArray:
+    """For each row the first row with its number, -1 where that is the row itself."""
+    first = np.unique(number, return_index=True)[1][number]
+    return np.where(first == np.arange(len(number)), -1, first).astype(np.int64)
