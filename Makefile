@@ -14,13 +14,13 @@ SEEDS ?= 10
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
 # Written by cluster-up, removed by cluster-down: how to reach that cluster, and what its nodes can hold.
--include $(BOX_FOLDER)/use.mk
+-include $(BOX_FOLDER)/etc/use.mk
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) \
-	$(if $(filter local,$(LAUNCHER)),,$(cluster_overrides)) $(SET)
+	$(if $(filter slurm,$(LAUNCHER)),$(cluster_overrides)) $(SET)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 

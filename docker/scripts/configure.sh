@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write what all daemons share: the ports, the munge key, slurm.conf and slurmdbd.conf. What is there already is kept
-# where it must be (the key and the database's password) and written anew where not.
+# Write what all daemons share: the ports, the munge key, slurm.conf and slurmdbd.conf; and what the Makefile reads. The
+# key and the database's password are kept where they are there already; the rest is written anew.
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
 mkdir -p "$BOX_ETC" "$BOX_RUN" "$BOX_STATE" "$BOX_LOG"
@@ -31,7 +31,7 @@ DATABASE_PORT=$base ACCOUNTING_PORT=$((base + 1)) CONTROLLER_PORT=$((base + 2)) 
 # config_overrides): so that four nodes can stand on two cores.
 cpus=${BOX_CPUS:-$(($(nproc) / BOX_NODES))}
 [ "$cpus" -ge 1 ] || cpus=1
-memory_mb=${BOX_MEMORY_MB:-$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024 * 9 / 10 / BOX_NODES))}
+memory_mb=${BOX_MEMORY_MB:-$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 9 / 10 / 1024 / BOX_NODES))}
 ports=$NODE_PORT
 nodes=n1
 if [ "$BOX_NODES" -gt 1 ]; then
@@ -111,3 +111,14 @@ NodeName=$nodes $BOX_NODE_PLACE Port=$ports CPUs=$cpus RealMemory=$memory_mb Sta
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE State=UP
 CONF
+
+# The Makefile reads this: what make starts then finds the cluster, and asks for no more than its nodes have. A person's
+# own SLURM_CONF names another cluster, and wins.
+cat >"$BOX_ETC/use.mk" <<MAKE
+ifeq (\$(filter-out $SLURM_CONF,\$(SLURM_CONF)),)
+export SLURM_CONF := $SLURM_CONF
+LAUNCHER := \$(or \$(LAUNCHER),slurm)
+SCALE := \$(or \$(SCALE),laptop)
+cluster_overrides := launcher.cpus_per_run=$cpus launcher.gpus_per_run=0 launcher.memory=${memory_mb}M
+endif
+MAKE

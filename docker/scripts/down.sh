@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/processes.sh"
 [ -d "$BOX_FOLDER" ] || { echo "no cluster was started in $BOX_FOLDER" && exit 0; }
 exec 9>"$BOX_FOLDER/lock"
 flock -n 9 || fail "another make cluster-up or cluster-down is at work in $BOX_FOLDER"
-rm -f "$BOX_FOLDER/use.mk"
+rm -f "$BOX_ETC/use.mk"
 
 steps() { # process ids of this cluster's slurmstepd, which outlive slurmd; our slurm.conf stands in their environment
     local folder
@@ -19,8 +19,9 @@ steps() { # process ids of this cluster's slurmstepd, which outlive slurmd; our 
 }
 
 kill_tree() { # PID: it and all below it
-    local child
-    for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do kill_tree "$child"; done
+    local children child
+    read -r -a children <<<"$(cat "/proc/$1/task/"*/children 2>/dev/null | tr '\n' ' ')"
+    for child in "${children[@]}"; do kill_tree "$child"; done
     kill -KILL "$1" 2>/dev/null || true
 }
 

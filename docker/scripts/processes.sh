@@ -1,12 +1,12 @@
+# shellcheck shell=bash
 # Sourced by up.sh and down.sh: daemons in the background, each recorded by its process id and start time. Only a
 # process that still has both is taken for ours: an id alone may belong to somebody else by now.
 
 started_at() { # PID: when it started, in clock ticks since boot; nothing where there is no such process
-    local stat
+    local stat fields
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-    stat=${stat##*) } # the name before it may hold spaces; the start time is the 20th field after it
-    set -- $stat
-    [ "$1" = Z ] || echo "${20}"
+    read -r -a fields <<<"${stat##*) }" # the name before it may hold spaces
+    [ "${fields[0]}" = Z ] || echo "${fields[19]}"
 }
 
 is_running() { # NAME

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by every script here: the settings of the cluster, each with its default, and the words it fails with.
 # Natively all daemons share one folder and one host; in the images compose.yaml gives each its host's name.
 set -euo pipefail
@@ -15,7 +16,7 @@ BOX_CONTROLLER=${BOX_CONTROLLER:-$BOX_HOST(127.0.0.1)}
 BOX_NODE_PLACE=${BOX_NODE_PLACE-NodeHostname=$BOX_HOST NodeAddr=127.0.0.1}
 BOX_ACCOUNTING_HOST=${BOX_ACCOUNTING_HOST:-127.0.0.1}
 BOX_DATABASE_HOST=${BOX_DATABASE_HOST:-127.0.0.1}
-BOX_BIND=${BOX_BIND:-127.0.0.1}
+BOX_BIND=${BOX_BIND:-127.0.0.1} # where the database listens
 
 export SLURM_CONF=$BOX_ETC/slurm.conf
 PATH=$PATH:/usr/sbin:/sbin # where Debian keeps daemons; a user's PATH may lack it

@@ -16,6 +16,7 @@ for name in $(recorded); do
 done
 if [ -z "$running" ]; then
     "$scripts/configure.sh"
+    trap '[ $? = 0 ] || rm -f "$BOX_ETC/use.mk"' EXIT # make must not look for a cluster that did not come up
 elif [ "$(cat "$BOX_RUN/nodes")" != "$BOX_NODES" ]; then
     fail "the cluster runs with NODES=$(cat "$BOX_RUN/nodes"); for $BOX_NODES, first: make cluster-down"
 fi
@@ -43,20 +44,10 @@ done
 await slurmctld 60 "answer to scontrol ping" scontrol ping
 await "slurmd-n$BOX_NODES" 60 "cluster with all its nodes up (see sinfo --list-reasons)" all_up
 
-# The Makefile reads this: what make starts then finds the cluster, and asks for no more than its nodes have. A person's
-# own SLURM_CONF names another cluster, and wins.
-overrides="launcher.cpus_per_run=$CPUS launcher.gpus_per_run=0 launcher.memory=${MEMORY_MB}M"
-cat >"$BOX_FOLDER/use.mk" <<MAKE
-ifeq (\$(SLURM_CONF),)
-export SLURM_CONF := $SLURM_CONF
-SCALE := \$(or \$(SCALE),laptop)
-cluster_overrides := $overrides
-endif
-MAKE
 cat <<SAY
 a SLURM with $BOX_NODES nodes of $CPUS cores and $MEMORY_MB MB each is up; jobs of its partition urgent preempt those of main
   with make:      make sweep SWEEP=memory_vs_moe LAUNCHER=slurm
-                  (adds $overrides, and scale=laptop where SCALE is not given)
+                  (adds $(sed -n 's/^cluster_overrides := //p' "$BOX_ETC/use.mk"), and scale=laptop where SCALE is not given)
   in this shell:  export SLURM_CONF=$SLURM_CONF
   its logs:       $BOX_LOG
   stop it with:   make cluster-down
