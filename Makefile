@@ -9,19 +9,27 @@ LAUNCHER ?=
 SET ?=
 RUN ?=
 FOLDER ?= exported/$(RUN)
+NODES ?= 4
+SEEDS ?= 10
+BOX_FOLDER ?= $(CURDIR)/.cluster
+export BOX_FOLDER
+# Written by cluster-up, removed by cluster-down: how to reach that cluster, and what its nodes can hold.
+-include $(BOX_FOLDER)/etc/use.mk
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(SET)
+overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) \
+	$(if $(filter slurm,$(LAUNCHER)),$(cluster_overrides)) $(SET)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test lint bench doctor clean
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test lint bench doctor clean \
+	cluster-up cluster-down
 
 help: ## show this
-	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name] [FOLDER=path]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'make TARGET [SWEEP=$(SWEEP)] [SCALE=laptop|node] [LAUNCHER=local|slurm] [SET="a.b=c ..."] [RUN=name] [FOLDER=path] [NODES=4]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml constraints.txt
 	@echo "making $(VENV) (once; a minute or two)"
@@ -90,6 +98,12 @@ bench: $(READY) ## the benchmarks, beside other libraries
 
 doctor: $(READY) ## look at this machine
 	@$(memscale) doctor
+
+cluster-up: ## install and start a SLURM of NODES nodes on this machine (as root)
+	@BOX_NODES=$(NODES) docker/scripts/up.sh
+
+cluster-down: ## stop that SLURM and its jobs
+	@docker/scripts/down.sh
 
 clean: ## remove .venv and caches; the runs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,108 +1,43 @@
-"""A real SLURM on this machine for the length of a test: munged, slurmctld and one slurmd, in a folder of their own."""
+"""A real SLURM with its accounting on this machine, for the length of a test: the one that `make cluster-up` starts."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
+SCRIPTS = Path(__file__).parents[2] / "docker" / "scripts"
+PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "squeue", "sacct", "scontrol")
 
 
 def missing() -> str:
     """Why no cluster can be started here; '' where one can."""
-    if os.geteuid() != 0:
-        return "only root starts a SLURM here"
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"not installed: {', '.join(absent)} (Debian: slurm-wlm, munge)" if absent else ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    return f"not installed: {', '.join(absent)}; docker/scripts/install.sh installs them" if absent else ""
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[dict[str, str]]:
+def cluster(folder: Path, *, nodes: int = 1) -> Iterator[dict[str, str]]:
     """Start the cluster and yield the environment in which `sbatch` reaches it; end it with all its jobs."""
-    folder.chmod(0o755)
-    for name in ("state", "spool", "munge"):
-        (folder / name).mkdir(mode=0o700)
-    key, sock = folder / "munge" / "munge.key", folder / "munge.socket"
-    key.write_bytes(os.urandom(128))
-    key.chmod(0o600)
-    config = folder / "slurm.conf"
-    config.write_text(_config(folder, sock))
-    environment = {**os.environ, "SLURM_CONF": str(config)}
-    commands = [
-        ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={sock}", f"--pid-file={folder}/munge/pid",
-         f"--log-file={folder}/munge/log", f"--seed-file={folder}/munge/seed"],
-        ["slurmctld", "-D", "-f", str(config)],
-        ["slurmd", "-D", "-f", str(config), "-N", "node1"],
-    ]  # fmt: skip
-    started = []
+    environment = box_environment(folder, nodes=nodes)
     try:
-        for command in commands:
-            with open(folder / f"{command[0]}.out", "wb") as out:
-                started.append(
-                    subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
-                )
-            if command[0] == "munged":
-                _wait(sock.exists, folder)
-        _wait(lambda: "idle" in _output(["sinfo", "-h", "-o", "%T"], environment), folder)
-        yield environment
+        said = subprocess.run([SCRIPTS / "up.sh"], env=environment, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stdout + said.stderr
+        yield {**environment, "SLURM_CONF": str(box(folder) / "etc" / "slurm.conf")}
     finally:
-        subprocess.run(["scancel", "--me", "--signal=KILL"], env=environment, capture_output=True, check=False)
-        for process in reversed(started):
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        subprocess.run([SCRIPTS / "down.sh"], env=environment, capture_output=True, check=True)
 
 
-def _config(folder: Path, munge: Path) -> str:
-    host, cores = socket.gethostname(), len(os.sched_getaffinity(0))
-    return f"""ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={_free_port()}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={munge}
-CryptoType=crypto/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ReturnToService=2
-MpiDefault=none
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} CPUs={cores} RealMemory=2000
-PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
-"""
+def box(folder: Path) -> Path:
+    """Where a cluster started with `folder` keeps its files."""
+    return folder / "cluster"
 
 
-def _output(command: list[str], environment: dict[str, str]) -> str:
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
-
-
-def _wait(condition, folder: Path) -> None:  # type: ignore[no-untyped-def]
-    until = time.monotonic() + 30
-    while not condition():
-        logs = "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in folder.glob("*.out"))
-        assert time.monotonic() < until, f"the cluster did not come up\n{logs}"
-        time.sleep(0.1)
+def box_environment(folder: Path, *, nodes: int) -> dict[str, str]:
+    """The environment of the scripts; without what another cluster's would say."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BOX_", "SLURM"))}
+    return {**kept, "BOX_FOLDER": str(box(folder)), "BOX_NODES": str(nodes)}
