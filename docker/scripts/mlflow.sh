@@ -9,8 +9,9 @@ mkdir -p "$TRACKING_FOLDER/artifacts"
 wait_for_port "$POSTGRES_HOST" "$POSTGRES_PORT" 60
 export MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # nothing here needs its job queue, which writes to the store
-# By the environment, for it holds a password, which a command line shows to everybody.
-export MLFLOW_BACKEND_STORE_URI="postgresql://mlflow:$POSTGRES_PASSWORD@$POSTGRES_HOST:$POSTGRES_PORT/mlflow"
+# By the environment, for it holds a password, which a command line shows to everybody. With the driver's name, for
+# which one `postgresql://` alone means depends on the version of SQLAlchemy.
+export MLFLOW_BACKEND_STORE_URI="postgresql+psycopg2://mlflow:$POSTGRES_PASSWORD@$POSTGRES_HOST:$POSTGRES_PORT/mlflow"
 # MLflow refuses requests to a host's name that it was not told.
 exec mlflow server --host "$MLFLOW_BIND" --port "$MLFLOW_PORT" --workers "${MLFLOW_WORKERS:-2}" \
     --artifacts-destination "file://$TRACKING_FOLDER/artifacts" \

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from memscale.errors import MemscaleError
 from memscale.records.layout import runs_root
-from memscale.tracking.mirror import sync
-from memscale.tracking.store import ensure_store
+from memscale.tracking.mirror import Synced, sync
+from memscale.tracking.store import AwayError, ensure_store
 
 _BUSY = 3
+_ASK_AGAIN_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,13 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument(
         "--create", action="store_true", help="only make the store, beside the runs or as MLflow's URI says"
     )
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another syncer this long")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait this long for another syncer, and for a server that is away",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.create:
             ensure_store(runs_root())
             return 0
-        synced = sync(given.sweep_root, wait_seconds=given.wait)
+        synced = _sync(given.sweep_root, given.wait)
     except MemscaleError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -43,6 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
     for problem in synced.problems:
         sys.stderr.write(f"left out: {problem}\n")
     return 1 if synced.problems else 0
+
+
+def _sync(sweep_root: Path, wait_seconds: float) -> Synced:
+    """Mirror; where a server is away, or goes away meanwhile, again until the time is over. Raises MemscaleError."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return sync(sweep_root, wait_seconds=max(deadline - time.monotonic(), 0.0))
+        except AwayError:
+            if time.monotonic() + _ASK_AGAIN_SECONDS >= deadline:
+                raise
+            time.sleep(_ASK_AGAIN_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ By default a SQLite database beside the sweeps, always by its absolute path; `ML
 names another. The default database is made aside and renamed, because eight processes that open a fresh one at once
 break it for good, and a kill in the middle of its migrations would too.
 
-Refuses MLflow's file store (MLflow 3 does), a damaged database, and a database server that does not answer: MLflow
-itself would try all of these again for minutes before it says so. Migrates no database that somebody else made
-(MLflow itself adds tables that one lacks).
+Refuses MLflow's file store (MLflow 3 does), a damaged database, and a server (MLflow's, or of a database) that does
+not answer: MLflow itself would try all of these again for minutes before it says so. Migrates no database that somebody
+else made (MLflow itself adds tables that one lacks).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -34,7 +35,9 @@ from memscale.records.lease import Lease, LeaseTakenError
 
 _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "http": 80, "https": 443}
+_NOT_ANSWERED = re.compile(r"API request to \S+ failed with exception|error code 50[234]\b|OperationalError")
+"""What MLflow says where a server went away in the middle: its own, or the database behind it."""
 _OUTDATED = "out-of-date database schema"
 _CREATION_SECONDS = 120.0
 """Longest wait for another process that makes the database (it takes 2 s on a laptop)."""
@@ -42,6 +45,10 @@ _CREATION_SECONDS = 120.0
 
 class TrackingError(MemscaleError):
     """MLflow cannot be written to or shown; no run is lost by it, since MLflow only mirrors the runs' files."""
+
+
+class AwayError(TrackingError):
+    """A server does not answer now; the same call may succeed later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +135,7 @@ def open_store(store: Store) -> MlflowClient:
     """A client of the store, made where it is ours and absent. The caller holds the lock. Raises TrackingError."""
     if store.own is not None and not store.own.exists():
         _create(store.own)
-    _check(store)
+    check(store)
     with explained(store, "open"):
         try:
             return _connect(store.uri)
@@ -151,10 +158,16 @@ def explained(store: Store, doing: str) -> Iterator[None]:
     """Turn MLflow's errors into one for people."""
     try:
         yield
+    except ModuleNotFoundError as error:  # MLflow imports a database's driver when it connects
+        raise TrackingError(
+            f"cannot {doing} MLflow at {store.shown}: the driver {error.name} is not installed. For PostgreSQL install "
+            f"memscale[postgres] and write postgresql+psycopg2://..."
+        ) from None
     except MlflowException as error:
         text = str(error).strip()
         advice = f" Run: mlflow db upgrade '{store.shown}'" if _OUTDATED in text else ""
-        raise TrackingError(f"cannot {doing} MLflow at {store.shown}: {text[:1000]}.{advice}") from error
+        kind = AwayError if store.own is None and _NOT_ANSWERED.search(text) else TrackingError
+        raise kind(f"cannot {doing} MLflow at {store.shown}: {text[:1000]}.{advice}") from error
 
 
 def _create(database: Path) -> None:
@@ -180,7 +193,7 @@ def _migrate(database: Path) -> None:
         )
 
 
-def _check(store: Store) -> None:
+def check(store: Store) -> None:
     """Find at once what MLflow would retry for minutes: a file that is no database, a server that is away."""
     if store.uri.startswith(_SQLITE):
         database = Path(store.uri[len(_SQLITE) :])
@@ -200,13 +213,15 @@ def _check(store: Store) -> None:
             ) from None
         return
     parts = urlsplit(store.uri)
-    port = _DATABASE_PORTS.get(parts.scheme.split("+", 1)[0])
-    if port is None or parts.hostname is None:
+    scheme = parts.scheme.split("+", 1)[0]
+    port = _PORTS.get(scheme)
+    if port is None or parts.hostname is None or scheme in getproxies():  # behind a proxy only MLflow can ask
         return
     try:
         socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
     except OSError as error:
-        raise TrackingError(
-            f"the database of MLflow at {store.shown} does not answer ({error}). "
+        what = "MLflow's server" if store.is_server else "the database of MLflow"
+        raise AwayError(
+            f"{what} at {store.shown} does not answer ({error}). "
             f"Start it, or unset MLFLOW_TRACKING_URI to use a file beside the runs"
         ) from None

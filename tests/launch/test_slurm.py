@@ -28,6 +28,10 @@ def test_slurm_trains_what_the_local_pool_trains(tmp_path: Path) -> None:
         plan = memscale("plan", NAME, runs=tmp_path / "none", more=more)
         assert "launcher slurm (SLURM answers here" in plan.stdout
         assert "scale node" in plan.stdout
+        looked = memscale("doctor", "--json", runs=tmp_path / "none", more=more, check=False)
+        findings = [one for one in json.loads(looked.stdout)["findings"] if one["topic"] == "slurm"]
+        assert [one for one in findings if not one["good"]] == []
+        assert {"accounting", "partition main", "controller"} <= {one["what"] for one in findings}
         overrides = [*sweep, "scale=laptop", "launcher=slurm", *JOB]
         memscale("sweep", NAME, *overrides, runs=tmp_path / "slurm", more=more)
     told = json.loads(memscale("status", NAME, "--json", runs=tmp_path / "slurm").stdout)["runs"]

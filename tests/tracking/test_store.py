@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 
 from memscale.tracking.mirror import sync
-from memscale.tracking.store import TrackingError, ensure_store, resolve
+from memscale.tracking.store import AwayError, TrackingError, ensure_store, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,19 @@ def test_passwords_are_not_shown(tmp_path: Path) -> None:
 def test_a_database_server_that_is_away_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="does not answer") as raised:
         ensure_store(tmp_path, uri="postgresql://me:secret@127.0.0.1:9/mlflow")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_tracking_server_that_is_away_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AwayError, match=r"MLflow's server at http://127.0.0.1:9 does not answer.*Start it"):
+        ensure_store(tmp_path, uri="http://127.0.0.1:9")
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        uri = f"mssql+pymssql://me:secret@127.0.0.1:{listening.getsockname()[1]}/mlflow"
+        with pytest.raises(TrackingError, match="the driver pymssql is not installed") as raised:
+            ensure_store(tmp_path, uri=uri)
     assert "secret" not in str(raised.value)
 
 
