@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from analysis import numbers, style
 from analysis.allocation import parametric
 from analysis.allocation.approaches import Approaches
-from analysis.allocation.isoflop import budgets
+from analysis.allocation.isoflop import Frontier, budgets
 from analysis.drawn import DataRow, Drawn, save
+from analysis.fitting.result import Fit
 from analysis.looks import FAMILY_LOOKS, OTHER_LOOKS, shades
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,6 +31,10 @@ def write(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: 
         drawn = [_frontier(found, flops_N, "params"), _frontier(found, flops_N, "tokens"), _ratio(found, flops_N)]
         if found.isoflop is not None:
             drawn.insert(0, _curves(found, params_N, flops_N, loss_N))
+        if found.envelope is not None:
+            drawn.append(_envelope(found.envelope, flops_N, loss_N))
+        if found.law is not None:
+            drawn.append(_contours(found.law))
     return save(drawn, folder)
 
 
@@ -128,6 +133,57 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Drawn:
         stem="tokens_per_parameter",
         title="The best number of tokens per parameter",
         caption="By approach; dashed beyond the FLOPs at hand.",
+        figure=figure,
+        rows=rows,
+    )
+
+
+def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Drawn:
+    """Every run, and the line through those that no cheaper run beats."""
+    figure, axes = style.panel(right=0.15)
+    x, y = [one.flops for one in frontier.minima], [one.loss for one in frontier.minima]
+    axes.plot(flops_N, loss_N, "o", color=style.QUIET, ms=2.6, alpha=0.5, mew=0, zorder=2)
+    axes.plot(x, y, "o-", color=_COLOURS["1"], ms=4, lw=1.1, mec="white", mew=0.4, zorder=3)
+    style.log_axis(axes, "x", *style.padded(float(flops_N.min()), float(flops_N.max()), 0.03), numbers.power)
+    style.log_axis(axes, "y", *style.padded(float(loss_N.min()), float(loss_N.max()), 0.05), most=7)
+    axes.set_xlabel("training FLOPs")
+    axes.set_ylabel("loss")
+    rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(flops_N, loss_N, strict=True)]
+    rows += [("envelope", "", *point, "", "", "", "") for point in zip(x, y, strict=True)]
+    return Drawn(
+        stem="envelope",
+        title="The envelope of all runs",
+        caption="Points: runs; line: those that no run of as few FLOPs or fewer beats.",
+        figure=figure,
+        rows=rows,
+    )
+
+
+def _contours(law: Fit) -> Drawn:
+    """Lines of equal loss over N and D by the law, the runs, and the best split of every C."""
+    figure, axes = style.panel(right=0.15)
+    N, D = law.columns["N"], law.columns["D"]
+    x = np.geomspace(N.min() / 1.5, N.max() * 3, 80)
+    y = np.geomspace(D.min() / 1.5, D.max() * 3, 80)
+    mesh = np.meshgrid(x, y)
+    loss = law.predict({"N": mesh[0].ravel(), "D": mesh[1].ravel()}).reshape(mesh[0].shape)
+    levels = np.quantile(loss, np.linspace(0.05, 0.95, 9))
+    lines = axes.contour(x, y, loss, levels=levels, colors=style.QUIET, linewidths=0.7)
+    axes.clabel(lines, fmt="%.2f", fontsize=6)
+    axes.plot(N, D, "o", color=_COLOURS["3"], ms=2.6, mew=0, alpha=0.6)
+    flops = np.geomspace(6 * float((N * D).min()), 6 * float((N * D).max()), 30)
+    best = parametric.splits(law, flops.tolist())
+    axes.plot([one.params for one in best], [one.tokens for one in best], color=_COLOURS["2"], lw=1.4)
+    style.log_axis(axes, "x", float(x[0]), float(x[-1]), numbers.short_count)
+    style.log_axis(axes, "y", float(y[0]), float(y[-1]), numbers.short_count)
+    axes.set_xlabel("parameters N")
+    axes.set_ylabel("tokens D")
+    rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(N, D, strict=True)]
+    rows += [("best split", "", one.params, one.tokens, "", "", "", "") for one in best]
+    return Drawn(
+        stem="contours",
+        title="Lines of equal loss",
+        caption="By the law; points: runs; line: the best N and D of every number of FLOPs.",
         figure=figure,
         rows=rows,
     )

@@ -1,9 +1,9 @@
 """Approach 2 (Hoffmann et al. 2022): the lowest loss at each number of FLOPs, and a power law through these minima.
 
 At each budget the loss is a parabola in lg N (another in lg D), or Akima's interpolant (Akima 1970), and its minimum is
-one point of the frontier. Decides the rules by which a minimum counts: the curve must bend upwards, and the minimum
-must lie inside the sizes tried; one at an edge says only where the best is not. What does not count is kept with its
-reason. N* = k C^a and D* = k' C^b are then straight lines in logarithms, each by least squares over the minima, so
+one point of the frontier. Decides the rules by which a minimum counts: the curve must bend upwards, and its minimum
+and the lowest loss itself must lie inside the sizes tried; at an edge they say only where the best is not. What does
+not count is kept with its reason. N* = k C^a and D* = k' C^b are then straight lines in logarithms, each by least squares over the minima, so
 a + b is 1 only where C = 6 N D holds exactly.
 
 The parabola is exact in the exponents for a law symmetric about its optimum, and biased in the intercept for any other
@@ -187,6 +187,9 @@ def _lowest(x_N: FloatArray, loss_N: FloatArray, method: Method) -> tuple[float,
     if not x_N.min() < vertex < x_N.max():
         side = "below the smallest" if vertex <= x_N.min() else "above the largest"
         return vertex, least, f"its minimum lies {side} tried"
+    if x_N[lowest] in (x_N.min(), x_N.max()):
+        side = "smallest" if x_N[lowest] == x_N.min() else "largest"
+        return vertex, least, f"its lowest loss is at the {side} tried"
     return vertex, least, ""
 
 

@@ -14,7 +14,8 @@ from analysis.allocation.isoflop import LEAST_SIZES, Frontier, PowerFit
 from analysis.cli import tables
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError, TableError
-from analysis.fitting import OBJECTIVES, card
+from analysis.fitting import OBJECTIVES, Caution, card
+from analysis.judgement.warnings import warnings_of
 from analysis.points import Points
 
 
@@ -48,7 +49,8 @@ def run(chosen: argparse.Namespace) -> int:
         num_draws=chosen.bootstrap,
         seed=chosen.seed,
     )
-    content = as_json(found, points)
+    cautions = warnings_of(found, {**columns, "C": flops_N})
+    content = as_json(found, points, cautions)
     made: list[Path] = []
     if chosen.json not in (None, TERMINAL):
         made.append(write_json(Path(chosen.json), content))
@@ -59,7 +61,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json == TERMINAL:
         print_json(content)
     else:
-        show(found, points)
+        show(found, points, cautions)
         print("".join(f"{path}\n" for path in made), end="")
     return 0
 
@@ -76,7 +78,7 @@ def _flops(asked: str | None, least: float, most: float) -> list[float]:
     return flops
 
 
-def as_json(found: Approaches, points: Points) -> dict[str, Any]:
+def as_json(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> dict[str, Any]:
     """All approaches with every minimum, and the law's own card."""
     return {
         "format": card.FORMAT,
@@ -88,7 +90,10 @@ def as_json(found: Approaches, points: Points) -> dict[str, Any]:
             **({} if found.law is None else {"3 (law)": card.as_json(found.law, None, found.splits)}),
         },
         "missing": found.missing,
-        "warnings": list(points.warnings),
+        "warnings": [
+            *({"code": "table", "text": text} for text in points.warnings),
+            *({"code": one.code, "text": one.text} for one in cautions),
+        ],
     }
 
 
@@ -118,7 +123,7 @@ def _power(one: PowerFit) -> dict[str, Any]:
     return {"exponent": one.exponent, "ci95": interval, "log10_intercept": one.intercept}
 
 
-def show(found: Approaches, points: Points) -> None:
+def show(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> None:
     print(f"{len(points)} points of {points.source}; N* ~ C^a, D* ~ C^b, 95 % intervals in brackets\n")
     for one in found.frontiers:
         counted = (
@@ -129,9 +134,6 @@ def show(found: Approaches, points: Points) -> None:
         print(f"approach {one.approach}: {_exponents(one.params, one.tokens)}, {counted}")
         for flops in found.flops:
             print(_split(flops, one.params.at(flops), one.tokens.at(flops)))
-        for each in one.minima:
-            if each.reason:
-                print(f"  left out: {numbers.power(each.flops)} FLOPs, {each.reason}")
     if found.law is not None:
         a, b = (found.law.coefficient(name) for name in ("a", "b"))
         print(
@@ -142,8 +144,7 @@ def show(found: Approaches, points: Points) -> None:
             print(_split(split.flops, split.params, split.tokens))
     for name, reason in found.missing.items():
         print(f"approach {name}: not here: {reason}")
-    cautions = () if found.law is None else tuple(caution.text for caution in found.law.cautions)
-    print_warnings((*points.warnings, *cautions))
+    print_warnings((*points.warnings, *(one.text for one in cautions)))
 
 
 def _exponents(params: PowerFit, tokens: PowerFit) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -152,3 +154,16 @@ def test_weights_are_copies_of_points() -> None:
     weighted = fit("chinchilla", {"N": N, "D": D}, LOSS, weights=counts.astype(float))
     copied = fit("chinchilla", {"N": np.repeat(N, counts), "D": np.repeat(D, counts)}, np.repeat(LOSS, counts))
     assert weighted.value == pytest.approx(copied.value, rel=1e-9)
+
+
+def test_a_large_table_is_fitted_to_its_own_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts that were polished on a part of it end where those of the whole do."""
+    columns = table("chinchilla", num=600)
+    noise = 5e-3 * np.random.default_rng(2).standard_normal(600)
+    loss = LAWS["chinchilla"].predict(CHINCHILLA, columns) * np.exp(noise)
+    whole = fit("chinchilla", columns, loss)
+    monkeypatch.setattr(sys.modules["analysis.fitting.fit"], "PART", 100)
+    parted = fit("chinchilla", columns, loss)
+    assert parted.value == pytest.approx(whole.value, rel=1e-10)
+    assert parted.values["alpha"] == pytest.approx(whole.values["alpha"], rel=1e-6)
+    assert parted.starts == whole.starts
