@@ -41,12 +41,9 @@ def routed(router: str) -> pandas.DataFrame:
     return table[table["router_type"].isin([router, "Dense"])]
 
 
-def testbed() -> pandas.DataFrame:
+def overtrained() -> pandas.DataFrame:
     """Gadre et al.'s models trained on RedPajama; M is tokens per parameter."""
     table = pandas.read_csv(TESTBED)
     table = table[table["dataset_name"] == "rpj"].copy()
     table["C"], table["M"] = table["flops"].astype(float), table["D"] / table["N"]
     return table
-
-
-testbed.__test__ = False  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from analysis.allocation import parametric
 from analysis.allocation.approaches import approaches
 from analysis.allocation.envelope import envelope, unbeaten
-from analysis.allocation.isoflop import budgets, isoflop
+from analysis.allocation.isoflop import Method, budgets, isoflop
 from analysis.errors import FitError
 from analysis.fitting import fit
 from tests.published import ISOFLOPS, llama3, needs_published
@@ -103,14 +103,14 @@ def test_all_approaches_find_a_known_surface_within_their_bands(seed: int) -> No
 
 
 @pytest.mark.parametrize("method", ["parabola", "akima"])
-def test_a_budget_whose_minimum_lies_at_an_edge_is_left_out_and_said(method: str) -> None:
+def test_a_budget_whose_minimum_lies_at_an_edge_is_left_out_and_said(method: Method) -> None:
     params, tokens, flops, loss = points(SURFACE)
     best = true_split(SURFACE, float(flops[0]))[0]
     kept = (flops != flops[0]) | (params > 1.5 * best)
-    found = isoflop(params[kept], tokens[kept], flops[kept], loss[kept], method=method)  # type: ignore[arg-type]
+    found = isoflop(params[kept], tokens[kept], flops[kept], loss[kept], method=method)
     assert [bool(one.reason) for one in found.minima] == [True, False, False, False, False]
     assert "smallest" in found.minima[0].reason
-    whole = isoflop(params, tokens, flops, loss, method=method)  # type: ignore[arg-type]
+    whole = isoflop(params, tokens, flops, loss, method=method)
     assert found.params.exponent == pytest.approx(whole.params.exponent, abs=0.02)
 
 

@@ -12,7 +12,7 @@ from analysis.cli.main import main
 from analysis.downstream.two_steps import gap_closed, two_steps
 from analysis.errors import FitError
 from analysis.laws.catalogue import LAWS
-from tests.published import TESTBED, needs_published, testbed
+from tests.published import TESTBED, needs_published, overtrained
 
 LAW = LAWS["power_with_offset"]
 TRUTH = {"E": 1.7, "A": 40.0, "alpha": 0.1}
@@ -75,7 +75,7 @@ def test_what_cannot_be_linked_is_refused() -> None:
 
 @needs_published
 def test_the_published_split_predicts_the_held_out_models() -> None:
-    data = testbed()
+    data = overtrained()
     ratio = data["M"].round()
     small = [10569312, 78914048, 153677376, 411616256]
     five = ((ratio == 20) & data["N"].isin(small)) | ((ratio == 320) & (data["N"] == 10569312))

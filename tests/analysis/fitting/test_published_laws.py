@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from analysis.fitting import fit
-from tests.published import llama3, needs_published, routed, testbed
+from tests.published import llama3, needs_published, overtrained, routed
 
 pytestmark = needs_published
 
@@ -38,11 +39,11 @@ def test_routing_is_worth_so_many_times_the_parameters_and_predicts_larger_model
     found = fit("routed", columns, table["loss_validation"], objective="log_lsq")
     values = found.values
     for params, gain in ((55e6, 5.2), (370e6, 3.8), (1.3e9, 3.0)):
-        routed_loss = found.predict({"N": [params], "E": [64.0]})[0]  # type: ignore[list-item]
+        routed_loss = found.predict({"N": np.array([params]), "E": np.array([64.0])})[0]
         low, high = 1.0, 100.0
         for _ in range(60):  # the dense model with the same loss
             middle = (low * high) ** 0.5
-            dense = found.predict({"N": [params * middle], "E": [1.0]})[0]  # type: ignore[list-item]
+            dense = found.predict({"N": np.array([params * middle]), "E": np.array([1.0])})[0]
             low, high = (middle, high) if dense > routed_loss else (low, middle)
         assert low == pytest.approx(gain, abs=0.2), values
     small = table[table["dense_parameter_count"] < 250e6]
@@ -59,7 +60,7 @@ def test_routing_is_worth_so_many_times_the_parameters_and_predicts_larger_model
 
 
 def test_the_overtraining_law_and_its_downstream_link_predict_the_held_out_models() -> None:
-    table = testbed()
+    table = overtrained()
     ratio = table["M"].round()
     five = table[
         ((ratio == 20) & table["N"].isin([10569312, 78914048, 153677376, 411616256]))
