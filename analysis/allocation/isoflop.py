@@ -1,10 +1,10 @@
 """Approach 2 (Hoffmann et al. 2022): the lowest loss at each number of FLOPs, and a power law through these minima.
 
 At each budget the loss is a parabola in lg N (another in lg D), or Akima's interpolant (Akima 1970), and its minimum is
-one point of the frontier. Decides the rules by which a minimum counts: the curve must bend upwards, and its minimum
-and the lowest loss itself must lie inside the sizes tried; at an edge they say only where the best is not. What does
-not count is kept with its reason. N* = k C^a and D* = k' C^b are then straight lines in logarithms, each by least squares over the minima, so
-a + b is 1 only where C = 6 N D holds exactly.
+one point of the frontier. Decides the rules by which a minimum counts: the curve must bend upwards, and its minimum and
+the lowest loss itself must lie inside the sizes tried; at an edge they say only where the best is not. What does not
+count is kept with its reason. N* = k C^a and D* = k' C^b are then straight lines in logarithms, each by least squares
+over the minima, so a + b is 1 only where C = 6 N D holds exactly.
 
 The parabola is exact in the exponents for a law symmetric about its optimum, and biased in the intercept for any other
 (the tests hold it to the published bias). Intervals: points are resampled within their budget.
