@@ -96,12 +96,22 @@ class Containers:
 
     def inside(self, name: str, *command: str) -> str:
         """Run a command in the namespaces of a service; what it says, also where it fails."""
-        outer = self.processes[name].pid
-        (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        inner = self._inner(name)
         entered = ["nsenter", f"--target={inner}", "--mount", "--uts", "--pid", *command]
         environment = self._environment(SERVICES[name])
         done = subprocess.run(entered, env=environment, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
+
+    def _inner(self, name: str) -> str:
+        """Return the id of a service's first process, which `unshare` forks a moment after it is started itself."""
+        outer = self.processes[name]
+        deadline = time.monotonic() + 30.0
+        while not (children := Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()):
+            said = (self.root / f"{name}.out").read_text()[-1500:]
+            assert outer.poll() is None, f"{name} has ended: {said}"
+            assert time.monotonic() < deadline, f"{name} has no process: {said}"
+            time.sleep(0.05)
+        return children[0]
 
     def until(self, name: str, command: list[str], wanted: str, seconds: float = 60.0) -> str:
         deadline = time.monotonic() + seconds
