@@ -9,58 +9,14 @@ from dataclasses import dataclass, field
 
 from memscale.config.architecture import FAMILIES
 from memscale.config.budget import Scale
-from memscale.config.checks import at_least, one_of, positive, require
+from memscale.config.checks import at_least, positive, require
 from memscale.config.data import Data
 from memscale.config.family import Family
 from memscale.config.grid import Block
+from memscale.config.launcher import Launcher
 from memscale.config.matching import Matching
 from memscale.config.recipe import Recipe
 from memscale.errors import nearest
-
-LAUNCHERS = ("auto", "local", "slurm")
-TABLE_MEMORIES = ("device", "host", "file")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launcher:
-    """Where runs are trained, and when a failed one is tried again. No part of a run's identity."""
-
-    name: str = "auto"
-    slots: int | None = None
-    """Runs trained at once; None: one a GPU, or without GPUs one a core."""
-    max_attempts: int = 3
-    """Attempts of one run, interrupted ones not counted, before it is left failed."""
-    checkpoint_seconds: float = 30.0
-    """Longest work that kill -9 can lose."""
-    table_memory: str = "device"
-    """Where tables and their optimizer's state lie: `device`; `host`, pinned memory, for tables larger than a GPU's;
-    `file`, in the run's folder, for tables larger than the machine's memory. A step fetches the rows it reads."""
-    device_memory: str | None = None
-    """Memory of the GPU (or without GPUs of the slot) that runs will get, such as 80G, for the forecast; None: asked of
-    this machine, or with SLURM and no GPUs the job's `memory`."""
-    cpus_per_run: int = 8
-    """SLURM only, as all below: cores of a job."""
-    gpus_per_run: int = 1
-    """GPUs of a job; 0 trains on cores."""
-    memory: str = "64G"
-    minutes: int = 1440
-    """Time limit of a job."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    setup: tuple[str, ...] = ()
-    """Shell lines before the worker starts, such as `module load cuda`."""
-
-    def __post_init__(self) -> None:
-        one_of("name", self.name, LAUNCHERS)
-        one_of("table_memory", self.table_memory, TABLE_MEMORIES)
-        if self.slots is not None:
-            at_least("slots", self.slots, 1)
-        for name in ("max_attempts", "cpus_per_run", "minutes"):
-            at_least(name, getattr(self, name), 1)
-        at_least("gpus_per_run", self.gpus_per_run, 0)
-        positive("checkpoint_seconds", self.checkpoint_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

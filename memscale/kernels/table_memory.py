@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from memscale.config.checks import one_of, require
-from memscale.config.sweep import TABLE_MEMORIES
+from memscale.config.launcher import TABLE_MEMORIES
 
 _HUGE = 1 << 22
 """Bytes from which memory is asked for in huge pages: rows read at random would else miss the page table's cache."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from memscale.errors import ConfigError
 from memscale.planning.identity import run_id
 from memscale.records.atomic import write_json
+from memscale.records.attempts import host_name
 from memscale.records.heartbeat import Heartbeat, write_heartbeat
 from memscale.records.layout import RunPaths
 from memscale.records.provenance import write_provenance
@@ -64,7 +64,7 @@ class _Heart:
             phase=phase,
             attempt=self._attempt.number,
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=host_name(),
         )
         write_heartbeat(self._attempt.paths.heartbeat, heartbeat)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from memscale.config.sweep import Launcher, Sweep
+from memscale.config.launcher import Launcher
+from memscale.config.sweep import Sweep
 from memscale.launch.slots import Slot
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from memscale.config.sweep import Launcher
+from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
 from memscale.launch.slots import Slot
 

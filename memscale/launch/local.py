@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from memscale.config.sweep import Launcher
+from memscale.config.launcher import Launcher
 from memscale.launch.pool import Starter, Task
 from memscale.launch.slots import Slot
 

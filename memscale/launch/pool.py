@@ -12,10 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from memscale.config.retries import Retries
 from memscale.launch.retry import Decision, decide, same_fault
 from memscale.launch.slots import Slot
 from memscale.launch.worker import EXIT_TAKEN
-from memscale.records.attempts import Outcome, attempt_numbers, read_outcome, started_at, write_outcome
+from memscale.records.attempts import (
+    Outcome,
+    attempt_numbers,
+    host_of,
+    last_step,
+    read_outcome,
+    started_at,
+    write_outcome,
+)
 from memscale.records.layout import RunPaths
 from memscale.records.lease import is_held
 
@@ -79,7 +88,7 @@ class Pool:
 
     slots: Sequence[Slot]
     start: Starter
-    max_attempts: int
+    retries: Retries
     should_stop: Callable[[], str]
     """Why to stop, or '' to go on."""
     on_tick: Callable[[Sequence[str]], None]
@@ -134,7 +143,7 @@ class Pool:
             outcome = close_attempts(task.paths, status)
             outcomes = self._ended.setdefault(task.name, [])
             outcomes.append(outcome)
-            decision = decide(outcomes, self.max_attempts)
+            decision = decide(outcomes, self.retries)
             self.on_end(task, outcome, decision)
             if task.paths.result.exists():
                 done.append(task.name)
@@ -173,17 +182,30 @@ def close_attempts(paths: RunPaths, status: int | None) -> Outcome:
     for number in numbers:
         if read_outcome(paths, number) is None:
             last = number == numbers[-1]
-            write_outcome(paths, number, _unspoken(started_at(paths, number), status if last else None))
+            write_outcome(paths, number, unspoken(paths, number, *_cause(status if last else None)))
     outcome = read_outcome(paths, numbers[-1]) if numbers else None
-    return outcome or _unspoken(time.time(), status)
+    return outcome or unspoken(paths, None, *_cause(status))
 
 
-def _unspoken(started: float, status: int | None) -> Outcome:
-    if status is not None and status < 0:
-        cause, evidence = "killed", f"its process died of {signal.Signals(-status).name}"
-    else:
-        cause, evidence = "lost", "it left no word" if status is None else f"it left no word, but exit status {status}"
-    return Outcome(cause=cause, evidence=evidence, started=started, ended=time.time(), host="")
+def unspoken(paths: RunPaths, number: int | None, cause: str, evidence: str) -> Outcome:
+    """The outcome of an attempt that wrote none, or of a try that made no attempt (None)."""
+    return Outcome(
+        cause=cause,
+        evidence=evidence,
+        started=time.time() if number is None else started_at(paths, number),
+        ended=time.time(),
+        host="" if number is None else host_of(paths, number),
+        step=last_step(paths),
+    )
+
+
+def _cause(status: int | None) -> tuple[str, str]:
+    """A cause and its evidence, from an exit status."""
+    if status is None:
+        return "lost", "it left no word"
+    if status < 0:
+        return "killed", f"its process died of {signal.Signals(-status).name}"
+    return "lost", f"it left no word, but exit status {status}"
 
 
 def _half_micro_batch(paths: RunPaths) -> int:

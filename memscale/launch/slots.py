@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
-from memscale.config.sweep import Launcher
+from memscale.config.launcher import Launcher
 
 
 @dataclass(frozen=True, kw_only=True)

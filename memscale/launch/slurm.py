@@ -15,7 +15,7 @@ from typing import Any
 
 import submitit
 
-from memscale.config.sweep import Launcher
+from memscale.config.launcher import Launcher
 from memscale.errors import MemscaleError
 from memscale.launch.local import worker_arguments
 from memscale.launch.pool import Starter, Task

@@ -1,7 +1,8 @@
 """The state of a run, read from its files: they come first, whatever launched it.
 
 planned: nothing was started; running: somebody holds its lease; done: it has a result; failed: its last attempt ended
-in a fault, or its loss diverged; lost: its last attempt ended without a word. A stopped attempt is planned again.
+in a fault, or its loss diverged; lost: its last attempt ended without a word, or through no fault of its own. After an
+interrupted attempt it is planned again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from memscale.records.atomic import read_json
-from memscale.records.attempts import attempt_numbers, read_outcome
+from memscale.records.attempts import STATE_AFTER, attempt_numbers, read_outcome
 from memscale.records.heartbeat import Heartbeat, read_heartbeat
 from memscale.records.layout import RunPaths
 from memscale.records.lease import is_held
@@ -41,7 +42,8 @@ def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:
         status = read_json(paths.result, format=RESULT_FORMAT)["status"]
         if status == "done":
             return _state("done", numbers, heartbeat)
-        advice = "lower its learning rate: the same run would diverge again"
+        sweep = paths.root.parent.name
+        advice = f"the same run would diverge again: lower its rate (recipe.*), then: make sweep SWEEP={sweep} SET=..."
         return _state("failed", numbers, heartbeat, cause=status, evidence="the loss left the numbers", advice=advice)
     if is_held(paths.lease):
         silent = heartbeat is not None and time.time() - heartbeat.time > _SILENT_SECONDS
@@ -51,23 +53,38 @@ def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:
     outcome = read_outcome(paths, numbers[-1])
     log = paths.attempt(numbers[-1]) / "log.txt"
     if outcome is None:
-        advice = "start the sweep again: it goes on from the last checkpoint"
+        if queued:
+            return _state("queued", numbers, heartbeat, evidence="its last attempt left no word")
+        advice = advice_for(paths, "lost", numbers[-1])
         evidence = f"attempt {numbers[-1]} ended without a word; its log: {log}"
         return _state("lost", numbers, heartbeat, cause="lost", evidence=evidence, advice=advice)
-    if outcome.cause == "stopped":
-        return _state("queued" if queued else "planned", numbers, heartbeat, evidence=outcome.evidence)
-    advice = ADVICE.get(outcome.cause, f"read {log}, mend the cause, then: memscale retry")
-    state = "lost" if outcome.cause in ("killed", "lost") else "failed"
+    state = STATE_AFTER.get(outcome.cause, "failed")
+    if state == "planned" or (queued and state != "done"):
+        word = "queued" if queued else "planned"
+        return _state(word, numbers, heartbeat, cause=outcome.cause, evidence=outcome.evidence)
+    advice = advice_for(paths, outcome.cause, numbers[-1])
     return _state(state, numbers, heartbeat, cause=outcome.cause, evidence=outcome.evidence, advice=advice)
 
 
+def advice_for(paths: RunPaths, cause: str, attempt: int) -> str:
+    """Return what mends a run that ended so, with the command."""
+    sweep, run = paths.root.parent.name, paths.root.name.rpartition("-")[0]
+    log = paths.attempt(attempt) / "log.txt"
+    what = ADVICE.get(cause, f"read {log}, and mend the cause").format(log=log)
+    return f"{what}, then: make retry SWEEP={sweep} RUN={run} && make sweep SWEEP={sweep}"
+
+
 ADVICE = {
-    "out_of_memory": "give it a machine with more memory, or launcher.slots=1, then: memscale retry",
-    "disk_full": "free disk space where the runs lie (MEMSCALE_RUNS moves them), then: memscale retry",
-    "bad_config": "mend what its log names; the same configuration would fail again",
-    "killed": "start the sweep again: it goes on from the last checkpoint",
-    "lost": "start the sweep again: it goes on from the last checkpoint",
+    "gpu_out_of_memory": "take a GPU with more memory, or launcher.table_memory=host",
+    "host_out_of_memory": "give it more memory (SLURM: launcher.memory; else launcher.slots=1, or table_memory=file)",
+    "disk_full": "free disk space where the runs lie (MEMSCALE_RUNS moves them)",
+    "bad_config": "mend what {log} names (the same configuration would fail again)",
+    "killed": "find out who killed it (a machine out of memory does); it goes on from its last checkpoint",
+    "lost": "nothing need be mended; it goes on from its last checkpoint",
+    "node_failure": "nothing need be mended here; it goes on elsewhere from its last checkpoint",
+    "unknown": "look at its job with scontrol and sacct; it goes on from its last checkpoint",
 }
+"""By cause; `{log}` is the attempt's. For other causes: read the log."""
 
 
 def _state(

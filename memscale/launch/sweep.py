@@ -134,7 +134,7 @@ def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOut
     pool = Pool(
         slots=site.slots,
         start=site.start,
-        max_attempts=plan.sweep.launcher.max_attempts,
+        retries=plan.sweep.launcher.retries,
         should_stop=stop,
         on_tick=on_tick,
         on_end=on_end,

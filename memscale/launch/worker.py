@@ -12,20 +12,20 @@ import errno
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
 from pathlib import Path
 from types import FrameType
 
-from memscale.config.sweep import TABLE_MEMORIES
+from memscale.config.launcher import TABLE_MEMORIES
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.attempt import Attempt, run_attempt
-from memscale.records.attempts import Outcome, log_path, new_attempt, write_outcome
+from memscale.records.attempts import Outcome, host_name, last_step, log_path, new_attempt, write_outcome
 from memscale.records.layout import RunPaths
 from memscale.records.lease import Lease, LeaseTakenError
 
+_STOP_FILE = "a stop file"
 EXIT_DONE, EXIT_STOPPED, EXIT_TAKEN = 0, 75, 76
 """A failure ends with Python's own 1, after its traceback."""
 
@@ -43,9 +43,14 @@ class _Stop:
     def _received(self, number: int, _: FrameType | None) -> None:
         self.reason = signal.Signals(number).name
 
+    @property
+    def cause(self) -> str:
+        """What an attempt that left for this reason ended of. SLURM sends SIGUSR2 before a job's time is up."""
+        return {signal.SIGUSR2.name: "time_limit", _STOP_FILE: "cancelled"}.get(self.reason, "stopped")
+
     def __call__(self) -> bool:
         if not self.reason and self._file.exists():
-            self.reason = "a stop file"
+            self.reason = _STOP_FILE
         if not self.reason and os.getppid() != self._parent:
             self.reason = "the death of the process that started it"
         return bool(self.reason)
@@ -96,15 +101,22 @@ def _attempt(attempt: Attempt, stop: _Stop) -> int:
         _end(attempt, started, _cause(error), evidence, _frames(error))
         raise
     if status == "stopped":
-        _end(attempt, started, "stopped", f"asked to by {stop.reason}")
+        _end(attempt, started, stop.cause, f"asked to by {stop.reason}")
         return EXIT_STOPPED
     _end(attempt, started, status, "its result is written")
     return EXIT_DONE
 
 
 def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str = "") -> None:
-    host = socket.gethostname()
-    outcome = Outcome(cause=cause, evidence=evidence, started=started, ended=time.time(), host=host, trace=trace)
+    outcome = Outcome(
+        cause=cause,
+        evidence=evidence,
+        started=started,
+        ended=time.time(),
+        host=host_name(),
+        trace=trace,
+        step=last_step(attempt.paths),
+    )
     print(f"{cause}: {evidence}", flush=True)
     write_outcome(attempt.paths, attempt.number, outcome)
 
@@ -118,10 +130,12 @@ def _cause(error: BaseException) -> str:
         link = link.__cause__ or link.__context__
     if any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in chain):
         return "disk_full"
-    if any(isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" for one in chain):
-        return "out_of_memory"
+    if any(type(one).__name__ == "OutOfMemoryError" for one in chain):  # torch's, of a GPU
+        return "gpu_out_of_memory"
+    if any(isinstance(one, MemoryError) for one in chain):
+        return "host_out_of_memory"
     if any("can't allocate memory" in str(one) for one in chain if isinstance(one, RuntimeError)):
-        return "out_of_memory"
+        return "host_out_of_memory"
     if isinstance(error, MemscaleError) and not isinstance(error, RecordError):
         return "bad_config"
     return "error"

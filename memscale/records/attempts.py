@@ -16,8 +16,18 @@ from memscale.records.layout import RunPaths
 
 FORMAT = 1
 CAUSES = (
-    "done", "stopped", "diverged", "out_of_memory", "disk_full", "bad_config", "error", "killed", "lost"
+    "done", "stopped", "preempted", "time_limit", "cancelled", "node_failure", "gpu_out_of_memory",
+    "host_out_of_memory", "disk_full", "diverged", "bad_config", "error", "killed", "lost", "unknown",
 )  # fmt: skip
+INTERRUPTIONS = ("stopped", "preempted", "time_limit")
+"""Ends that say nothing against the run."""
+STATE_AFTER = {
+    "stopped": "planned", "preempted": "planned", "time_limit": "planned", "cancelled": "planned",
+    "node_failure": "lost", "killed": "lost", "lost": "lost", "unknown": "lost",
+}  # fmt: skip
+"""A run's state after an attempt that ended so, without a result; after any other end it has failed."""
+_FORMER = {"out_of_memory": "host_out_of_memory"}
+"""Causes that older files have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,19 @@ class Outcome:
     host: str
     trace: str = ""
     """The traceback's frames in short, to recognise the same fault in another run."""
+    step: int = 0
+    """Of the last checkpoint that it left."""
+
+
+def host_name() -> str:
+    """This node as SLURM calls it, else this machine."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def slurm_job() -> str | None:
+    """The SLURM job that this process belongs to, as `scontrol` takes it: 17, or 17_4 for the fourth of an array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
@@ -42,9 +65,9 @@ def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
     paths.attempt(number).mkdir()
     submission = {
         "started": round(time.time(), 3),
-        "host": socket.gethostname(),
+        "host": host_name(),
         "pid": os.getpid(),
-        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "job_id": slurm_job(),
         "command": sys.argv,
         "python": platform.python_version(),
         "threads": threads,
@@ -76,6 +99,7 @@ def read_outcome(paths: RunPaths, number: int) -> Outcome | None:
         return None
     content = read_json(path, format=FORMAT)
     del content["format"]
+    content["cause"] = _FORMER.get(content["cause"], content["cause"])
     return Outcome(**content)
 
 
@@ -86,11 +110,24 @@ def started_at(paths: RunPaths, number: int) -> float:
     return float(read_json(submission, format=FORMAT)["started"])
 
 
-def job_id(paths: RunPaths) -> str | None:
-    """The SLURM job of the last attempt, or None where it was no job."""
-    numbers = list(attempt_numbers(paths))
-    submission = paths.attempt(numbers[-1]) / "submission.json" if numbers else None
+def job_id(paths: RunPaths, number: int | None = None) -> str | None:
+    """The SLURM job of an attempt (None: the last), or None where it was no job."""
+    if number is None:
+        number = max(attempt_numbers(paths), default=None)
+    submission = paths.attempt(number) / "submission.json" if number is not None else None
     if submission is None or not submission.exists():
         return None
     found = read_json(submission, format=FORMAT).get("job_id")
     return str(found) if found is not None else None
+
+
+def host_of(paths: RunPaths, number: int) -> str:
+    """Where an attempt ran, as far as it said."""
+    submission = paths.attempt(number) / "submission.json"
+    return str(read_json(submission, format=FORMAT)["host"]) if submission.exists() else ""
+
+
+def last_step(paths: RunPaths) -> int:
+    """The step of the last durable checkpoint; 0 without one."""
+    names = os.listdir(paths.checkpoints) if paths.checkpoints.is_dir() else []
+    return max((int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdigit()), default=0)

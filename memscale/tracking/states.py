@@ -7,13 +7,12 @@ in the reverse order of their writing, so a run that ends meanwhile is seen as r
 from __future__ import annotations
 
 import os
-import socket
 import time
 from dataclasses import dataclass
 
 from memscale.records.atomic import read_json
 from memscale.records.attempts import FORMAT as SUBMISSION_FORMAT
-from memscale.records.attempts import attempt_numbers, read_outcome, started_at
+from memscale.records.attempts import STATE_AFTER, attempt_numbers, host_name, read_outcome, started_at
 from memscale.records.heartbeat import read_heartbeat
 from memscale.records.layout import RunPaths
 from memscale.records.results import RESULT_FORMAT
@@ -21,8 +20,6 @@ from memscale.records.results import RESULT_FORMAT
 SILENT_SECONDS = 300.0
 """A process on another machine whose last heartbeat is older than this is taken for dead."""
 
-_WORDS = {"stopped": "planned", "killed": "lost", "lost": "lost"}
-"""States after an attempt by its cause; by any other, the run has failed. A stopped run awaits its next launch."""
 _STATUSES = {"planned": "SCHEDULED", "running": "RUNNING", "done": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
 
 
@@ -43,7 +40,7 @@ class State:
     @property
     def mlflow_status(self) -> str:
         """One of MLflow's five statuses."""
-        return "KILLED" if self.cause == "stopped" else _STATUSES[self.word]
+        return "KILLED" if self.word == "planned" and self.cause else _STATUSES[self.word]
 
 
 def read_state(paths: RunPaths, *, now: float | None = None) -> State:
@@ -59,7 +56,7 @@ def read_state(paths: RunPaths, *, now: float | None = None) -> State:
         cause, ended = str(result["status"]), float(result["ended"])
         started = ended if started is None else started
     elif outcome is not None:
-        word = _WORDS.get(outcome.cause, "failed")
+        word = STATE_AFTER.get(outcome.cause, "failed")
         cause, ended = outcome.cause, outcome.ended
     elif sign is None:
         word, cause, ended = "planned", "", None
@@ -79,7 +76,7 @@ class _Sign:
     pid: int
 
     def is_alive(self, now: float) -> bool:
-        if self.host != socket.gethostname():
+        if self.host != host_name():
             return now - self.time < SILENT_SECONDS
         try:
             os.kill(self.pid, 0)

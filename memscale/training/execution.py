@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from memscale.config.checks import at_least, one_of, positive
-from memscale.config.sweep import TABLE_MEMORIES
+from memscale.config.launcher import TABLE_MEMORIES
 from memscale.errors import ConfigError
 
 

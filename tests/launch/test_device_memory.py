@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memscale.config.sweep import Launcher
+from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
 from memscale.launch.device_memory import device_memory_bytes, parse_bytes
 from memscale.launch.slots import slots_for
