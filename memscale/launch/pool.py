@@ -150,7 +150,7 @@ class Pool:
             elif task.paths.stop.exists():
                 failed[task.name] = "cancelled; starting the sweep again goes on with it"
             elif decision.again:
-                half = _half_micro_batch(task.paths) if decision.half_micro_batch else None
+                half = half_micro_batch(task.paths) if decision.half_micro_batch else None
                 waiting.append(_Waiting(task=task, micro_batch=half))
             else:
                 failed[task.name] = decision.reason
@@ -187,14 +187,17 @@ def close_attempts(paths: RunPaths, status: int | None) -> Outcome:
     return outcome or unspoken(paths, None, *_cause(status))
 
 
-def unspoken(paths: RunPaths, number: int | None, cause: str, evidence: str) -> Outcome:
+def unspoken(
+    paths: RunPaths, number: int | None, cause: str, evidence: str, *, trace: str = "", host: str = ""
+) -> Outcome:
     """The outcome of an attempt that wrote none, or of a try that made no attempt (None)."""
     return Outcome(
         cause=cause,
         evidence=evidence,
         started=time.time() if number is None else started_at(paths, number),
         ended=time.time(),
-        host="" if number is None else host_of(paths, number),
+        host=host or ("" if number is None else host_of(paths, number)),
+        trace=trace,
         step=last_step(paths),
     )
 
@@ -208,7 +211,8 @@ def _cause(status: int | None) -> tuple[str, str]:
     return "lost", f"it left no word, but exit status {status}"
 
 
-def _half_micro_batch(paths: RunPaths) -> int:
+def half_micro_batch(paths: RunPaths) -> int:
+    """Half of a run's batch, in sequences."""
     from memscale.records.run_file import read_run_file
 
     return max(1, read_run_file(paths.run).run.batch_sequences // 2)

@@ -108,7 +108,7 @@ def run_plan(plan: Plan, site: Site) -> SweepOutcome:
             failed.update(outcome.failed)
             num_trained += len(outcome.done)
             stopped = outcome.stopped
-            if stopped or (stage == "tune" and not _tuned(plan, paths)):
+            if stopped or (stage == "tune" and not is_tuned(plan, paths)):
                 break
     return SweepOutcome(plan=plan, failed=failed, stopped=stopped, num_trained=num_trained)
 
@@ -190,7 +190,7 @@ def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
     return losses
 
 
-def _tuned(plan: Plan, paths: SweepPaths) -> bool:
+def is_tuned(plan: Plan, paths: SweepPaths) -> bool:
     """Whether every family has a tuning run that ended well."""
     losses = tuning_losses(plan, paths)
     finished = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}

@@ -87,6 +87,16 @@ def log_path(paths: RunPaths, number: int) -> Path:
     return paths.attempt(number) / "log.txt"
 
 
+def record_unmade(paths: RunPaths, job: str, outcome: Outcome) -> None:
+    """Keep the end of a job that made no attempt of its run as an attempt's, so that it counts as one."""
+    paths.attempts.mkdir(parents=True, exist_ok=True)
+    number = max(attempt_numbers(paths), default=0) + 1
+    paths.attempt(number).mkdir()
+    submission = {"started": outcome.started, "host": outcome.host, "pid": 0, "job_id": job, "command": []}
+    write_json(paths.attempt(number) / "submission.json", submission, format=FORMAT)
+    write_outcome(paths, number, outcome)
+
+
 def write_outcome(paths: RunPaths, number: int, outcome: Outcome) -> None:
     assert outcome.cause in CAUSES
     write_json(paths.attempt(number) / "outcome.json", asdict(outcome), format=FORMAT)

@@ -28,6 +28,29 @@ class SweepPaths:
         """Its presence asks the process that schedules the sweep to stop."""
         return self.root / "cancel"
 
+    @property
+    def slurm(self) -> Path:
+        """What was submitted to SLURM, and with what; the jobs' scripts and output."""
+        return self.root / "slurm"
+
+    @property
+    def launch(self) -> Path:
+        return self.slurm / "launch.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.slurm / "submissions"
+
+    @property
+    def unseen(self) -> Path:
+        """Since when jobs have been missing that left no word."""
+        return self.slurm / "unseen.json"
+
+    @property
+    def code(self) -> Path:
+        """Snapshots of the code, by the hash of their content."""
+        return self.root / "code"
+
     def plan(self, plan_hash: str) -> Path:
         """The plan with its opened stages."""
         return self.root / "plans" / f"{plan_hash}.json"

@@ -11,18 +11,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from memscale.records.atomic import write_json
+from memscale.records.atomic import read_json, write_json
 
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "datasets", "lm_eval", "safetensors", "hydra-core")
 _DIFF_LIMIT = 200_000
-_CODE = Path(__file__).resolve().parents[2]
+CODE = Path(__file__).resolve().parents[2]
+"""The folder of the running code."""
+CODE_STATE = "code.json"
+"""In a snapshot of the code: the commit and the changes it was made from."""
 
 
 def write_provenance(path: Path, *, data_manifest: dict[str, Any]) -> None:
     """Write what made this run; `data_manifest` is the manifest of its prepared data."""
     content = {
-        "git": _git_state(),
+        "git": git_state(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": sys.version,
         "platform": platform.platform(),
@@ -42,8 +45,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git_state() -> dict[str, Any]:
-    """Commit and uncommitted changes of the code, or nulls where it is not a checkout."""
+def git_state() -> dict[str, Any]:
+    """Commit and uncommitted changes of the code, or nulls where it is neither a checkout nor a snapshot of one."""
+    snapshot = CODE / CODE_STATE
+    if snapshot.exists():
+        kept = read_json(snapshot, format=FORMAT)
+        del kept["format"]
+        return kept
     commit = _git("rev-parse", "HEAD")
     diff = _git("diff", "HEAD") if commit is not None else None
     return {
@@ -56,7 +64,7 @@ def _git_state() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=_CODE, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(["git", *arguments], cwd=CODE, capture_output=True, text=True, timeout=30, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: all runs done, with the local pool's losses to the last digit."""
+"""A sweep on a real SLURM, with nobody at the terminal, ends with the local pool's losses to the last digit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.launch.slurm_cluster import cluster, missing
-from tests.sweeps import NAME, memscale, small_sweep, write_text
+from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
 
-JOB = ["launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10"]
+JOB = [
+    "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10",
+    "launcher.check_minutes=0.3",
+]  # fmt: skip
 
 
 def _losses(runs: Path) -> dict[str, object]:
@@ -21,9 +24,9 @@ def _losses(runs: Path) -> dict[str, object]:
     }
 
 
-def test_slurm_trains_what_the_local_pool_trains(tmp_path: Path) -> None:
+def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_path: Path) -> None:
     sweep = small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
-    with cluster(tmp_path) as environment:
+    with cluster(tmp_path, nodes=4) as environment:
         more = {"SLURM_CONF": environment["SLURM_CONF"]}
         plan = memscale("plan", NAME, runs=tmp_path / "none", more=more)
         assert "launcher slurm (SLURM answers here" in plan.stdout
@@ -32,13 +35,34 @@ def test_slurm_trains_what_the_local_pool_trains(tmp_path: Path) -> None:
         findings = [one for one in json.loads(looked.stdout)["findings"] if one["topic"] == "slurm"]
         assert [one for one in findings if not one["good"]] == []
         assert {"accounting", "partition main", "controller"} <= {one["what"] for one in findings}
+
+        runs = tmp_path / "slurm"
         overrides = [*sweep, "scale=laptop", "launcher=slurm", *JOB]
-        memscale("sweep", NAME, *overrides, runs=tmp_path / "slurm", more=more)
-    told = json.loads(memscale("status", NAME, "--json", runs=tmp_path / "slurm").stdout)["runs"]
-    assert sorted(int(run["job_id"]) for run in told) == [1, 2, 3, 4, 5, 6]
+        told = memscale("sweep", NAME, *overrides, runs=runs, more=more).stdout
+        assert "3 runs submitted" in told
+        assert "you may log out" in told
+
+        def over() -> bool:
+            return memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
+
+        wait_for("the end of the sweep", over, seconds=300)
+        wait_for("the report", lambda: (runs / NAME / "finished.json").exists(), seconds=120)
+    assert (runs / NAME / "report.html").exists()
+    jobs = [run["job_id"] for run in json.loads(memscale("status", NAME, "--json", runs=runs).stdout)["runs"]]
+    assert len(set(jobs)) == 6
+    assert all("_" in job for job in jobs)
     memscale("sweep", NAME, *sweep, "launcher=local", runs=tmp_path / "local")
-    on_slurm = _losses(tmp_path / "slurm")
+    on_slurm = _losses(runs)
     assert len(on_slurm) == 6
     assert on_slurm == _losses(tmp_path / "local")
-    submissions = list((tmp_path / "slurm" / NAME / "slurm").glob("*_submission.sh"))
-    assert len(submissions) == 6
+    _check_mlflow(runs)
+
+
+def _check_mlflow(runs: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+    (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
+    mirrored = client.search_runs([experiment.experiment_id], max_results=1000)
+    finished = [run for run in mirrored if "memscale.run_id" in run.data.tags and run.info.status == "FINISHED"]
+    assert len(finished) >= 6

@@ -1,0 +1,43 @@
+"""Mirrors run files into MLflow from a process of its own, so that training never waits for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from memscale.records.layout import SweepPaths
+
+_SYNC_SECONDS = 45.0
+
+
+@dataclass(kw_only=True)
+class Syncer:
+    """Mirrors one sweep, now and then, and whole at the end."""
+
+    paths: SweepPaths
+    _process: subprocess.Popen[bytes] | None = None
+    _last: float = field(default_factory=time.monotonic)
+
+    def now_and_then(self) -> None:
+        running = self._process is not None and self._process.poll() is None
+        if not running and time.monotonic() - self._last > _SYNC_SECONDS:
+            self._last = time.monotonic()
+            self._process = self._start()
+
+    def once(self) -> None:
+        """Mirror what there is by now, and wait for it."""
+        self._start().wait()
+
+    def finish(self) -> int:
+        """Wait for the one under way, then mirror everything; return the exit status."""
+        if self._process is not None:
+            self._process.wait()
+        return self._start("--wait", "120").wait()
+
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        log = open(self.paths.root / "sync.log", "ab")  # noqa: SIM115 (the child keeps it)
+        with log:
+            command = [sys.executable, "-m", "memscale.tracking", str(self.paths.root), *options]
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -1,0 +1,134 @@
+"""Submits runs as SLURM arrays through submitit, and finds what a launcher that died in between left behind.
+
+An array is cut at the cluster's MaxArraySize, and the runs at work at once are divided among the arrays. What is to be
+submitted is written down before sbatch is called: a job that nobody wrote down is found by its name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
+
+from memscale.config.launcher import Launcher
+from memscale.launch import slurm_commands
+from memscale.launch.job import run_job
+from memscale.launch.slurm_commands import Element, SlurmError
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.submissions import Submission, accepted, new_submission, submissions, withdrawn, write_submission
+
+_UNSEEN_SECONDS = 15.0
+"""An sbatch that outlives its launcher may be heard this much later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A run to be submitted."""
+
+    paths: RunPaths
+    arguments: tuple[str, ...]
+    """Of `memscale.launch.worker`."""
+
+
+def submit(
+    paths: SweepPaths, launcher: Launcher, code: Path, orders: Sequence[Order], *, alive: int, exclude: Sequence[str]
+) -> list[Submission]:
+    """Submit the runs, in their order, as few arrays as the cluster allows. `alive`: jobs of the sweep that there are.
+
+    Raises SlurmError where sbatch refuses one; what was accepted before it stays so.
+    """
+    if not orders:
+        return []
+    chunks = _cut(orders, slurm_commands.max_array_size())
+    at_once = None
+    if launcher.slots is not None:
+        at_once = max(1, (launcher.slots - alive) // len(chunks))
+    done = []
+    for chunk in chunks:
+        submission = new_submission(paths.root.name, tuple(order.paths.root.name for order in chunk))
+        write_submission(paths, submission)
+        executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
+        parameters = job_parameters(launcher, code, exclude=exclude)
+        executor.update_parameters(
+            job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
+        )
+        try:
+            jobs = executor.map_array(run_job, [order.arguments for order in chunk])
+        except (FailedJobError, FailedSubmissionError) as error:
+            withdrawn(paths, submission)
+            raise SlurmError(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
+        done.append(accepted(paths, submission, jobs[0].job_id.partition("_")[0]))
+    return done
+
+
+def _cut(orders: Sequence[Order], max_array_size: int) -> list[Sequence[Order]]:
+    """MaxArraySize is one more than the largest index."""
+    size = max(1, max_array_size)
+    return [orders[start : start + size] for start in range(0, len(orders), size)]
+
+
+def job_parameters(launcher: Launcher, code: Path, *, exclude: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what submitit asks SLURM for, for one run."""
+    nodes = [*(launcher.exclude.split(",") if launcher.exclude else []), *exclude]
+    setup = [*launcher.setup, f"export PYTHONPATH={code}", "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
+    given: dict[str, Any] = {
+        "time": launcher.minutes,
+        "nodes": 1,
+        "cpus_per_task": launcher.cpus_per_run,
+        "gpus_per_node": launcher.gpus_per_run or None,
+        "partition": launcher.partition,
+        "account": launcher.account,
+        "qos": launcher.qos,
+        "constraint": launcher.constraint,
+        "gres": launcher.gres,
+        "exclude": ",".join(dict.fromkeys(nodes)) or None,
+        "signal_delay_s": min(launcher.stop_seconds, launcher.minutes * 30),
+        "setup": setup,
+        "additional_parameters": {"mem": launcher.memory, "requeue": True},
+        "srun_args": [f"--container-image={launcher.container}"] if launcher.container else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def recover(paths: SweepPaths, queue: Mapping[str, Element]) -> bool:
+    """Take up the intents of a launcher that died before it wrote down a job id; whether all are settled by now.
+
+    An array whose elements can all start is adopted. One that was cut off before submitit had put its tasks in place is
+    cancelled: those elements would wait for their tasks in vain.
+    """
+    settled = True
+    by_name: dict[str, str] = {element.name: job_id.partition("_")[0] for job_id, element in queue.items()}
+    for submission in submissions(paths):
+        if submission.void or submission.array is not None:
+            continue
+        array = by_name.get(submission.name)
+        if array is not None and _in_place(paths, replace(submission, array=array)):
+            accepted(paths, submission, array)
+        elif array is not None:
+            slurm_commands.cancel([array])
+            settled = False  # until its elements, some of which may train, have left
+        elif time.time() - submission.submitted > _UNSEEN_SECONDS:
+            withdrawn(paths, submission)
+        else:
+            settled = False
+    return settled
+
+
+def _in_place(paths: SweepPaths, submission: Submission) -> bool:
+    """Whether submitit has put every element's task where the element looks for it."""
+    folder, job_ids = _folder(paths, submission), [submission.job_id(i) for i in range(len(submission.runs))]
+    return all(JobPaths(folder, job_id).submitted_pickle.exists() for job_id in job_ids)
+
+
+def job_output(paths: SweepPaths, submission: Submission, job_id: str) -> Path:
+    """Return where a job's own output lies: what it said before its worker had a log, and what SLURM said to it."""
+    return Path(JobPaths(_folder(paths, submission), job_id, 0).stdout)
+
+
+def _folder(paths: SweepPaths, submission: Submission) -> Path:
+    return paths.slurm / submission.uid

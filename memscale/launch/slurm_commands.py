@@ -1,0 +1,178 @@
+"""What SLURM says of jobs: one `squeue` for all of ours, one `sacct` for those that left it, `scontrol` for the rest.
+
+Job ids are as `scontrol` takes them: 17, or 17_4 for an element of an array. Refuses to guess: a command that fails or
+does not answer raises SlurmError, except where a site may lack it (accounting), which is answered by None.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from memscale.errors import MemscaleError
+
+_SECONDS = 120.0
+_MAX_ARRAY_SIZE = 1001
+"""SLURM's default."""
+_HELD = re.compile(
+    r"held|JobHold|JobHeld|DependencyNeverSatisfied|BadConstraints|PartitionTimeLimit|PartitionNodeLimit"
+)
+
+WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
+AT_WORK = frozenset(
+    {"RUNNING", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+)
+ENDED = frozenset(
+    {
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+        "REVOKED", "TIMEOUT",
+    }
+)  # fmt: skip
+
+
+class SlurmError(MemscaleError):
+    """SLURM refused a job or a question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Element:
+    """A job, or one element of an array, that the controller still knows as alive."""
+
+    job_id: str
+    name: str
+    word: str
+    """SLURM's state."""
+    reason: str
+    node: str
+
+    @property
+    def waiting(self) -> bool:
+        return self.word in WAITING
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for a person."""
+        return self.waiting and (self.word != "PENDING" or _HELD.search(self.reason) is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How a job stands or ended, as the accounting or the controller remembers it."""
+
+    word: str
+    exit_code: str
+    """`status:signal`."""
+    node: str
+    source: str
+    """Which command said so."""
+
+    @property
+    def ended(self) -> bool:
+        return self.word not in WAITING | AT_WORK
+
+    @property
+    def evidence(self) -> str:
+        where = f" on {self.node}" if self.node else ""
+        return f"{self.source}: {self.word}{where}, exit code {self.exit_code}"
+
+
+def queue() -> dict[str, Element]:
+    """Return every job of ours that is pending or at work, by id. Raises SlurmError where squeue does not answer.
+
+    Words that memscale does not know are kept: they are shown, and never taken for an end.
+    """
+    told = ask("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
+    elements = {}
+    for line in told.splitlines():
+        array, index, word, node, name, reason = (part.strip() for part in line.split("|", 5))
+        if word in ENDED:
+            continue  # squeue shows jobs for a moment after their end
+        job_id = f"{array}_{index}" if index.isdigit() else array
+        elements[job_id] = Element(job_id=job_id, name=name, word=word, reason=reason, node=node)
+    return elements
+
+
+def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:
+    """Return the records of all elements of these arrays (ids without element), by id, the oldest first.
+
+    A requeued job has several. None where there is no accounting, or it does not answer.
+    """
+    asked = sorted(set(arrays))
+    if not asked or shutil.which("sacct") is None:
+        return {} if not asked else None
+    fields = "--format=JobID,State,ExitCode,NodeList"
+    options = ("--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={','.join(asked)}")
+    try:
+        told = ask("sacct", *options, fields)
+    except SlurmError:
+        return None
+    records: dict[str, list[Record]] = {}
+    for line in told.splitlines():
+        job_id, state, exit_code, node = line.split("|")[:4]
+        word = state.split()[0] if state else "UNKNOWN"  # CANCELLED by 1000
+        node = "" if node == "None assigned" else node
+        records.setdefault(job_id, []).append(Record(word=word, exit_code=exit_code, node=node, source="sacct"))
+    return records
+
+
+def shown(job_id: str) -> Record | None:
+    """Return what the controller remembers of a job: for some minutes after its end. None where it does not."""
+    try:
+        told = ask("scontrol", "--oneliner", "show", "job", job_id)
+    except SlurmError:
+        return None
+    found = dict(re.findall(r"(\w+)=(\S*)", told))
+    if "JobState" not in found:
+        return None
+    node = found.get("NodeList", "")
+    return Record(
+        word=found["JobState"],
+        exit_code=found.get("ExitCode", ""),
+        node="" if node == "(null)" else node,
+        source="scontrol",
+    )
+
+
+def max_array_size() -> int:
+    """Return one more than the largest index of an array; SLURM's default where it does not say."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return int(found.group(1)) if found else _MAX_ARRAY_SIZE
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Cancel jobs, elements or whole arrays; those that have ended meanwhile are none of anybody's business."""
+    ids = list(job_ids)
+    for start in range(0, len(ids), 500):
+        subprocess.run(
+            ["scancel", "--quiet", *ids[start : start + 500]],
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+
+
+def ask(*command: str, given: str | None = None) -> str:
+    """Return what a command prints. Raises SlurmError where it fails, is not there or does not answer."""
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]} is not installed here; start the sweep where SLURM's commands are") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]} did not answer in {_SECONDS:.0f} s; look at: scontrol ping") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise SlurmError(f"{command[0]} failed: {said}. Look at the cluster (scontrol ping), then start again")
+    return done.stdout
+
+
+def leave_job() -> None:
+    """Forget, for this process and those it starts, what SLURM told the job that it is in, if it is in one: sbatch and
+    submitit would take it for their own."""
+    if "SLURM_JOB_ID" in os.environ:
+        for name in list(os.environ):
+            if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":
+                del os.environ[name]

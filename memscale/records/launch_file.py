@@ -1,0 +1,44 @@
+"""`slurm/launch.json`: what a sweep was launched with, so that a job can go on with it when nobody is logged in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memscale.config.codec import from_plain, to_plain
+from memscale.config.run import Digests
+from memscale.config.sweep import Sweep
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json, write_json
+from memscale.records.layout import SweepPaths
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    launched: float
+    """Unix seconds. Attempts before it do not count against a run."""
+    sweep: Sweep
+    digests: Digests
+    data_folder: str
+    """Of the prepared data."""
+    code: str
+    """The snapshot that its jobs run."""
+    python: str
+    """The interpreter that they run it with."""
+
+
+def write_launch(paths: SweepPaths, launch: Launch) -> None:
+    write_json(paths.launch, to_plain(launch), format=FORMAT)
+
+
+def read_launch(paths: SweepPaths) -> Launch | None:
+    """What the sweep was last launched with on SLURM, or None where it never was. Raises RecordError where damaged."""
+    if not paths.launch.exists():
+        return None
+    plain = read_json(paths.launch, format=FORMAT)
+    del plain["format"]
+    try:
+        return from_plain(Launch, plain, describe=lambda key: f"{key} ({paths.launch})")
+    except ValueError as error:
+        raise RecordError(f"{paths.launch} cannot be read back: {error}") from None

@@ -1,0 +1,90 @@
+"""What was submitted to SLURM: a file an array, written before `sbatch` is called and again when it has answered.
+
+A file without a job id is an intent: whoever wrote it died in between, or is at it now. The array's name is its own, so
+that a job without a record is found by it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from memscale.records.atomic import read_json, write_json
+from memscale.records.layout import SweepPaths
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """An array of jobs; element i is for run i."""
+
+    uid: str
+    name: str
+    """The jobs' name."""
+    runs: tuple[str, ...]
+    """Names of the runs' folders."""
+    submitted: float
+    """Unix seconds of the intent."""
+    array: str | None = None
+    """Its job id; None until sbatch has answered."""
+    void: bool = False
+    """It never came to be, or was withdrawn."""
+
+    def job_id(self, index: int) -> str | None:
+        """The job of a run; a submission of one run is no array."""
+        if self.array is None:
+            return None
+        return f"{self.array}_{index}" if len(self.runs) > 1 else self.array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A run's place in a submission."""
+
+    submission: Submission
+    index: int
+
+    @property
+    def job_id(self) -> str | None:
+        return self.submission.job_id(self.index)
+
+
+def new_submission(sweep: str, runs: tuple[str, ...]) -> Submission:
+    uid = uuid.uuid4().hex[:8]
+    return Submission(uid=uid, name=f"memscale-{sweep}-{uid}", runs=runs, submitted=round(time.time(), 3))
+
+
+def write_submission(paths: SweepPaths, submission: Submission) -> None:
+    write_json(_path(paths, submission.uid), asdict(submission), format=FORMAT)
+
+
+def accepted(paths: SweepPaths, submission: Submission, array: str) -> Submission:
+    """Note the job id that sbatch gave."""
+    done = replace(submission, array=array)
+    write_submission(paths, done)
+    return done
+
+
+def withdrawn(paths: SweepPaths, submission: Submission) -> None:
+    """Note that nothing of it will run."""
+    write_submission(paths, replace(submission, void=True))
+
+
+def submissions(paths: SweepPaths) -> Iterator[Submission]:
+    """Every submission of the sweep, the oldest first."""
+    found = [_read(path) for path in paths.submissions.glob("*.json")] if paths.submissions.is_dir() else []
+    yield from sorted(found, key=lambda one: one.submitted)
+
+
+def _path(paths: SweepPaths, uid: str) -> Path:
+    return paths.submissions / f"{uid}.json"
+
+
+def _read(path: Path) -> Submission:
+    content = read_json(path, format=FORMAT)
+    del content["format"]
+    return Submission(**{**content, "runs": tuple(content["runs"])})
