@@ -21,6 +21,9 @@ from memscale.records.lease import Lease
 from memscale.records.plan_file import write_plan_file
 from memscale.records.run_file import write_run_file
 
+_LOCK_SECONDS = 60.0
+"""A job that looks after the sweep holds it for a moment."""
+
 
 def launch_on_slurm(planned: Planned) -> int:
     """Launch the sweep; return 0 once its jobs are in the queue, or (launcher.detach=false) what came of it.
@@ -32,7 +35,7 @@ def launch_on_slurm(planned: Planned) -> int:
     me = slurm_job()
     slurm_commands.leave_job()
     paths, sweep = planned.paths, planned.plan.sweep
-    with Lease(paths.lock, f"the sweep {sweep.name}"):
+    with Lease(paths.lock, f"the sweep {sweep.name}", seconds=_LOCK_SECONDS):
         store = subprocess.Popen([sys.executable, "-m", "memscale.tracking", "--create"], stdin=subprocess.DEVNULL)
         prepared = prepare(sweep.data, runs_root(), progress=say_step)
         if store.wait() != 0:

@@ -8,28 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from memscale.cli import arguments
 from memscale.cli.console import console
+from memscale.launch.overview import Line, Overview, overview
 from memscale.launch.progress import duration
-from memscale.launch.states import RunState, read_state
-from memscale.records.attempts import job_id
-from memscale.records.layout import SweepPaths
-from memscale.records.lease import is_held
-from memscale.records.plan_file import PlanFile, PlanRow
+from memscale.records.plan_file import PlanFile
 
 EXIT_DONE, EXIT_RUNNING, EXIT_NEEDED = 0, 3, 4
+_MOST_NEEDY, _MOST_RUNNING = 30, 60
+"""Shown to a person."""
 _ORDER = ("failed", "lost", "running", "queued", "planned", "done")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    row: PlanRow
-    state: RunState
-    job_id: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,86 +31,104 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     paths, plan = arguments.launched(given.sweep)
-    lines = read_lines(paths, plan)
+    seen = overview(paths, plan)
     if given.json:
-        print(json.dumps(status_json(plan, lines), indent=1))
+        print(json.dumps(status_json(plan, seen), indent=1))
     else:
-        print_status(paths, plan, lines)
-    return exit_status(paths, lines)
+        print_status(plan, seen)
+    return exit_status(seen)
 
 
-def read_lines(paths: SweepPaths, plan: PlanFile) -> list[Line]:
-    """The state of every run, those that need somebody first."""
-    scheduled = is_held(paths.lock)
-    lines = []
-    for row in plan.runs:
-        folder = plan.run_paths(paths, row)
-        if folder is None:
-            waiting = RunState(
-                state="planned", cause=None, evidence="its stage is not open", attempts=0, heartbeat=None, advice=""
-            )
-            lines.append(Line(row=row, state=waiting))
-        else:
-            lines.append(Line(row=row, state=read_state(folder, queued=scheduled), job_id=job_id(folder)))
-    return sorted(lines, key=lambda line: _ORDER.index(line.state.state))
-
-
-def exit_status(paths: SweepPaths, lines: list[Line]) -> int:
-    states = {line.state.state for line in lines}
+def exit_status(seen: Overview) -> int:
+    states = {line.state.state for line in seen.lines}
     if states <= {"done"}:
         return EXIT_DONE
-    if is_held(paths.lock) or "running" in states:
-        return EXIT_RUNNING
-    return EXIT_NEEDED
+    moving = any(
+        line.state.state == "running" or (line.state.state == "queued" and not line.held) for line in seen.lines
+    )
+    return EXIT_RUNNING if moving or (seen.scheduled and "planned" in states) else EXIT_NEEDED
 
 
-def status_json(plan: PlanFile, lines: list[Line]) -> dict[str, object]:
+def status_json(plan: PlanFile, seen: Overview) -> dict[str, object]:
     return {
         "format": 1,
         "sweep": plan.sweep,
         "plan_hash": plan.plan_hash,
-        "counts": dict(Counter(line.state.state for line in lines)),
+        "counts": dict(Counter(line.state.state for line in seen.lines)),
+        "scheduled": seen.scheduled,
+        "halted": seen.halted,
+        "slurm_is_silent": seen.silent,
         "runs": [
             {
                 "name": line.row.name,
                 "run_id": line.row.run_id,
                 "state": line.state.state,
                 "cause": line.state.cause,
+                "evidence": line.state.evidence,
                 "attempts": line.state.attempts,
-                "step": line.state.heartbeat.step if line.state.heartbeat else None,
-                "num_steps": line.row.tokens // line.row.batch_tokens,
+                "step": _step(line),
+                "num_steps": _num_steps(line),
                 "job_id": line.job_id,
-                "node": line.state.heartbeat.host if line.state.heartbeat else None,
+                "node": line.node,
                 "advice": line.state.advice,
             }
-            for line in lines
+            for line in _in_order(seen)
         ],
     }
 
 
-def print_status(paths: SweepPaths, plan: PlanFile, lines: list[Line]) -> None:
+def _num_steps(line: Line) -> int:
+    return line.row.tokens // line.row.batch_tokens
+
+
+def _step(line: Line) -> int | None:
+    if line.state.heartbeat is not None:
+        return line.state.heartbeat.step
+    return _num_steps(line) if line.state.state == "done" else None
+
+
+def _in_order(seen: Overview) -> list[Line]:
+    """Those that need somebody first."""
+    return sorted(seen.lines, key=lambda line: (not line.held, _ORDER.index(line.state.state)))
+
+
+def print_status(plan: PlanFile, seen: Overview) -> None:
     out = console()
-    counts = Counter(line.state.state for line in lines)
+    counts = Counter(line.state.state for line in seen.lines)
     told = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
-    scheduler = "a launcher is at work" if is_held(paths.lock) else "no launcher is at work"
+    scheduler = "a launcher is at work" if seen.scheduled else "no launcher is at work"
     out.print(f"{plan.sweep}  plan {plan.plan_hash}  {told}  ({scheduler})", markup=False, soft_wrap=True)
-    for line in lines:
-        if line.state.state in ("failed", "lost"):
-            out.print(f"{line.row.name} {line.state.state}: {line.state.evidence}", markup=False, soft_wrap=True)
-            out.print(f"    {line.state.advice}", markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("run", "state", "steps", "speed", "left", "attempts"):
-        table.add_column(name, justify="left" if name in ("run", "state") else "right")
-    for line in lines:
-        if line.state.state == "running":
-            beat = line.state.heartbeat
-            steps = f"{beat.step}/{beat.num_steps}" if beat else ""
-            left = duration(beat.seconds_left) if beat and beat.seconds_left is not None else ""
-            speed = f"{beat.tokens_per_second / 1000:.3g}k tok/s" if beat else ""
-            table.add_row(
-                line.row.name, beat.phase if beat else "starting", steps, speed, left, str(line.state.attempts)
-            )
-    if table.row_count:
-        out.print(table)
-    if not is_held(paths.lock) and counts["done"] < len(lines):
+    for what in (seen.silent, f"nothing is started any more: {seen.halted}" if seen.halted else ""):
+        if what:
+            out.print(what, markup=False, soft_wrap=True)
+    lines = _in_order(seen)
+    needy = [line for line in lines if line.state.state in ("failed", "lost") or line.state.advice]
+    for line in needy[:_MOST_NEEDY]:
+        cause = f" ({line.state.cause})" if line.state.cause else ""
+        out.print(f"{line.row.name} {line.state.state}{cause}: {line.state.evidence}", markup=False, soft_wrap=True)
+        out.print(f"    {line.state.advice}", markup=False, soft_wrap=True)
+    if len(needy) > _MOST_NEEDY:
+        out.print(f"and {len(needy) - _MOST_NEEDY} more that need somebody; --json has them all", markup=False)
+    _print_running([line for line in lines if line.state.state == "running"])
+    if not seen.scheduled and counts["done"] < len(lines):
         out.print(f"go on with: make sweep SWEEP={plan.sweep}", markup=False)
+
+
+def _print_running(lines: Sequence[Line]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("run", "state", "steps", "speed", "left", "attempts", "node"):
+        table.add_column(name, justify="left" if name in ("run", "state", "node") else "right")
+    for line in lines[:_MOST_RUNNING]:
+        beat = line.state.heartbeat
+        steps = f"{beat.step}/{beat.num_steps}" if beat else ""
+        left = duration(beat.seconds_left) if beat and beat.seconds_left is not None else ""
+        speed = f"{beat.tokens_per_second / 1000:.3g}k tok/s" if beat else ""
+        phase = beat.phase if beat else "starting"
+        table.add_row(line.row.name, phase, steps, speed, left, str(line.state.attempts), line.node or "")
+    if table.row_count:
+        console().print(table)
+    if len(lines) > _MOST_RUNNING:
+        speed_sum = sum(line.state.heartbeat.tokens_per_second for line in lines if line.state.heartbeat)
+        console().print(
+            f"and {len(lines) - _MOST_RUNNING} more; all together {speed_sum / 1000:.3g}k tok/s", markup=False
+        )

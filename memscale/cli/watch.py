@@ -7,7 +7,8 @@ import sys
 import time
 
 from memscale.cli import arguments
-from memscale.cli.status import EXIT_RUNNING, exit_status, print_status, read_lines
+from memscale.cli.status import EXIT_RUNNING, exit_status, print_status
+from memscale.launch.overview import overview
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     while True:
         paths, plan = arguments.launched(given.sweep)
-        lines = read_lines(paths, plan)
+        seen = overview(paths, plan)
         if sys.stdout.isatty():
             print("\x1b[H\x1b[2J", end="")
-        print_status(paths, plan, lines)
-        status = exit_status(paths, lines)
+        print_status(plan, seen)
+        status = exit_status(seen)
         if status != EXIT_RUNNING:
             return status
         time.sleep(given.seconds)

@@ -8,7 +8,7 @@ there for it and its last one is known to have ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from memscale.launch import slurm_commands
 from memscale.launch.arrays import Order, recover, submit
 from memscale.launch.convert import choices_of, plan_file, run_file
 from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
-from memscale.launch.fleet import End, Fleet, Standing
+from memscale.launch.fleet import End, Fleet, Standing, fleet_of
 from memscale.launch.local import worker_arguments
 from memscale.launch.nodes import suspicious_nodes
 from memscale.launch.pool import Task, half_micro_batch
@@ -96,12 +96,6 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
         halted=_halt_reason(paths),
         said=tuple(said),
     )
-
-
-def fleet_of(launch: Launch, paths: SweepPaths, queue: Mapping[str, slurm_commands.Element]) -> Fleet:
-    """The look at a launched sweep."""
-    grace_seconds = launch.sweep.launcher.grace_seconds
-    return Fleet(paths=paths, grace_seconds=grace_seconds, launched=launch.launched, queue=queue)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +205,13 @@ def _new_reason(plan: Plan, view: _View, launch: Launch, paths: SweepPaths) -> s
     if why:
         write_bytes(paths.cancel, f"{why}\n".encode())
     return why
+
+
+def take_from_queue(launch: Launch, paths: SweepPaths, run: RunPaths) -> None:
+    """Cancel the job of a run that waits in the queue, if there is one. Raises SlurmError."""
+    (standing,) = fleet_of(launch, paths, slurm_commands.queue()).stand([run])
+    if standing.element is not None and standing.element.waiting:
+        slurm_commands.cancel([standing.element.job_id])
 
 
 def stop_all(standings: Sequence[Standing]) -> None:

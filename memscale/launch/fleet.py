@@ -20,6 +20,7 @@ from memscale.launch.pool import unspoken
 from memscale.launch.slurm_commands import Element, Record
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import Outcome, attempt_numbers, job_id, read_outcome
+from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.submissions import Submission, Task, submissions
@@ -242,6 +243,12 @@ class Fleet:
         output = job_output(self.paths, submission, attempt.job_id) if submission else seen.paths.root / "no output"
         cause, evidence, trace = cause_of(record, output)
         return unspoken(seen.paths, attempt.number, cause, evidence, trace=trace)
+
+
+def fleet_of(launch: Launch, paths: SweepPaths, queue: Mapping[str, Element]) -> Fleet:
+    """The look at a launched sweep."""
+    grace_seconds = launch.sweep.launcher.grace_seconds
+    return Fleet(paths=paths, grace_seconds=grace_seconds, launched=launch.launched, queue=queue)
 
 
 def _ends(records: Sequence[Record]) -> bool:

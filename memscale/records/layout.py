@@ -69,6 +69,11 @@ class SweepPaths:
         return self.root / "finished.json"
 
     @property
+    def finished_runs(self) -> Path:
+        """What `status` has read of runs that are done, kept from look to look."""
+        return self.root / "finished-runs.json"
+
+    @property
     def results_parquet(self) -> Path:
         return self.root / "results.parquet"
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from memscale.errors import RecordError
 
-_ATTEMPTS, _PAUSE_SECONDS = 12, 0.02
+_ATTEMPTS, _PAUSE_SECONDS, _WAIT_SECONDS = 12, 0.02, 0.5
 """`is_held` looks by locking for an instant, so a holder asks again before it believes that somebody has the lease."""
 
 
@@ -21,16 +21,20 @@ class LeaseTakenError(RecordError):
 
 
 class Lease:
-    """Holds `path` exclusively as a context manager. Raises LeaseTakenError where another process has it."""
+    """Holds `path` exclusively as a context manager. Raises LeaseTakenError where another process has it, after
+    waiting for it for `seconds`."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
+    def __init__(self, path: Path, what: str, *, seconds: float = 0.0) -> None:
+        self._path, self._what, self._seconds = path, what, seconds
         self._descriptor = -1
 
     def __enter__(self) -> Lease:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if not _locked(descriptor):
+        until = time.monotonic() + self._seconds
+        while not (locked := _locked(descriptor)) and time.monotonic() < until:
+            time.sleep(_WAIT_SECONDS)
+        if not locked:
             named = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise LeaseTakenError(f"{self._what} is already held by {named} (lock {self._path})")
