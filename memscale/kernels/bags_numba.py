@@ -27,7 +27,10 @@ Integers = NDArray[np.int64]
 __all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped", "squares"]
 
 
-def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+def bag_sums(
+    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, longest: int | None = None
+) -> Tensor:
+    del longest
     sums_BV = torch.empty(len(offsets_B1) - 1, rows_NV.shape[1], dtype=rows_NV.dtype)
     arrays = _arrays(places_A, rows_NV, weights_A, sums_BV)
     run_over_bags(_bag_sums, _array(offsets_B1), *arrays)

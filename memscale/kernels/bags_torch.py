@@ -18,11 +18,15 @@ _SUM = 0
 """embedding_bag's mode, as its operators number it."""
 
 
-def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+def bag_sums(
+    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, longest: int | None = None
+) -> Tensor:
     """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[places_A[a]] over its reads; zero if it has none.
 
-    `places_A` and `offsets_B1` are int64, `weights_A` of the rows' type.
+    `places_A` and `offsets_B1` are int64, `weights_A` of the rows' type. `longest`: the most reads of a bag, where that
+    is known; some back ends then have less to look for.
     """
+    del longest
     found: tuple[Tensor, ...] = torch.ops.aten._embedding_bag(
         rows_NV.contiguous(),
         places_A,
@@ -61,13 +65,18 @@ def grouped(
     one, in their own: the slots that are read, rising, int64 [U]; where each slot's reads begin, int64 [U + 1]; and for
     every read its token, counted through the parts, int64 [A], and its weight [A].
     """
-    del num_slots  # a bound that other back ends need
     slots_A, weights_A = (torch.cat([part.flatten() for part in parts]) for parts in (slots, weights))
-    ordered_A, order_A = slots_A.sort(stable=True)
+    ordered_A, order_A = _narrowed(slots_A, num_slots).sort(stable=True)
     rows_U, counts_U = torch.unique_consecutive(ordered_A, return_counts=True)
     starts_U1 = torch.zeros(len(rows_U) + 1, dtype=torch.int64, device=slots_A.device)
     torch.cumsum(counts_U, 0, out=starts_U1[1:])
-    return rows_U, starts_U1, _tokens(slots).index_select(0, order_A), weights_A.index_select(0, order_A)
+    tokens_A = order_A // slots[0].shape[1] if len(slots) == 1 else _tokens(slots).index_select(0, order_A)
+    return rows_U.long(), starts_U1, tokens_A, weights_A.index_select(0, order_A)
+
+
+def _narrowed(slots_A: Tensor, num_slots: int) -> Tensor:
+    """The slots as int32 where that holds them: half the digits to sort by."""
+    return slots_A.int() if num_slots <= 1 << 31 else slots_A
 
 
 def _tokens(slots: Sequence[Tensor]) -> Tensor:
@@ -82,6 +91,5 @@ def _tokens(slots: Sequence[Tensor]) -> Tensor:
 
 def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
     """Return the slots that are among `slots_A`, rising, int64 [U]."""
-    del num_slots
-    rows_U: Tensor = torch.unique(slots_A)
-    return rows_U
+    rows_U: Tensor = torch.unique(_narrowed(slots_A, num_slots))
+    return rows_U.long()

@@ -1,10 +1,11 @@
 """Bags of rows on a GPU, compiled by Triton for float16, bfloat16, float32 and float64.
 
-The functions are those of `memscale.kernels.bags_torch`. One program sums one bag over one block of columns, several
-rows at a time so that many loads are under way, in float32 (float64 for float64). No atomics: a bag's sum is a tree
-that depends on the bag alone, so bits are the same at every run. A slot that very many reads touch would be one
-program's long tail: reads beyond a bag's first CHUNK are summed beforehand, CHUNK by CHUNK, by programs of their own.
-Products have no such help: one program does all reads of a bag, for a bag is a token there, with tens of reads.
+The functions are those of `memscale.kernels.bags_torch`. One program, of one warp, sums one bag over one block of
+columns, several rows at a time so that many loads are under way, in float32 (float64 for float64). Small programs end
+at about the same time, and keep few sums in registers, so that many run at once. No atomics: a bag's sum is a tree that
+depends on the bag alone, so bits are the same at every run. A slot that very many reads touch would be one program's
+long tail: reads beyond a bag's first CHUNK are summed beforehand, CHUNK by CHUNK, by programs of their own.
+Products are each of one read, so SPLIT programs share a bag, which is a token there, with tens of reads.
 A kernel is compiled once for every type and width, never again for another number of bags or reads.
 Refuses nothing: the ops check what comes in, for a slot outside the table would corrupt memory here.
 
@@ -29,10 +30,12 @@ __all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped", "sq
 
 CHUNK = 256
 """Reads of a bag that one program sums."""
-READS_AT_ONCE = 8
-BLOCK_BYTES = 2048
-"""Of a row, for one program: 16 bytes for each of 128 threads."""
-_WARP_BYTES = 512
+READS_AT_ONCE = 16
+BLOCK_BYTES = 1024
+"""Of a row, for one program: 32 bytes for each of its 32 threads."""
+PRODUCTS_AT_ONCE = 4
+SPLIT = 4
+"""Programs that share a bag's products."""
 _RUNTIME = ("num_bags", "step")
 """Whole numbers that differ from call to call: no reason to compile again."""
 
@@ -45,22 +48,29 @@ def jit(function: Callable[..., Any]) -> Any:
 
 def tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
     """Return what kernels on rows of this width and type are compiled with."""
-    columns = min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize)
     return {
         "WIDTH": width,
         "READS": READS_AT_ONCE,
-        "COLUMNS": columns,
+        "COLUMNS": min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize),
         "CHUNK": CHUNK,
+        "SPLIT": SPLIT,
         "SUM": tl.float64 if dtype == torch.float64 else tl.float32,
-        "num_warps": max(1, columns * dtype.itemsize // _WARP_BYTES),
+        "num_warps": 1,
         "enable_fp_fusion": True,  # said, because Triton's default is about to change
     }
 
 
-def bag_sums(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+def products_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what `bag_products_kernel` is compiled with: it keeps sums of every read."""
+    return {**tile(width, dtype), "READS": PRODUCTS_AT_ONCE}
+
+
+def bag_sums(
+    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, longest: int | None = None
+) -> Tensor:
     num_bags, width = len(offsets_B1) - 1, rows_NV.shape[1]
     sums_BV = torch.empty(num_bags, width, dtype=rows_NV.dtype, device=rows_NV.device)
-    _over_bags(bag_sums_kernel, rows_NV, places_A, offsets_B1, weights_A, sums_BV)
+    _over_bags(bag_sums_kernel, rows_NV, places_A, offsets_B1, weights_A, sums_BV, longest)
     return sums_BV
 
 
@@ -75,8 +85,8 @@ def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Te
     products_A = torch.empty(len(places_A), dtype=rows_NV.dtype, device=rows_NV.device)
     if len(places_A):
         tensors = (tensor.detach().contiguous() for tensor in (offsets_B1, places_A, rows_NV, x_BV))
-        constants = tile(rows_NV.shape[1], rows_NV.dtype)
-        launch(bag_products_kernel, len(x_BV), (*tensors, products_A), constants)
+        constants = products_tile(rows_NV.shape[1], rows_NV.dtype)
+        launch(bag_products_kernel, len(x_BV) * SPLIT, (*tensors, products_A), constants)
     return products_A
 
 
@@ -88,18 +98,21 @@ def launch(kernel: Any, num_programs: int, arguments: tuple[Any, ...], constants
 
 
 def long_bags(
-    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, constants: dict[str, Any]
+    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, longest: int | None = None
 ) -> Tensor:
-    """Return the sums of the chunks of bags that have more than one, but for each bag's first.
+    """Return the sums of the chunks of bags that have more than one, but for each bag's first; `longest` as in
+    `memscale.kernels.bags_torch.bag_sums`.
 
     Chunk j of a bag begins at read offset + j * CHUNK, and its sum lies in row (offset + j * CHUNK) // CHUNK: no two
     chunks but first ones begin in one window of CHUNK reads. So the number of rows is known without asking the GPU;
     rows in which no chunk belongs are left undefined.
     """
-    num_windows = triton.cdiv(len(places_A), CHUNK) if len(places_A) > CHUNK else 0
+    most = len(places_A) if longest is None else longest
+    num_windows = triton.cdiv(len(places_A), CHUNK) if most > CHUNK else 0
     kind = torch.promote_types(rows_NV.dtype, torch.float32)
     sums_WV = torch.empty(num_windows, rows_NV.shape[1], dtype=kind, device=rows_NV.device)
     if num_windows:
+        constants = tile(rows_NV.shape[1], rows_NV.dtype)
         arguments = (offsets_B1, places_A, weights_A, rows_NV, sums_WV, len(offsets_B1) - 1)
         launch(long_bags_kernel, num_windows * num_blocks_of(constants), arguments, constants)
     return sums_WV
@@ -111,7 +124,13 @@ def num_blocks_of(constants: dict[str, Any]) -> int:
 
 
 def _over_bags(
-    kernel: Any, rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, out: Tensor
+    kernel: Any,
+    rows_NV: Tensor,
+    places_A: Tensor,
+    offsets_B1: Tensor,
+    weights_A: Tensor,
+    out: Tensor,
+    longest: int | None = None,
 ) -> None:
     """Run a kernel on each bag and block of columns."""
     if not out.numel():
@@ -119,14 +138,14 @@ def _over_bags(
     constants = tile(rows_NV.shape[1], rows_NV.dtype)
     tensors = (tensor.detach().contiguous() for tensor in (rows_NV, places_A, offsets_B1, weights_A))
     rows_NV, places_A, offsets_B1, weights_A = tensors
-    partial_WV = long_bags(rows_NV, places_A, offsets_B1, weights_A, constants)
+    partial_WV = long_bags(rows_NV, places_A, offsets_B1, weights_A, longest)
     num_programs = (len(offsets_B1) - 1) * num_blocks_of(constants)
     launch(kernel, num_programs, (offsets_B1, places_A, weights_A, rows_NV, partial_WV, out), constants)
 
 
 @jit
 def add_reads(
-    sums_RC: tl.tensor,
+    sums_C: tl.tensor,
     first: tl.tensor,
     last: tl.tensor,
     places_ptr: tl.tensor,
@@ -137,15 +156,15 @@ def add_reads(
     READS: tl.constexpr,
     SUM: tl.constexpr,
 ) -> tl.tensor:
-    """Add the reads first..last, READS at once, each to its own row of sums."""
+    """Add the reads first..last, READS at once."""
     for start in range(first, last, READS):
         reads_R = start + tl.arange(0, READS)
         places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
         factors_R = tl.load(factors_ptr + reads_R, mask=reads_R < last, other=0.0).to(SUM)
         wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
         rows_RC = tl.load(rows_ptr + places_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
-        sums_RC += factors_R[:, None] * rows_RC.to(SUM)
-    return sums_RC
+        sums_C += tl.sum(factors_R[:, None] * rows_RC.to(SUM), 0)
+    return sums_C
 
 
 @jit
@@ -165,19 +184,17 @@ def bag_sum(
 ) -> tl.tensor:
     """Sum a bag: the reads of its first chunk, and the sums that `long_bags` made of the others."""
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
-    sums_RC = tl.zeros([READS, COLUMNS], SUM)
+    sums_C = tl.zeros([COLUMNS], SUM)
     end = tl.minimum(last, first + CHUNK)
-    sums_RC = add_reads(sums_RC, first, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
-    sums_C = tl.sum(sums_RC, 0)
+    sums_C = add_reads(sums_C, first, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
     if last - first > CHUNK:
-        # Half as many rows at once as above: partial sums may be twice as wide as what was read.
-        more_HC = tl.zeros([READS // 2, COLUMNS], SUM)
+        # Fewer rows at once than above: partial sums may be twice as wide as what was read.
         past = first // CHUNK + tl.cdiv(last - first, CHUNK)
-        for start in range(first // CHUNK + 1, past, READS // 2):
-            windows_H = start + tl.arange(0, READS // 2)
+        for start in range(first // CHUNK + 1, past, READS // 4):
+            windows_H = start + tl.arange(0, READS // 4)
             wanted_HC = (windows_H < past)[:, None] & (columns_C < WIDTH)[None, :]
-            more_HC += tl.load(partial_ptr + windows_H[:, None] * WIDTH + columns_C[None, :], mask=wanted_HC, other=0.0)
-        sums_C += tl.sum(more_HC, 0)
+            more_HC = tl.load(partial_ptr + windows_H[:, None] * WIDTH + columns_C[None, :], mask=wanted_HC, other=0.0)
+            sums_C += tl.sum(more_HC, 0)
     return sums_C
 
 
@@ -256,10 +273,10 @@ def long_bags_kernel(
     start = first + tl.cdiv(at - first, CHUNK) * CHUNK
     if (at > first) & (start < last):
         columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
-        sums_RC = tl.zeros([READS, COLUMNS], SUM)
+        sums_C = tl.zeros([COLUMNS], SUM)
         end = tl.minimum(last, start + CHUNK)
-        sums_RC = add_reads(sums_RC, start, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
-        tl.store(partial_ptr + window * WIDTH + columns_C, tl.sum(sums_RC, 0), mask=columns_C < WIDTH)
+        sums_C = add_reads(sums_C, start, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
+        tl.store(partial_ptr + window * WIDTH + columns_C, sums_C, mask=columns_C < WIDTH)
 
 
 @jit
@@ -272,15 +289,16 @@ def bag_products_kernel(
     WIDTH: tl.constexpr,
     READS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    SPLIT: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
-    b = tl.program_id(0).to(tl.int64)
+    b = (tl.program_id(0) // SPLIT).to(tl.int64)
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
-    for start in range(first, last, READS):
+    for start in range(first + tl.program_id(0) % SPLIT * READS, last, SPLIT * READS):
         reads_R = start + tl.arange(0, READS)
         places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
         products_RC = tl.zeros([READS, COLUMNS], SUM)
-        for column in range(0, WIDTH, COLUMNS):
+        for column in tl.range(0, WIDTH, COLUMNS, loop_unroll_factor=4):
             columns_C = column + tl.arange(0, COLUMNS)
             wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
             x_C = tl.load(x_ptr + b * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0).to(SUM)

@@ -53,7 +53,9 @@ def check_slots(op: str, table_NV: Tensor, slots_TK: Tensor) -> None:
 def offsets_of(slots_TK: Tensor) -> Tensor:
     """Return int64 [T + 1]: where each token's slots begin among all, and the end."""
     num_tokens, num_slots = slots_TK.shape
-    return torch.arange(num_tokens + 1, device=slots_TK.device) * num_slots
+    if not num_slots:
+        return torch.zeros(num_tokens + 1, dtype=torch.int64, device=slots_TK.device)
+    return torch.arange(0, num_tokens * num_slots + 1, num_slots, device=slots_TK.device)
 
 
 def hand_over(
@@ -86,7 +88,7 @@ class _Lookup(torch.autograd.Function):
         ctx.table, ctx.backend = table_NV, backend
         ctx.save_for_backward(rows_NV, places_TK, slots_TK, weights_TK)
         sums_TV: Tensor = backends.bags(rows_NV, backend).bag_sums(
-            rows_NV, places_TK.flatten(), offsets_of(places_TK), weights_TK.flatten()
+            rows_NV, places_TK.flatten(), offsets_of(places_TK), weights_TK.flatten(), longest=places_TK.shape[1]
         )
         return sums_TV
 

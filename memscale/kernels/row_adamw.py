@@ -126,7 +126,10 @@ class RowAdamW:
             held, copied = torch.empty(2 * len(table), table.shape[1], dtype=table.dtype, device=device), 0
         if copied < len(table):
             first = max(0, copied - self._idle.window - 1)
-            held[first : len(table)] = table[first:].to(device)
+            # A copy of its own: steps go on while the GPU has yet to fetch it, and nothing waits.
+            new = table[first:].clone()
+            new = new.pin_memory() if device.type == "cuda" else new
+            held[first : len(table)].copy_(new, non_blocking=True)
         self._idle_on[device] = held, len(table)
         return held[: len(table)]
 

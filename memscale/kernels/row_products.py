@@ -69,7 +69,7 @@ class _Products(torch.autograd.Function):
         for_table = for_x = None
         if ctx.needs_input_grad[4]:
             for_x = backends.bags(rows_NV, ctx.backend).bag_sums(
-                rows_NV, places_TK.flatten(), offsets_of(places_TK), gradient_TK.flatten()
+                rows_NV, places_TK.flatten(), offsets_of(places_TK), gradient_TK.flatten(), longest=places_TK.shape[1]
             )
         if ctx.needs_input_grad[0]:
             for_table = hand_over(ctx.table, slots_TK, gradient_TK, x_TV, ctx.backend)

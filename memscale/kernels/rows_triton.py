@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -22,6 +23,12 @@ from memscale.kernels import idle_steps
 from memscale.kernels.bags_triton import bag_sum, jit, launch, long_bags, num_blocks_of, tile
 from memscale.kernels.row_gradient import Reads
 from memscale.kernels.row_state import RowState, StepNumbers
+
+READS_AT_ONCE = 4
+"""Most rows have one or two; the largest bags' sums are made beforehand."""
+BLOCK_BYTES = 4096
+"""Of a row of moments, for one program."""
+_WARP_BYTES = 1024
 
 _LOG_DECAY = tl.constexpr(idle_steps.LOG_DECAY)
 _POWER1 = tl.constexpr(idle_steps.POWER1)
@@ -53,7 +60,7 @@ def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, n
         scale = torch.full((), scale, dtype=torch.float64, device=state.first_NV.device)
     read = (reads.rows_U, reads.starts_U1, reads.tokens_A, reads.weights_A, reads.x_TV)
     rows_U, starts_U1, tokens_A, weights_A, x_TV = (tensor.detach().contiguous() for tensor in read)
-    sums_WV = long_bags(x_TV, tokens_A, starts_U1, weights_A, constants)
+    sums_WV = long_bags(x_TV, tokens_A, starts_U1, weights_A)
     arguments = (rows_U, *_tensors(state)[:-1], idle, settings, scale, n.step)
     arguments += (starts_U1, tokens_A, weights_A, x_TV, sums_WV)
     if state.by_row:
@@ -66,11 +73,21 @@ def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, n
 
 def constants_of(state: RowState) -> dict[str, Any]:
     """Return what kernels on these rows are compiled with."""
-    stochastic = state.weights_NV.dtype == torch.bfloat16
     return {
-        **tile(state.first_NV.shape[1], state.first_NV.dtype),
-        "STOCHASTIC": stochastic,
+        **rows_tile(state.first_NV.shape[1], state.first_NV.dtype),
+        "STOCHASTIC": state.weights_NV.dtype == torch.bfloat16,
         "BY_ROW": state.by_row,
+    }
+
+
+def rows_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what kernels on rows of this width, with moments of this type, are compiled with."""
+    columns = min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize)
+    return {
+        **tile(width, dtype),
+        "READS": READS_AT_ONCE,
+        "COLUMNS": columns,
+        "num_warps": max(1, columns * dtype.itemsize // _WARP_BYTES),
     }
 
 

@@ -109,7 +109,12 @@ def _source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
     """Return the kernel with the types of its arguments, and the compiler's options."""
     optimises = "weights_ptr" in case.kernel.arg_names
     sums = torch.promote_types(case.table, torch.float32)
-    constants = bags_triton.tile(case.width, sums if optimises else case.table)
+    if optimises:
+        constants = rows_triton.rows_tile(case.width, sums)
+    elif case.kernel is bags_triton.bag_products_kernel:
+        constants = bags_triton.products_tile(case.width, case.table)
+    else:
+        constants = bags_triton.tile(case.width, case.table)
     constants |= {"STOCHASTIC": case.table == torch.bfloat16, "BY_ROW": case.by_row}
     table, wide = f"*{_NAMES[case.table]}", f"*{_NAMES[sums]}"
     types = {"rows_ptr": table, "factors_ptr": table, "x_ptr": table, "out_ptr": table, "weights_ptr": table}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memscale.kernels import bags_torch
 from memscale.kernels.lookup import lookup
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_gradient import RowGradient
@@ -214,3 +215,14 @@ def test_bits_depend_on_neither_threads_nor_repetition(num_slots: int) -> None:
         found.append((norm, sparse.indices(), sparse.values()))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("num_slots", [1 << 31, 1 << 33])
+def test_slots_of_any_size_are_put_in_order(num_slots: int) -> None:
+    slots_TK = torch.tensor([[num_slots - 1, 3], [0, num_slots - 1]])
+    weights_TK = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    rows_U, starts_U1, tokens_A, weights_A = bags_torch.grouped([slots_TK], [weights_TK], num_slots)
+    assert rows_U.tolist() == bags_torch.distinct(slots_TK.flatten(), num_slots).tolist() == [0, 3, num_slots - 1]
+    assert starts_U1.tolist() == [0, 1, 2, 4]
+    assert tokens_A.tolist() == [1, 0, 0, 1]
+    assert weights_A.tolist() == [3.0, 2.0, 1.0, 4.0]

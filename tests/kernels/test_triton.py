@@ -15,7 +15,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -279,13 +278,12 @@ def check_tables_above_two_to_the_31_elements() -> None:
 
 
 if DEVICE:
-    import triton
     import triton.language as tl
 
-    from memscale.kernels import rows_triton
+    from memscale.kernels import bags_triton, rows_triton
 
-    @triton.jit
-    def bits_kernel(rows_ptr: Any, out_ptr: Any, step: Any, WIDTH: tl.constexpr) -> None:
+    @bags_triton.jit
+    def bits_kernel(rows_ptr: tl.tensor, out_ptr: tl.tensor, step: tl.tensor, WIDTH: tl.constexpr) -> None:
         u, columns = tl.program_id(0), tl.arange(0, WIDTH)
         bits = rows_triton.random_bits(tl.load(rows_ptr + u), columns, step)
         tl.store(out_ptr + u * WIDTH + columns, bits.to(tl.int64))
