@@ -1,7 +1,8 @@
 """One training step of a memory lookup (forward, backward, optimizer) beside other libraries, in one process.
 
-`python -m benchmarks.memory_step [--json FILE] [--figure PNG] [--threads 2] [--quick]`. 2,048 tokens read 4 x 32 slots
-each, in float32; slots, weights and output gradients are new at every step and the same for all (`benchmarks.peers`).
+`python -m benchmarks.memory_step [--json FILE] [--figure PNG] [--threads 2] [--quick]`; with `--device cuda` on a GPU,
+as `benchmarks.memory_step_gpu` says. 2,048 tokens read 4 x 32 slots each, in float32; slots, weights and output
+gradients are new at every step and the same for all (`benchmarks.peers`).
 The peers take turns between cases. Before it is timed a step has been taken so often that most rows have moments and
 owe idle steps: `ours` pays for that in its forward. Slots are uniform, or Zipf's with exponent 1.1.
 
@@ -22,60 +23,23 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmarks import machine, memory_step_figure, peers
+from benchmarks import machine, memory_step_figure, memory_step_gpu, peers
+from benchmarks.memory_step_case import Batches, Case, new_table, touched_rows
 from memscale.records.atomic import write_json
 
-_EXPONENT = 1.1
-_WARM_UP_READS = 1.5
-"""Per slot; so many uniform reads leave a fifth of the rows untouched."""
 _SLOW_S = 2.0
 """A step that takes longer is warmed up twice, and timed only three times."""
 _ROUNDS, _LEAST_ROUNDS = 9, 3
 _TIMED_S = 3.0
 """Rounds of one backend take about so long, where there are more than the fewest."""
-_SPARE_BYTES = 1 << 30
 _PASSES, _LAZY_PASSES = 8, 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A table and what reads it."""
-
-    slots: int
-    width: int = 256
-    indices: str = "uniform"
-    tokens: int = 2048
-    reads_per_token: int = 4 * 32
-    backends: tuple[str, ...] = tuple(peers.STEPS)
-
-    @property
-    def reads(self) -> int:
-        return self.tokens * self.reads_per_token
-
-    @property
-    def table_bytes(self) -> int:
-        return self.slots * self.width * 4
-
-    @property
-    def warm_up(self) -> int:
-        """Steps that are not timed."""
-        return math.ceil(_WARM_UP_READS * self.slots / self.reads) + 2
-
-    def needs_bytes(self, step: type[peers.Step]) -> int:
-        rows = self.reads * self.width * 4
-        return step.num_tables * self.table_bytes + step.num_reads * rows + 16 * self.slots + _SPARE_BYTES
 
 
 def all_cases() -> list[Case]:
@@ -91,45 +55,6 @@ def all_cases() -> list[Case]:
 
 def quick_cases() -> list[Case]:
     return [case for case in all_cases() if case.width == 256 and case.slots <= 1 << 16]
-
-
-class Batches:
-    """Reads of a case; every iteration begins with the same ones."""
-
-    def __init__(self, case: Case, seed: int = 0) -> None:
-        self._case, self._seed = case, seed
-        self._cumulative_N = self._order_N = torch.empty(0)
-        if case.indices == "zipf":
-            # Which slots are popular is drawn too: neighbours in the table are not neighbours in rank.
-            self._order_N = torch.randperm(case.slots, generator=torch.Generator().manual_seed(seed))
-            self._cumulative_N = torch.arange(1, case.slots + 1, dtype=torch.float64).pow_(-_EXPONENT).cumsum(0)
-
-    def __iter__(self) -> Iterator[peers.Batch]:
-        case, generator = self._case, torch.Generator().manual_seed(self._seed)
-        shape = (case.tokens, case.reads_per_token)
-        while True:
-            yield peers.Batch(
-                slots_TK=self._slots(shape, generator),
-                weights_TK=(torch.rand(shape, generator=generator) / case.reads_per_token).requires_grad_(),
-                gradient_TV=torch.randn(case.tokens, case.width, generator=generator),
-            )
-
-    def _slots(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        if self._case.indices == "uniform":
-            return torch.randint(self._case.slots, shape, generator=generator)
-        quantiles = torch.rand(shape, dtype=torch.float64, generator=generator) * self._cumulative_N[-1]
-        ranks = torch.searchsorted(self._cumulative_N, quantiles).clamp_(max=self._case.slots - 1)
-        return self._order_N[ranks]
-
-
-def touched_rows(batches: Batches) -> int:
-    """Distinct slots of a batch."""
-    return int(median(len(batch.slots_TK.unique()) for batch in islice(batches, 3)))
-
-
-def new_table(case: Case) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.empty(case.slots, case.width).uniform_(-0.02, 0.02, generator=generator)
 
 
 def take_turns(
@@ -201,17 +126,6 @@ def copy_bytes_per_second(num_bytes: int = 1 << 30, repeats: int = 7) -> float:
     return 2 * num_bytes / median(machine.seconds(lambda: target.copy_(source), repeats))
 
 
-def versions() -> dict[str, str | None]:
-    """Of the packages that were compared."""
-    found: dict[str, str | None] = {}
-    for package in ("memscale", "torch", "numba", "fbgemm_gpu-cpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A table for one case."""
     first = rows[0]
@@ -254,22 +168,31 @@ def measure(cases: list[Case], rounds: int = _ROUNDS) -> dict[str, Any]:
         if done:
             print("\n".join(lines(done)), flush=True)
         rows += done
-    return {"machine": here, "versions": versions(), "copy_bytes_per_s": copied, "rows": rows}
+    return {
+        "machine": here,
+        "versions": machine.versions("memscale", "torch", "numba", "fbgemm_gpu-cpu"),
+        "copy_bytes_per_s": copied,
+        "rows": rows,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_step", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--figure", type=Path, help="PNG to draw them into")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="the small tables only, in few rounds")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    done = measure(quick_cases(), _LEAST_ROUNDS) if given.quick else measure(all_cases())
+    if given.device == "cuda":
+        done = memory_step_gpu.measure(memory_step_gpu.all_cases(quick=given.quick))
+    else:
+        done = measure(quick_cases(), _LEAST_ROUNDS) if given.quick else measure(all_cases())
     if given.json is not None:
         write_json(given.json, json.loads(json.dumps(done)), format=1)
     if given.figure is not None:
-        memory_step_figure.write(done, given.figure)
+        memory_step_figure.write(done, given.figure, width=1024 if given.device == "cuda" else 256)
 
 
 if __name__ == "__main__":

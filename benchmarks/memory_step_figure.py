@@ -1,7 +1,7 @@
 """The figure of `benchmarks.memory_step`: seconds per step against the number of slots, a line a library.
 
-`python -m benchmarks.memory_step_figure JSON PNG`. Width 256, uniform slots; both axes are logarithmic, and a bar is
-the range of the rounds. The two floors are dashed.
+`python -m benchmarks.memory_step_figure JSON PNG [--width 256]`. One width, uniform slots; both axes are logarithmic,
+and a bar is the range of the rounds. The two floors are dashed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ _SHOWN = {
 _FLOORS = {"lazy_floor_s": "floor, lazy", "floor_s": "floor"}
 
 
-def write(done: dict[str, Any], path: Path) -> None:
-    """Draw the result of a measurement. Raises ValueError where it has no row to draw."""
-    rows = [row for row in done["rows"] if row["width"] == WIDTH and row["indices"] == INDICES]
+def write(done: dict[str, Any], path: Path, width: int = WIDTH) -> None:
+    """Draw the result of a measurement: rows of `width`, in the first type and of the batch size that come up. Raises
+    ValueError where it has no row to draw."""
+    rows = [row for row in done["rows"] if row["width"] == width and row["indices"] == INDICES]
     if not rows:
-        raise ValueError(f"nothing to draw: no row has width {WIDTH} and {INDICES} indices")
+        raise ValueError(f"nothing to draw: no row has width {width} and {INDICES} indices")
+    rows = [row for row in rows if all(row.get(key) == rows[0].get(key) for key in ("tokens", "dtype"))]
     with style.styled():
         figure, axes = style.panel(width=4.6, right=1.32)
         _set_axes(axes, rows)
@@ -48,7 +50,7 @@ def _set_axes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(*style.padded(sizes[0], sizes[-1], 0.06))
     style.set_ticks(axes, "x", sizes, numbers.slots)
-    axes.set_xlabel(f"slots of the table (width {WIDTH})")
+    axes.set_xlabel(f"slots of the table (width {rows[0]['width']})")
     low = min(min(row["floor_s"], row["spread"][0]) for row in rows)
     high = max(row["spread"][1] for row in rows)
     style.log_axis(axes, "y", *style.padded(low, high, 0.06), most=7)
@@ -79,8 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_step_figure", description=__doc__)
     parser.add_argument("json", type=Path, help="what benchmarks.memory_step wrote")
     parser.add_argument("png", type=Path)
+    parser.add_argument("--width", type=int, default=WIDTH)
     given = parser.parse_args()
-    write(read_json(given.json, format=1), given.png)
+    write(read_json(given.json, format=1), given.png, given.width)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,15 @@ gradient of the table; what differs is how the table's gradient is kept and whic
 | `torch_sparse` | a sparse tensor | torch.optim.SparseAdam: no decay, and rows that are not read stand still |
 | `fbgemm` | none: the rows are updated in the backward | row-wise Adagrad; its CPU build has no Adam |
 
-So only the first three do the same. T tokens, K slots read per token, V width of a row, N slots.
+So only the first three do the same. Where torch has no gradient of a bag's weights for a type (bfloat16 on GPUs, with
+torch 2.11), its steps go without, and do less than `ours`: `weights_have_gradient`.
+
+T tokens, K slots read per token, V width of a row, N slots.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import time
@@ -94,6 +98,8 @@ class TorchDense:
         )
 
     def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        if not weights_have_gradient(weights_TK.device, weights_TK.dtype):
+            weights_TK = weights_TK.detach()
         sums_TV: Tensor = self._bag(slots_TK, per_sample_weights=weights_TK)
         return sums_TV
 
@@ -103,6 +109,18 @@ class TorchDense:
 
     def table(self) -> Tensor:
         return self._bag.weight.detach()
+
+
+@functools.cache
+def weights_have_gradient(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch can differentiate an embedding bag by its weights, on a device and for a type."""
+    weights = torch.ones(1, 1, device=device, dtype=dtype, requires_grad=True)
+    slots, table = torch.zeros(1, 1, device=device, dtype=torch.int64), torch.ones(1, 8, device=device, dtype=dtype)
+    try:
+        nn.functional.embedding_bag(slots, table, per_sample_weights=weights, mode="sum").sum().backward()
+    except NotImplementedError:
+        return False
+    return True
 
 
 class TorchDenseFused(TorchDense):
