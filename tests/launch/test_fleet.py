@@ -1,0 +1,272 @@
+"""How runs stand where SLURM is slow, silent, incomplete or says what nobody knows."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from memscale.config.launcher import Launcher
+from memscale.config.retries import Retries
+from memscale.launch import arrays, job, slurm_commands
+from memscale.launch.arrays import Order, recover, submit
+from memscale.launch.fleet import Fleet, Standing
+from memscale.launch.retry import decide
+from memscale.launch.slurm_commands import SlurmError
+from memscale.records.attempts import Outcome, new_attempt, read_outcome, write_outcome
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.lease import Lease
+from memscale.records.submissions import accepted, new_submission, submissions, write_submission
+from tests.launch.fake_slurm import FakeSlurm
+
+NAME = "memscale-s-"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> SweepPaths:
+    return SweepPaths(tmp_path / "s")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "bin", monkeypatch)
+
+
+def orders(paths: SweepPaths, number: int) -> list[Order]:
+    return [Order(paths=RunPaths(paths.root / f"r{i}-{i:012x}"), arguments=(str(i),)) for i in range(number)]
+
+
+def submitted(paths: SweepPaths, array: str = "7", number: int = 2) -> tuple[list[RunPaths], str]:
+    """A submission of runs and the name of its jobs."""
+    runs = [order.paths for order in orders(paths, number)]
+    submission = new_submission("s", tuple(run.root.name for run in runs))
+    write_submission(paths, submission)
+    accepted(paths, submission, array)
+    return runs, submission.name
+
+
+def attempt(run: RunPaths, monkeypatch: pytest.MonkeyPatch, array: str = "7", index: int = 0) -> int:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
+    monkeypatch.setenv("SLURMD_NODENAME", "n3")
+    number = new_attempt(run, threads=1, device="cpu")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURMD_NODENAME"):
+        monkeypatch.delenv(name)
+    return number
+
+
+def look(paths: SweepPaths, run: RunPaths, *, later: float = 0.0, grace: float = 100.0) -> Standing:
+    """A look `later` seconds from now, after one now."""
+    for now in (time.time(), time.time() + later):
+        fleet = Fleet(paths=paths, grace_seconds=grace, launched=0.0, queue=slurm_commands.queue(), now=now)
+        (standing,) = fleet.stand([run])
+        fleet.remember()
+    return standing
+
+
+def squeue(name: str, word: str = "RUNNING", reason: str = "None", job: str = "7|0") -> dict[str, str | None]:
+    return {"squeue": f"{job}|{word}|n3|{name}|{reason}"}
+
+
+def test_arrays_are_cut_at_the_clusters_limit_and_share_the_slots(paths: SweepPaths, slurm: FakeSlurm) -> None:
+    slurm.say({"scontrol config": "MaxArraySize            = 10"})
+    done = submit(paths, Launcher(slots=40), paths.code, orders(paths, 95), alive=10, exclude=("n9",))
+    assert [len(one.runs) for one in done] == [10] * 9 + [5]
+    assert len(slurm.calls("sbatch")) == 10
+    assert len({one.array for one in done}) == 10
+    scripts = [path.read_text() for path in paths.slurm.glob("*/*_submission.sh")]
+    assert sum("--array=0-9%3" in script for script in scripts) == 9
+    assert sum("--array=0-4%3" in script for script in scripts) == 1
+    assert all("--exclude=n9" in script and "--signal=USR2@120" in script for script in scripts)
+    assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in orders(paths, 95)}
+
+
+def test_a_cluster_without_arrays_and_one_run_get_single_jobs(paths: SweepPaths, slurm: FakeSlurm) -> None:
+    slurm.say({"scontrol config": "MaxArraySize            = 0"})
+    done = submit(paths, Launcher(), paths.code, orders(paths, 2), alive=0, exclude=())
+    assert [one.job_id(0) for one in done] == ["101", "102"]
+
+
+def test_a_refused_array_is_withdrawn_and_said(paths: SweepPaths, slurm: FakeSlurm) -> None:
+    (slurm.folder / "sbatch").write_text("#!/bin/sh\necho 'Invalid account' >&2\nexit 1\n")
+    with pytest.raises(SlurmError, match="sbatch refused 3 runs"):
+        submit(paths, Launcher(), paths.code, orders(paths, 3), alive=0, exclude=())
+    assert [one.void for one in submissions(paths)] == [True]
+
+
+def test_who_is_in_the_queue_is_left_alone_whatever_word_it_is_in(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, _), name = submitted(paths)
+    attempt(run, monkeypatch)
+    slurm.say(squeue(name, "TELEPORTING"))
+    assert look(paths, run, later=1e6).kind == "working"
+    slurm.say(squeue("another-1a2b3c4d"))  # a cluster set up anew counts from one: this is not our job
+    assert look(paths, run, later=1e6).kind == "idle"
+
+
+def test_without_accounting_the_controller_is_asked_and_then_the_grace_decides(
+    paths: SweepPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = FakeSlurm(tmp_path / "bin", monkeypatch, without=("sacct",))
+    (run, _), _ = submitted(paths)
+    attempt(run, monkeypatch)
+    assert look(paths, run, later=50).kind == "unsettled"
+    lost = look(paths, run, later=150)
+    assert (lost.kind, lost.outcomes[-1].cause, lost.outcomes[-1].host) == ("idle", "lost", "n3")
+    slurm.say({"scontrol job 7_0": "JobId=8 JobState=FAILED Reason=RaisedSignal:9 ExitCode=0:9 NodeList=n3"})
+    assert look(paths, run).kind == "unsettled"  # a shared file system may lag
+    killed = look(paths, run, later=10)
+    assert (killed.outcomes[-1].cause, len(killed.ends)) == ("killed", 1)
+    assert "SIGKILL" in killed.outcomes[-1].evidence
+
+
+def test_an_accounting_that_lags_says_nothing_about_an_end(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, _), _ = submitted(paths)
+    attempt(run, monkeypatch)
+    slurm.say({"sacct": "7_0|RUNNING|0:0|n3"})
+    assert look(paths, run, later=50).kind == "unsettled"
+    slurm.say({"sacct": "7_0|NODE_FAIL|1:0|n3"})
+    assert look(paths, run, later=50).outcomes[-1].cause == "node_failure"
+
+
+@pytest.mark.parametrize(
+    "word, exit_code, output, cause",
+    [
+        ("PREEMPTED", "0:15", "", "preempted"),
+        ("TIMEOUT", "0:15", "", "time_limit"),
+        ("BOOT_FAIL", "0:0", "", "node_failure"),
+        ("OUT_OF_MEMORY", "0:125", "", "host_out_of_memory"),
+        ("CANCELLED by 1000", "0:15", "", "cancelled"),
+        ("CANCELLED by 0", "0:9", "slurmstepd: error: Step 7.0 exceeded memory limit (9 > 5)", "host_out_of_memory"),
+        ("FAILED", "137:0", "", "killed"),
+        ("FAILED", "1:0", "ModuleNotFoundError: No module named 'torch'", "error"),
+        ("FAILED", "1:0", "", "error"),
+        ("COMPLETED", "0:0", "", "lost"),
+        ("TELEPORTED", "0:0", "", "unknown"),
+    ],
+)
+def test_each_end_is_told_from_its_evidence(
+    paths: SweepPaths,
+    slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    word: str,
+    exit_code: str,
+    output: str,
+    cause: str,
+) -> None:
+    (run, unmade), _ = submitted(paths)
+    attempt(run, monkeypatch)
+    slurm.say({"sacct": f"7_0|{word}|{exit_code}|n3\n7_1|{word}|{exit_code}|n4"})
+    (submission,) = submissions(paths)
+    for job_id in ("7_0", "7_1"):
+        log = arrays.job_output(paths, submission, job_id)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{output}\n")
+    for number, one in ((1, run), (None, unmade)):
+        standing = look(paths, one, later=10)
+        assert [end.number for end in standing.ends] == [number]
+        assert standing.outcomes[-1].cause == cause
+        assert standing.outcomes[-1].evidence
+    assert standing.outcomes[-1].host == "n4"
+
+
+def test_a_preemption_that_cancels_is_submitted_again(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, _), _ = submitted(paths)
+    number = attempt(run, monkeypatch)
+    told = Outcome(cause="stopped", evidence="asked to by SIGTERM", started=1.0, ended=2.0, host="n3", step=4)
+    write_outcome(run, number, told)
+    slurm.say({"sacct": "7_0|PREEMPTED|0:15|n3"})
+    standing = look(paths, run)
+    assert (standing.kind, standing.outcomes[-1].cause) == ("idle", "preempted")
+    assert decide(standing.outcomes, Retries()).again
+
+
+def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, _), name = submitted(paths)
+    attempt(run, monkeypatch)
+    slurm.say({**squeue(name, "PENDING", "BeginTime"), "sacct": "7_0|NODE_FAIL|1:0|n3\n7_0|PENDING|0:0|"})
+    standing = look(paths, run, later=10)
+    assert (standing.kind, standing.outcomes[-1].cause) == ("queued", "node_failure")
+    slurm.say({"sacct": None})
+    silent = look(paths, run, later=10)
+    assert (silent.kind, silent.outcomes[-1].cause) == ("queued", "stopped")
+
+
+def test_a_held_job_needs_somebody(paths: SweepPaths, slurm: FakeSlurm) -> None:
+    (run, _), name = submitted(paths)
+    slurm.say(squeue(name, "PENDING", "launch failed requeued held"))
+    standing = look(paths, run)
+    assert standing.kind == "queued"
+    assert standing.element is not None
+    assert standing.element.held
+
+
+def test_a_lease_says_more_than_slurm(paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run, _), _ = submitted(paths)
+    attempt(run, monkeypatch)
+    slurm.say({"sacct": "7_0|FAILED|1:0|n3"})
+    with Lease(run.lease, "the run"):
+        assert look(paths, run, later=1e6).kind == "working"
+
+
+def test_a_silent_controller_is_no_news(slurm: FakeSlurm) -> None:
+    slurm.say({"squeue": None})
+    with pytest.raises(SlurmError, match="squeue failed: squeue: error: not for you"):
+        slurm_commands.queue()
+
+
+def test_an_orphaned_array_is_adopted_or_cancelled(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(arrays, "accepted", die)
+        with pytest.raises(KeyboardInterrupt):
+            submit(paths, Launcher(), paths.code, orders(paths, 3), alive=0, exclude=())
+    (intent,) = submissions(paths)
+    assert intent.array is None
+    assert not recover(paths, {})  # sbatch may have outlived its launcher by a moment
+    slurm.say({"squeue": "\n".join(f"101|{i}|PENDING||{intent.name}|Priority" for i in range(3))})
+    assert recover(paths, slurm_commands.queue())
+    assert [one.array for one in submissions(paths)] == ["101"]
+
+    write_submission(paths, intent)
+    next(paths.slurm.glob("*/101_2_submitted.pkl")).unlink()
+    assert not recover(paths, slurm_commands.queue())
+    assert slurm.calls("scancel") == [["--quiet", "101"]]
+
+
+def test_a_job_that_may_not_requeue_itself_leaves_it_to_the_next_step(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run, _), _ = submitted(paths)
+    number = attempt(run, monkeypatch)
+
+    def work(_: list[str]) -> int:
+        told = Outcome(cause="time_limit", evidence="asked to by SIGUSR2", started=1.0, ended=2.0, host="n3", step=4)
+        write_outcome(run, number, told)
+        return job.EXIT_STOPPED
+
+    monkeypatch.setattr(job, "work", work)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    with pytest.raises(SystemExit, match="75"):
+        job.run_job((str(run.root), "--threads", "1"))
+    assert slurm.calls("scontrol")[-1] == ["requeue", "7_0"]
+    assert "may not put itself back" in caplog.text
+    standing = look(paths, run)
+    assert standing.kind == "idle"
+    assert decide(standing.outcomes, Retries()).again
+    assert read_outcome(run, number) is not None
+    assert json.loads((paths.submissions / f"{next(submissions(paths)).uid}.json").read_text())["array"] == "7"
