@@ -1,8 +1,8 @@
 """Ten thousand runs on SLURM: how long their launch and a look at them take, with stand-ins for SLURM's commands.
 
 `python -m benchmarks.slurm_scale [--json FILE] [--seeds 3334]`. Timed are whole commands as a person types them, their
-start included: `memscale sweep` (a plan of three runs a seed, a file each, arrays of 1,001), and `memscale status` while
-all are queued, and once all are done: the first look, and the next. `peak_bytes` is of the command's process.
+start included: `memscale sweep` (a plan of three runs a seed, a file each, arrays of 1,001), and `memscale status`
+while all are queued, and once all are done: the first look, and the next. `peak_bytes` is of the command's process.
 """
 
 from __future__ import annotations
