@@ -119,10 +119,12 @@ class Fleet:
     """By the id of their array."""
     _since: dict[str, float] = field(default_factory=dict)
     _unseen: dict[str, float] = field(default_factory=dict)
+    _kept: Mapping[str, float] = field(default_factory=dict)
+    """What the file holds."""
     _records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._since = _read_unseen(self.paths)
+        self._since = self._kept = _read_unseen(self.paths)
         for submission in submissions(self.paths):
             if submission.array is not None and not submission.void:
                 self._submissions[submission.array] = submission
@@ -135,9 +137,10 @@ class Fleet:
         return [self._judge(one) if isinstance(one, _Seen) else one for one in standings]
 
     def remember(self) -> None:
-        """Keep since when the jobs have been missing that are unsettled."""
-        if self._unseen != self._since:
+        """Keep since when the jobs have been missing that are unsettled, of all that was looked at."""
+        if self._unseen != self._kept:
             write_json(self.paths.unseen, {"since": self._unseen}, format=_FORMAT)
+            self._kept = dict(self._unseen)
 
     def _see(self, paths: RunPaths) -> Standing | _Seen:
         task = self._tasks.get(paths.root.name)

@@ -123,6 +123,22 @@ def test_without_accounting_the_controller_is_asked_and_then_the_grace_decides(
     assert "SIGKILL" in killed.outcomes[-1].evidence
 
 
+def test_since_when_a_job_is_missing_is_kept_while_stage_after_stage_is_looked_at(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, _), _ = submitted(paths)
+    attempt(run, monkeypatch)
+    kinds = []
+    for seconds in (0, 60, 120):
+        now = time.time() + seconds
+        fleet = Fleet(paths=paths, grace_seconds=100, launched=0.0, queue=slurm_commands.queue(), now=now)
+        for stage in ([], [run]):
+            standings = fleet.stand(stage)
+            fleet.remember()
+        kinds.append(standings[0].kind)
+    assert kinds == ["unsettled", "unsettled", "idle"]
+
+
 def test_an_accounting_that_lags_says_nothing_about_an_end(
     paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
