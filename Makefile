@@ -24,7 +24,7 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
 memscale := set -f; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test lint bench doctor clean \
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test chaos lint bench doctor clean \
 	cluster-up cluster-down
 
 help: ## show this
@@ -88,6 +88,9 @@ export: $(READY) ## the weights of RUN as a Hugging Face folder, FOLDER
 
 test: $(READY) ## the tests
 	@$(BIN)/python -m pytest
+
+chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (hours)
+	@MEMSCALE_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/launch/chaos --log-cli-level=INFO
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,12 +1,19 @@
-"""`memscale logs SWEEP RUN`: the log of the run's last attempt, or of all runs that failed."""
+"""`memscale logs SWEEP RUN`: what the run's last attempt wrote, or all that failed.
+
+On SLURM also the output of its last job: what was said before the attempt had a log, and what SLURM said to it.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 
 from memscale.cli import arguments
+from memscale.launch.arrays import job_outputs
 from memscale.launch.states import read_state
 from memscale.records.attempts import attempt_numbers, log_path
+from memscale.records.layout import RunPaths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,15 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     shown = 0
+    outputs = job_outputs(arguments.sweep_paths(given.sweep))
     for row, folder in arguments.chosen_runs(given.sweep, given.run):
         if given.run is None and read_state(folder).state not in ("failed", "lost", "running"):
             continue
-        numbers = list(attempt_numbers(folder))
-        log = log_path(folder, numbers[-1]) if numbers else None
-        if log is not None and log.exists():
+        for log in _logs(folder, outputs):
             print(f"== {row.name}: {log}")
             print("\n".join(log.read_text(errors="replace").splitlines()[-given.lines :]))
             shown += 1
     if not shown:
         print("no log to show" if given.run else "no run failed, was lost or is running; name one to see its log")
     return 0
+
+
+def _logs(folder: RunPaths, outputs: Mapping[str, Path]) -> list[Path]:
+    numbers = list(attempt_numbers(folder))
+    files = [outputs.get(folder.root.name), log_path(folder, numbers[-1]) if numbers else None]
+    return [file for file in files if file is not None and file.exists()]

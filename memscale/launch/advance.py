@@ -18,7 +18,7 @@ from memscale.launch.convert import choices_of, plan_file, run_file
 from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
 from memscale.launch.fleet import End, Fleet, Standing, fleet_of
 from memscale.launch.local import worker_arguments
-from memscale.launch.nodes import suspicious_nodes
+from memscale.launch.nodes import own, suspicious_nodes
 from memscale.launch.pool import Task, half_micro_batch
 from memscale.launch.retry import decide, same_fault
 from memscale.launch.slots import slots_for
@@ -75,6 +75,7 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
     fleet = fleet_of(launch, paths, queue)
     said: list[str] = []
     given_up: dict[str, str] = {}
+    proved = False
     for stage in STAGES:
         if stage == "compare" and not plan.is_open:
             if not is_tuned(plan, paths):
@@ -82,7 +83,8 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
             plan = open_compare(plan, choose_rates(plan, tuning_losses(plan, paths)))
             write_plan_file(paths, plan_file(plan, Path(launch.data_folder)))
             said.append("every family's rates are chosen: the compared runs are open")
-        view = _look(plan.stage(stage), fleet, launch, paths)
+        view = _look(plan.stage(stage), fleet, launch, paths, proved=proved)
+        proved = proved or any(standing.kind == "done" for standing in view.standings)
         given_up |= view.given_up
         said += view.said
         if view.open:
@@ -103,6 +105,8 @@ class _View:
     """A stage: what is there, what is to be submitted (and whether at half the micro-batch), what is given up."""
 
     standings: Sequence[Standing]
+    bad: Sequence[str]
+    """Suspicious nodes."""
     wanted: Sequence[tuple[PlannedRun, bool]]
     given_up: dict[str, str]
     said: list[str]
@@ -120,16 +124,19 @@ class _View:
         return bool(self.num_alive or self.wanted or self.unsettled)
 
 
-def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, paths: SweepPaths) -> _View:
-    """Look at the runs of a stage, write down what ended, and decide for each."""
+def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, paths: SweepPaths, *, proved: bool) -> _View:
+    """Look at the runs of a stage, write down what ended, and decide for each. `proved`: an earlier stage has runs that
+    are done."""
     standings = fleet.stand(run_paths(paths, run) for run in runs)
     fleet.remember()
+    bad = suspicious_nodes(standings, proved=proved)
     wanted, given_up, said = [], {}, []
     for run, standing in zip(runs, standings, strict=True):
         for end in standing.ends:
             _write_end(standing.paths, end)
             said.append(f"{run.name} {end.outcome.cause}: {end.outcome.evidence}")
-        decision = decide(standing.outcomes, launch.sweep.launcher.retries) if standing.outcomes else None
+        outcomes = own(standing.outcomes, bad)
+        decision = decide(outcomes, launch.sweep.launcher.retries) if outcomes else None
         if standing.kind == "cancelled":
             given_up[run.name] = "cancelled; starting the sweep again goes on with it"
         elif standing.kind in ("idle", "queued") and decision is not None and not decision.again:
@@ -138,7 +145,7 @@ def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, paths: Sweep
             wanted.append((run, decision is not None and decision.half_micro_batch))
         if run.name in given_up and standing.element is not None:  # SLURM would put it back into the queue for ever
             slurm_commands.cancel([standing.element.job_id])
-    return _View(standings=standings, wanted=wanted, given_up=given_up, said=said)
+    return _View(standings=standings, bad=bad, wanted=wanted, given_up=given_up, said=said)
 
 
 def _write_end(paths: RunPaths, end: End) -> None:
@@ -189,8 +196,7 @@ def _halt_reason(paths: SweepPaths) -> str:
 
 def _new_reason(plan: Plan, view: _View, launch: Launch, paths: SweepPaths) -> str:
     """Why nothing may be submitted from now on, which is then kept in the cancel file; '' where all is well."""
-    bad = suspicious_nodes(view.standings)
-    lasts = [one.outcomes[-1] for one in view.standings if one.outcomes and one.outcomes[-1].host not in bad]
+    lasts = [outcomes[-1] for one in view.standings if (outcomes := own(one.outcomes, view.bad))]
     fault, why = same_fault(lasts), ""
     if fault is not None:
         why = f"several runs failed with one and the same error: {fault.evidence}"
@@ -244,8 +250,7 @@ def _submit(plan: Plan, launch: Launch, paths: SweepPaths, view: _View) -> int:
             task, slots[0], micro_batch, launcher=launcher, data_folder=Path(launch.data_folder)
         )  # fmt: skip
         orders.append(Order(paths=task.paths, arguments=tuple(arguments)))
-    exclude = suspicious_nodes(view.standings)
-    done = submit(paths, launcher, Path(launch.code), orders, alive=view.num_alive, exclude=exclude)
+    done = submit(paths, launcher, Path(launch.code), orders, alive=view.num_alive, exclude=view.bad)
     return sum(len(one.runs) for one in done)
 
 

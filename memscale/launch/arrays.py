@@ -130,5 +130,16 @@ def job_output(paths: SweepPaths, submission: Submission, job_id: str) -> Path:
     return Path(JobPaths(_folder(paths, submission), job_id, 0).stdout)
 
 
+def job_outputs(paths: SweepPaths) -> dict[str, Path]:
+    """Return where the output of every run's last job lies, by the name of the run's folder; none without SLURM."""
+    return {
+        run: job_output(paths, submission, job)
+        for submission in submissions(paths)
+        if not submission.void
+        for i, run in enumerate(submission.runs)
+        if (job := submission.job_id(i)) is not None
+    }
+
+
 def _folder(paths: SweepPaths, submission: Submission) -> Path:
     return paths.slurm / submission.uid

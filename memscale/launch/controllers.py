@@ -2,7 +2,8 @@
 
 There are two kinds. One starts after some minutes and sees to retries while others still train. One depends on all jobs
 of the sweep and starts when they have ended: it opens the next stage, or mirrors the runs and builds the report. Each
-that runs sees to it that both wait in the queue, so either can be lost. They are found by their names.
+that runs sees to it that both wait in the queue, so either can be lost, and each run's job at its end that one is
+there. They are found by their names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ from memscale.records.submissions import submissions
 
 KINDS = ("look", "next")
 _MEMORY, _MINUTES = "4G", 120
+_ELSEWHERE = """\
+tries=${CONTROLLER_TRIES:-0}
+unset CONTROLLER_TRIES
+elsewhere() {
+    case $? in 0 | 3 | 4) return ;; esac # done, running, somebody is needed
+    [ "$tries" -ge 3 ] || CONTROLLER_TRIES=$((tries + 1)) sbatch --exclude="$SLURMD_NODENAME" --begin=now+10 "$0"
+}
+trap elsewhere EXIT
+trap 'trap - EXIT; exit 143' TERM # cancelled, or put back into the queue
+"""
 
 
 def controller_name(sweep: str, kind: str) -> str:
@@ -44,12 +55,18 @@ def see_to_controllers(launch: Launch, paths: SweepPaths, *, me: str | None, sub
     queue = slurm_commands.queue()
     there = controllers(paths, queue, me)
     if not there["look"]:
-        seconds = math.ceil(launch.sweep.launcher.check_minutes * 60)
-        _submit(launch, paths, "look", f"--begin=now+{seconds}")
+        _submit_look(launch, paths)
     arrays = arrays_of(paths, queue)
     if arrays and (submitted or not there["next"]):
         _submit(launch, paths, "next", f"--dependency=afterany:{':'.join(arrays)}")
         slurm_commands.cancel(element.job_id for element in there["next"] if element.waiting)
+
+
+def see_to_one(launch: Launch, paths: SweepPaths) -> None:
+    """Submit one that looks, where none of the two kinds is there. Raises SlurmError."""
+    names = ",".join(controller_name(paths.root.name, kind) for kind in KINDS)
+    if not slurm_commands.ask("squeue", "--me", "--noheader", f"--name={names}").strip():
+        _submit_look(launch, paths)
 
 
 def dismiss(paths: SweepPaths, *, me: str | None) -> None:
@@ -64,12 +81,16 @@ def arrays_of(paths: SweepPaths, queue: Mapping[str, Element]) -> list[str]:
     return sorted({job.partition("_")[0] for job, element in queue.items() if element.name in names})
 
 
+def _submit_look(launch: Launch, paths: SweepPaths) -> None:
+    seconds = math.ceil(launch.sweep.launcher.check_minutes * 60)
+    _submit(launch, paths, "look", f"--begin=now+{seconds}")
+
+
 def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
     sweep, launcher = paths.root.name, launch.sweep.launcher
     folder = paths.slurm / "controllers"
     folder.mkdir(parents=True, exist_ok=True)
-    slurm_commands.ask(
-        "sbatch",
+    options = [
         f"--job-name={controller_name(sweep, kind)}",
         f"--output={folder}/%j.log",
         "--nodes=1",
@@ -79,9 +100,8 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
         f"--time={_MINUTES}",
         "--requeue",
         *_options(launcher),
-        when,
-        given=_script(launch, paths),
-    )
+    ]
+    slurm_commands.ask("sbatch", when, given=_script(launch, paths, options))
 
 
 def _options(launcher: Launcher) -> Sequence[str]:
@@ -96,17 +116,20 @@ def _memory(launcher: Launcher) -> str:
     return launcher.memory if less else _MEMORY
 
 
-def _script(launch: Launch, paths: SweepPaths) -> str:
-    """Return the job: the same code, interpreter and runs as those who submit it."""
+def _script(launch: Launch, paths: SweepPaths, options: Sequence[str]) -> str:
+    """Return the job: the same code, interpreter and runs as those who submit it. It submits itself anew, elsewhere,
+    where its node does not let it do its work."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(("MEMSCALE_", "MLFLOW_"))}
     kept |= {"MEMSCALE_RUNS": str(paths.root.parent), "PYTHONPATH": launch.code}
     command = [launch.python, "-m", "memscale.cli.main", "advance", paths.root.name]
     return "\n".join(
         [
             "#!/bin/bash",
+            *(f"#SBATCH {shlex.quote(option)}" for option in options),
+            _ELSEWHERE,
             *launch.sweep.launcher.setup,
             *(f"export {name}={shlex.quote(value)}" for name, value in kept.items()),
-            f"exec {shlex.join(command)}",
+            shlex.join(command),
             "",
         ]
     )

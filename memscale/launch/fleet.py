@@ -49,6 +49,8 @@ class Standing:
     kind: str
     """One of STANDINGS. idle: no job is there for it; cancelled: no job may be, somebody asked it to stop."""
     element: Element | None = None
+    trains_on: str = ""
+    """The node where a worker holds its lease."""
     outcomes: tuple[Outcome, ...] = ()
     """Of its ended attempts since the launch, the last one last."""
     ends: tuple[End, ...] = ()
@@ -187,6 +189,7 @@ class Fleet:
             paths=seen.paths,
             kind=kind,
             element=seen.element,
+            trains_on=seen.element.node if seen.held and seen.element is not None else "",
             outcomes=tuple(one for one in outcomes if one is not None and one.started >= self.launched),
             ends=tuple(ends),
         )

@@ -1,8 +1,10 @@
-"""What a SLURM job runs: one worker, and afterwards the one thing that only the job itself can do at once: go on.
+"""What a SLURM job runs: one worker, and afterwards what the job itself can best do.
 
-A job whose time is nearly up has left with a checkpoint, and puts itself back into the queue. After a preemption or
-the failure of a node SLURM does that, and has sent SIGTERM: then this does not. A run whose job has left the queue for
-good is submitted anew by `memscale.launch.advance`. So a run has one owner at any time.
+It sees to it that a job looks after the sweep: those that did may be gone, since a slurmctld that crashes forgets what
+it was told in its last seconds. A job whose time is nearly up has left with a checkpoint, and puts itself back into the
+queue. After a preemption or the failure of a node SLURM does that, and has sent SIGTERM: then this does not. A run
+whose job has left the queue for good is submitted anew by `memscale.launch.advance`. So a run has one owner at any
+time.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from memscale.errors import MemscaleError
+from memscale.launch import slurm_commands
+from memscale.launch.controllers import see_to_one
 from memscale.launch.worker import EXIT_STOPPED
 from memscale.launch.worker import main as work
 from memscale.records.attempts import attempt_numbers, read_outcome, slurm_job
-from memscale.records.layout import RunPaths
+from memscale.records.launch_file import read_launch
+from memscale.records.layout import RunPaths, SweepPaths
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +30,11 @@ log = logging.getLogger(__name__)
 def run_job(arguments: tuple[str, ...]) -> None:
     """Run the worker with these arguments; exit with its status."""
     _set_threads(arguments)
-    status = work(list(arguments))
-    if status == EXIT_STOPPED and _time_is_up(RunPaths(Path(arguments[0]))):
-        _requeue()
+    paths = RunPaths(Path(arguments[0]))
+    status, job = work(list(arguments)), slurm_job()
+    _see_that_somebody_looks_after(SweepPaths(paths.root.parent))
+    if status == EXIT_STOPPED and job is not None and _time_is_up(paths):
+        _requeue(job)
     sys.exit(status)
 
 
@@ -42,10 +50,17 @@ def _time_is_up(paths: RunPaths) -> bool:
     return outcome is not None and outcome.cause == "time_limit"
 
 
-def _requeue() -> None:
-    job = slurm_job()
-    if job is None:
-        return
+def _see_that_somebody_looks_after(paths: SweepPaths) -> None:
+    slurm_commands.leave_job()
+    try:
+        launch = read_launch(paths)
+        if launch is not None and not paths.cancel.exists():
+            see_to_one(launch, paths)
+    except MemscaleError as error:
+        log.warning("whether a job looks after %s is not known: %s", paths.root.name, error)
+
+
+def _requeue(job: str) -> None:
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         said = done.stderr.strip()

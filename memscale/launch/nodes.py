@@ -1,12 +1,13 @@
 """Which nodes are left out: those on which attempts end badly, one after another, whatever the run.
 
 A run with a fault of its own fails anywhere; a node is suspected when its last two attempts, of different runs, ended
-so there, and at least one attempt elsewhere did not. Never more than half of the nodes that were used.
+so there, while the sweep does well elsewhere: a run is done, or trains on another node, or left one in another way. Not
+more than half of the nodes that were seen, but for one. What ended on a suspected node says nothing about the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from memscale.launch.fleet import Standing
 from memscale.records.attempts import Outcome
@@ -15,8 +16,8 @@ _FAULTS = ("node_failure", "killed", "error", "lost", "unknown")
 _IN_A_ROW = 2
 
 
-def suspicious_nodes(standings: Sequence[Standing]) -> list[str]:
-    """Return their names, those with most faults first."""
+def suspicious_nodes(standings: Sequence[Standing], *, proved: bool = False) -> list[str]:
+    """Return their names, those with most faults first. `proved`: another run of the sweep is known to be done."""
     ended: dict[str, list[tuple[Outcome, str]]] = {}
     for standing in standings:
         for outcome in standing.outcomes:
@@ -29,7 +30,17 @@ def suspicious_nodes(standings: Sequence[Standing]) -> list[str]:
         distinct = len({run for _, run in last}) == _IN_A_ROW
         if distinct and all(outcome.cause in _FAULTS for outcome, _ in last):
             faults[host] = sum(outcome.cause in _FAULTS for outcome, _ in there)
-    good = any(
-        outcome.cause not in _FAULTS for host, there in ended.items() if host not in faults for outcome, _ in there
+    at_work = {standing.trains_on for standing in standings if standing.trains_on}
+    good = (
+        proved
+        or any(standing.kind == "done" for standing in standings)
+        or bool(at_work - set(faults))
+        or any(outcome.cause not in _FAULTS for host in set(ended) - set(faults) for outcome, _ in ended[host])
     )
-    return sorted(faults, key=lambda host: -faults[host])[: len(ended) // 2] if good else []
+    most = max(1, len(at_work | set(ended)) // 2)
+    return sorted(faults, key=lambda host: -faults[host])[:most] if good else []
+
+
+def own(outcomes: Sequence[Outcome], bad: Collection[str]) -> list[Outcome]:
+    """Return those that did not end on one of the `bad` nodes."""
+    return [outcome for outcome in outcomes if outcome.host not in bad]

@@ -14,7 +14,8 @@ from memscale.errors import RecordError
 from memscale.launch import slurm_commands
 from memscale.launch.controllers import controllers
 from memscale.launch.fleet import Fleet, Standing, fleet_of
-from memscale.launch.retry import decide
+from memscale.launch.nodes import own, suspicious_nodes
+from memscale.launch.retry import Decision, decide
 from memscale.launch.slurm_commands import AT_WORK, WAITING, SlurmError
 from memscale.launch.states import RunState, read_state
 from memscale.records.atomic import read_json, write_json
@@ -91,7 +92,8 @@ def _lines(
         states = [read_state(folder, queued=scheduled) for _, folder in open_rows]
     else:
         standings = fleet.stand(folder for _, folder in open_rows)
-        states = [_state(standing, launch, scheduled=scheduled) for standing in standings]
+        bad = suspicious_nodes(standings, proved=any(line.state.state == "done" for line in lines))
+        states = [_state(standing, launch, bad, scheduled=scheduled) for standing in standings]
     for i, ((row, folder), state) in enumerate(zip(open_rows, states, strict=True)):
         element = standings[i].element if fleet is not None and launch is not None else None
         node = state.heartbeat.host if state.heartbeat is not None and state.state == "running" else None
@@ -111,7 +113,7 @@ def _waiting(evidence: str) -> RunState:
     return RunState(state="planned", cause=None, evidence=evidence, attempts=0, heartbeat=None, advice="")
 
 
-def _state(standing: Standing, launch: Launch, *, scheduled: bool) -> RunState:
+def _state(standing: Standing, launch: Launch, bad: Sequence[str], *, scheduled: bool) -> RunState:
     """What a run's standing is called."""
     state = read_state(standing.paths)
     element, last = standing.element, standing.outcomes[-1] if standing.outcomes else None
@@ -127,9 +129,11 @@ def _state(standing: Standing, launch: Launch, *, scheduled: bool) -> RunState:
         return replace(state, state="planned", cause="cancelled", evidence="cancelled", advice="")
     if last is None:
         return replace(state, state="queued", evidence="", advice="") if scheduled and not state.attempts else state
-    decision = decide(standing.outcomes, launch.sweep.launcher.retries)
+    outcomes = own(standing.outcomes, bad)
+    decision = decide(outcomes, launch.sweep.launcher.retries) if outcomes else Decision(again=True)
     if decision.again and scheduled:
-        evidence = f"{last.cause}: {last.evidence}; {decision.reason}"
+        why = decision.reason or f"again, elsewhere: {last.host} is left out"
+        evidence = f"{last.cause}: {last.evidence}; {why}"
         return replace(state, state="queued", cause=last.cause, evidence=evidence, advice="")
     return replace(state, cause=last.cause, evidence=f"{last.evidence} ({decision.reason})")
 

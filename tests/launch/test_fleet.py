@@ -126,6 +126,7 @@ def test_without_accounting_the_controller_is_asked_and_then_the_grace_decides(
 def test_since_when_a_job_is_missing_is_kept_while_stage_after_stage_is_looked_at(
     paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slurm.say({"sacct": None})
     (run, _), _ = submitted(paths)
     attempt(run, monkeypatch)
     kinds = []

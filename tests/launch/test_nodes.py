@@ -1,0 +1,48 @@
+"""Which nodes are left out, and what then counts against a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memscale.launch.fleet import Standing
+from memscale.launch.nodes import own, suspicious_nodes
+from memscale.records.attempts import Outcome
+from memscale.records.layout import RunPaths
+
+
+def ended(host: str, cause: str = "error", at: float = 1.0) -> Outcome:
+    return Outcome(cause=cause, evidence="", started=0.0, ended=at, host=host)
+
+
+def run(name: str, *outcomes: Outcome, kind: str = "idle", trains_on: str = "") -> Standing:
+    return Standing(paths=RunPaths(Path(name)), kind=kind, outcomes=outcomes, trains_on=trains_on)
+
+
+def test_a_node_is_suspected_once_two_runs_failed_on_it_in_a_row_and_the_sweep_does_well_elsewhere() -> None:
+    failed = [run("a", ended("n1", at=1.0)), run("b", ended("n1", at=2.0))]
+    assert suspicious_nodes(failed) == []  # the sweep's own fault, for all that is known
+    assert suspicious_nodes(failed, proved=True) == ["n1"]
+    assert suspicious_nodes([*failed, run("c", kind="done")]) == ["n1"]
+    assert suspicious_nodes([*failed, run("c", kind="working", trains_on="n2")]) == ["n1"]
+    assert suspicious_nodes([*failed, run("c", ended("n2", "preempted"))]) == ["n1"]
+    assert suspicious_nodes([*failed, run("c", kind="working", trains_on="n1")]) == []
+    assert suspicious_nodes([*failed, run("c", kind="working")]) == []  # still starting
+
+
+def test_one_run_that_fails_everywhere_and_a_node_that_recovered_are_not_a_nodes_fault() -> None:
+    assert suspicious_nodes([run("a", ended("n1"), ended("n1", at=2.0))], proved=True) == []
+    recovered = [run("a", ended("n1", at=1.0)), run("b", ended("n1", at=2.0)), run("c", ended("n1", "stopped", at=3.0))]
+    assert suspicious_nodes(recovered, proved=True) == []
+
+
+def test_no_more_than_half_of_the_nodes_is_left_out_and_those_with_most_faults_first() -> None:
+    hosts = ["n1", "n2", "n2", "n3", "n1", "n2", "n3"]
+    failed = [run(f"r{i}", ended(host, at=float(i))) for i, host in enumerate(hosts)]
+    assert suspicious_nodes(failed, proved=True) == ["n2"]
+    assert suspicious_nodes([*failed, run("w", kind="working", trains_on="n4")]) == ["n2", "n1"]
+
+
+def test_what_ended_on_a_suspected_node_says_nothing_about_the_run() -> None:
+    outcomes = [ended("n1"), ended("n2", "killed"), ended("n1", at=3.0)]
+    assert [outcome.cause for outcome in own(outcomes, ["n1"])] == ["killed"]
+    assert own(outcomes, []) == outcomes
