@@ -24,7 +24,7 @@ def finish(plan: Plan, paths: SweepPaths, syncer: Syncer) -> int:
         print(f"MLflow was not brought up to date; see {paths.root / 'sync.log'}; try again with: make ui SWEEP={name}")
     missing = [run for run in plan.runs if not is_done(paths, run)]
     if missing:
-        print(f"{len(missing)} of {len(plan.runs)} runs are not done; see: make status SWEEP={name}")
+        print(f"{len(missing)} of {len(plan.runs)} runs have no result; see: make status SWEEP={name}")
         return EXIT_NEEDED
     if mirrored:
         mark_finished(paths, plan.plan_hash)
