@@ -84,7 +84,7 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
         [[cost_of(sweep, run, done=run.name in done) for run in stage] for stage in stages],
         known_speeds(slots, launcher),
         slots=len(slots),
-        gpus_per_run=launcher.gpus_per_run if launcher.name == "slurm" else 1,
+        gpus_per_run=launcher.processes_per_run,
     )
     names = [run.name for stage in stages for run in stage]
     sources = Counter(point.source for point in known_points(slots))

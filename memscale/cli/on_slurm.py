@@ -9,11 +9,12 @@ from pathlib import Path
 
 from memscale.cli.advance import follow, locked_step
 from memscale.cli.arguments import Planned
-from memscale.errors import MemscaleError
+from memscale.errors import MemscaleError, PlanError
 from memscale.launch import slurm_commands
 from memscale.launch.convert import plan_file, run_file
 from memscale.launch.snapshot import take_snapshot
 from memscale.launch.sweep import is_done, reopen, run_paths
+from memscale.planning.plan import Plan
 from memscale.records.attempts import slurm_job
 from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import runs_root
@@ -35,6 +36,7 @@ def launch_on_slurm(planned: Planned) -> int:
     me = slurm_job()
     slurm_commands.leave_job()
     paths, sweep = planned.paths, planned.plan.sweep
+    _check_shares(planned.plan)
     with Lease(paths.lock, f"the sweep {sweep.name}", seconds=_LOCK_SECONDS):
         store = subprocess.Popen([sys.executable, "-m", "memscale.tracking", "--create"], stdin=subprocess.DEVNULL)
         prepared = prepare(sweep.data, runs_root(), progress=say_step)
@@ -57,6 +59,18 @@ def launch_on_slurm(planned: Planned) -> int:
     print(f"jobs of one core look after it: you may log out. Follow it with: make watch SWEEP={name}")
     print(f"stop it with: make cancel SWEEP={name}; its report will be {paths.report}")
     return 0
+
+
+def _check_shares(plan: Plan) -> None:
+    """Raise PlanError where a run has more processes than a batch has sequences."""
+    processes = plan.sweep.launcher.processes_per_run
+    fewest = min(plan.runs, key=lambda run: run.batch_tokens)
+    sequences = fewest.batch_tokens // plan.sweep.scale.sequence_length
+    if sequences < processes:
+        raise PlanError(
+            f"{fewest.name} has {sequences} sequences a batch, too few for its {processes} processes, one a GPU. Lower "
+            "launcher.gpus_per_run or launcher.nodes_per_run, or raise scale.batch_tokens"
+        )
 
 
 def _write(planned: Planned, launch: Launch) -> None:

@@ -29,10 +29,13 @@ class Launcher:
     this machine, or with SLURM and no GPUs the job's `memory`."""
     retries: Retries = field(default_factory=Retries)
     cpus_per_run: int = 8
-    """SLURM only, as all below: cores of a job."""
+    """SLURM only, as all below: cores of each process of a job."""
     gpus_per_run: int = 1
-    """GPUs of a job; 0 trains on cores."""
+    """GPUs of a job on each of its nodes, a process each; 0 trains on cores, a process a node."""
+    nodes_per_run: int = 1
+    """Nodes of a job. Several processes share every batch, and each holds the whole model."""
     memory: str = "64G"
+    """Of a job on each of its nodes."""
     minutes: int = 1440
     """Time limit of a job. A run that needs more goes on in another."""
     partition: str | None = None
@@ -62,9 +65,14 @@ class Launcher:
         one_of("table_memory", self.table_memory, TABLE_MEMORIES)
         if self.slots is not None:
             at_least("slots", self.slots, 1)
-        for name in ("cpus_per_run", "minutes"):
+        for name in ("cpus_per_run", "nodes_per_run", "minutes"):
             at_least(name, getattr(self, name), 1)
         at_least("gpus_per_run", self.gpus_per_run, 0)
         at_least("stop_seconds", self.stop_seconds, 1)
         for name in ("checkpoint_seconds", "grace_seconds", "check_minutes"):
             positive(name, getattr(self, name))
+
+    @property
+    def processes_per_run(self) -> int:
+        """Those that share a run's batches."""
+        return self.nodes_per_run * max(1, self.gpus_per_run) if self.name == "slurm" else 1

@@ -95,6 +95,11 @@ class RowGradient:
         """Return what is kept: the slots, weights and token gradients of every part."""
         return [tensor for part in self._parts for tensor in (part.slots_TK, part.weights_TK, part.x_TV)]
 
+    def summed(self) -> tuple[Tensor, Tensor]:
+        """Return the touched rows, int64 [U], rising, and their sums [U, V], without `scale`; it must not be empty."""
+        reads = self._sum_up()
+        return reads.rows_U, reads.x_TV
+
     def squared_norm(self) -> Tensor:
         """Return the sum of squares of the gradient without `scale`, a float64 scalar on the table's device."""
         reads = self.reads()

@@ -78,7 +78,8 @@ def job_parameters(launcher: Launcher, code: Path, *, exclude: Sequence[str] = (
     setup = [*launcher.setup, f"export PYTHONPATH={code}", "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
     given: dict[str, Any] = {
         "time": launcher.minutes,
-        "nodes": 1,
+        "nodes": launcher.nodes_per_run,
+        "ntasks_per_node": launcher.processes_per_run // launcher.nodes_per_run,
         "cpus_per_task": launcher.cpus_per_run,
         "gpus_per_node": launcher.gpus_per_run or None,
         "partition": launcher.partition,
@@ -90,9 +91,14 @@ def job_parameters(launcher: Launcher, code: Path, *, exclude: Sequence[str] = (
         "signal_delay_s": min(launcher.stop_seconds, launcher.minutes * 30),
         "setup": setup,
         "additional_parameters": {"mem": launcher.memory, "requeue": True},
-        "srun_args": [f"--container-image={launcher.container}"] if launcher.container else None,
+        "srun_args": _srun_options(launcher) or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _srun_options(launcher: Launcher) -> list[str]:
+    options = [f"--container-image={launcher.container}"] if launcher.container else []
+    return [*options, "--kill-on-bad-exit=1"] if launcher.processes_per_run > 1 else options
 
 
 def recover(paths: SweepPaths, queue: Mapping[str, Element]) -> bool:

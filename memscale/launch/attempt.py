@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memscale.data.prepared import Prepared
-    from memscale.training.trainer import Progress, Trained
+    from memscale.training.parallel import Processes
+    from memscale.training.trainer import Execution, Progress, Trained
 
 _BEAT_SECONDS = 1.0
 
@@ -39,6 +41,17 @@ class Attempt:
     checkpoint_seconds: float
     table_memory: str
     micro_batch_sequences: int | None
+
+    def execution(self, device: str) -> Execution:
+        from memscale.training.trainer import Execution
+
+        return Execution(
+            device=device,
+            threads=self.threads,
+            micro_batch_sequences=self.micro_batch_sequences,
+            checkpoint_seconds=self.checkpoint_seconds,
+            table_memory=self.table_memory,
+        )
 
 
 class _Heart:
@@ -70,30 +83,21 @@ class _Heart:
 
 
 def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
-    """Train and evaluate; return 'done', 'diverged' or 'stopped'. Raises what goes wrong."""
+    """Train and evaluate; return 'done', 'diverged' or 'stopped'. Raises what goes wrong.
+
+    As the first of the run's processes, where the environment names several (`memscale.training.parallel`): the others
+    `follow_attempt`.
+    """
     begun = time.time()
     heart = _Heart(attempt)
     heart.beat(None, "starting")
-    file = read_run_file(attempt.paths.run)
-    if run_id(file.run) != file.run_id:
-        raise ConfigError(
-            f"{attempt.paths.run} describes the run {run_id(file.run)}, but is filed as {file.run_id}: it was edited, "
-            "or written by another version of memscale. Remove the folder and start the sweep again"
-        )
-    # Imported here: a copy that finds the lease taken, or a broken run.json, has not paid for torch.
-    from memscale.data.prepared import Prepared
-    from memscale.training.trainer import Execution, train
+    # torch is imported later: a copy that finds the lease taken, or a broken run.json, has not paid for it.
+    file, prepared = _opened(attempt)
+    from memscale.training.parallel import PeerLostError, join
+    from memscale.training.trainer import train
 
-    prepared = Prepared.open(attempt.data)
-    _check_digests(file, prepared)
     write_provenance(attempt.paths.provenance, data_manifest=prepared.manifest_json())
-    execution = Execution(
-        device=attempt.device,
-        threads=attempt.threads,
-        micro_batch_sequences=attempt.micro_batch_sequences,
-        checkpoint_seconds=attempt.checkpoint_seconds,
-        table_memory=attempt.table_memory,
-    )
+    processes, device = join(attempt.device)
     latest: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
@@ -101,18 +105,61 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
         heart.beat(progress, "training")
 
     trained = train(
-        file.run, attempt.paths, prepared, execution, on_progress=on_progress, should_stop=should_stop
+        file.run, attempt.paths, prepared, attempt.execution(device), on_progress=on_progress, should_stop=should_stop,
+        processes=processes,
     )  # fmt: skip
-    if trained.status == "stopped":
-        return trained.status
+    if trained.status != "stopped":
+        _conclude(attempt, file, prepared, trained, heart, latest[0] if latest else None, begun=begun)
+    with suppress(PeerLostError):  # who is gone by now is not needed any more
+        processes.wait()
+    return trained.status
+
+
+def follow_attempt(attempt: Attempt, processes: Processes, device: str) -> None:
+    """Train with the first of the run's processes, and wait until it has written the result. Raises what goes wrong."""
+    from memscale.training.trainer import train
+
+    file, prepared = _opened(attempt)
+    train(
+        file.run, attempt.paths, prepared, attempt.execution(device), on_progress=lambda _: None,
+        should_stop=lambda: False, processes=processes,
+    )  # fmt: skip
+    processes.wait()
+
+
+def _opened(attempt: Attempt) -> tuple[RunFile, Prepared]:
+    """Return the run and its data. Raises ConfigError or RecordError where either is not what was planned."""
+    file = read_run_file(attempt.paths.run)
+    if run_id(file.run) != file.run_id:
+        raise ConfigError(
+            f"{attempt.paths.run} describes the run {run_id(file.run)}, but is filed as {file.run_id}: it was edited, "
+            "or written by another version of memscale. Remove the folder and start the sweep again"
+        )
+    from memscale.data.prepared import Prepared
+
+    prepared = Prepared.open(attempt.data)
+    _check_digests(file, prepared)
+    return file, prepared
+
+
+def _conclude(
+    attempt: Attempt,
+    file: RunFile,
+    prepared: Prepared,
+    trained: Trained,
+    heart: _Heart,
+    progress: Progress | None,
+    *,
+    begun: float,
+) -> None:
+    """Evaluate, and write the result."""
     _check_counts(file, trained)
-    heart.beat(latest[0] if latest else None, "evaluating")
+    heart.beat(progress, "evaluating")
     evaluated_from = time.time()
     scores = _evaluate(file, prepared, trained) if trained.status == "done" else {}
     now = time.time()
     result = _result(file, trained, scores, evaluation_seconds=now - evaluated_from, total_seconds=now - begun)
     write_json(attempt.paths.result, result, format=RESULT_FORMAT)
-    return trained.status
 
 
 def _check_digests(file: RunFile, prepared: Prepared) -> None:

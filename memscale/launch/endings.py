@@ -1,7 +1,8 @@
 """How an attempt in a SLURM job ended, from all that is known of it: its own word, its job's, and its job's output.
 
-What the worker wrote stands, but for `stopped`: a signal does not say who sent it or why; SLURM does. An attempt that
-could not write is told by SLURM's word, and where that says only that the job failed, by what is in its output.
+What the worker wrote stands, but for UNEXPLAINED: neither a signal nor a process that is gone says why; SLURM does. An
+attempt that could not write is told by SLURM's word, and where that says only that the job failed, by what is in its
+output.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _CAUSES = {
     "CANCELLED": "cancelled",
     "REVOKED": "cancelled",
 }
+UNEXPLAINED = ("stopped", "killed")
 _UNTOLD = ("FAILED", "COMPLETED")
 """Words that leave the cause open."""
 _MEMORY = re.compile(r"oom.?kill|out.of.memory|exceeded.*memory limit|memory limit.*exceeded", re.IGNORECASE)
@@ -34,8 +36,8 @@ _TAIL_BYTES = 20_000
 
 
 def refined(outcome: Outcome, record: Record | None) -> Outcome:
-    """Say why an attempt was asked to leave, where SLURM says it."""
-    if outcome.cause != "stopped" or record is None or record.word not in _CAUSES:
+    """Say why an attempt was asked to leave or lost a process, where SLURM says it."""
+    if outcome.cause not in UNEXPLAINED or record is None or record.word not in _CAUSES:
         return outcome
     evidence = f"{outcome.evidence}; {record.evidence}"
     return replace(outcome, cause=_CAUSES[record.word], evidence=evidence)

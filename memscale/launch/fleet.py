@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from memscale.errors import RecordError
 from memscale.launch import slurm_commands
 from memscale.launch.arrays import job_output
-from memscale.launch.endings import cause_of, refined
+from memscale.launch.endings import UNEXPLAINED, cause_of, refined
 from memscale.launch.pool import unspoken
 from memscale.launch.slurm_commands import Element, Record
 from memscale.records.atomic import read_json, write_json
@@ -101,7 +101,7 @@ class _Seen:
     def asks(self) -> set[str]:
         """The jobs whose end SLURM must be asked about."""
         jobs = {attempt.job_id for attempt in self.unspoken}
-        jobs |= {one.job_id for one in self.attempts[-1:] if one.outcome is not None and one.outcome.cause == "stopped"}
+        jobs |= {one.job_id for one in self.attempts[-1:] if one.outcome and one.outcome.cause in UNEXPLAINED}
         if self.unmade and self.task is not None:
             jobs.add(self.task.job_id)
         return {job for job in jobs if job is not None}

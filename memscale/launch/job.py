@@ -25,17 +25,39 @@ from memscale.records.launch_file import read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 
 log = logging.getLogger(__name__)
+_FIRST_PORT, _NUM_PORTS = 20000, 12000
+"""Below those that kernels hand out."""
 
 
 def run_job(arguments: tuple[str, ...]) -> None:
     """Run the worker with these arguments; exit with its status."""
     _set_threads(arguments)
+    os.environ.update(torch_environment())
     paths = RunPaths(Path(arguments[0]))
     status, job = work(list(arguments)), slurm_job()
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit(status)
     _see_that_somebody_looks_after(SweepPaths(paths.root.parent))
     if status == EXIT_STOPPED and job is not None and _time_is_up(paths):
         _requeue(job)
     sys.exit(status)
+
+
+def torch_environment() -> dict[str, str]:
+    """Return what torch.distributed needs to know where srun started several processes; nothing where it started one.
+
+    They meet at the first node, at a port that comes from the job's number: jobs on one node do not meet each other's.
+    """
+    size = int(os.environ.get("SLURM_NTASKS", "1"))
+    if size == 1:
+        return {}
+    return {
+        "RANK": os.environ["SLURM_PROCID"],
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "MASTER_ADDR": slurm_commands.address_of_first(os.environ["SLURM_JOB_NODELIST"]),
+        "MASTER_PORT": str(_FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % _NUM_PORTS),
+    }
 
 
 def _set_threads(arguments: tuple[str, ...]) -> None:

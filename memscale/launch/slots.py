@@ -39,13 +39,14 @@ def slots_for(launcher: Launcher, num_runs: int) -> tuple[Slot, ...]:
     """The slots of a launcher. On SLURM as many as runs may be queued at once: it divides its nodes itself."""
     if launcher.name != "slurm":
         return find_slots(launcher.slots)
+    nodes = f" on each of {launcher.nodes_per_run} nodes" if launcher.nodes_per_run > 1 else ""
     kind = f"SLURM {launcher.partition or ''} {launcher.constraint or ''}".strip()
     slot = Slot(
         number=0,
         threads=launcher.cpus_per_run,
         device="cuda" if launcher.gpus_per_run else "cpu",
         gpu=None,
-        machine=f"{kind}, {launcher.cpus_per_run} cores and {launcher.gpus_per_run} GPUs a run",
+        machine=f"{kind}, {launcher.cpus_per_run} cores and {launcher.gpus_per_run} GPUs a run{nodes}",
     )
     return tuple(replace(slot, number=i) for i in range(launcher.slots or max(1, num_runs)))
 

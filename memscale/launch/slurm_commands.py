@@ -137,6 +137,17 @@ def shown(job_id: str) -> Record | None:
     )
 
 
+def address_of_first(nodes: str) -> str:
+    """Return where the first of some nodes (as SLURM_JOB_NODELIST has them) is reached; its name where SLURM does not
+    say."""
+    try:
+        name = ask("scontrol", "show", "hostnames", nodes).split()[0]
+        told = re.search(r"NodeAddr=(\S+)", ask("scontrol", "--oneliner", "show", "node", name))
+    except (SlurmError, IndexError):
+        return nodes.partition(",")[0]
+    return told.group(1) if told else name
+
+
 def max_array_size() -> int:
     """Return one more than the largest index of an array; SLURM's default where it does not say."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)

@@ -20,4 +20,4 @@ def gpu_hours(runs: Iterable[RunPaths], launcher: Launcher, *, now: float) -> fl
                 seconds += max(0.0, outcome.ended - outcome.started)
             elif is_held(paths.lease):
                 seconds += max(0.0, now - started_at(paths, number))
-    return seconds * max(1, launcher.gpus_per_run) / 3600
+    return seconds * launcher.processes_per_run / 3600

@@ -3,6 +3,9 @@
 Takes the run's lease (a second copy leaves at once), trains from the last checkpoint, evaluates, and writes the result
 last. A SIGTERM, SIGINT or SIGUSR2, a stop file, or the death of the process that started it ends it at a step boundary
 with a checkpoint. Whatever ends it is written to the attempt's outcome, but for a kill that leaves no time to write.
+
+Where the environment has torch's RANK and WORLD_SIZE, it is one of several processes of the attempt. The first does all
+of the above; the others do as it does, and leave when it has written the result.
 """
 
 from __future__ import annotations
@@ -20,12 +23,25 @@ from types import FrameType
 
 from memscale.config.launcher import TABLE_MEMORIES
 from memscale.errors import MemscaleError, RecordError
-from memscale.launch.attempt import Attempt, run_attempt
-from memscale.records.attempts import Outcome, host_name, last_step, log_path, new_attempt, write_outcome
+from memscale.launch.attempt import Attempt, follow_attempt, run_attempt
+from memscale.records.attempts import (
+    Outcome,
+    attempt_numbers,
+    host_name,
+    last_step,
+    log_path,
+    new_attempt,
+    read_outcome,
+    write_outcome,
+)  # fmt: skip
 from memscale.records.layout import RunPaths
 from memscale.records.lease import Lease, LeaseTakenError
 
 _STOP_FILE = "a stop file"
+_PEER_LOST = "PeerLostError"
+"""By its name: its module imports torch."""
+_WORD_SECONDS = 3.0
+"""How long to wait for the word of a process that is gone."""
 EXIT_DONE, EXIT_STOPPED, EXIT_TAKEN = 0, 75, 76
 """A failure ends with Python's own 1, after its traceback."""
 
@@ -68,28 +84,55 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     paths = RunPaths(given.run.absolute())
     stop = _Stop(paths)
+    if rank := int(os.environ.get("RANK", "0")):
+        return _follow(given, paths, rank)
     try:
         with Lease(paths.lease, f"the run {paths.root.name}"):
             if paths.result.exists():
-                return EXIT_DONE
+                # The others wait for the first one: srun ends them where it fails.
+                return EXIT_DONE if num_processes() == 1 else EXIT_TAKEN
             number = new_attempt(paths, threads=given.threads, device=given.device)
-            _redirect(log_path(paths, number))
-            logging.basicConfig(format="%(message)s")
-            logging.getLogger("memscale").setLevel(logging.INFO)
-            attempt = Attempt(
-                paths=paths,
-                number=number,
-                data=given.data.absolute(),
-                threads=given.threads,
-                device=given.device,
-                checkpoint_seconds=given.checkpoint_seconds,
-                table_memory=given.table_memory,
-                micro_batch_sequences=given.micro_batch,
-            )
-            return _attempt(attempt, stop)
+            return _attempt(_begun(given, paths, number), stop)
     except LeaseTakenError as error:
         print(error, file=sys.stderr)
         return EXIT_TAKEN
+
+
+def num_processes() -> int:
+    """Of this run, as torch's environment has it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _begun(given: argparse.Namespace, paths: RunPaths, number: int, rank: int = 0) -> Attempt:
+    _redirect(log_path(paths, number, rank))
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("memscale").setLevel(logging.INFO)
+    return Attempt(
+        paths=paths,
+        number=number,
+        data=given.data.absolute(),
+        threads=given.threads,
+        device=given.device,
+        checkpoint_seconds=given.checkpoint_seconds,
+        table_memory=given.table_memory,
+        micro_batch_sequences=given.micro_batch,
+    )
+
+
+def _follow(given: argparse.Namespace, paths: RunPaths, rank: int) -> int:
+    """Be one of the attempt's other processes."""
+    from memscale.training.parallel import join
+
+    processes, device = join(given.device)  # the first one comes once it has the lease and has made the attempt
+    attempt, started = _begun(given, paths, max(attempt_numbers(paths)), rank), time.time()
+    try:
+        follow_attempt(attempt, processes, device)
+    except BaseException as error:
+        if type(error).__name__ != _PEER_LOST:
+            evidence = f"process {rank} on {host_name()}: {type(error).__name__}: {error}"
+            _end(attempt, started, _cause(error), evidence, _frames(error), rank)
+        raise
+    return EXIT_DONE
 
 
 def _attempt(attempt: Attempt, stop: _Stop) -> int:
@@ -97,8 +140,9 @@ def _attempt(attempt: Attempt, stop: _Stop) -> int:
     try:
         status = run_attempt(attempt, stop)
     except BaseException as error:
-        evidence = f"{type(error).__name__}: {error}"
-        _end(attempt, started, _cause(error), evidence, _frames(error))
+        told = _told_by_others(attempt) if type(error).__name__ == _PEER_LOST else None
+        cause, evidence, trace = told or (_cause(error), f"{type(error).__name__}: {error}", _frames(error))
+        _end(attempt, started, cause, evidence, trace)
         raise
     if status == "stopped":
         _end(attempt, started, stop.cause, f"asked to by {stop.reason}")
@@ -107,7 +151,18 @@ def _attempt(attempt: Attempt, stop: _Stop) -> int:
     return EXIT_DONE
 
 
-def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str = "") -> None:
+def _told_by_others(attempt: Attempt) -> tuple[str, str, str] | None:
+    """Return cause, evidence and trace as a process has them that failed before this one; None where none says so."""
+    until = time.monotonic() + _WORD_SECONDS
+    while time.monotonic() < until:
+        for rank in range(1, num_processes()):
+            if (outcome := read_outcome(attempt.paths, attempt.number, rank)) is not None:
+                return outcome.cause, outcome.evidence, outcome.trace
+        time.sleep(0.2)
+    return None
+
+
+def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str = "", rank: int = 0) -> None:
     outcome = Outcome(
         cause=cause,
         evidence=evidence,
@@ -118,7 +173,7 @@ def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str
         step=last_step(attempt.paths),
     )
     print(f"{cause}: {evidence}", flush=True)
-    write_outcome(attempt.paths, attempt.number, outcome)
+    write_outcome(attempt.paths, attempt.number, outcome, rank)
 
 
 def _cause(error: BaseException) -> str:
@@ -132,6 +187,8 @@ def _cause(error: BaseException) -> str:
         return "disk_full"
     if any(type(one).__name__ == "OutOfMemoryError" for one in chain):  # torch's, of a GPU
         return "gpu_out_of_memory"
+    if type(error).__name__ == _PEER_LOST:
+        return "killed"
     if any(isinstance(one, MemoryError) for one in chain):
         return "host_out_of_memory"
     if any("can't allocate memory" in str(one) for one in chain if isinstance(one, RuntimeError)):

@@ -83,8 +83,9 @@ def attempt_numbers(paths: RunPaths) -> Iterator[int]:
         yield from sorted(int(path.name) for path in paths.attempts.iterdir() if path.name.isdigit())
 
 
-def log_path(paths: RunPaths, number: int) -> Path:
-    return paths.attempt(number) / "log.txt"
+def log_path(paths: RunPaths, number: int, rank: int = 0) -> Path:
+    """The log of one of the attempt's processes."""
+    return paths.attempt(number) / (f"log-{rank}.txt" if rank else "log.txt")
 
 
 def record_unmade(paths: RunPaths, job: str, outcome: Outcome) -> None:
@@ -97,20 +98,25 @@ def record_unmade(paths: RunPaths, job: str, outcome: Outcome) -> None:
     write_outcome(paths, number, outcome)
 
 
-def write_outcome(paths: RunPaths, number: int, outcome: Outcome) -> None:
+def write_outcome(paths: RunPaths, number: int, outcome: Outcome, rank: int = 0) -> None:
+    """Of processes but the first the outcome is a fault, which the first one makes the attempt's."""
     assert outcome.cause in CAUSES
-    write_json(paths.attempt(number) / "outcome.json", asdict(outcome), format=FORMAT)
+    write_json(_outcome(paths, number, rank), asdict(outcome), format=FORMAT)
 
 
-def read_outcome(paths: RunPaths, number: int) -> Outcome | None:
+def read_outcome(paths: RunPaths, number: int, rank: int = 0) -> Outcome | None:
     """How the attempt ended, or None where nothing was written (it runs, or died without a word)."""
-    path = paths.attempt(number) / "outcome.json"
+    path = _outcome(paths, number, rank)
     if not path.exists():
         return None
     content = read_json(path, format=FORMAT)
     del content["format"]
     content["cause"] = _FORMER.get(content["cause"], content["cause"])
     return Outcome(**content)
+
+
+def _outcome(paths: RunPaths, number: int, rank: int) -> Path:
+    return paths.attempt(number) / (f"outcome-{rank}.json" if rank else "outcome.json")
 
 
 def started_at(paths: RunPaths, number: int) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from memscale.records.atomic import write_bytes
 
@@ -33,14 +34,18 @@ class Metric:
 
 
 class MetricsLog:
-    """Appends to one file; buffered until `flush`."""
+    """Appends to one file; buffered until `flush`. Without a file, where another process writes it, to nothing."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+    def __init__(self, path: Path | None) -> None:
+        self._file: TextIO | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
 
     def add(self, step: int, tokens: int, split: str, **values: float) -> None:
         """Append one line per named value."""
+        if self._file is None:
+            return
         now = round(time.time(), 3)
         for name, value in values.items():
             metric = Metric(step=step, tokens=tokens, time=now, split=split, name=name, value=float(value))
@@ -51,13 +56,15 @@ class MetricsLog:
 
     def flush(self, *, durable: bool = False) -> None:
         """Hand the lines to the system; with `durable`, wait until they are on the disk."""
-        self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
+        if self._file is not None:
+            self._file.flush()
+            if durable:
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self.flush(durable=True)
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def read_metrics(path: Path) -> Iterator[Metric]:

@@ -74,9 +74,10 @@ def _keep_freed_memory() -> None:
         mallopt(mmap_threshold, 1 << 30)
 
 
-def describe(device: torch.device) -> str:
-    """Name what decides rounding: the kind of device, and on the CPU the number of threads."""
-    return f"cpu, threads {torch.get_num_threads()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
+def describe(device: torch.device, processes: int = 1) -> str:
+    """Name what decides rounding: the kind of device, on the CPU the number of threads, and how many share a batch."""
+    kind = f"cpu, threads {torch.get_num_threads()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return kind if processes == 1 else f"{kind}, {processes} processes"
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -52,13 +52,19 @@ def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: st
     return nats.view_as(targets_BS) if reduction == "none" else nats
 
 
-def accumulate_gradients(model: Transformer, tokens_BT: torch.Tensor, micro_batch_sequences: int) -> BatchLoss:
-    """Add the gradient of the mean loss over `tokens_BT` ([sequences, sequence_length + 1]) to the model's."""
+def accumulate_gradients(
+    model: Transformer, tokens_BT: torch.Tensor, micro_batch_sequences: int, batch_sequences: int | None = None
+) -> BatchLoss:
+    """Add the gradient of the mean loss over `tokens_BT` ([sequences, sequence_length + 1]) to the model's.
+
+    Where these are a part of `batch_sequences` sequences, it is their part of the whole batch's gradient and loss.
+    """
+    whole = batch_sequences or tokens_BT.shape[0]
     nats = torch.zeros((), device=tokens_BT.device)
     auxiliary = torch.zeros((), device=tokens_BT.device)
     for first in range(0, tokens_BT.shape[0], micro_batch_sequences):
         part_BT = tokens_BT[first : first + micro_batch_sequences]
-        share = part_BT.shape[0] / tokens_BT.shape[0]
+        share = part_BT.shape[0] / whole
         with autocast(tokens_BT.device):
             output = model(part_BT[:, :-1])
         part_nats = token_nats(output.logits_BSV, part_BT[:, 1:])

@@ -16,6 +16,7 @@ from torch import nn
 
 from memscale.config.optimizer import Optimizer as OptimizerConfig
 from memscale.kernels.row_adamw import RowAdamW
+from memscale.kernels.row_gradient import RowGradient
 from memscale.kernels.table import Table
 from memscale.models.counts import component
 from memscale.models.transformer import Transformer
@@ -85,7 +86,7 @@ class AdamW:
         before clipping, a scalar on the model's device. A norm that is not finite is passed on to the gradients and
         from there to the weights: the trainer sees it.
         """
-        gradients = _dense_gradients([one for group in self.groups for one in group.parameters.values()])
+        gradients = self.gradients()
         norms = list(torch._foreach_norm(gradients))
         if self.rows is not None:
             norms += [square.sqrt().to(norms[0]) for square in self.rows.squared_norms()]
@@ -101,6 +102,14 @@ class AdamW:
             if self.rows is not None:
                 self.rows.scale_gradients(scale)
         return norm
+
+    def gradients(self) -> list[torch.Tensor]:
+        """Return the gradients of all parameters but the tables that are optimised by rows."""
+        return _dense_gradients([one for group in self.groups for one in group.parameters.values()])
+
+    def row_gradients(self) -> list[RowGradient]:
+        """Return the gradients of the tables that are optimised by rows."""
+        return [table.gradient for table in self.rows.tables.values()] if self.rows is not None else []
 
     def clear_gradients(self) -> None:
         """Forget the gradients of all parameters."""

@@ -34,6 +34,7 @@ from memscale.training.execution import Execution, describe, free_memory_bytes, 
 from memscale.training.metrics import Interval, Validation, Validator
 from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import build_optimizer
+from memscale.training.parallel import ALONE, Processes
 from memscale.training.progress import Progress, Reporter
 from memscale.training.schedules import factor
 
@@ -86,14 +87,15 @@ def train(
     *,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
+    processes: Processes = ALONE,
 ) -> Trained:
     """Train `run` in the folder `paths` from its newest checkpoint, or from its start.
 
-    Needs the run's lease. `should_stop` is asked before every step. Raises DataError, ConfigError, CheckpointError,
-    DiskFullError or OutOfMemoryError.
+    Needs the run's lease. `should_stop` is asked before every step; of several `processes` the first one's counts, and
+    it alone writes. Raises DataError, ConfigError, CheckpointError, DiskFullError, OutOfMemoryError or PeerLostError.
     """
     _check_data(run, prepared)
-    training = _Training(run, paths, prepared, execution)
+    training = _Training(run, paths, prepared, execution, processes)
     return training.trained(training.loop(on_progress, should_stop))
 
 
@@ -106,10 +108,13 @@ def validation_steps(num_steps: int, validations: int) -> frozenset[int]:
 class _Training:
     """The state of one attempt."""
 
-    def __init__(self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution) -> None:
-        self._run, self._paths, self._execution = run, paths, execution
+    def __init__(
+        self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution, processes: Processes
+    ) -> None:
+        self._run, self._paths, self._execution, self._processes = run, paths, execution, processes
         self._device = set_up(execution)
-        tables = TableMemory(placement=execution.table_memory, folder=paths.root / "tables")
+        folder = paths.root / ("tables" if processes.first else f"tables-{processes.rank}")
+        tables = TableMemory(placement=execution.table_memory, folder=folder)
         self._model = build_model(run, device=self._device, table_memory=tables)
         self._optimizer = build_optimizer(self._model, run.optimizer)
         self._after_step = after_step_moves(self._model)
@@ -124,27 +129,30 @@ class _Training:
 
     def _resume(self) -> None:
         """Take up the newest checkpoint, or start; bring the metrics to the same step."""
-        state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
-        place = describe(self._device)
+        with self._processes.first_then_others():
+            state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
+        place = describe(self._device, self._processes.size)
         if state is None:
             state = State(step=0, micro_batch_sequences=self._first_micro_batch(), place=place)
         elif state.place != place:
             log.warning(
                 "started on %s and resumed on %s: the same run, but sums may round differently", state.place, place
             )
+        self._processes.check_equal("the checkpoint of step", state.step)
         self._step, self._saved_step = state.step, state.step
         self._micro_batch = state.micro_batch_sequences
         self._train_seconds, self._peak_memory = state.train_seconds, state.peak_memory_bytes
         self._interval = Interval(self._device, state.interval)
         self._loss: float | None = None
         # A line of step 0 would belong to a start, not to a checkpoint.
-        cut_back(self._paths.metrics, state.step if state.step > 0 else -1)
+        if self._processes.first:
+            cut_back(self._paths.metrics, state.step if state.step > 0 else -1)
 
     def _first_micro_batch(self) -> int:
         return micro_batch.fitting(
             self._model,
             self._run.sequence_length,
-            self._run.batch_sequences,
+            self._processes.most_sequences(self._run.batch_sequences),
             free_bytes=free_memory_bytes(self._device),
             most=self._execution.micro_batch_sequences,
         )
@@ -155,18 +163,21 @@ class _Training:
         reporter = Reporter(on_progress, run.num_steps, run.batch_tokens, self._step)
         reporter.report(self._step, None, at_once=True)
         saved_at = time.monotonic()
-        with full_disk_named(self._paths.root, "metrics"), closing(MetricsLog(self._paths.metrics)) as self._lines:
+        lines = MetricsLog(self._paths.metrics if self._processes.first else None)
+        with full_disk_named(self._paths.root, "metrics"), closing(lines) as self._lines:
             while self._step < run.num_steps:
-                if should_stop():
+                late = time.monotonic() - saved_at > self._execution.checkpoint_seconds
+                stop, save = self._processes.decided(should_stop(), late)
+                if save and not self._interval.read().finite:
+                    return "diverged"
+                if stop:
                     return self._save("stopped")
+                if save:
+                    self._save("running")
+                    saved_at = time.monotonic()
                 if not (self._advance() and self._measure()):
                     return "diverged"
                 reporter.report(self._step, self._loss)
-                if time.monotonic() - saved_at > self._execution.checkpoint_seconds:
-                    if not self._interval.read().finite:
-                        return "diverged"
-                    self._save("running")
-                    saved_at = time.monotonic()
             if self._validation is None:  # resumed from the very end, where it was measured and logged before
                 self._validation = self._validator.measure(self._model, self._micro_batch)
             status = self._save("done")
@@ -176,8 +187,8 @@ class _Training:
     def _advance(self) -> bool:
         """Take one optimizer step; return whether it was finite, as far as it was looked at."""
         run, started = self._run, time.perf_counter()
-        tokens_BT = torch.from_numpy(self._sampler.batch(self._step)).to(self._device)
-        loss = self._gradients(tokens_BT)
+        tokens_BT = self._processes.share(torch.from_numpy(self._sampler.batch(self._step))).to(self._device)
+        loss = self._processes.sum_up(self._model, self._optimizer, self._gradients(tokens_BT))
         norm = self._optimizer.clip(run.optimizer.clip_norm)
         self._optimizer.step(factor(run.schedule, self._step, run.num_steps))
         for move in self._after_step:
@@ -192,11 +203,12 @@ class _Training:
         return finite
 
     def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
-        """Compute the batch's gradient, in smaller parts wherever a GPU's memory turns out too small."""
+        """Compute the gradient of these sequences, in smaller parts wherever a GPU's memory turns out too small."""
+        whole = self._run.batch_sequences
         before = copied_buffers(self._model)
         while True:
             try:
-                return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch)
+                return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch, whole)
             except torch.OutOfMemoryError as error:
                 self._micro_batch = micro_batch.halved(self._micro_batch, error)
             micro_batch.release(self._optimizer)
@@ -237,12 +249,13 @@ class _Training:
             state = State(
                 step=self._step,
                 micro_batch_sequences=self._micro_batch,
-                place=describe(self._device),
+                place=describe(self._device, self._processes.size),
                 train_seconds=self._train_seconds,
                 peak_memory_bytes=self._peak_memory,
                 interval=self._interval.read(),
             )
-            checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)
+            if self._processes.first:
+                checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)
             self._saved_step = self._step
         return status
 

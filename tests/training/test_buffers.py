@@ -124,11 +124,11 @@ def test_parts_that_are_done_again_after_running_out_of_memory_count_once(
 ) -> None:
     healthy = trainer.micro_batch.accumulate_gradients
 
-    def small_gpu(model: Transformer, tokens_BT: torch.Tensor, sequences: int) -> object:
+    def small_gpu(model: Transformer, tokens_BT: torch.Tensor, sequences: int, whole: int) -> object:
         if sequences > 3:
             healthy(model, tokens_BT[:2], 2)  # it had got this far
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return healthy(model, tokens_BT, sequences)
+        return healthy(model, tokens_BT, sequences, whole)
 
     for name in ("moe_bias", "pkm_batch"):
         run = make_run(name)
