@@ -18,6 +18,7 @@ from pathlib import Path
 from memscale.errors import MemscaleError
 from memscale.launch import slurm_commands
 from memscale.launch.controllers import see_to_one
+from memscale.launch.slots import TORCH_NAMES
 from memscale.launch.worker import EXIT_STOPPED
 from memscale.launch.worker import main as work
 from memscale.records.attempts import attempt_numbers, read_outcome, slurm_job
@@ -32,6 +33,8 @@ _FIRST_PORT, _NUM_PORTS = 20000, 12000
 def run_job(arguments: tuple[str, ...]) -> None:
     """Run the worker with these arguments; exit with its status."""
     _set_threads(arguments)
+    for name in TORCH_NAMES:
+        os.environ.pop(name, None)
     os.environ.update(torch_environment())
     paths = RunPaths(Path(arguments[0]))
     status, job = work(list(arguments)), slurm_job()

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 
 from memscale.config.launcher import Launcher
 
+TORCH_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that make a worker one of several; who starts it decides that, not the shell that it is started from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -27,7 +30,7 @@ class Slot:
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker in this slot."""
-        environment = dict(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name not in TORCH_NAMES}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(self.threads)
         environment["CUDA_VISIBLE_DEVICES"] = self.gpu or ""

@@ -138,13 +138,13 @@ def shown(job_id: str) -> Record | None:
 
 
 def address_of_first(nodes: str) -> str:
-    """Return where the first of some nodes (as SLURM_JOB_NODELIST has them) is reached; its name where SLURM does not
-    say."""
+    """Return where the first of some nodes (as SLURM_JOB_NODELIST has them: n1,n4 or n[07-12]) is reached; its name
+    where SLURM's commands are not at hand, as in a container."""
+    name = re.sub(r"^([^\[,]+)(?:\[(\d+))?.*", r"\1\2", nodes)
     try:
-        name = ask("scontrol", "show", "hostnames", nodes).split()[0]
         told = re.search(r"NodeAddr=(\S+)", ask("scontrol", "--oneliner", "show", "node", name))
-    except (SlurmError, IndexError):
-        return nodes.partition(",")[0]
+    except SlurmError:
+        return name
     return told.group(1) if told else name
 
 

@@ -287,3 +287,20 @@ def test_a_job_that_may_not_requeue_itself_leaves_it_to_the_next_step(
     assert decide(standing.outcomes, Retries()).again
     assert read_outcome(run, number) is not None
     assert json.loads((paths.submissions / f"{next(submissions(paths)).uid}.json").read_text())["array"] == "7"
+
+
+def test_what_several_processes_are_told_comes_from_their_job_alone(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_by_srun = {"NTASKS": "8", "PROCID": "5", "LOCALID": "1", "JOB_ID": "12034", "JOB_NODELIST": "g[07,11]"}
+    for name, value in told_by_srun.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    slurm.say({"scontrol node g07": "NodeName=g07 NodeAddr=10.0.0.7 State=IDLE"})
+    told = job.torch_environment()
+    assert told == {
+        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "20034",
+    }  # fmt: skip
+    slurm.say({"scontrol node g07": None})
+    assert job.torch_environment()["MASTER_ADDR"] == "g07"
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert job.torch_environment() == {}
