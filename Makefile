@@ -89,7 +89,7 @@ export: $(READY) ## the weights of RUN as a Hugging Face folder, FOLDER
 test: $(READY) ## the tests
 	@$(BIN)/python -m pytest
 
-chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (hours)
+chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (an hour)
 	@MEMSCALE_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/launch/chaos --log-cli-level=INFO
 
 lint: $(READY) ## ruff and mypy
