@@ -68,6 +68,16 @@ def environment(runs: Path) -> dict[str, str]:
     return {**kept, "MEMSCALE_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
 
 
+def final_weights(runs: Path) -> dict[str, bytes]:
+    """The final weights of every run, by its folder's name."""
+    final: dict[str, bytes] = {}
+    for folder in sorted(runs.glob(f"{NAME}/*/checkpoints")):
+        last = max(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
+        (file,) = last.glob("model*.safetensors")
+        final[folder.parent.name] = file.read_bytes()
+    return final
+
+
 def start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
     """Start `memscale ...` in a process group of its own, its output in `runs`/out.txt."""
     runs.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 
 from memscale.records.lease import is_held
 from memscale.records.metrics import read_metrics
-from tests.sweeps import NAME, kill_group, memscale, small_sweep, start, wait_for, write_text
+from tests.sweeps import NAME, final_weights, kill_group, memscale, small_sweep, start, wait_for, write_text
 
 pytestmark = pytest.mark.slow
 
@@ -60,18 +60,8 @@ def _catch(runs: Path) -> tuple[Path, int]:
     return caught
 
 
-def _weights(runs: Path) -> dict[str, bytes]:
-    """The final weights of every run, by its folder's name."""
-    final: dict[str, bytes] = {}
-    for folder in sorted(runs.glob(f"{NAME}/*/checkpoints")):
-        last = max(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
-        (file,) = last.glob("model*.safetensors")
-        final[folder.parent.name] = file.read_bytes()
-    return final
-
-
 def _check(runs: Path, undisturbed: Path) -> None:
-    assert _weights(runs) == _weights(undisturbed)
+    assert final_weights(runs) == final_weights(undisturbed)
     for log in runs.glob(f"{NAME}/*/metrics.jsonl"):
         seen = Counter((metric.step, metric.split, metric.name) for metric in read_metrics(log))
         assert seen

@@ -18,7 +18,7 @@ from memscale.records.metrics import read_metrics
 from tests.launch.chaos.faults import FAULTS, Site, launch_and_kill, victim
 from tests.launch.chaos.truth import Sampler
 from tests.launch.slurm_cluster import cluster, missing
-from tests.sweeps import NAME, memscale, small_sweep, write_text
+from tests.sweeps import NAME, final_weights, memscale, small_sweep, write_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
 
@@ -67,7 +67,7 @@ def test_a_sweep_ends_as_if_nothing_had_happened(seed: int, undisturbed: tuple[s
         sampler.join(timeout=60)
     assert sampler.lies == [], said
     assert sampler.samples > 10
-    assert _weights(site.runs) == _weights(expected), said
+    assert final_weights(site.runs) == final_weights(expected), said
     assert _metrics(site.runs) == _metrics(expected), said  # so none is missing, and none there twice
     _check_attempts(site.runs)
     log.info("\n".join([f"seed {seed}:", *said, f"{sampler.samples} samples of status, all true"]))
@@ -98,15 +98,6 @@ def _wait_for_the_end(site: Site, said: list[str]) -> None:
             told = memscale("status", NAME, runs=site.runs, more=site.more, check=False).stdout
             raise AssertionError(f"the sweep never ended: {said}\n{told}\n{site.slurm('squeue', '--array')}")
         time.sleep(1)
-
-
-def _weights(runs: Path) -> dict[str, bytes]:
-    final: dict[str, bytes] = {}
-    for folder in sorted(runs.glob(f"{NAME}/*/checkpoints")):
-        last = max(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
-        (file,) = last.glob("model*.safetensors")
-        final[folder.parent.name] = file.read_bytes()
-    return final
 
 
 def _metrics(runs: Path) -> dict[str, list[tuple[int, int, str, str, float]]]:
