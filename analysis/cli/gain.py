@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--objective", choices=tuple(OBJECTIVES), default="log_lsq", help="default log_lsq")
     parser.add_argument("--bootstrap", type=int, metavar="B", default=2000, help="refits (default 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    parser.add_argument("--figures", metavar="DIR", type=Path, help="of any table: draw the gains into this folder")
     parser.add_argument("--json", metavar="FILE", nargs="?", const=TERMINAL, help="write JSON (without FILE: print it)")
 
 
@@ -62,14 +64,20 @@ def run(chosen: argparse.Namespace) -> int:
         "gains": [_as_json(one) for one in found],
         "warnings": warnings,
     }
+    made: list[Path] = []
+    if chosen.figures is not None:
+        from analysis import figures_of_gains  # matplotlib takes most of the start
+
+        made += figures_of_gains.write(found, chosen.figures)
     if chosen.json == TERMINAL:
         print_json(content)
         return 0
     if chosen.json is not None:
-        write_json(Path(chosen.json), content)
+        made.append(write_json(Path(chosen.json), content))
     for one in found:
         _show(one)
     print_warnings(warnings)
+    print("".join(f"{path}\n" for path in made), end="")
     return 0
 
 
@@ -146,6 +154,8 @@ def _of_a_sweep(chosen: argparse.Namespace) -> int:
         raise FitError("columns are mapped but no family: give --family COL, the column that names the family")
     if chosen.table is None:
         raise TableError("no TABLE is given; give the results table of a sweep, or any table with --family COL")
+    if chosen.figures is not None:
+        print("--figures draws the gains of any table (--family COL); a sweep's are those of `report`", file=sys.stderr)
     done = study(read(Path(chosen.table)), subject=chosen.of, baseline=chosen.over)
     if not done.pairs:
         raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.labels)} only")

@@ -39,6 +39,10 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     columns.add_argument(
         "--seed-column", metavar="COL", default="seed", help="a run's seed (default: seed, where it is; or none)"
     )
+    columns.add_argument("--learning-rate", metavar="COL", help="to be warned of rates at the edge of their sweep")
+    columns.add_argument(
+        "--schedule-tokens", metavar="COL", help="tokens at which a run's schedule ends, to be warned of other ends"
+    )
     rows = parser.add_argument_group("rows of the table")
     rows.add_argument("--where", metavar="EXPR", help="keep rows that meet this, e.g. \"loss < 4 and data == 'c4'\"")
     rows.add_argument("--drop-highest", metavar="K", type=int, default=0, help="leave out the K highest losses")
@@ -72,6 +76,8 @@ def points_of(
         cluster=chosen.cluster,
         status=None if chosen.status == NONE else chosen.status,
         seed=None if chosen.seed_column == NONE else chosen.seed_column,
+        learning_rate=chosen.learning_rate,
+        schedule_tokens=chosen.schedule_tokens,
         tokens_from_flops=chosen.tokens_from_flops or (in_place and "D" in reads),
         flops_from_tokens=chosen.flops_from_tokens,
     )

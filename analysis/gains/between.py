@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,13 @@ class Gains:
     why: str
     at: tuple[Gain, ...]
     cautions: tuple[str, ...]
+    families: tuple[Family, Family] = field(repr=False)
+    """Subject and baseline."""
+    fits: tuple[SeriesFit, SeriesFit] = field(repr=False)
+
+    def along(self, x_K: Sequence[float]) -> tuple[Gain, ...]:
+        """Read the gains off at other x."""
+        return tuple(_gain(*self.fits, *self.families, float(x)) for x in x_K)
 
     def statement(self, one: Gain, unit: str) -> str:
         """'memory_plus over moe: x2.1 [1.7, 2.6] compute at 3e18 FLOPs'."""
@@ -95,27 +102,30 @@ def gains(
     cautions = []
     for number, one in enumerate((subject, baseline)):
         try:
-            found = fit(law, {"x": one.x}, one.loss, objective=objective)
-            draws = bootstrap(found, num=num_draws, clusters=one.clusters, seed=seed + number)
+            best = fit(law, {"x": one.x}, one.loss, objective=objective)
+            draws = bootstrap(best, num=num_draws, clusters=one.clusters, seed=seed + number)
         except FitError as error:
             raise FitError(f"family '{one.name}': {error}") from None
-        cautions += [f"{one.name}: {caution.text}" for caution in found.cautions]
-        fitted.append(SeriesFit(fit=found.with_draws(draws)))
+        cautions += [f"{one.name}: {caution.text}" for caution in best.cautions]
+        fitted.append(SeriesFit(fit=best.with_draws(draws)))
     low = max(float(subject.x.min()), float(baseline.x.min()))
     high = min(float(subject.x.max()), float(baseline.x.max()))
     if not at:
         if low > high:
             raise FitError(f"the runs of {subject.name} and {baseline.name} have no range in common; say where (--at)")
         at = sorted({low, math.sqrt(low * high), high})
-    return Gains(
+    found = Gains(
         axis=axis,
         subject=subject.name,
         baseline=baseline.name,
         law=law.formula,
         why=why,
-        at=tuple(_gain(fitted[0], fitted[1], subject, baseline, float(x)) for x in at),
+        at=(),
         cautions=tuple(cautions),
+        families=(subject, baseline),
+        fits=(fitted[0], fitted[1]),
     )
+    return replace(found, at=found.along(at))
 
 
 def _gain(ours: SeriesFit, theirs: SeriesFit, subject: Family, baseline: Family, x: float) -> Gain:

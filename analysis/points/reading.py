@@ -8,7 +8,7 @@ Refuses a table of which no row is left. Says what it had to conclude: replicate
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from analysis.errors import TableError
 from analysis.points.points import FLOPS, PARAMS, TOKENS, Exclusion, Points
-from analysis.points.repeats import Repeats, find_repeats
-from analysis.points.roles import Roles
+from analysis.points.repeats import Repeats, find_repeats, numbered
+from analysis.points.roles import RATE, SCHEDULE, Roles
 from analysis.points.rules import Rules, by_condition, by_stage, by_status, highest, listed
+from analysis.points.training import rates_at_the_edge, unfinished_schedules
 from analysis.raw_table import RawTable
 from analysis.reading import read_raw
 
@@ -27,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-POSITIVE = (PARAMS, TOKENS, FLOPS, "loss")
+POSITIVE = (PARAMS, TOKENS, FLOPS, "loss", RATE, SCHEDULE)
 WORDS = {PARAMS: "parameters", TOKENS: "tokens", FLOPS: "FLOPs"}
 
 
@@ -52,8 +53,11 @@ def take(raw: RawTable, roles: Roles, rules: Rules | None = None) -> Points:
         left.out(by_condition(raw, condition, left.rows))
     numbers = _numbers(left, roles, rules)
     seed = _codes(raw, roles.seed, left.rows) if roles.seed in raw.columns else None
-    repeats = find_repeats([values for letter, values in numbers.items() if letter != "loss"], seed, numbers["loss"])
+    settings = [values for letter, values in numbers.items() if letter not in ("loss", SCHEDULE)]
+    repeats = find_repeats(settings, seed, numbers["loss"])
     warnings = _said(left.rows, repeats)
+    trained = {letter: numbers.pop(letter) for letter in (RATE, SCHEDULE) if letter in numbers}
+    by_row = {letter: dict(zip(left.rows + 1, values, strict=True)) for letter, values in trained.items()}
     points = Points(
         source=raw.name,
         sha256=raw.sha256,
@@ -72,7 +76,8 @@ def take(raw: RawTable, roles: Roles, rules: Rules | None = None) -> Points:
         kept, highest_rows, tie = highest(points.loss, points.row, rules.drop_highest)
         points = points.only(kept, tuple(highest_rows))
         warnings += [tie] if tie else []
-    return replace(points, warnings=(*warnings, *_flat(points)))
+    kept_values = {letter: np.array([found[row] for row in points.row]) for letter, found in by_row.items()}
+    return replace(points, warnings=(*warnings, *_flat(points), *_training(points, kept_values)))
 
 
 @dataclass(kw_only=True)
@@ -173,6 +178,17 @@ def _said(rows: IntArray, repeats: Repeats) -> list[str]:
     seeds = [int(row) + 1 for row in rows[repeats.same_seed >= 0]]
     if seeds:
         said.append(f"{listed(seeds)} have the columns and the seed of an earlier row, but another loss")
+    return said
+
+
+def _training(points: Points, values: Mapping[str, FloatArray]) -> list[str]:
+    """Warnings of how the runs were trained, as far as the table has columns for it."""
+    said = []
+    if RATE in values:
+        setting = numbered(list(points.columns.values()), len(points))
+        said += rates_at_the_edge(values[RATE], points.loss, setting, points.row)
+    if SCHEDULE in values:
+        said += unfinished_schedules(points.columns[TOKENS], values[SCHEDULE], points.row)
     return said
 
 

@@ -36,16 +36,16 @@ def find_repeats(
     columns: Sequence[npt.NDArray[np.float64]], seed: IntArray | None, loss: npt.NDArray[np.float64]
 ) -> Repeats:
     """Compare all rows; `seed` holds one number a seed (None: the table does not name them)."""
-    setting = _numbered(columns, len(loss))
+    setting = numbered(columns, len(loss))
     # Without seeds, another loss means another seed: that is all a table can show.
-    seeded = setting if seed is None else _numbered([setting, seed], len(loss))
-    whole = _numbered([seeded, loss], len(loss))
+    seeded = setting if seed is None else numbered([setting, seed], len(loss))
+    whole = numbered([seeded, loss], len(loss))
     duplicate_of = _first(whole)
     same_seed = np.full(len(loss), -1) if seed is None else np.where(duplicate_of < 0, _first(seeded), -1)
     return Repeats(setting=setting, duplicate_of=duplicate_of, same_seed=same_seed)
 
 
-def _numbered(columns: Sequence[npt.NDArray[np.float64] | IntArray], num: int) -> IntArray:
+def numbered(columns: Sequence[npt.NDArray[np.float64] | IntArray], num: int) -> IntArray:
     """One number for each different combination of values."""
     number = np.zeros(num, dtype=np.int64)
     for values in columns:

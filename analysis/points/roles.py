@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from analysis.errors import TableError
 from analysis.points.points import FLOPS, PARAMS, TOKENS
 
+RATE, SCHEDULE = "learning rate", "schedule's end"
+"""What is looked at, but no law reads; no factor can have such a name."""
 LISTED = 30
 """Longest list of columns in an error."""
 
@@ -33,6 +35,10 @@ class Roles:
     """How a run ended, where the table has such a column; None: do not look at it."""
     seed: str | None = "seed"
     """What tells replicates from rows that stand twice, where the table has such a column."""
+    learning_rate: str | None = None
+    """Looked at for edges of its sweep; no law reads it."""
+    schedule_tokens: str | None = None
+    """Tokens at which the schedule of the learning rate ends; no law reads them."""
     tokens_from_flops: bool = False
     """Derive the tokens as C / (6 N)."""
     flops_from_tokens: bool = False
@@ -55,9 +61,13 @@ class Roles:
                 other = "--flops" if option == "--tokens-from-flops" else "--tokens"
                 raise TableError(f"{option} needs the columns of both inputs: give --params and {other}")
 
+        if self.schedule_tokens is not None and self.tokens is None and not self.tokens_from_flops:
+            raise TableError("--schedule-tokens is compared with the tokens of a run: give --tokens COL too")
+
     def measured(self) -> dict[str, str]:
         """The number columns by letter, those that are derived left out, the loss as 'loss'."""
         given = {PARAMS: self.params, TOKENS: self.tokens, FLOPS: self.flops, **self.factors, "loss": self.loss}
+        given |= {RATE: self.learning_rate, SCHEDULE: self.schedule_tokens}
         return {letter: column for letter, column in given.items() if column is not None}
 
     def derived(self) -> dict[str, str]:
@@ -68,6 +78,7 @@ class Roles:
     def check(self, source: str, columns: Sequence[str]) -> None:
         """Raises TableError for a column that was named and is not there."""
         options = {PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops", "loss": "--loss"}
+        options |= {RATE: "--learning-rate", SCHEDULE: "--schedule-tokens"}
         named = [(options.get(letter, f"--factor {letter}"), column) for letter, column in self.measured().items()]
         if self.cluster is not None:
             named.append(("--cluster", self.cluster))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from analysis import figures_of_gains
 from analysis.cli.main import main
 from analysis.curves import FLOPS, fit_curves
 from analysis.errors import FitError
@@ -99,6 +101,24 @@ def test_the_command_on_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert card["n"] == {"memory": 24, "moe": 24}
     assert main([*arguments[:-4], "--of", "pkm"]) == 2
     assert "all 48 rows are left out" in capsys.readouterr().err
+
+
+def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
+    ours, theirs = family("mine", MULTIPLIER, 0), family("theirs", 1.0, 0)
+    found = gains(ours, theirs, "C", num_draws=200)
+    made = figures_of_gains.write([found], tmp_path)
+    assert sorted(path.name for path in made) == [f"gain_compute.{ending}" for ending in ("csv", "pdf", "png")]
+    with open(tmp_path / "gain_compute.csv") as file:
+        rows = list(csv.DictReader(file))
+    along = [row for row in rows if row["part"] == "multiplier"]
+    assert len(along) == 60
+    assert all(float(row["lower"]) <= float(row["y"]) <= float(row["upper"]) for row in along)
+    assert np.median([float(row["y"]) for row in along]) == pytest.approx(MULTIPLIER, rel=0.05)
+    assert sum(row["part"] == "run" for row in rows) == 48
+
+    never = gains(replace(ours, loss=0.5 + ours.loss / 5), theirs, "N", num_draws=50)
+    figures_of_gains.write([never], tmp_path)
+    assert "\nmultiplier" not in (tmp_path / "gain_parameters.csv").read_text()
 
 
 TRUTHS = {"dense": 1.0, "moe": 1.3, "memory_plus": MULTIPLIER}
