@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", type=int, metavar="K", default=0, help="predict the K runs of most FLOPs")
     parser.add_argument("--bootstrap", type=int, metavar="B", default=1000, help="resamples (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    parser.add_argument("--figures", metavar="DIR", type=Path, help="draw both steps into this folder")
     parser.add_argument("--json", metavar="FILE", nargs="?", const=TERMINAL, help="write JSON (without FILE: print it)")
 
 
@@ -56,11 +57,18 @@ def run(chosen: argparse.Namespace) -> int:
     rows = np.flatnonzero(held)
     predicted = found.predict({name: values[rows] for name, values in columns.items()}) if len(rows) else None
     content = _as_json(found, points, rows, predicted)
+    made: list[Path] = []
+    if chosen.figures is not None:
+        from analysis import figures_of_downstream  # matplotlib takes most of the start
+
+        made += figures_of_downstream.write(
+            found, columns, points.loss, points.columns[METRIC], held, chosen.figures, metric=chosen.metric
+        )
     if chosen.json == TERMINAL:
         print_json(content)
         return 0
     if chosen.json is not None:
-        write_json(Path(chosen.json), content)
+        made.append(write_json(Path(chosen.json), content))
     print(card.as_text(found.law))
     print(card.as_text(found.link))
     if predicted is not None:
@@ -68,6 +76,7 @@ def run(chosen: argparse.Namespace) -> int:
         for line in _lines(points, rows, predicted, chosen.metric):
             print(line)
     print_warnings(points.warnings)
+    print("".join(f"{path}\n" for path in made), end="")
     return 0
 
 

@@ -96,7 +96,11 @@ def test_the_command_predicts_the_largest_runs(tmp_path: Path, capsys: pytest.Ca
     arguments = ["downstream", str(TESTBED), "--where", "dataset_name == 'rpj'", "--law", "overtrained", "--params",
                  "N", "--tokens", "D", "--flops", "flops", "--loss", "loss_c4_val", "--metric", "err_avg_subset",
                  "--objective", "lsq", "--hold-out", "2", "--bootstrap", "100"]  # fmt: skip
-    assert main([*arguments, "--json", str(tmp_path / "o.json")]) == 0
+    assert main([*arguments, "--json", str(tmp_path / "o.json"), "--figures", str(tmp_path)]) == 0
+    drawn = (tmp_path / "downstream.csv").read_text().splitlines()
+    assert sum(line.startswith("predicted,held out") for line in drawn) == 2
+    assert sum(line.startswith("predicted,") for line in drawn) == sum(line.startswith("run,") for line in drawn) > 30
+    assert (tmp_path / "downstream.png").stat().st_size > 10_000
     assert "runs that neither step was fitted to" in capsys.readouterr().out
     card = json.loads((tmp_path / "o.json").read_text())
     assert len(card["held_out"]) == 2
