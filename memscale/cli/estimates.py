@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from memscale.cli.numbers import quantity, size
+from memscale.config.launcher import Launcher
 from memscale.errors import PlanError
-from memscale.launch.costs import cost_of, done_names, known_points, known_speeds
+from memscale.launch.costs import cost_of, done_names, known_points, known_speeds, launcher_of
 from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
 from memscale.launch.slots import slots_for
@@ -84,7 +85,6 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
         [[cost_of(sweep, run, done=run.name in done) for run in stage] for stage in stages],
         known_speeds(slots, launcher),
         slots=len(slots),
-        gpus_per_run=launcher.processes_per_run,
     )
     names = [run.name for stage in stages for run in stage]
     sources = Counter(point.source for point in known_points(slots))
@@ -93,7 +93,7 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
         forecast=cost,
         seconds=dict(zip(names, cost.run_seconds, strict=True)),
         done=done,
-        fits=_fits(plan, slots[0].device, device_bytes),
+        fits=_fits(plan, len(slots)),
         device=slots[0].device,
         device_bytes=device_bytes,
         excess=_excess(plan, cost),
@@ -103,18 +103,25 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     )
 
 
-def _fits(plan: Plan, device: str, device_bytes: float | None) -> dict[Cell, Fit]:
+def _fits(plan: Plan, num_slots: int) -> dict[Cell, Fit]:
     length = plan.sweep.scale.sequence_length
+    devices: dict[Launcher, tuple[str, float | None]] = {}
     fits: dict[Cell, Fit] = {}
     for run in plan.runs:
-        if (run.series, run.budget) not in fits:
-            fits[run.series, run.budget] = fit(
-                run.architecture,
-                length,
-                run.batch_tokens // length,
-                device_bytes=device_bytes,
-                precision="bfloat16" if device == "cuda" else "float32",
-            )
+        if (run.series, run.budget) in fits:
+            continue
+        asks = launcher_of(plan.sweep, run)
+        if asks not in devices:
+            slots = slots_for(asks, num_slots)
+            devices[asks] = slots[0].device, device_memory_bytes(asks, slots)
+        device, device_bytes = devices[asks]
+        fits[run.series, run.budget] = fit(
+            run.architecture,
+            length,
+            -(-(run.batch_tokens // length) // asks.processes_per_run),
+            device_bytes=device_bytes,
+            precision="bfloat16" if device == "cuda" else "float32",
+        )
     return fits
 
 

@@ -12,6 +12,7 @@ from memscale.cli.arguments import Planned
 from memscale.errors import MemscaleError, PlanError
 from memscale.launch import slurm_commands
 from memscale.launch.convert import plan_file, run_file
+from memscale.launch.costs import launcher_of
 from memscale.launch.snapshot import take_snapshot
 from memscale.launch.sweep import is_done, reopen, run_paths
 from memscale.planning.plan import Plan
@@ -63,14 +64,14 @@ def launch_on_slurm(planned: Planned) -> int:
 
 def _check_shares(plan: Plan) -> None:
     """Raise PlanError where a run has more processes than a batch has sequences."""
-    processes = plan.sweep.launcher.processes_per_run
-    fewest = min(plan.runs, key=lambda run: run.batch_tokens)
-    sequences = fewest.batch_tokens // plan.sweep.scale.sequence_length
-    if sequences < processes:
-        raise PlanError(
-            f"{fewest.name} has {sequences} sequences a batch, too few for its {processes} processes, one a GPU. Lower "
-            "launcher.gpus_per_run or launcher.nodes_per_run, or raise scale.batch_tokens"
-        )
+    for run in plan.runs:
+        processes = launcher_of(plan.sweep, run).processes_per_run
+        sequences = run.batch_tokens // plan.sweep.scale.sequence_length
+        if sequences < processes:
+            raise PlanError(
+                f"{run.name} has {sequences} sequences a batch, too few for its {processes} processes, one a GPU. "
+                "Lower launcher.gpus_per_run or launcher.nodes_per_run, or raise scale.batch_tokens"
+            )
 
 
 def _write(planned: Planned, launch: Launch) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memscale.config.checks import at_least, one_of, positive
+from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 
 LAUNCHERS = ("auto", "local", "slurm")
@@ -49,6 +50,8 @@ class Launcher:
     """Shell lines before the worker starts, such as `module load cuda`."""
     container: str | None = None
     """Image that jobs run in, by srun's --container-image (pyxis)."""
+    resources: tuple[Resources, ...] = ()
+    """What the jobs of some runs ask for instead; of several that a run meets, later ones win."""
     stop_seconds: int = 120
     """How long before its time limit a job is asked to leave with a checkpoint."""
     grace_seconds: float = 120.0
@@ -71,6 +74,19 @@ class Launcher:
         at_least("stop_seconds", self.stop_seconds, 1)
         for name in ("checkpoint_seconds", "grace_seconds", "check_minutes"):
             positive(name, getattr(self, name))
+        for one in self.resources:
+            self._with(one)
+
+    def for_run(self, family: str, params: float, flops: float) -> Launcher:
+        """Return the launcher with the resources of one run: of a family by its name in the sweep, of so many
+        parameters and training FLOPs."""
+        found = self
+        for one in self.resources:
+            found = found._with(one) if one.meets(family, params, flops) else found
+        return found
+
+    def _with(self, resources: Resources) -> Launcher:
+        return replace(self, **resources.changes, resources=())
 
     @property
     def processes_per_run(self) -> int:

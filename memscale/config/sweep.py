@@ -80,6 +80,7 @@ class Sweep:
         named += [("matching.free", free.name) for free in self.matching.free]
         named += [("matching.throughput", one.name) for one in self.matching.throughput]
         named += [("recipe.learning_rate.multipliers", one.name) for one in self.recipe.learning_rate.multipliers]
+        named += [("launcher.resources", name) for one in self.launcher.resources for name in one.families]
         for where, name in named:
             require(
                 name in names,

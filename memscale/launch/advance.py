@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memscale.config.launcher import Launcher
 from memscale.launch import slurm_commands
 from memscale.launch.arrays import Order, recover, submit
 from memscale.launch.convert import choices_of, plan_file, run_file
-from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
+from memscale.launch.costs import cost_of, done_names, known_speeds, launcher_of, learn_speed
 from memscale.launch.fleet import End, Fleet, Standing, fleet_of
 from memscale.launch.local import worker_arguments
-from memscale.launch.nodes import own, suspicious_nodes
+from memscale.launch.nodes import avoided, own, suspicious_nodes
 from memscale.launch.pool import Task, half_micro_batch
 from memscale.launch.retry import decide, same_fault
 from memscale.launch.slots import slots_for
 from memscale.launch.sweep import is_done, is_tuned, run_paths, tuning_losses
 from memscale.launch.usage import gpu_hours
+from memscale.planning.forecast import Speeds
 from memscale.planning.plan import STAGES, Plan, choose_rates, make_plan, open_compare
 from memscale.planning.rows import PlannedRun
 from memscale.records.atomic import write_bytes
@@ -32,7 +34,6 @@ from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
 from memscale.records.run_file import write_run_file
-from memscale.records.submissions import submissions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +102,23 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A run to be submitted."""
+
+    run: PlannedRun
+    half_micro_batch: bool
+    avoid: tuple[str, ...]
+    """Nodes of its last faults."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _View:
-    """A stage: what is there, what is to be submitted (and whether at half the micro-batch), what is given up."""
+    """A stage: what is there, what is to be submitted, what is given up."""
 
     standings: Sequence[Standing]
     bad: Sequence[str]
     """Suspicious nodes."""
-    wanted: Sequence[tuple[PlannedRun, bool]]
+    wanted: Sequence[_Wanted]
     given_up: dict[str, str]
     said: list[str]
 
@@ -142,7 +153,8 @@ def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, paths: Sweep
         elif standing.kind in ("idle", "queued") and decision is not None and not decision.again:
             given_up[run.name] = decision.reason
         elif standing.kind == "idle":
-            wanted.append((run, decision is not None and decision.half_micro_batch))
+            half = decision is not None and decision.half_micro_batch
+            wanted.append(_Wanted(run=run, half_micro_batch=half, avoid=avoided(standing.outcomes)))
         if run.name in given_up and standing.element is not None:  # SLURM would put it back into the queue for ever
             slurm_commands.cancel([standing.element.job_id])
     return _View(standings=standings, bad=bad, wanted=wanted, given_up=given_up, said=said)
@@ -204,8 +216,14 @@ def _new_reason(plan: Plan, view: _View, launch: Launch, paths: SweepPaths) -> s
         why = "the disk is full: free space where the runs lie (MEMSCALE_RUNS moves them), then start again"
     limit = launch.sweep.limits.gpu_hours
     if not why and limit is not None:
-        runs = (run_paths(paths, run) for run in plan.runs if run.run_id is not None)
-        used = gpu_hours(runs, launch.sweep.launcher, now=time.time())
+        used = gpu_hours(
+            (
+                (run_paths(paths, run), launcher_of(plan.sweep, run).processes_per_run)
+                for run in plan.runs
+                if run.run_id is not None
+            ),
+            now=time.time(),
+        )
         if used > limit:
             why = f"its runs have used {used:.3g} hours, and limits.gpu_hours is {limit:g}"
     if why:
@@ -234,38 +252,34 @@ def stop_all(standings: Sequence[Standing]) -> None:
 
 def _submit(plan: Plan, launch: Launch, paths: SweepPaths, view: _View) -> int:
     """Submit the wanted runs, those that take longest first; return how many."""
-    launcher = launch.sweep.launcher
-    slots = slots_for(launcher, len(plan.runs))
-    speeds = known_speeds(slots, launcher)
-    tasks = []
-    for run, half in view.wanted:
-        folder = run_paths(paths, run)
+    speeds: dict[Launcher, Speeds] = {}
+    orders: list[tuple[float, Order]] = []
+    for wanted in view.wanted:
+        run = wanted.run
+        folder, asks = run_paths(paths, run), launcher_of(plan.sweep, run)
         if not folder.run.exists():
             write_run_file(folder.run, run_file(plan.sweep, run))
-        seconds = speeds.run_seconds(cost_of(plan.sweep, run, done=False))
-        tasks.append((Task(name=run.name, paths=folder, seconds=seconds), half_micro_batch(folder) if half else None))
-    orders = []
-    for task, micro_batch in sorted(tasks, key=lambda one: -one[0].seconds):
-        arguments = worker_arguments(
-            task, slots[0], micro_batch, launcher=launcher, data_folder=Path(launch.data_folder)
-        )  # fmt: skip
-        orders.append(Order(paths=task.paths, arguments=tuple(arguments)))
-    done = submit(paths, launcher, Path(launch.code), orders, alive=view.num_alive, exclude=view.bad)
+        (slot, *_) = slots = slots_for(asks, 1)
+        if asks not in speeds:
+            speeds[asks] = known_speeds(slots, asks)
+        seconds = speeds[asks].run_seconds(cost_of(plan.sweep, run, done=False))
+        task = Task(name=run.name, paths=folder, seconds=seconds)
+        micro_batch = half_micro_batch(folder) if wanted.half_micro_batch else None
+        arguments = worker_arguments(task, slot, micro_batch, launcher=asks, data_folder=Path(launch.data_folder))
+        order = Order(paths=folder, arguments=tuple(arguments), asks=asks, avoid=wanted.avoid)
+        orders.append((seconds, order))
+    longest_first = [order for _, order in sorted(orders, key=lambda one: -one[0])]
+    done = submit(
+        paths, launch.sweep.launcher, Path(launch.code), longest_first, alive=view.num_alive, exclude=view.bad
+    )
     return sum(len(one.runs) for one in done)
 
 
 def learn_speeds(plan: Plan, paths: SweepPaths) -> None:
     """Keep the speeds of the runs that are done, for later forecasts."""
-    slots = slots_for(plan.sweep.launcher, len(plan.runs))
     for run in plan.runs:
         folder = run_paths(paths, run) if is_done(paths, run) else None
         numbers = list(attempt_numbers(folder)) if folder is not None else []
         outcome = read_outcome(folder, numbers[-1]) if folder is not None and len(numbers) == 1 else None
         if folder is not None and outcome is not None:
-            learn_speed(plan.sweep, run, folder, outcome, slots)
-
-
-def arrays_of(paths: SweepPaths, queue: dict[str, slurm_commands.Element]) -> list[str]:
-    """The arrays of the sweep that have elements in the queue."""
-    names = {one.name for one in submissions(paths) if not one.void}
-    return sorted({job.partition("_")[0] for job, element in queue.items() if element.name in names})
+            learn_speed(plan.sweep, run, folder, outcome, slots_for(launcher_of(plan.sweep, run), 1))

@@ -1,7 +1,8 @@
 """Submits runs as SLURM arrays through submitit, and finds what a launcher that died in between left behind.
 
-An array is cut at the cluster's MaxArraySize, and the runs at work at once are divided among the arrays. What is to be
-submitted is written down before sbatch is called: a job that nobody wrote down is found by its name.
+Runs that ask for the same are an array, cut at the cluster's MaxArraySize, and the runs at work at once are divided
+among the arrays. What is to be submitted is written down before sbatch is called: a job that nobody wrote down is found
+by its name.
 """
 
 from __future__ import annotations
@@ -33,37 +34,63 @@ class Order:
     paths: RunPaths
     arguments: tuple[str, ...]
     """Of `memscale.launch.worker`."""
+    asks: Launcher | None = None
+    """What its job asks for; None: what the sweep's launcher does."""
+    avoid: tuple[str, ...] = ()
+    """Nodes that it should not get, where there are others."""
 
 
 def submit(
     paths: SweepPaths, launcher: Launcher, code: Path, orders: Sequence[Order], *, alive: int, exclude: Sequence[str]
 ) -> list[Submission]:
-    """Submit the runs, in their order, as few arrays as the cluster allows. `alive`: jobs of the sweep that there are.
+    """Submit the runs, in their order, as few arrays as the cluster and what they ask for allow. `alive`: jobs of the
+    sweep that there are; those that the launcher's slots leave are divided among the arrays.
 
     Raises SlurmError where sbatch refuses one; what was accepted before it stays so.
     """
     if not orders:
         return []
-    chunks = _cut(orders, slurm_commands.max_array_size())
+    groups: dict[tuple[Launcher, tuple[str, ...]], list[Order]] = {}
+    for order in orders:
+        groups.setdefault((order.asks or launcher, order.avoid), []).append(order)
+    size = slurm_commands.max_array_size()
+    chunks = [(*key, chunk) for key, group in groups.items() for chunk in _cut(group, size)]
     at_once = None
     if launcher.slots is not None:
         at_once = max(1, (launcher.slots - alive) // len(chunks))
     done = []
-    for chunk in chunks:
-        submission = new_submission(paths.root.name, tuple(order.paths.root.name for order in chunk))
-        write_submission(paths, submission)
-        executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
-        parameters = job_parameters(launcher, code, exclude=exclude)
-        executor.update_parameters(
-            job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
-        )
+    for asks, avoid, chunk in chunks:
         try:
-            jobs = executor.map_array(run_job, [order.arguments for order in chunk])
-        except (FailedJobError, FailedSubmissionError) as error:
-            withdrawn(paths, submission)
-            raise SlurmError(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
-        done.append(accepted(paths, submission, jobs[0].job_id.partition("_")[0]))
+            done.append(_submit(paths, asks, code, chunk, at_once, (*exclude, *avoid)))
+        except SlurmError:
+            if not avoid:
+                raise
+            done.append(_submit(paths, asks, code, chunk, at_once, exclude))  # there are no others
     return done
+
+
+def _submit(
+    paths: SweepPaths,
+    asks: Launcher,
+    code: Path,
+    chunk: Sequence[Order],
+    at_once: int | None,
+    exclude: Sequence[str],
+) -> Submission:
+    """Submit one array. Raises SlurmError where it is refused."""
+    submission = new_submission(paths.root.name, tuple(order.paths.root.name for order in chunk))
+    write_submission(paths, submission)
+    executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
+    parameters = job_parameters(asks, code, exclude=exclude)
+    executor.update_parameters(
+        job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
+    )
+    try:
+        jobs = executor.map_array(run_job, [order.arguments for order in chunk])
+    except (FailedJobError, FailedSubmissionError) as error:
+        withdrawn(paths, submission)
+        raise SlurmError(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
+    return accepted(paths, submission, jobs[0].job_id.partition("_")[0])
 
 
 def _cut(orders: Sequence[Order], max_array_size: int) -> list[Sequence[Order]]:

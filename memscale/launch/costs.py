@@ -30,7 +30,13 @@ def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
         params_total=planned.counts.params_total,
         evaluated=planned.stage != "tune" and sweep.evaluate.tasks != (),
         done=done,
+        processes=launcher_of(sweep, planned).processes_per_run,
     )
+
+
+def launcher_of(sweep: Sweep, planned: PlannedRun) -> Launcher:
+    """The launcher with what this run's job asks for."""
+    return sweep.launcher.for_run(planned.family_name, planned.counts.params_total, planned.flops_train)
 
 
 def known_points(slots: Sequence[Slot]) -> tuple[SpeedPoint, ...]:

@@ -41,6 +41,18 @@ def suspicious_nodes(standings: Sequence[Standing], *, proved: bool = False) -> 
     return sorted(faults, key=lambda host: -faults[host])[:most] if good else []
 
 
+def avoided(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the nodes of a run's last faults, to which its next job should not go: the fault may be theirs, and a
+    fault that comes again elsewhere is the run's."""
+    hosts: dict[str, None] = {}
+    for outcome in reversed(outcomes):
+        if outcome.cause not in _FAULTS:
+            break
+        if outcome.host:
+            hosts[outcome.host] = None
+    return tuple(sorted(hosts))
+
+
 def own(outcomes: Sequence[Outcome], bad: Collection[str]) -> list[Outcome]:
     """Return those that did not end on one of the `bad` nodes."""
     return [outcome for outcome in outcomes if outcome.host not in bad]

@@ -61,6 +61,8 @@ class Cost:
     evaluated: bool
     """Whether tasks are evaluated at its end."""
     done: bool
+    processes: int = 1
+    """GPUs, or slots where there are none, that it takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,10 +182,9 @@ def forecast(
     speeds: Speeds,
     *,
     slots: int,
-    gpus_per_run: int = 1,
 ) -> Forecast:
     """Simulate the pool: stage after stage, the longest run first, on `slots`."""
-    wall, busy, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
+    wall, gpu_seconds, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
     per_run: list[float] = []
     guessed: dict[str, None] = {}
     for stage in stages:
@@ -196,16 +197,16 @@ def forecast(
             disk += kept
             if not cost.done:
                 left.append(seconds)
+                gpu_seconds += seconds * cost.processes
                 disk_left += kept
                 if not speeds.of(cost).measured:
                     guessed[cost.family] = None
         wall += makespan(left, slots)
-        busy += sum(left)
         runs_left += len(left)
     return Forecast(
         seconds=wall,
         run_seconds=tuple(per_run),
-        gpu_hours=busy * max(1, gpus_per_run) / 3600,
+        gpu_hours=gpu_seconds / 3600,
         disk_bytes=round(disk),
         disk_left_bytes=round(disk_left),
         runs_left=runs_left,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memscale.config.launcher import Launcher
+from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 from memscale.launch import arrays, job, slurm_commands
 from memscale.launch.arrays import Order, recover, submit
@@ -83,6 +85,36 @@ def test_arrays_are_cut_at_the_clusters_limit_and_share_the_slots(paths: SweepPa
     assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in orders(paths, 95)}
 
 
+def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_slots(
+    paths: SweepPaths, slurm: FakeSlurm
+) -> None:
+    large = Resources(families=("memory_plus",), params_above=1e9, memory="512G", gpus_per_run=4, partition="big")
+    launcher = Launcher(name="slurm", slots=9, resources=(large, Resources(flops_above=1e20, minutes=60)))
+    asked = [
+        launcher.for_run(family, params, flops)
+        for family, params, flops in [
+            ("dense", 2e9, 1e19), ("memory_plus", 2e9, 1e19), ("memory_plus", 1e9, 1e19), ("memory_plus", 2e9, 2e20),
+            ("dense", 2e9, 2e20), ("memory_plus", 3e9, 1e19),
+        ]
+    ]  # fmt: skip
+    given = [replace(order, asks=one) for order, one in zip(orders(paths, 6), asked, strict=True)]
+    done = submit(paths, launcher, paths.code, given, alive=1, exclude=())
+    assert [len(one.runs) for one in done] == [2, 2, 1, 1]
+    assert len(slurm.calls("sbatch")) == 4
+    assert done[1].runs == tuple(given[place].paths.root.name for place in (1, 5))
+    scripts = [next((paths.slurm / one.uid).glob("*_submission.sh")).read_text() for one in done]
+    for script, memory, gpus, minutes in zip(
+        scripts, ("64G", "512G", "512G", "64G"), (1, 4, 4, 1), (1440, 1440, 60, 60), strict=True
+    ):
+        assert f"--mem={memory}\n" in script
+        assert f"--gpus-per-node={gpus}\n" in script
+        assert f"--ntasks-per-node={gpus}\n" in script
+        assert f"--time={minutes}\n" in script
+        assert ("--partition=big" in script) == (gpus == 4)
+        assert ("--kill-on-bad-exit=1" in script) == (gpus == 4)
+    assert all("--array=0-1%2" in script for script in scripts[:2])  # of 8 slots that are free, 2 an array
+
+
 def test_a_cluster_without_arrays_and_one_run_get_single_jobs(paths: SweepPaths, slurm: FakeSlurm) -> None:
     slurm.say({"scontrol config": "MaxArraySize            = 0"})
     done = submit(paths, Launcher(), paths.code, orders(paths, 2), alive=0, exclude=())
@@ -94,6 +126,22 @@ def test_a_refused_array_is_withdrawn_and_said(paths: SweepPaths, slurm: FakeSlu
     with pytest.raises(SlurmError, match="sbatch refused 3 runs"):
         submit(paths, Launcher(), paths.code, orders(paths, 3), alive=0, exclude=())
     assert [one.void for one in submissions(paths)] == [True]
+
+
+def test_a_retried_run_keeps_away_from_the_node_that_failed_it_where_there_are_others(
+    paths: SweepPaths, slurm: FakeSlurm
+) -> None:
+    given = [replace(order, avoid=("n3",) if i else ()) for i, order in enumerate(orders(paths, 3))]
+    done = submit(paths, Launcher(), paths.code, given, alive=0, exclude=("n9",))
+    assert [len(one.runs) for one in done] == [1, 2]
+    scripts = [next((paths.slurm / one.uid).glob("*_submission.sh")).read_text() for one in done]
+    assert "--exclude=n9\n" in scripts[0]
+    assert "--exclude=n9,n3\n" in scripts[1]
+    refusing = "#!/bin/sh\n/bin/grep -q exclude=n9,n3 $1 && exit 1\necho Submitted batch job 300\n"
+    (slurm.folder / "sbatch").write_text(refusing)
+    (alone,) = submit(paths, Launcher(), paths.code, given[1:], alive=0, exclude=("n9",))
+    assert alone.array == "300"
+    assert [one.void for one in submissions(paths)] == [False, False, True, False]
 
 
 def test_who_is_in_the_queue_is_left_alone_whatever_word_it_is_in(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from memscale.launch.fleet import Standing
-from memscale.launch.nodes import own, suspicious_nodes
+from memscale.launch.nodes import avoided, own, suspicious_nodes
 from memscale.records.attempts import Outcome
 from memscale.records.layout import RunPaths
 
@@ -40,6 +40,13 @@ def test_no_more_than_half_of_the_nodes_is_left_out_and_those_with_most_faults_f
     failed = [run(f"r{i}", ended(host, at=float(i))) for i, host in enumerate(hosts)]
     assert suspicious_nodes(failed, proved=True) == ["n2"]
     assert suspicious_nodes([*failed, run("w", kind="working", trains_on="n4")]) == ["n2", "n1"]
+
+
+def test_a_run_avoids_the_nodes_of_its_last_faults() -> None:
+    outcomes = [ended("n1", "killed"), ended("n2", "preempted"), ended("n4"), ended("n3", "lost"), ended("", "lost")]
+    assert avoided(outcomes) == ("n3", "n4")
+    assert avoided(outcomes[:2]) == ()
+    assert avoided([]) == ()
 
 
 def test_what_ended_on_a_suspected_node_says_nothing_about_the_run() -> None:

@@ -7,6 +7,7 @@ the sweep ends as if they were not there.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_what_fails_is_explained_and_the_rest_is_not_disturbed(tmp_path: Path) -
 
         seen = wait_for("the end of the sweep", told, seconds=400)
         shown = memscale("status", SWEEP, runs=runs, more=more, check=False)
+        large = next(name for name in seen if str(TOO_LARGE) in name)
+        shutil.copytree(runs, tmp_path / "before")
+        memscale("retry", SWEEP, large, runs=runs, more=more)
+        mended = "launcher.resources=[{families:[memory_plus],params_above:1e8,memory:4G}]"
+        memscale("sweep", SWEEP, *overrides, mended, runs=runs, more=more)
+        result = wait_for("the large run", lambda: list(runs.glob(f"{SWEEP}/{large}-*/result.json")), seconds=200)
+    assert json.loads(result[0].read_text())["status"] == "done"
+    runs = tmp_path / "before"
     assert shown.returncode == 4
     assert {run["state"] for run in seen.values()} == {"done", "failed"}
     failed = {name: run["cause"] for name, run in seen.items() if run["state"] == "failed"}

@@ -43,7 +43,8 @@ def test_a_forecast_adds_stages_and_counts_only_what_is_left() -> None:
     assert whole.seconds == pytest.approx(12.0 + 12.0)
     assert whole.run_seconds == pytest.approx((12.0,) * 4)
     assert whole.gpu_hours == pytest.approx(3 * 12.0 / 3600)
-    assert forecast(stages, speeds, slots=2, gpus_per_run=4).gpu_hours == pytest.approx(4 * whole.gpu_hours)
+    several = [[_cost(processes=4), _cost(), _cost(processes=9, done=True)], [_cost()]]
+    assert forecast(several, speeds, slots=2).gpu_hours == pytest.approx(6 * 12.0 / 3600)
     assert (whole.disk_bytes, whole.disk_left_bytes, whole.runs_left) == (4 * 12_000, 3 * 12_000, 3)
     assert whole.measured
     assert whole.guessed_families == ()
