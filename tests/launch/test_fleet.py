@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from memscale.config.launcher import Launcher
+from memscale.config.load import load_sweep
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
+from memscale.config.run import Digests
 from memscale.launch import arrays, job, slurm_commands
 from memscale.launch.arrays import Order, recover, submit
 from memscale.launch.fleet import Fleet, Standing
 from memscale.launch.retry import decide
 from memscale.launch.slurm_commands import SlurmError
 from memscale.records.attempts import Outcome, new_attempt, read_outcome, write_outcome
+from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import Lease
 from memscale.records.submissions import accepted, new_submission, submissions, write_submission
@@ -335,6 +338,30 @@ def test_a_job_that_may_not_requeue_itself_leaves_it_to_the_next_step(
     assert decide(standing.outcomes, Retries()).again
     assert read_outcome(run, number) is not None
     assert json.loads((paths.submissions / f"{next(submissions(paths)).uid}.json").read_text())["array"] == "7"
+
+
+def test_a_runs_job_sees_to_it_at_its_end_that_a_job_looks_after_the_sweep(
+    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load_sweep("memory_vs_moe", ["launcher=slurm", "scale=laptop"]).sweep
+    digests = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
+    launch = Launch(launched=0.0, sweep=sweep, digests=digests, data_folder="/d", code=str(paths.code), python="python")
+    write_launch(paths, launch)
+    monkeypatch.setattr(job, "work", lambda _: 0)
+
+    def end_a_job() -> None:
+        with pytest.raises(SystemExit, match="0"):
+            job.run_job((str(orders(paths, 1)[0].paths.root), "--threads", "1"))
+
+    end_a_job()
+    assert slurm.calls("squeue")[-1][-1] == "--name=memscale-look-s,memscale-next-s"
+    assert slurm.calls("sbatch") == [["--begin=now+300"]]
+    slurm.say({"squeue": "17 main memscale-next-s root PD 0:00 1 (Dependency)"})
+    end_a_job()
+    slurm.say({"squeue": ""})
+    paths.cancel.write_text("memscale cancel")
+    end_a_job()
+    assert len(slurm.calls("sbatch")) == 1
 
 
 def test_what_several_processes_are_told_comes_from_their_job_alone(
