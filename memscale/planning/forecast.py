@@ -11,7 +11,7 @@ import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 GUESSED_FLOPS_PER_SECOND = {"cpu": 2.0e10, "cuda": 5.0e13}
@@ -110,12 +110,15 @@ class Speeds:
 
         It counts as measured only at its own batch, and within NEAR of a measured model.
         """
-        key = (cost.family, cost.series, cost.batch_tokens, cost.sequence_length, cost.flops_per_token)
+        key = (
+            cost.family, cost.series, cost.batch_tokens, cost.sequence_length, cost.flops_per_token, cost.processes,
+        )  # fmt: skip
         if key not in self._known:
             group = next((group for group in _groups(cost) if group in self._groups), None)
             points = self._groups[group] if group is not None else []
             same_batch = group is not None and cost.batch_tokens in group
-            self._known[key] = self._between(points, cost.flops_per_token, same_batch) if points else self._guess
+            guess = replace(self._guess, flops_per_second=self._guess.flops_per_second * cost.processes)
+            self._known[key] = self._between(points, cost.flops_per_token, same_batch) if points else guess
         return self._known[key]
 
     def run_seconds(self, cost: Cost) -> float:

@@ -43,6 +43,8 @@ def test_a_forecast_adds_stages_and_counts_only_what_is_left() -> None:
     assert whole.seconds == pytest.approx(12.0 + 12.0)
     assert whole.run_seconds == pytest.approx((12.0,) * 4)
     assert whole.gpu_hours == pytest.approx(3 * 12.0 / 3600)
+    guessed = [forecast([[_cost(processes=n)]], Speeds(checkpoint_seconds=30), slots=1).seconds for n in (1, 2, 4)]
+    assert guessed[0] - guessed[1] == pytest.approx(2 * (guessed[1] - guessed[2]))
     several = [[_cost(processes=4), _cost(), _cost(processes=9, done=True)], [_cost()]]
     assert forecast(several, speeds, slots=2).gpu_hours == pytest.approx(6 * 12.0 / 3600)
     assert (whole.disk_bytes, whole.disk_left_bytes, whole.runs_left) == (4 * 12_000, 3 * 12_000, 3)
