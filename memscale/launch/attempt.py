@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memscale.data.prepared import Prepared
-    from memscale.training.parallel import Processes
+    from memscale.training.distributed import Processes
     from memscale.training.trainer import Execution, Progress, Trained
 
 _BEAT_SECONDS = 1.0
@@ -85,7 +85,7 @@ class _Heart:
 def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     """Train and evaluate; return 'done', 'diverged' or 'stopped'. Raises what goes wrong.
 
-    As the first of the run's processes, where the environment names several (`memscale.training.parallel`): the others
+    As the first of the run's processes, where the environment names several (`memscale.training.distributed`): the others
     `follow_attempt`.
     """
     begun = time.time()
@@ -93,7 +93,7 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     heart.beat(None, "starting")
     # torch is imported later: a copy that finds the lease taken, or a broken run.json, has not paid for it.
     file, prepared = _opened(attempt)
-    from memscale.training.parallel import PeerLostError, join
+    from memscale.training.distributed import PeerLostError, join
     from memscale.training.trainer import train
 
     write_provenance(attempt.paths.provenance, data_manifest=prepared.manifest_json())

@@ -121,7 +121,7 @@ def _begun(given: argparse.Namespace, paths: RunPaths, number: int, rank: int = 
 
 def _follow(given: argparse.Namespace, paths: RunPaths, rank: int) -> int:
     """Be one of the attempt's other processes."""
-    from memscale.training.parallel import join
+    from memscale.training.distributed import join
 
     processes, device = join(given.device)  # the first one comes once it has the lease and has made the attempt
     attempt, started = _begun(given, paths, max(attempt_numbers(paths)), rank), time.time()

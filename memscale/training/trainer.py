@@ -30,11 +30,11 @@ from memscale.training.buffers import after_step_moves, copied_buffers, put_back
 from memscale.training.building import build_model
 from memscale.training.checkpoint import State
 from memscale.training.disk import full_disk_named
+from memscale.training.distributed import ALONE, Processes
 from memscale.training.execution import Execution, describe, free_memory_bytes, peak_memory_bytes, set_up
 from memscale.training.metrics import Interval, Validation, Validator
 from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import build_optimizer
-from memscale.training.parallel import ALONE, Processes
 from memscale.training.progress import Progress, Reporter
 from memscale.training.schedules import factor
 

@@ -164,7 +164,8 @@ def started_twice(site: Site, one: Victim) -> str:
     return f"a second worker of {one.folder.name} and a second launch"
 
 
-FAULTS: tuple[Callable[[Site, Victim], str], ...] = (
+Fault = Callable[[Site, Victim], str]
+FAULTS: tuple[Fault, ...] = (
     cancelled, preempted, killed, step_daemon_killed, node_daemon_killed, time_is_up, controller_restarted,
     accounting_stopped, node_drained, nobody_looks, started_twice,
 )  # fmt: skip

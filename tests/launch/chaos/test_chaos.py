@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from memscale.records.metrics import read_metrics
-from tests.launch.chaos.faults import FAULTS, Site, launch_and_kill, victim
+from tests.launch.chaos.faults import FAULTS, Fault, Site, launch_and_kill, victim
 from tests.launch.chaos.truth import Sampler
 from tests.launch.slurm_cluster import cluster, missing
 from tests.sweeps import NAME, final_weights, memscale, small_sweep, write_text
@@ -73,7 +73,7 @@ def test_a_sweep_ends_as_if_nothing_had_happened(seed: int, undisturbed: tuple[s
     log.info("\n".join([f"seed {seed}:", *said, f"{sampler.samples} samples of status, all true"]))
 
 
-def _disturb(site: Site, faults: list) -> list[str]:  # type: ignore[type-arg]
+def _disturb(site: Site, faults: list[Fault]) -> list[str]:
     """Do the faults, one after another, each to a run in mid-training."""
     said, left, until = [], list(faults), time.monotonic() + 900
     while left and time.monotonic() < until and not (site.runs / NAME / "finished.json").exists():

@@ -19,7 +19,7 @@ from memscale.errors import ConfigError
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics
 from memscale.training.buffers import persistent_buffers
-from memscale.training.parallel import PeerLostError, Processes, join
+from memscale.training.distributed import PeerLostError, Processes, join
 from memscale.training.trainer import Execution, train
 
 PROCESSES = multiprocessing.get_context("forkserver")
