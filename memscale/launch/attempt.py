@@ -85,8 +85,8 @@ class _Heart:
 def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     """Train and evaluate; return 'done', 'diverged' or 'stopped'. Raises what goes wrong.
 
-    As the first of the run's processes, where the environment names several (`memscale.training.distributed`): the others
-    `follow_attempt`.
+    As the first of the run's processes, where the environment names several (`memscale.training.distributed`); the
+    others `follow_attempt`.
     """
     begun = time.time()
     heart = _Heart(attempt)
