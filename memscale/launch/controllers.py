@@ -26,9 +26,10 @@ _MEMORY, _MINUTES = "4G", 120
 _ELSEWHERE = """\
 tries=${CONTROLLER_TRIES:-0}
 unset CONTROLLER_TRIES
+again() { CONTROLLER_TRIES=$((tries + 1)) sbatch --begin=now+10 "$@" "$0"; }
 elsewhere() {
     case $? in 0 | 3 | 4) return ;; esac # done, running, somebody is needed
-    [ "$tries" -ge 3 ] || CONTROLLER_TRIES=$((tries + 1)) sbatch --exclude="$SLURMD_NODENAME" --begin=now+10 "$0"
+    [ "$tries" -ge 3 ] || again --exclude="$SLURMD_NODENAME" || again # where there is no other node
 }
 trap elsewhere EXIT
 trap 'trap - EXIT; exit 143' TERM # cancelled, or put back into the queue
