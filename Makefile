@@ -21,8 +21,8 @@ READY := $(VENV)/.ready
 
 overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) \
 	$(if $(filter slurm,$(LAUNCHER)),$(cluster_overrides)) $(SET)
-# Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's.
-memscale := set -f; exec $(BIN)/memscale
+# Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
+memscale := set -f +B; exec $(BIN)/memscale
 
 .PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test chaos lint bench doctor clean \
 	cluster-up cluster-down
