@@ -2,7 +2,7 @@
 
 A loss is a family's best at its size and tokens only where a better learning rate was looked for on both sides; and a
 loss read off before the end of its schedule is higher than that of a run of so many tokens (Hoffmann et al. 2022,
-section 3: the cosine has to end at D). Both are said, not mended: only the runs' owner can.
+appendix B: the cosine has to end at D). Both are said, not mended: only the runs' owner can.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
     fleet = fleet_of(launch, paths, queue)
     said: list[str] = []
     given_up: dict[str, str] = {}
-    proved = False
+    before: list[Standing] = []
     for stage in STAGES:
         if stage == "compare" and not plan.is_open:
             if not is_tuned(plan, paths):
@@ -84,8 +84,8 @@ def take_step(launch: Launch, paths: SweepPaths) -> Step:
             plan = open_compare(plan, choose_rates(plan, tuning_losses(plan, paths)))
             write_plan_file(paths, plan_file(plan, Path(launch.data_folder)))
             said.append("every family's rates are chosen: the compared runs are open")
-        view = _look(plan.stage(stage), fleet, launch, paths, proved=proved)
-        proved = proved or any(standing.kind == "done" for standing in view.standings)
+        view = _look(plan.stage(stage), fleet, launch, before)
+        before += view.standings
         given_up |= view.given_up
         said += view.said
         if view.open:
@@ -135,12 +135,11 @@ class _View:
         return bool(self.num_alive or self.wanted or self.unsettled)
 
 
-def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, paths: SweepPaths, *, proved: bool) -> _View:
-    """Look at the runs of a stage, write down what ended, and decide for each. `proved`: an earlier stage has runs that
-    are done."""
-    standings = fleet.stand(run_paths(paths, run) for run in runs)
+def _look(runs: Sequence[PlannedRun], fleet: Fleet, launch: Launch, before: Sequence[Standing]) -> _View:
+    """Look at the runs of a stage, write down what ended, and decide for each. `before`: runs of earlier stages."""
+    standings = fleet.stand(run_paths(fleet.paths, run) for run in runs)
     fleet.remember()
-    bad = suspicious_nodes(standings, proved=proved)
+    bad = suspicious_nodes([*before, *standings])
     wanted, given_up, said = [], {}, []
     for run, standing in zip(runs, standings, strict=True):
         for end in standing.ends:

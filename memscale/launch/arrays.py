@@ -63,9 +63,9 @@ def submit(
         try:
             done.append(_submit(paths, asks, code, chunk, at_once, (*exclude, *avoid)))
         except SlurmError:
-            if not avoid:
+            if not (exclude or avoid):
                 raise
-            done.append(_submit(paths, asks, code, chunk, at_once, exclude))  # there are no others
+            done.append(_submit(paths, asks, code, chunk, at_once, ()))  # there may be no other nodes
     return done
 
 

@@ -1,8 +1,9 @@
 """Which nodes are left out: those on which attempts end badly, one after another, whatever the run.
 
 A run with a fault of its own fails anywhere; a node is suspected when its last two attempts, of different runs, ended
-so there, while the sweep does well elsewhere: a run is done, or trains on another node, or left one in another way. Not
-more than half of the nodes that were seen, but for one. What ended on a suspected node says nothing about the run.
+so there, while the sweep does well on another: a run is done there, or trains there, or left it in another way. Not
+more than half of the nodes that were seen. Each suspected node is forgiven a run once: one that comes back to it
+could go nowhere else, and then its faults count.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from memscale.launch.fleet import Standing
-from memscale.records.attempts import Outcome
+from memscale.records.attempts import Outcome, attempt_numbers, host_of
 
 _FAULTS = ("node_failure", "killed", "error", "lost", "unknown")
 _IN_A_ROW = 2
 
 
-def suspicious_nodes(standings: Sequence[Standing], *, proved: bool = False) -> list[str]:
-    """Return their names, those with most faults first. `proved`: another run of the sweep is known to be done."""
+def suspicious_nodes(standings: Sequence[Standing], *, done_on: Collection[str] = ()) -> list[str]:
+    """Return their names, those with most faults first. `done_on`: nodes on which further runs are known to be done."""
     ended: dict[str, list[tuple[Outcome, str]]] = {}
     for standing in standings:
         for outcome in standing.outcomes:
@@ -30,15 +31,19 @@ def suspicious_nodes(standings: Sequence[Standing], *, proved: bool = False) -> 
         distinct = len({run for _, run in last}) == _IN_A_ROW
         if distinct and all(outcome.cause in _FAULTS for outcome, _ in last):
             faults[host] = sum(outcome.cause in _FAULTS for outcome, _ in there)
-    at_work = {standing.trains_on for standing in standings if standing.trains_on}
-    good = (
-        proved
-        or any(standing.kind == "done" for standing in standings)
-        or bool(at_work - set(faults))
-        or any(outcome.cause not in _FAULTS for host in set(ended) - set(faults) for outcome, _ in ended[host])
-    )
-    most = max(1, len(at_work | set(ended)) // 2)
-    return sorted(faults, key=lambda host: -faults[host])[:most] if good else []
+    if not faults:
+        return []
+    well = {*done_on, *(standing.trains_on for standing in standings if standing.trains_on), *_done_on(standings)}
+    well |= {host for host, there in ended.items() if any(outcome.cause not in _FAULTS for outcome, _ in there)}
+    if not well - set(faults):
+        return []
+    return sorted(faults, key=lambda host: -faults[host])[: len(well | set(ended)) // 2]
+
+
+def _done_on(standings: Sequence[Standing]) -> set[str]:
+    """The nodes on which runs were done."""
+    done = [standing.paths for standing in standings if standing.kind == "done"]
+    return {host for paths in done if (host := host_of(paths, max(attempt_numbers(paths), default=0)))}
 
 
 def avoided(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
@@ -54,5 +59,12 @@ def avoided(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
 
 
 def own(outcomes: Sequence[Outcome], bad: Collection[str]) -> list[Outcome]:
-    """Return those that did not end on one of the `bad` nodes."""
-    return [outcome for outcome in outcomes if outcome.host not in bad]
+    """Return the outcomes that count against a run: all but its first fault on each of the `bad` nodes."""
+    forgiven: set[str] = set()
+    counted = []
+    for outcome in outcomes:
+        if outcome.host in bad and outcome.cause in _FAULTS and outcome.host not in forgiven:
+            forgiven.add(outcome.host)
+        else:
+            counted.append(outcome)
+    return counted

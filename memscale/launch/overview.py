@@ -92,7 +92,8 @@ def _lines(
         states = [read_state(folder, queued=scheduled) for _, folder in open_rows]
     else:
         standings = fleet.stand(folder for _, folder in open_rows)
-        bad = suspicious_nodes(standings, proved=any(line.state.state == "done" for line in lines))
+        done_on = {line.node for line in lines if line.state.state == "done" and line.node}
+        bad = suspicious_nodes(standings, done_on=done_on)
         states = [_state(standing, launch, bad, scheduled=scheduled) for standing in standings]
     for i, ((row, folder), state) in enumerate(zip(open_rows, states, strict=True)):
         element = standings[i].element if fleet is not None and launch is not None else None

@@ -11,7 +11,7 @@ B sequences of a batch, T tokens of each, U rows touched, V width of a row.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from memscale.errors import ConfigError, MemscaleError
+from memscale.errors import ConfigError, MemscaleError, RecordError
 from memscale.kernels.row_gradient import RowGradient
 from memscale.models.transformer import Transformer
 from memscale.training.buffers import persistent_buffers
@@ -87,14 +87,14 @@ class Processes:
         return tuple(bool(word) for word in told.tolist())
 
     def check_equal(self, what: str, value: int) -> None:
-        """Raise PeerLostError unless all have the first's value: a shared file system may show some an older state."""
+        """Raise RecordError unless all have the first's value: a shared file system may show some an older state."""
         if self.size == 1:
             return
         told = torch.tensor([value])
         with _peers():
             dist.broadcast(told, src=0)
         if told.item() != value:
-            raise PeerLostError(f"process {self.rank} found {what} {value}, the first one {told.item()}; start again")
+            raise RecordError(f"process {self.rank} found {what} {value}, the first one {told.item()}; start again")
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
@@ -144,22 +144,23 @@ class Processes:
 ALONE = Processes()
 
 
-def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Processes, str]:
+def join(device: str) -> tuple[Processes, str]:
     """Meet the other processes of the run, if the environment names some in torch's way; return them and the device.
 
     RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Waits until all are there.
     """
-    size = int(environment.get("WORLD_SIZE", "1"))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return ALONE, device
+    rank = int(os.environ["RANK"])
     backend = "gloo"
     if device != "cpu" and torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
-        device = f"cuda:{int(environment.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
         torch.cuda.set_device(device)
     with _peers():
-        dist.init_process_group(backend, rank=int(environment["RANK"]), world_size=size, timeout=_PATIENCE)
-    return Processes(rank=int(environment["RANK"]), size=size), device
+        dist.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+    return Processes(rank=rank, size=size), device
 
 
 def _sum(tensors: Sequence[Tensor]) -> None:
