@@ -91,6 +91,11 @@ def calibration_slots(sweep: Sweep) -> tuple[Slot, ...]:
     launcher = sweep.launcher
     if launcher.name != "slurm":
         return slots_for(launcher, 1)
+    if launcher.processes_per_run > 1:
+        raise ConfigError(
+            f"a calibration measures one process, and a run of this launcher has {launcher.processes_per_run}. Measure "
+            "with launcher.gpus_per_run=1 launcher.nodes_per_run=1; the speeds of larger runs come from finished ones"
+        )
     if "SLURM_JOB_ID" not in os.environ:
         gpus = f" --gpus-per-node={launcher.gpus_per_run}" if launcher.gpus_per_run else ""
         partition = f" --partition={launcher.partition}" if launcher.partition else ""

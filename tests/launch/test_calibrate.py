@@ -27,6 +27,12 @@ def test_every_family_s_smallest_and_largest_model_come_first() -> None:
     assert {run.series for run in models} == {run.series for run in plan.runs}
 
 
+def test_a_run_of_several_processes_is_refused() -> None:
+    sweep = shipped("memory_vs_moe", "launcher=slurm", "launcher.gpus_per_run=4", "launcher.nodes_per_run=2")
+    with pytest.raises(ConfigError, match="measures one process, and a run of this launcher has 8"):
+        calibration_slots(sweep)
+
+
 def test_a_login_node_is_refused_and_a_job_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = shipped("memory_vs_moe", "launcher=slurm", "launcher.partition=gpu", "scale=laptop")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ NEVER = 10**9
 
 def member(
     rank: int, size: int, port: int, data_folder: Path, root: Path, family: str, stop_after: int, die_after: int,
-    how: dict[str, int | float | str],
+    how: dict[str, Any],
 ) -> None:  # fmt: skip
     """Be one of the processes; leave a digest of the model, or of what went wrong, in `root`/<rank>."""
     torch.set_num_threads(1)
@@ -49,7 +50,7 @@ def member(
     try:
         trained = train(
             tiny_run(prepared, family, num_steps=NUM_STEPS), RunPaths(root), prepared,
-            Execution(device=device, **how), on_progress=lambda _: None,  # type: ignore[arg-type]
+            Execution(device=device, **how), on_progress=lambda _: None,
             should_stop=should_stop, processes=processes,
         )  # fmt: skip
     except PeerLostError as error:
