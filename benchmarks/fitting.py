@@ -26,8 +26,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from analysis.fitting import Fit, fit
-from analysis.laws.catalogue import LAWS
-from analysis.points import Points, Roles, Rules, read
+from analysis.laws.registry import LAWS
+from analysis.tables import Points, Roles, Rules, read
 from benchmarks import machine
 from memscale.records.atomic import write_json
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from analysis import numbers, style
-from analysis.looks import Look
+from analysis import formatting
+from analysis.figures import style
+from analysis.figures.palette import Look
 from memscale.records.atomic import read_json, write_bytes
 
 WIDTH, INDICES = 256, "uniform"
@@ -49,7 +50,7 @@ def _set_axes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     sizes = sorted({row["slots"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xlim(*style.padded(sizes[0], sizes[-1], 0.06))
-    style.set_ticks(axes, "x", sizes, numbers.slots)
+    style.set_ticks(axes, "x", sizes, formatting.slots)
     axes.set_xlabel(f"slots of the table (width {rows[0]['width']})")
     low = min(min(row["floor_s"], row["spread"][0]) for row in rows)
     high = max(row["spread"][1] for row in rows)

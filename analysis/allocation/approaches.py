@@ -16,7 +16,7 @@ from analysis.allocation.envelope import envelope
 from analysis.allocation.isoflop import Frontier, Method, isoflop
 from analysis.errors import FitError
 from analysis.fitting.fit import fit
-from analysis.fitting.result import Fit
+from analysis.inference.result import Fit
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from analysis.allocation.parametric import FLOPS_PER_PARAM_TOKEN, allocates, best_params
 from analysis.errors import FitError
-from analysis.fitting.model import Model
-from analysis.fitting.result import Fit
+from analysis.inference.result import Fit
+from analysis.solver.model import Model
 
 FloatArray = npt.NDArray[np.float64]
 

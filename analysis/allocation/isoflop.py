@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.errors import FitError
-from analysis.fitting.result import Interval
+from analysis.inference.result import Interval
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.result import Fit, Interval
+from analysis.inference.result import Fit, Interval
 
 FloatArray = npt.NDArray[np.float64]
 

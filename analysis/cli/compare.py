@@ -10,26 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from analysis import numbers
-from analysis.cli import tables
+from analysis import formatting
+from analysis.cli import table_options
 from analysis.cli.fit import columns_for
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError
-from analysis.fitting import OBJECTIVES, card
-from analysis.judgement.held_out import Data, HeldOut, Options
-from analysis.judgement.ranking import Judged, rank
-from analysis.judgement.sensitivity import Variant, sensitivity
-from analysis.laws.catalogue import LAWS, law_named
+from analysis.fitting import OBJECTIVES
+from analysis.fitting.cross_validation import Data, HeldOut, Options
+from analysis.fitting.model_selection import Judged, rank
+from analysis.fitting.sensitivity import Variant, sensitivity
 from analysis.laws.law import Law
-from analysis.points import Points
-from analysis.points.points import FloatArray
+from analysis.laws.registry import LAWS, law_named
+from analysis.report import fit_json
+from analysis.tables import Points
+from analysis.tables.points import FloatArray
 
 NOT_BY_DEFAULT = frozenset({"m1", "m2", "m4", "exponential_link", "sigmoid_link"})
 """The same as another law, slow, or no law of a loss."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     parser.add_argument(
         "--law", metavar="LAW", action="append", default=[], help="one to compare, repeatable (default: all that fit)"
     )
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     laws = [law_named(name) for name in chosen.law] or [law for name, law in LAWS.items() if name not in NOT_BY_DEFAULT]
     reads = {column.name for law in laws for column in law.columns}
-    points = tables.points_of(
+    points = table_options.points_of(
         chosen, reads=reads, more={f"N_as_{at}": column for at, column in enumerate(chosen.other_params)}
     )
     columns = {law.name: found for law in laws if (found := _columns(law, points)) is not None}
@@ -65,9 +66,9 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json not in (None, TERMINAL):
         made.append(write_json(Path(chosen.json), content))
     if chosen.figures is not None:
-        from analysis import figures_of_judgement  # matplotlib takes most of the start
+        from analysis.figures import model_selection  # matplotlib takes most of the start
 
-        made += figures_of_judgement.write(judged, variants, scale_N, points.loss, chosen.figures)
+        made += model_selection.write(judged, variants, scale_N, points.loss, chosen.figures)
     if chosen.json == TERMINAL:
         print_json(content)
     else:
@@ -133,7 +134,7 @@ def _variants(
 
 def as_json(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Points) -> dict[str, Any]:
     return {
-        "format": card.FORMAT,
+        "format": fit_json.FORMAT,
         "table": points.source,
         "n": len(points),
         "exclusions": [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions],
@@ -197,7 +198,7 @@ def show(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Poin
 
 
 def _percent(share: float) -> str:
-    return f"{numbers.significant(100 * share)} %" if math.isfinite(share) else "-"
+    return f"{formatting.significant(100 * share)} %" if math.isfinite(share) else "-"
 
 
 def _finite(number: float) -> float | None:

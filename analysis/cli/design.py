@@ -7,19 +7,19 @@ import math
 from pathlib import Path
 from typing import Any
 
-from analysis import files, numbers
+from analysis import formatting
 from analysis.allocation.design import Design, design
-from analysis.cli import tables
+from analysis.cli import table_options
 from analysis.cli.fit import add_law, fitted
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import TableError
-from analysis.fitting import card
-from analysis.laws.catalogue import law_named
-from analysis.points import Points
+from analysis.laws.registry import law_named
+from analysis.report import fit_json
+from analysis.tables import Points, atomic_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     add_law(parser)
     parser.add_argument("--law", metavar="LAW", default="chinchilla", help="of N and D (default chinchilla)")
     parser.add_argument("--target", type=float, metavar="C", required=True, help="FLOPs whose best split is wanted")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     if chosen.runs < 1:
         raise TableError(f"--runs {chosen.runs}: at least one run")
-    points = tables.points_of(chosen, reads={"N", "D"})
+    points = table_options.points_of(chosen, reads={"N", "D"})
     found = design(
         fitted(law_named(chosen.law), points, chosen),
         target_flops=chosen.target,
@@ -43,7 +43,7 @@ def run(chosen: argparse.Namespace) -> int:
     )
     content = _as_json(found, points)
     if chosen.sweep is not None:
-        files.write(chosen.sweep, _sweep(found, chosen.family, chosen.scale).encode())
+        atomic_write.write(chosen.sweep, _sweep(found, chosen.family, chosen.scale).encode())
     if chosen.json == TERMINAL:
         print_json(content)
         return 0
@@ -58,7 +58,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _as_json(found: Design, points: Points) -> dict[str, Any]:
     return {
-        "format": card.FORMAT,
+        "format": fit_json.FORMAT,
         "table": points.source,
         "target_flops": found.target_flops,
         "half_width_now": found.half_width_now,
@@ -79,14 +79,14 @@ def _as_json(found: Design, points: Points) -> dict[str, Any]:
 
 def _show(found: Design) -> None:
     now = math.exp(found.half_width_now)
-    print(f"the best N at {numbers.power(found.target_flops)} FLOPs is known to a factor of {now:.3g} (95 %)")
+    print(f"the best N at {formatting.power(found.target_flops)} FLOPs is known to a factor of {now:.3g} (95 %)")
     for one in found.runs:
         print(
-            f"  {numbers.power(one.flops)} FLOPs: N {numbers.count(one.params)}, D {numbers.count(one.tokens)}"
-            f" ({numbers.significant(one.tokens_per_param)} tokens per parameter): then to a factor of"
+            f"  {formatting.power(one.flops)} FLOPs: N {formatting.count(one.params)}, D {formatting.count(one.tokens)}"
+            f" ({formatting.significant(one.tokens_per_param)} tokens per parameter): then to a factor of"
             f" {math.exp(one.half_width):.3g}"
         )
-    print(f"in all {numbers.power(found.flops)} FLOPs")
+    print(f"in all {formatting.power(found.flops)} FLOPs")
 
 
 def _sweep(found: Design, family: str, scale: str) -> str:

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from analysis import numbers
-from analysis.cli import tables
+from analysis import formatting
+from analysis.cli import table_options
 from analysis.cli.fit import columns_for
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.downstream.two_steps import LINKS, Prediction, TwoSteps, two_steps
 from analysis.errors import FitError
-from analysis.fitting import OBJECTIVES, card
-from analysis.laws.catalogue import law_named
-from analysis.points import Points
+from analysis.fitting import OBJECTIVES
+from analysis.laws.registry import law_named
+from analysis.report import fit_json
+from analysis.tables import Points
 
 METRIC = "metric"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     parser.add_argument("--metric", metavar="COL", required=True, help="column of the task's metric")
     parser.add_argument("--law", metavar="LAW", default="chinchilla", help="of the loss (default chinchilla)")
     parser.add_argument("--link", choices=tuple(LINKS), default="exponential", help="from loss to metric")
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     law = law_named(chosen.law)
     reads = {column.name for column in law.columns}
-    points = tables.points_of(chosen, reads=reads, more={METRIC: chosen.metric})
+    points = table_options.points_of(chosen, reads=reads, more={METRIC: chosen.metric})
     columns = columns_for(law, points)
     held = _held_out(points, chosen.hold_out)
     found = two_steps(
@@ -59,9 +60,9 @@ def run(chosen: argparse.Namespace) -> int:
     content = _as_json(found, points, rows, predicted)
     made: list[Path] = []
     if chosen.figures is not None:
-        from analysis import figures_of_downstream  # matplotlib takes most of the start
+        from analysis.figures import downstream  # matplotlib takes most of the start
 
-        made += figures_of_downstream.write(
+        made += downstream.write(
             found, columns, points.loss, points.columns[METRIC], held, chosen.figures, metric=chosen.metric
         )
     if chosen.json == TERMINAL:
@@ -69,8 +70,8 @@ def run(chosen: argparse.Namespace) -> int:
         return 0
     if chosen.json is not None:
         made.append(write_json(Path(chosen.json), content))
-    print(card.as_text(found.law))
-    print(card.as_text(found.link))
+    print(fit_json.as_text(found.law))
+    print(fit_json.as_text(found.link))
     if predicted is not None:
         print("\nruns that neither step was fitted to:")
         for line in _lines(points, rows, predicted, chosen.metric):
@@ -94,11 +95,11 @@ def _as_json(
     found: TwoSteps, points: Points, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction | None
 ) -> dict[str, Any]:
     return {
-        "format": card.FORMAT,
+        "format": fit_json.FORMAT,
         "table": points.source,
         "exclusions": [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions],
-        "law": card.as_json(found.law),
-        "link": card.as_json(found.link),
+        "law": fit_json.as_json(found.law),
+        "link": fit_json.as_json(found.link),
         "held_out": []
         if predicted is None
         else [
@@ -127,7 +128,7 @@ def _lines(
             ("loss", points.loss[row], predicted.loss[at], predicted.loss_ci95[:, at]),
             (name, points.columns[METRIC][row], predicted.metric[at], predicted.metric_ci95[:, at]),
         ):
-            error = numbers.significant(100 * abs(value - true) / abs(true)) if true else "-"
+            error = formatting.significant(100 * abs(value - true) / abs(true)) if true else "-"
             parts.append(f"{words} {value:.4f} [{ends[0]:.4f}, {ends[1]:.4f}], measured {true:.4f} ({error} % off)")
         lines.append(f"  row {points.row[row]}: " + "; ".join(parts))
     return lines

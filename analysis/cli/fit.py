@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from analysis.allocation import parametric
-from analysis.cli import series_laws, tables
+from analysis.cli import series_laws, table_options
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError, TableError
-from analysis.fitting import OBJECTIVES, Fit, card, fit
-from analysis.fitting.objective import DEFAULT_DELTA
-from analysis.laws.catalogue import law_named
+from analysis.fitting import OBJECTIVES, Fit, fit
 from analysis.laws.law import Law
-from analysis.points import Points
-from analysis.points.points import FloatArray
+from analysis.laws.registry import law_named
+from analysis.report import fit_json
+from analysis.solver.objective import DEFAULT_DELTA
+from analysis.tables import Points
+from analysis.tables.points import FloatArray
 
 _AHEAD = 10.0
 """The last split shown is of so many times the greatest FLOPs at hand."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     add_law(parser)
     parser.add_argument(
         "--law",
@@ -53,20 +54,20 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.law is None:
         return _run_series(chosen)
     law = law_named(chosen.law)
-    points = tables.points_of(chosen, reads={column.name for column in law.columns})
+    points = table_options.points_of(chosen, reads={column.name for column in law.columns})
     found = fitted(law, points, chosen)
     splits = _splits(found, points, chosen.flops_at)
     made: list[Path] = []
     if chosen.json not in (None, TERMINAL):
-        made.append(write_json(Path(chosen.json), card.as_json(found, points, splits)))
+        made.append(write_json(Path(chosen.json), fit_json.as_json(found, points, splits)))
     if chosen.figures is not None:
-        from analysis import figures_of_fit  # matplotlib takes most of the start
+        from analysis.figures import fit  # matplotlib takes most of the start
 
-        made += figures_of_fit.write(found, chosen.figures)
+        made += fit.write(found, chosen.figures)
     if chosen.json == TERMINAL:
-        print_json(card.as_json(found, points, splits))
+        print_json(fit_json.as_json(found, points, splits))
     else:
-        print(card.as_text(found, points, splits))
+        print(fit_json.as_text(found, points, splits))
         print("".join(f"{path}\n" for path in made), end="")
     return 0
 

@@ -8,22 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from analysis import card, numbers
-from analysis.answer import of_families
-from analysis.cli import tables
+from analysis import formatting
+from analysis.cli import table_options
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError, TableError
 from analysis.fitting import OBJECTIVES
-from analysis.gains.between import Family, Gain, Gains, gains
-from analysis.points import Points
-from analysis.study import study
-from analysis.table import read
+from analysis.gains.multipliers import Family, Gain, Gains, gains
+from analysis.report import study_json
+from analysis.report.headline import of_families
+from analysis.sweep.study import study
+from analysis.tables import Points
+from analysis.tables.results import read
 
 AXES = {"C": "FLOPs", "N": "parameters"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     parser.add_argument("--of", metavar="NAME", help="a family or series (of a sweep: the memory family by default)")
     parser.add_argument("--over", metavar="NAME", help="what it is compared with (of a sweep: moe and dense)")
     parser.add_argument("--family", metavar="COL", help="of any table: the column that names the family")
@@ -66,9 +67,9 @@ def run(chosen: argparse.Namespace) -> int:
     }
     made: list[Path] = []
     if chosen.figures is not None:
-        from analysis import figures_of_gains  # matplotlib takes most of the start
+        from analysis.figures import gains  # matplotlib takes most of the start
 
-        made += figures_of_gains.write(found, chosen.figures)
+        made += gains.write(found, chosen.figures)
     if chosen.json == TERMINAL:
         print_json(content)
         return 0
@@ -86,7 +87,7 @@ def _points_of(chosen: argparse.Namespace, name: str) -> Points:
     quote = '"' if "'" in name else "'"
     condition = f"`{chosen.family}` == {quote}{name}{quote}"
     where = condition if chosen.where is None else f"({chosen.where}) and {condition}"
-    return tables.points_of(argparse.Namespace(**{**vars(chosen), "where": where}))
+    return table_options.points_of(argparse.Namespace(**{**vars(chosen), "where": where}))
 
 
 def _family(points: Points, name: str, axis: str) -> Family:
@@ -145,7 +146,7 @@ def _show(found: Gains) -> None:
 def _difference(one: Gain) -> str:
     lower, upper = one.difference_ci95
     decimals = max(0, 2 - math.floor(math.log10(max(upper - lower, 1e-12))))
-    shown = [numbers.fixed(value, decimals, sign=True) for value in (one.difference, lower, upper)]
+    shown = [formatting.fixed(value, decimals, sign=True) for value in (one.difference, lower, upper)]
     return f"loss {shown[0]} [{shown[1]}, {shown[2]}]"
 
 
@@ -161,8 +162,8 @@ def _of_a_sweep(chosen: argparse.Namespace) -> int:
         raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.labels)} only")
     content = {
         "table": str(done.results.path),
-        "comparisons": [card.comparison_card(one) for one in done.comparisons],
-        "multipliers": [card.multiplier_card(one) for one in done.multipliers],
+        "comparisons": [study_json.comparison_card(one) for one in done.comparisons],
+        "multipliers": [study_json.multiplier_card(one) for one in done.multipliers],
         "warnings": list(done.warnings),
     }
     if chosen.json == TERMINAL:

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from analysis import numbers
+from analysis import formatting
 from analysis.allocation.approaches import Approaches, approaches
+from analysis.allocation.diagnostics import warnings_of
 from analysis.allocation.isoflop import LEAST_SIZES, Frontier, PowerFit
-from analysis.cli import tables
+from analysis.cli import table_options
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError, TableError
-from analysis.fitting import OBJECTIVES, Caution, card
-from analysis.judgement.warnings import warnings_of
-from analysis.points import Points
+from analysis.fitting import OBJECTIVES, Caution
+from analysis.report import fit_json
+from analysis.tables import Points
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tables.add_table(parser)
+    table_options.add_table(parser)
     parser.add_argument("--method", choices=tuple(LEAST_SIZES), default="parabola", help="of approach 2")
     parser.add_argument("--objective", choices=tuple(OBJECTIVES), default="log_huber", help="of approach 3")
     parser.add_argument("--delta", type=float, metavar="D", help="of a Huber objective")
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    points = tables.points_of(chosen, reads={"N", "D"})
+    points = table_options.points_of(chosen, reads={"N", "D"})
     columns = points.columns
     if "N" not in columns or "D" not in columns:
         raise TableError("isoFLOP curves need --params COL, and --tokens COL or --flops COL")
@@ -55,9 +56,9 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json not in (None, TERMINAL):
         made.append(write_json(Path(chosen.json), content))
     if chosen.figures is not None:
-        from analysis import figures_of_allocation  # matplotlib takes most of the start
+        from analysis.figures import allocation  # matplotlib takes most of the start
 
-        made += figures_of_allocation.write(found, columns["N"], flops_N, points.loss, chosen.figures)
+        made += allocation.write(found, columns["N"], flops_N, points.loss, chosen.figures)
     if chosen.json == TERMINAL:
         print_json(content)
     else:
@@ -81,13 +82,13 @@ def _flops(asked: str | None, least: float, most: float) -> list[float]:
 def as_json(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> dict[str, Any]:
     """All approaches with every minimum, and the law's own card."""
     return {
-        "format": card.FORMAT,
+        "format": fit_json.FORMAT,
         "table": points.source,
         "n": len(points),
         "exclusions": [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions],
         "approaches": {
             **{one.approach: _frontier(one, found) for one in found.frontiers},
-            **({} if found.law is None else {"3 (law)": card.as_json(found.law, None, found.splits)}),
+            **({} if found.law is None else {"3 (law)": fit_json.as_json(found.law, None, found.splits)}),
         },
         "missing": found.missing,
         "warnings": [
@@ -157,6 +158,6 @@ def _exponents(params: PowerFit, tokens: PowerFit) -> str:
 
 def _split(flops: float, params: float, tokens: float) -> str:
     return (
-        f"  {numbers.power(flops)} FLOPs: N {numbers.count(params)}, D {numbers.count(tokens)}, "
-        f"{numbers.significant(tokens / params)} tokens per parameter"
+        f"  {formatting.power(flops)} FLOPs: N {formatting.count(params)}, D {formatting.count(tokens)}, "
+        f"{formatting.significant(tokens / params)} tokens per parameter"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis import files
+from analysis.tables import atomic_write
 
 TERMINAL = "-"
 
@@ -24,7 +24,7 @@ def print_json(content: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:
     """Raises AnalysisError where it cannot be written."""
-    return files.write(path, text(content).encode())
+    return atomic_write.write(path, text(content).encode())
 
 
 def text(content: dict[str, Any]) -> str:

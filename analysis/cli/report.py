@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis import report
 from analysis.cli.output import add_json, print_json
-from analysis.study import study
-from analysis.table import read
+from analysis.report import build
+from analysis.sweep.study import study
+from analysis.tables.results import read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     done = study(read(chosen.table))
-    paths = report.write(done, chosen.out, question=chosen.question, sweep=chosen.sweep)
+    paths = build.write(done, chosen.out, question=chosen.question, sweep=chosen.sweep)
     if chosen.json:
         files = {"report": str(paths.report), "card": str(paths.card), "figures": [str(path) for path in paths.files]}
         print_json({**files, "answer": paths.answer})

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis import numbers
+from analysis import formatting
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError
-from analysis.fitting import card
 from analysis.published import fits, memory_layers, sources
 from analysis.published.comparison import Comparison, Line
+from analysis.report import fit_json
 
 COMPARISONS = {
     "chinchilla": fits.chinchilla,
@@ -73,7 +73,7 @@ def _find(data: Path | None, download: bool, source: sources.Source) -> Path:
 
 
 def _show(found: Comparison, seconds: float) -> None:
-    print(f"{found.name}: {found.title} ({found.source}), {numbers.significant(seconds)} s")
+    print(f"{found.name}: {found.title} ({found.source}), {formatting.significant(seconds)} s")
     width = max(len(line.what) for line in found.lines)
     print(f"  {'':<{width}}  {'published':>13}  {'ours':>13}")
     for line in found.lines:
@@ -95,12 +95,12 @@ def _summarise(made: list[tuple[Comparison, float]], missing: dict[str, str]) ->
     agreeing = sum(line.agrees for line in lines)
     seconds = sum(taken for _, taken in made)
     without = f"; {len(missing)} not made for want of data" if missing else ""
-    print(f"{agreeing} of {len(lines)} published numbers agree, in {numbers.significant(seconds)} s{without}")
+    print(f"{agreeing} of {len(lines)} published numbers agree, in {formatting.significant(seconds)} s{without}")
 
 
 def _as_json(made: list[tuple[Comparison, float]], missing: dict[str, str]) -> dict[str, Any]:
     return {
-        "format": card.FORMAT,
+        "format": fit_json.FORMAT,
         "comparisons": [
             {
                 "name": found.name,
@@ -126,25 +126,24 @@ def _as_json(made: list[tuple[Comparison, float]], missing: dict[str, str]) -> d
 
 
 def _draw(where: fits.Find, folder: Path) -> None:
-    from analysis import figures_of_allocation, figures_of_fit, figures_of_published  # matplotlib: most of the start
     from analysis.allocation.approaches import approaches
+    from analysis.figures import allocation, published  # matplotlib: most of the start
+    from analysis.figures import fit as fit_figures
     from analysis.fitting import fit
-    from analysis.points import Roles, Rules, read
+    from analysis.tables import Roles, Rules, read
 
     made: list[Path] = []
     try:
-        made += figures_of_published.write_curves(
-            memory_layers.figure_1(where(sources.MEMORY_FIGURE)), folder / "memory_layers"
-        )
+        made += published.write_curves(memory_layers.figure_1(where(sources.MEMORY_FIGURE)), folder / "memory_layers")
         roles = Roles(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
         points = read(where(sources.CHINCHILLA), roles, Rules(drop_highest=5))
         columns = {name: points.columns[name] for name in ("N", "D")}
-        made += figures_of_fit.write(fit("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
+        made += fit_figures.write(fit("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
         roles = Roles(loss="loss", params="params", tokens="tokens", flops="budget")
         points = read(where(sources.ISOFLOPS), roles, Rules(where="experiment == 'llama_3__raw_loss'"))
         N, D, C = (points.columns[name] for name in ("N", "D", "C"))
         found = approaches(N, D, C, points.loss, flops=[float(C.max())], objective="log_lsq", num_draws=400)
-        made += figures_of_allocation.write(found, N, C, points.loss, folder / "llama3")
+        made += allocation.write(found, N, C, points.loss, folder / "llama3")
     except sources.MissingError as error:
         print(f"not drawn: {error}")
     print("".join(f"{path}\n" for path in made if path.suffix == ".png"), end="")

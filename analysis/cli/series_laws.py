@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from analysis import card, numbers
+from analysis import formatting
 from analysis.cli.output import print_warnings
-from analysis.curves import FLOPS, SECONDS, Curves, fit_curves
 from analysis.errors import FitError
-from analysis.table import Results, read
+from analysis.gains.scaling_curves import FLOPS, SECONDS, Curves, fit_curves
+from analysis.report import study_json
+from analysis.tables.results import Results, read
 
 
 def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
@@ -23,7 +24,7 @@ def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
 
 def as_card(results: Results, curves: Curves) -> dict[str, Any]:
     left_out = [{"row": one.row, "name": one.name, "reason": one.reason} for one in results.left_out]
-    return {"table": str(results.path), "exclusions": left_out, **card.curves_card(curves)}
+    return {"table": str(results.path), "exclusions": left_out, **study_json.curves_card(curves)}
 
 
 def show(curves: Curves) -> None:
@@ -31,7 +32,7 @@ def show(curves: Curves) -> None:
     for name, curve in curves.series.items():
         slope = float(curve.point.slope(curve.point.best)[0])
         print(
-            f"{numbers.series(name):<10} alpha {numbers.with_interval(slope, curve.slope_interval())}"
+            f"{formatting.series(name):<10} alpha {formatting.with_interval(slope, curve.slope_interval())}"
             f"   {curve.num_budgets} budgets, {curve.point.num_runs} runs"
         )
     print_warnings(curves.warnings)

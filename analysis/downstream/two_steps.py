@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.bootstrap import refit
 from analysis.fitting.fit import fit
-from analysis.fitting.result import Fit
+from analysis.inference.bootstrap import refit
+from analysis.inference.result import Fit
 from analysis.laws.law import Law
 from analysis.laws.links import EXPONENTIAL_LINK, SIGMOID_LINK
 

@@ -1,12 +1,12 @@
 """Fitting laws: `fit` to the optimum, `bootstrap`, `profile` and `covariance` for how sure, `noise` for predictions."""
 
-from analysis.fitting.bootstrap import bootstrap
 from analysis.fitting.fit import fit
-from analysis.fitting.noise import Predicted, RunNoise, predict, run_noise
-from analysis.fitting.objective import OBJECTIVES, Objective, objective_named
-from analysis.fitting.profile import Profile, profile
-from analysis.fitting.result import Basin, Caution, Coefficient, Draws, Fit, Starts
-from analysis.fitting.sandwich import covariance
+from analysis.inference.bootstrap import bootstrap
+from analysis.inference.prediction import Predicted, RunNoise, predict, run_noise
+from analysis.inference.profile import Profile, profile
+from analysis.inference.result import Basin, Caution, Coefficient, Draws, Fit, Starts
+from analysis.inference.sandwich import covariance
+from analysis.solver.objective import OBJECTIVES, Objective, objective_named
 
 __all__ = [
     "OBJECTIVES",

@@ -17,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting import checks, seeds
-from analysis.fitting.bootstrap import bootstrap as bootstrap_of
-from analysis.fitting.model import Model
-from analysis.fitting.newton import Problem, Solution, minimise
-from analysis.fitting.objective import Objective, objective_named
-from analysis.fitting.profile import openness
-from analysis.fitting.result import Basin, Fit, Starts
-from analysis.fitting.sandwich import covariance
-from analysis.laws.catalogue import law_named
+from analysis.fitting import diagnostics
+from analysis.inference.bootstrap import bootstrap as bootstrap_of
+from analysis.inference.profile import openness
+from analysis.inference.result import Basin, Fit, Starts
+from analysis.inference.sandwich import covariance
 from analysis.laws.law import Law
+from analysis.laws.registry import law_named
+from analysis.solver import starting_points
+from analysis.solver.model import Model
+from analysis.solver.newton import Problem, Solution, minimise
+from analysis.solver.objective import Objective, objective_named
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def fit(
     law = _bounded(law_named(law) if isinstance(law, str) else law, bounds or {})
     objective = objective_named(objective, delta) if isinstance(objective, str) else objective
     fixed = dict(fixed or {})
-    points = checks.points(law, columns, loss, weights, objective, fixed)
+    points = diagnostics.points(law, columns, loss, weights, objective, fixed)
     model = Model(law, points.columns, log=objective.log)
     problem = Problem(
         model=model,
@@ -76,7 +77,7 @@ def fit(
     )
     num = num_starts or (NUM_STARTS if model.design else NUM_STARTS_OF_JETS)
     held_P = np.array([name in fixed for name in law.names])
-    theta_SP = seeds.starts(model, points.columns, points.loss, points.weights, num=num, fixed=fixed)
+    theta_SP = starting_points.starts(model, points.columns, points.loss, points.weights, num=num, fixed=fixed)
     solution = minimise(problem, _nearer(model, problem, points, theta_SP, held_P), held_P=held_P)
     if not np.isfinite(solution.value).any():
         raise FitError(f"law {law.name} gives no finite prediction at any of {len(theta_SP)} starts: check the columns")
@@ -104,18 +105,18 @@ def fit(
         covariance=covariance_PP,
         at_bound=at_bound,
         open_sides=open_.sides,
-        cautions=(*points.cautions, *checks.cautions(problem, solution, best, starts, open_, at_bound)),
+        cautions=(*points.cautions, *diagnostics.cautions(problem, solution, best, starts, open_, at_bound)),
         seconds=time.perf_counter() - begun,
     )
     if bootstrap:
         draws = bootstrap_of(found, num=bootstrap, cluster=cluster, clusters=clusters, seed=seed)
         found = replace(found, draws=draws)
-        found = replace(found, cautions=(*found.cautions, *checks.cautions_of_draws(found)))
+        found = replace(found, cautions=(*found.cautions, *diagnostics.cautions_of_draws(found)))
     return replace(found, seconds=time.perf_counter() - begun)
 
 
 def _nearer(
-    model: Model, problem: Problem, points: checks.Points, theta_SP: FloatArray, held_P: npt.NDArray[np.bool_]
+    model: Model, problem: Problem, points: diagnostics.Points, theta_SP: FloatArray, held_P: npt.NDArray[np.bool_]
 ) -> FloatArray:
     """Of a large table: the starts moved to their optima on a part of it, from which the whole takes few steps."""
     if model.num_points <= 2 * PART:

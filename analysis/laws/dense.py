@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.errors import FitError
-from analysis.laws.jet import Jet, log_sum
+from analysis.laws.autodiff import Jet, log_sum
 from analysis.laws.law import Column, Derived, FloatArray, Law, Parameter, Symbols, Values
-from analysis.laws.parts import COARSE_EXPONENTS, COMPUTE, EXPONENTS, PARAMS, TOKENS, X, amplitude, exponent, offset
+from analysis.laws.terms import COARSE_EXPONENTS, COMPUTE, EXPONENTS, PARAMS, TOKENS, X, amplitude, exponent, offset
 
 POWER = Law(
     name="power",

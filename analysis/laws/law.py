@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.laws import jet
-from analysis.laws.jet import Jet
+from analysis.laws import autodiff
+from analysis.laws.autodiff import Jet
 
 FloatArray = npt.NDArray[np.float64]
 Values = Mapping[str, FloatArray]
@@ -150,14 +150,14 @@ class Law:
     def symbols(self, theta_BP: FloatArray, *, derivatives: bool) -> Symbols:
         return Symbols(
             {
-                parameter.symbol: jet.parameter(theta_BP[:, index], index if derivatives else None)
+                parameter.symbol: autodiff.parameter(theta_BP[:, index], index if derivatives else None)
                 for index, parameter in enumerate(self.parameters)
             }
         )
 
     def inputs(self, columns: Mapping[str, FloatArray]) -> Symbols:
         """The columns the law reads. Raises FitError where one is missing or has values it cannot take."""
-        return Symbols({column.name: jet.column(self._checked(column, columns)) for column in self.columns})
+        return Symbols({column.name: autodiff.column(self._checked(column, columns)) for column in self.columns})
 
     def evaluate(self, theta_BP: FloatArray, inputs: Symbols, *, derivatives: bool) -> Jet:
         """What the form gives, [B, N]."""

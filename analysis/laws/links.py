@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.laws.jet import Jet
+from analysis.laws.autodiff import Jet
 from analysis.laws.law import Law, Parameter, Symbols
-from analysis.laws.parts import LOSS_IN, amplitude
+from analysis.laws.terms import LOSS_IN, amplitude
 
 
 def _exponential(p: Symbols, x: Symbols) -> Jet:

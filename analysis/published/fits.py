@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from analysis.allocation.isoflop import isoflop
 from analysis.fitting import fit
-from analysis.laws.catalogue import LAWS
-from analysis.points import Points, Roles, Rules, read
+from analysis.laws.registry import LAWS
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line, lines
 from analysis.published.sources import Source, find
-from analysis.raw_table import RawTable
-from analysis.reading import read_raw
+from analysis.tables import Points, Roles, Rules, read
+from analysis.tables.file import read_raw
+from analysis.tables.raw import RawTable
 
 FloatArray = npt.NDArray[np.float64]
 Find = Callable[[Source], Path]

@@ -19,7 +19,7 @@ from analysis.published import sources
 from analysis.published.comparison import Comparison, Line
 from analysis.published.fits import Find
 from analysis.published.sources import find
-from analysis.reading import read_raw
+from analysis.tables.file import read_raw
 
 TASKS = ("NQ", "TQA", "PIQA", "OBQA", "HotPot")
 TABLE_1 = {  # at 1.3b: total parameters in billions, then NQ EM, TQA F1, PIQA, OBQA, HotPot F1

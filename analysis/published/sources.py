@@ -15,8 +15,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis import files
 from analysis.errors import TableError
+from analysis.tables import atomic_write
 
 TIMEOUT_SECONDS = 10.0
 
@@ -87,7 +87,7 @@ def find(source: Source, folder: Path | None = None, *, cache: Path | None = Non
             f"{source.url} has the digest {digest[:12]}..., and the file that was fitted has {source.sha256[:12]}...:"
             f" the data have changed; {how}"
         )
-    return files.write(cache / source.name, content)
+    return atomic_write.write(cache / source.name, content)
 
 
 def _folders(given: Path | None) -> list[Path]:

@@ -28,14 +28,14 @@ def run(given: argparse.Namespace) -> int:
 
 def build_report(paths: SweepPaths) -> None:
     """Write the results table, then let the analysis build the figures and the report from it."""
-    from analysis import report
     from analysis.errors import AnalysisError
+    from analysis.report import build
 
     plan = read_plan_file(paths)
     assert plan is not None
     collect(paths, plan)
     try:
-        built = report.build(
+        built = build.build(
             paths.results_parquet,
             paths.root,
             question=plan.question,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from synthetic_results import Truth, rows, write
 
-from analysis.curves import FLOPS, SECONDS, fit_curves
 from analysis.errors import FitError
-from analysis.gain import Multiplier, law_difference, multiplier
-from analysis.table import Runs, read
+from analysis.gains.differences import Multiplier, law_difference, multiplier
+from analysis.gains.scaling_curves import FLOPS, SECONDS, fit_curves
+from analysis.tables.results import Runs, read
 
 WIDE = (1e13, 3e13, 1e14, 3e14, 1e15, 3e15)
 

@@ -16,14 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from synthetic_results import Row, Settings, Truth, rows, settings_rows, write
 
-from analysis import figures, report
-from analysis.card import card
-from analysis.card import text as text_of_card
-from analysis.drawn import Drawn
-from analysis.looks import family_look, looks
-from analysis.page import page
-from analysis.study import Study, study
-from analysis.table import read
+from analysis.figures import sweep as sweep_figures
+from analysis.figures.figure import Drawn
+from analysis.figures.palette import family_look, looks
+from analysis.report import build
+from analysis.report.page import page
+from analysis.report.study_json import card
+from analysis.report.study_json import text as text_of_card
+from analysis.sweep.study import Study, study
+from analysis.tables.results import read
 
 SIZES = tuple(2**power for power in range(12, 21))
 TWELVE = {f"key_width={width}": 0.001 * width for width in range(2, 24, 2)}
@@ -64,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     @functools.cache
     def make(name: str) -> tuple[Study, dict[str, Drawn]]:
         done = studied(tmp_path_factory.mktemp("sweep"), SWEEPS[name])
-        return done, {one.stem: one for one in figures.draw(done)}
+        return done, {one.stem: one for one in sweep_figures.draw(done)}
 
     return make
 
@@ -86,7 +87,7 @@ def test_every_kind_of_sweep_gives_a_report(made: Made, name: str) -> None:
     text = text_of_card(card(done, question="", sweep="s"))
     assert all(math.isfinite(value) for value in numbers_in(json.loads(text)))
     assert "nan" not in html.lower().replace("financial", "")
-    assert set(drawn) <= set(report.STEMS)
+    assert set(drawn) <= set(build.STEMS)
     assert set(done.looks) == set(done.results.compare.labels)
     if name.startswith("one seed"):
         assert '"ci95": [' not in text
@@ -98,7 +99,7 @@ def test_missing_columns_take_only_what_rests_on_them(tmp_path: Path, columns: s
     table = [{key: value for key, value in row.items() if key not in columns} for row in SWEEPS["slots on bases"]]
     done = studied(tmp_path, table)
     assert (done.slots is None) == ("num_slots" in columns)
-    page(done, figures.draw(done), question="?", sweep="s", rebuild=["make"], plan={})
+    page(done, sweep_figures.draw(done), question="?", sweep="s", rebuild=["make"], plan={})
 
 
 def test_sweeps_draw_what_they_are_about_first(made: Made) -> None:
@@ -185,12 +186,12 @@ def test_the_look_of_a_reference_does_not_depend_on_what_else_is_there(made: Mad
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", SWEEPS["no facts"])
     for name in ("one", "two"):
-        report.build(path, tmp_path / name)
+        build.build(path, tmp_path / name)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file())
     assert Path("figures/loss_vs_slots.csv") in files
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
-    report.build(write(tmp_path / "t.csv", SWEEPS["one series"]), tmp_path / "one")
+    build.build(write(tmp_path / "t.csv", SWEEPS["one series"]), tmp_path / "one")
     assert not list((tmp_path / "one" / "figures").glob("*slots*")), "figures of an earlier report stay"
 
 

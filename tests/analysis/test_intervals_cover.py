@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from synthetic_results import Truth, rows, write
 
-from analysis.curves import FLOPS, fit_curves
-from analysis.gain import Measure, compare, measures, multiplier, pairs
-from analysis.table import Results, read
-from analysis.uncertainty import Noise, at_least, bootstrap_weights, generator, law_noise, pooled, uneven
+from analysis.gains.differences import Measure, compare, measures, multiplier, pairs
+from analysis.gains.scaling_curves import FLOPS, fit_curves
+from analysis.inference.replicate_noise import Noise, at_least, bootstrap_weights, generator, law_noise, pooled, uneven
+from analysis.tables.results import Results, read
 
 NUM_SWEEPS = 200
 LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")

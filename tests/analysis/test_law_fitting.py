@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import FitError
+from analysis.fitting.power_law import MIN_LEVELS_FOR_OFFSET, choose, fit_series, refit
 from analysis.laws.dense import POWER, POWER_WITH_OFFSET
 from analysis.laws.law import Law
-from analysis.series_fit import MIN_LEVELS_FOR_OFFSET, choose, fit_series, refit
 
 X = np.geomspace(1e13, 1e17, 9)
 LAWS = (POWER, POWER_WITH_OFFSET)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from synthetic_results import Truth, rows, write
 
-from analysis.limits import limits
-from analysis.study import study
-from analysis.table import read
+from analysis.report.limitations import limits
+from analysis.sweep.study import study
+from analysis.tables.results import read
 
 
 def test_families_that_see_later_tokens_in_training_are_named(tmp_path: Path) -> None:

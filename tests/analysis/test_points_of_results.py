@@ -8,8 +8,8 @@ import pytest
 from synthetic_results import Truth, rows, write
 
 from analysis.errors import TableError
-from analysis.points import of_results
-from analysis.table import read
+from analysis.tables import of_results
+from analysis.tables.results import read
 
 
 def test_compared_runs_are_points_and_all_others_are_accounted_for(tmp_path: Path) -> None:

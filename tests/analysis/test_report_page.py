@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from synthetic_results import Row, Truth, rows, write
 
-from analysis import figures, report
 from analysis.__main__ import main
-from analysis.answer import headline, verdict
-from analysis.card import card
-from analysis.card import text as text_of_card
-from analysis.page import page
-from analysis.study import Study, study
-from analysis.table import read
+from analysis.figures import sweep as sweep_figures
+from analysis.report import build
+from analysis.report.headline import headline, verdict
+from analysis.report.page import page
+from analysis.report.study_json import card
+from analysis.report.study_json import text as text_of_card
+from analysis.sweep.study import Study, study
+from analysis.tables.results import read
 
 
 def studied(path: Path, table: list[Row]) -> Study:
@@ -28,14 +29,14 @@ def studied(path: Path, table: list[Row]) -> Study:
 
 
 def built(path: Path, table: list[Row], **options: object) -> tuple[str, dict[str, object]]:
-    paths = report.build(write(path / "t.csv", table), path / "out", question="Which wins?", **options)  # type: ignore[arg-type]
+    paths = build.build(write(path / "t.csv", table), path / "out", question="Which wins?", **options)  # type: ignore[arg-type]
     return paths.report.read_text(), json.loads(paths.card.read_text())
 
 
 def shown(path: Path, table: list[Row]) -> tuple[str, dict[str, object]]:
     """The page and the card, without writing the figures' files."""
     done = studied(path, table)
-    text = page(done, figures.draw(done), question="Which wins?", sweep="s", rebuild=["make"], plan={})
+    text = page(done, sweep_figures.draw(done), question="Which wins?", sweep="s", rebuild=["make"], plan={})
     return text, json.loads(text_of_card(card(done, question="Which wins?", sweep="s")))
 
 
@@ -79,7 +80,7 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(tmp_path: Path) -> Non
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(Truth()))
     for name in ("one", "two"):
-        report.build(path, tmp_path / name)
+        build.build(path, tmp_path / name)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file())
     assert len(files) == 6 * 3 + 2
     for file in files:
@@ -88,7 +89,7 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_data_beside_a_figure_are_the_runs(tmp_path: Path) -> None:
     table = rows(Truth())
-    paths = report.build(write(tmp_path / "t.csv", table), tmp_path / "out")
+    paths = build.build(write(tmp_path / "t.csv", table), tmp_path / "out")
     with open(paths.figures / "loss_vs_flops.csv", newline="") as file:
         drawn = {row["run"]: float(row["y"]) for row in csv.DictReader(file) if row["part"] == "run"}
     assert drawn == {row["name"]: row["loss_nats"] for row in table if row["stage"] == "compare"}
@@ -96,7 +97,7 @@ def test_the_data_beside_a_figure_are_the_runs(tmp_path: Path) -> None:
 
 def test_without_facts_there_is_no_recall_anywhere(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(Truth()))
-    report.build(path, tmp_path / "out")
+    build.build(path, tmp_path / "out")
     html, _ = built(tmp_path, rows(Truth(facts=False)))
     assert "recall" not in html.lower()
     assert not list((tmp_path / "out" / "figures").glob("recall*"))  # those of the earlier report are gone

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from synthetic_results import Row, Settings, settings_rows, write
 
-from analysis import figures, numbers
+from analysis import formatting
 from analysis.__main__ import main
-from analysis.answer import headline
-from analysis.by_slots import by_slots
-from analysis.card import card
-from analysis.card import text as text_of_card
 from analysis.errors import TableError
-from analysis.gain import Measure, measures
-from analysis.runs import Runs
-from analysis.study import Study, study
-from analysis.table import read
+from analysis.figures import sweep as sweep_figures
+from analysis.gains.differences import Measure, measures
+from analysis.report.headline import headline
+from analysis.report.study_json import card
+from analysis.report.study_json import text as text_of_card
+from analysis.sweep.study import Study, study
+from analysis.sweep.table_size import by_slots
+from analysis.tables.results import read
+from analysis.tables.runs import Runs
 
 LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
 SIZES = tuple(2**power for power in (12, 14, 16, 18))
@@ -150,7 +151,7 @@ def test_the_means_by_slots_are_those_of_the_rows(tmp_path: Path) -> None:
             assert low < losses.mean() < high
     assert headline(done).verdict == "better"
     assert "Memory+'s loss falls by" in headline(done).sentence
-    assert f"from 2¹² to 2¹⁸ slots (4{numbers.TIMES}10¹⁴ FLOPs)" in headline(done).sentence
+    assert f"from 2¹² to 2¹⁸ slots (4{formatting.TIMES}10¹⁴ FLOPs)" in headline(done).sentence
 
 
 @pytest.mark.parametrize(("best", "edge"), [(96, ""), (12, "smallest"), (900, "largest")])
@@ -229,7 +230,7 @@ def test_equal_compute_is_claimed_only_where_it_is_so(tmp_path: Path, flops: flo
             row["tokens"] = int(float(str(row["tokens"])) * tokens)
     done = studied(tmp_path, table)
     assert headline(done).sentence.startswith(said)
-    titles = [one.title for one in figures.draw(done)]
+    titles = [one.title for one in sweep_figures.draw(done)]
     words = said.split(",")[0].split(" (")[0].lower()
     assert titles[0] == f"What Memory+ gains {words}"
 
@@ -286,7 +287,7 @@ def test_tables_whose_groups_contradict_themselves_are_refused(
     ],
 )
 def test_series_have_names_for_people(label: str, words: str) -> None:
-    assert numbers.series(label) == words
+    assert formatting.series(label) == words
 
 
 def test_the_commands_know_series_and_families(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from synthetic_results import Row, Truth, rows, write
 
 from analysis.errors import TableError
-from analysis.table import read
+from analysis.tables.results import read
 
 Spoil = Callable[[list[Row]], list[Row]]
 

@@ -15,7 +15,7 @@ from analysis.allocation.parametric import best_params
 from analysis.cli.main import main
 from analysis.errors import FitError
 from analysis.fitting import Fit, fit
-from analysis.laws.catalogue import LAWS
+from analysis.laws.registry import LAWS
 from memscale.config.load import load_sweep, sweeps_folder
 from memscale.planning.plan import make_plan
 

@@ -11,7 +11,7 @@ import pytest
 from analysis.cli.main import main
 from analysis.downstream.two_steps import gap_closed, two_steps
 from analysis.errors import FitError
-from analysis.laws.catalogue import LAWS
+from analysis.laws.registry import LAWS
 from tests.published import TESTBED, needs_published, overtrained
 
 LAW = LAWS["power_with_offset"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitting import fit, profile
-from analysis.laws.catalogue import LAWS
+from analysis.fitting import fit
+from analysis.inference import profile
+from analysis.laws.registry import LAWS
 
 CHINCHILLA = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
 TRUTHS = {

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.errors import FitError
 from analysis.fitting import fit, predict, run_noise
-from analysis.laws.catalogue import LAWS
+from analysis.laws.registry import LAWS
 
 TRUTH = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
 NOISE = 0.004

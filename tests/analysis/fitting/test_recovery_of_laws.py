@@ -9,7 +9,7 @@ import pytest
 
 from analysis.errors import FitError
 from analysis.fitting import fit
-from analysis.laws.catalogue import LAWS, law_named
+from analysis.laws.registry import LAWS, law_named
 
 CHINCHILLA = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
 TRUTH: dict[str, dict[str, float]] = {

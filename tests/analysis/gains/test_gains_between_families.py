@@ -13,13 +13,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from analysis import figures_of_gains
 from analysis.cli.main import main
-from analysis.curves import FLOPS, fit_curves
 from analysis.errors import FitError
-from analysis.gain import multiplier
-from analysis.gains.between import Family, gains
-from analysis.table import read
+from analysis.figures import gains as gains_figures
+from analysis.gains.differences import multiplier
+from analysis.gains.multipliers import Family, gains
+from analysis.gains.scaling_curves import FLOPS, fit_curves
+from analysis.tables.results import read
 from memscale.cli.arguments import make_planned
 from memscale.planning.plan import Plan
 
@@ -106,7 +106,7 @@ def test_the_command_on_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
     ours, theirs = family("mine", MULTIPLIER, 0), family("theirs", 1.0, 0)
     found = gains(ours, theirs, "C", num_draws=200)
-    made = figures_of_gains.write([found], tmp_path)
+    made = gains_figures.write([found], tmp_path)
     assert sorted(path.name for path in made) == [f"gain_compute.{ending}" for ending in ("csv", "pdf", "png")]
     with open(tmp_path / "gain_compute.csv") as file:
         rows = list(csv.DictReader(file))
@@ -117,7 +117,7 @@ def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
     assert sum(row["part"] == "run" for row in rows) == 48
 
     never = gains(replace(ours, loss=0.5 + ours.loss / 5), theirs, "N", num_draws=50)
-    figures_of_gains.write([never], tmp_path)
+    gains_figures.write([never], tmp_path)
     assert "\nmultiplier" not in (tmp_path / "gain_parameters.csv").read_text()
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from analysis.errors import FitError
-from analysis.fitting.model import Model
-from analysis.laws.catalogue import LAWS, law_named
 from analysis.laws.law import Law
+from analysis.laws.registry import LAWS, law_named
+from analysis.solver.model import Model
 
 JOINT = {
     "a": 35.91, "alpha": -0.1889, "delta": -0.2285, "gamma": 0.0098, "b": 35.98, "beta": -0.1775, "omega": 0.5529,

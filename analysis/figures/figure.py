@@ -1,0 +1,69 @@
+"""A drawn figure with its words and its data, and what every figure draws alike: one point a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures import style
+from analysis.figures.palette import Look
+from analysis.tables import atomic_write
+from analysis.tables.runs import BoolArray, FloatArray, Runs
+
+ENDINGS = (".png", ".pdf", ".csv")
+COLUMNS = ("part", "series", "x", "y", "lower", "upper", "seed", "run")
+DataRow = tuple[object, ...]
+"""One point, in the order of COLUMNS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One figure with its words and its data."""
+
+    stem: str
+    """Name of its files, without the ending."""
+    title: str
+    caption: str
+    figure: Figure
+    rows: list[DataRow] = field(default_factory=list)
+
+    def csv(self) -> bytes:
+        """The data as CSV; numbers with all their digits."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.rows)
+        return buffer.getvalue().encode()
+
+    def files(self) -> dict[str, bytes]:
+        """The picture for screens and for papers, and its data, by name."""
+        made = (style.png(self.figure), style.pdf(self.figure), self.csv())
+        return {self.stem + ending: content for ending, content in zip(ENDINGS, made, strict=True)}
+
+
+def save(drawn: Iterable[Drawn], folder: Path) -> list[Path]:
+    """Write every figure's files. Raises AnalysisError where the folder cannot be written."""
+    return [atomic_write.write(folder / name, content) for one in drawn for name, content in one.files().items()]
+
+
+def points(
+    axes: Axes, runs: Runs, looks: Mapping[str, Look], x_N: FloatArray, y_N: FloatArray, only: BoolArray | None = None
+) -> list[DataRow]:
+    """One point a run (of those in `only`); returns the data."""
+    rows: list[DataRow] = []
+    for label in runs.labels:
+        look, mask = looks[label], runs.of(label)
+        chosen = np.flatnonzero(mask if only is None else mask & only)
+        axes.plot(
+            x_N[chosen], y_N[chosen], look.marker, color=look.colour, ms=4.2, mec="white", mew=0.5, zorder=3,
+            clip_on=False,
+        )  # fmt: skip
+        rows += [("run", label, x_N[run], y_N[run], "", "", int(runs.seed[run]), runs.name[run]) for run in chosen]
+    return rows

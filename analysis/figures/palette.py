@@ -1,0 +1,89 @@
+"""One look a series: a colour a family, the same in every report, and shades and markers for its further settings.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; the markers say the same without colour. The
+reference series of a family has the family's own colour and marker; the others run from light to dark around it, in
+the order of the table, with markers of their own and broken lines by turns.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.tables.runs import Runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a series is drawn."""
+
+    colour: str
+    marker: str
+    dashes: tuple[float, ...] = ()
+    """Lengths of strokes and gaps in line widths; empty: an unbroken line."""
+
+    @property
+    def line(self) -> tuple[float, tuple[float, ...]] | str:
+        """As matplotlib writes a line's style."""
+        return (0, self.dashes) if self.dashes else "-"
+
+
+FAMILY_LOOKS = {
+    "dense": Look(colour="#555555", marker="o"),
+    "moe": Look(colour="#D55E00", marker="s"),
+    "memory_plus": Look(colour="#0072B2", marker="D"),
+    "memory": Look(colour="#56B4E9", marker="^"),
+    "pkm": Look(colour="#009E73", marker="v"),
+    "peer": Look(colour="#CC79A7", marker="P"),
+}
+OTHER_LOOKS = (
+    Look(colour="#E69F00", marker="X"),
+    Look(colour="#8C6D31", marker="h"),
+    Look(colour="#000000", marker="<"),
+)
+MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "h", "p", "*", "d")
+DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.2, 1.2))
+LIGHTEST, DARKEST = 0.72, 0.2
+"""Lightness of the outermost shades: the one still stands out on white, the other is not yet black."""
+
+
+def family_look(family: str) -> Look:
+    """The family's own look; families this code does not know share three more, by a hash of their name."""
+    return FAMILY_LOOKS.get(family) or OTHER_LOOKS[zlib.crc32(family.encode()) % len(OTHER_LOOKS)]
+
+
+def looks(runs: Runs) -> dict[str, Look]:
+    """The look of every series of a table."""
+    found = {}
+    for family in runs.families:
+        own, labels = family_look(family), runs.series_of(family)
+        others = tuple(marker for marker in MARKERS if marker != own.marker)
+        colours = shades(own.colour, len(labels) - 1)
+        found[labels[0]] = own
+        for number, label in enumerate(labels[1:]):
+            found[label] = Look(
+                colour=colours[number],
+                marker=others[number % len(others)],
+                dashes=DASHES[(number + 1) % len(DASHES)],
+            )
+    return {label: found[label] for label in runs.labels}
+
+
+def shades(colour: str, count: int) -> tuple[str, ...]:
+    """`count` shades of a colour, from light to dark; none is the colour itself."""
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    steps = [LIGHTEST + (DARKEST - LIGHTEST) * place for place in _places(count)]
+    # A shade that falls on the colour itself moves away from it, to the side it lies on.
+    moved = [step + (0.06 if step >= lightness else -0.06) if abs(step - lightness) < 0.06 else step for step in steps]
+    return tuple(_hex(colorsys.hls_to_rgb(hue, step, saturation)) for step in moved)
+
+
+def _places(count: int) -> Sequence[float]:
+    return [0.5] if count == 1 else [number / (count - 1) for number in range(count)]
+
+
+def _hex(colour: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * min(max(part, 0.0), 1.0)):02X}" for part in colour)

@@ -1,0 +1,193 @@
+"""What a table must have before it is fitted, and what a reader must know afterwards.
+
+Refuses: columns of other lengths, values that are not numbers, weights below zero, losses that are all equal or that
+have no logarithm, a column with one value only, fewer points than parameters. Warns of what makes an answer weak
+without making it wrong; each caution has a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.errors import FitError
+from analysis.inference.profile import Openness
+from analysis.inference.result import Caution, Fit, Starts
+from analysis.laws.law import Law
+from analysis.solver.newton import Problem, Solution
+from analysis.solver.objective import Objective
+
+FloatArray = npt.NDArray[np.float64]
+
+COLLINEAR = 0.999
+"""Correlation of two columns' logarithms from which their effects cannot be told apart."""
+FEW_STARTS = 0.25
+SINGULAR = 1e-11
+"""The least eigenvalue of the scaled Fisher matrix, below which some combination of parameters is free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    columns: dict[str, FloatArray]
+    loss: FloatArray
+    weights: FloatArray
+    cautions: tuple[Caution, ...]
+
+
+def points(
+    law: Law,
+    columns: Mapping[str, npt.ArrayLike],
+    loss: npt.ArrayLike,
+    weights: npt.ArrayLike | None,
+    objective: Objective,
+    fixed: Mapping[str, float],
+) -> Points:
+    """The columns the law reads, as numbers, checked."""
+    loss_N = _numbers("loss", loss)
+    read = {}
+    for column in law.columns:
+        if column.name in columns:
+            read[column.name] = _numbers(column.name, columns[column.name])
+            if len(read[column.name]) != len(loss_N):
+                raise FitError(f"column {column.name} has {len(read[column.name])} values, the losses {len(loss_N)}")
+    _check_losses(loss_N, objective)
+    law.inputs(read)
+    weights_N = np.ones_like(loss_N) if weights is None else _numbers("weights", weights)
+    if weights_N.shape != loss_N.shape or not np.isfinite(weights_N).all() or (weights_N < 0).any():
+        raise FitError(f"weights must be {len(loss_N)} finite numbers, none below zero, as many as there are losses")
+    return Points(columns=read, loss=loss_N, weights=weights_N, cautions=_check_design(law, read, weights_N, fixed))
+
+
+def _numbers(name: str, given: npt.ArrayLike) -> FloatArray:
+    try:
+        values = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise FitError(f"column {name} must hold numbers: {error}") from None
+    if values.ndim != 1:
+        raise FitError(f"column {name} must be a list of numbers; given an array of shape {values.shape}")
+    return values
+
+
+def _check_losses(loss_N: FloatArray, objective: Objective) -> None:
+    if len(loss_N) == 0:
+        raise FitError("there are no points to fit: every row was dropped, or the table is empty")
+    bad = np.flatnonzero(~np.isfinite(loss_N) | ((loss_N <= 0) & objective.log))
+    if len(bad):
+        shown = ", ".join(f"{loss_N[row]:.6g} (point {row})" for row in bad[:3])
+        above = " and above 0, since the objective takes its logarithm" if objective.log else ""
+        raise FitError(
+            f"the loss must be finite{above}; {len(bad)} of {len(loss_N)} points are not: {shown}. Drop failed and"
+            " diverged runs by a stated rule"
+        )
+    if len(loss_N) > 1 and float(np.ptp(loss_N)) <= 1e-12 * float(np.abs(loss_N).max()):
+        raise FitError(
+            f"all {len(loss_N)} losses are {loss_N[0]:.6g}: there is nothing to fit. Is it the right column?"
+        )
+
+
+def _check_design(
+    law: Law, read: Mapping[str, FloatArray], weights_N: FloatArray, fixed: Mapping[str, float]
+) -> tuple[Caution, ...]:
+    used_N = weights_N > 0
+    num, needed = int(used_N.sum()), len(law.parameters) - sum(law.index(name) >= 0 for name in fixed)
+    if num < needed:
+        raise FitError(
+            f"law {law.name} ({law.formula}) has {needed} free parameters, and there are {num} points: give at least"
+            f" {needed + 1}, a law with fewer parameters, or fix some"
+        )
+    cautions = []
+    if num <= needed + 1:
+        cautions.append(
+            Caution(
+                code="few_points",
+                text=f"{num} points for {needed} parameters: hardly anything is left to measure the noise from",
+            )
+        )
+    for name, values in read.items():
+        if len(np.unique(values[used_N])) < 2:
+            text = f"column {name} is {values[used_N][0]:.6g} in all {num} points: law {law.name} cannot tell its part"
+            if not fixed:
+                raise FitError(f"{text} from the rest. Take a law without {name}, add runs, or fix its parameters")
+            cautions.append(Caution(code="constant_column", text=text + " except through what is fixed"))
+    return (*cautions, *_collinear(read, used_N))
+
+
+def _collinear(read: Mapping[str, FloatArray], used_N: npt.NDArray[np.bool_]) -> list[Caution]:
+    logs = {
+        name: np.log(values[used_N])
+        for name, values in read.items()
+        if (values[used_N] > 0).all() and len(np.unique(values[used_N])) > 1
+    }
+    names = list(logs)
+    found = []
+    for at, left in enumerate(names):
+        for right in names[at + 1 :]:
+            correlation = float(np.corrcoef(logs[left], logs[right])[0, 1])
+            if abs(correlation) > COLLINEAR:
+                text = f"ln {left} and ln {right} are collinear (correlation {correlation:.5f}): their effects cannot"
+                found.append(Caution(code="collinear", text=text + " be told apart; vary one at a given other"))
+    return found
+
+
+def cautions(
+    problem: Problem, solution: Solution, best: int, starts: Starts, open_: Openness, at_bound: frozenset[str]
+) -> list[Caution]:
+    """What the fit itself showed."""
+    found = []
+    if not solution.converged[best]:
+        found.append(Caution(code="not_converged", text="the solver stopped before the optimum was reached"))
+    if starts.share_at_best < FEW_STARTS:
+        reached = round(starts.share_at_best * starts.num)
+        text = f"only {reached} of {starts.num} starts reach the best optimum: another may be better still"
+        found.append(Caution(code="few_starts_at_best", text=text))
+    if problem.objective.kind == "asymmetric":
+        text = (
+            f"a prediction above the data weighs {problem.objective.over:g} times one below: not a symmetric estimate"
+        )
+        found.append(Caution(code="asymmetric_objective", text=text))
+    for name in sorted(at_bound):
+        found.append(Caution(code="at_bound", text=f"{name} lies at a bound: the data do not determine it"))
+    for name, sides in open_.sides.items():
+        if name not in at_bound:
+            ends = " and ".join(side for side, is_open in zip(("lower", "upper"), sides, strict=True) if is_open)
+            text = f"{name} is not identified: its {ends} bound fits the data as well, within the 95 % limit"
+            found.append(Caution(code="unidentified", text=text))
+    if _is_singular(problem, solution.theta[best], at_bound):
+        text = "some combination of the parameters changes no prediction: their separate values mean nothing"
+        found.append(Caution(code="singular", text=text))
+    return found
+
+
+def _is_singular(problem: Problem, theta_P: FloatArray, at_bound: frozenset[str]) -> bool:
+    law = problem.model.law
+    kept = [index for index, name in enumerate(law.names) if name not in at_bound]
+    if not kept:
+        return False
+    gradient_NP = problem.model.at(theta_P[None, :]).gradients()[0][:, kept]
+    gradient_NP = gradient_NP * np.sqrt(problem.weights[0])[:, None]
+    size_P = np.sqrt((gradient_NP**2).sum(axis=0))
+    if not (size_P > 0).all():
+        return True
+    scaled = gradient_NP / size_P
+    return bool(np.linalg.eigvalsh(scaled.T @ scaled)[0] < SINGULAR)
+
+
+def cautions_of_draws(fit: Fit) -> list[Caution]:
+    """What the bootstrap showed."""
+    if fit.draws is None:
+        return []
+    found = []
+    if fit.draws.share_converged < 0.99:
+        text = f"{100 * (1 - fit.draws.share_converged):.3g} % of the refits stopped before their optimum"
+        found.append(Caution(code="refits_not_converged", text=text))
+    model = fit.problem.model
+    near = 1e-6 * (model.upper - model.lower)
+    at_BP = (fit.draws.theta <= model.lower + near) | (fit.draws.theta >= model.upper - near)
+    for name, share in zip(fit.law.names, at_BP.mean(axis=0), strict=True):
+        if share > 0.025 and name not in fit.at_bound and name not in fit.fixed:
+            text = f"{name} lies at a bound in {100 * share:.3g} % of the refits: its interval is open on that side"
+            found.append(Caution(code="bootstrap_at_bound", text=text))
+    return found

@@ -1,0 +1,156 @@
+"""Laws of data seen more than once, and of memory tables: capacity beside the active parameters.
+
+The memory laws are ours: no fitted law of product-key memory is public. Both are compared by held-out error, since
+there is no reason beforehand why a table should act as more parameters (`memory_effective`) or remove a loss of its
+own (`memory_additive`). Both are the Chinchilla law where a model has no table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.laws.autodiff import Jet, column, log_sum
+from analysis.laws.law import Column, Law, Parameter, Symbols
+from analysis.laws.terms import (
+    ACTIVE,
+    COARSE_EXPONENTS,
+    PARAMS,
+    TABLE,
+    TOKENS,
+    UNIQUE_TOKENS,
+    amplitude,
+    exponent,
+    offset,
+)
+
+_EXPONENTS = (
+    exponent("alpha", "exponent of N", COARSE_EXPONENTS),
+    exponent("beta", "exponent of D", COARSE_EXPONENTS),
+)
+
+
+def _worth(log_unique: Jet, log_used: Jet, rate: Jet) -> Jet:
+    """ln of U + U R* (1 - exp(-R/R*)), R = used/U - 1 repetitions: what repeated use is worth in fresh."""
+    repetitions = (log_used - log_unique).expm1()
+    return log_unique + (rate * -((-repetitions / rate).expm1())).log1p()
+
+
+def _rate(name: str, meaning: str) -> Parameter:
+    return Parameter(
+        name=name, meaning=meaning, lower=0.01, upper=1e4, log=True, grid=(0.5, 2.0, 5.0, 15.0, 50.0, 200.0)
+    )
+
+
+_REPEATED = _rate("R_D", "repetitions after which more of them are worth little; its upper bound stands for fresh")
+
+DATA_CONSTRAINED = Law(
+    name="data_constrained",
+    formula="L = E + A/N^alpha + B/D'^beta, D' = U + U R_D (1 - exp(-(D/U - 1)/R_D))",
+    source="Muennighoff et al. 2023, arXiv 2305.16264, equation 5, tokens only",
+    columns=(PARAMS, TOKENS, UNIQUE_TOKENS),
+    parameters=(
+        amplitude("A", "of the loss that more parameters remove"),
+        amplitude("B", "of the loss that more tokens remove"),
+        offset(),
+        *_EXPONENTS,
+        _REPEATED,
+    ),
+    form=lambda p, x: log_sum(
+        p["ln A"] - p["alpha"] * x["ln N"],
+        p["ln B"] - p["beta"] * _worth(x["ln U"], x["ln D"], p["R_D"]),
+        p["ln E"],
+    ),
+    linear=("A", "B", "E"),
+)
+
+DATA_AND_SIZE_CONSTRAINED = Law(
+    name="data_and_size_constrained",
+    formula="as data_constrained, and N' = V + V R_N (1 - exp(-(N/V - 1)/R_N)) in the place of N",
+    source="Muennighoff et al. 2023, arXiv 2305.16264, equations 5 and 6; V is given as a column",
+    columns=(
+        PARAMS,
+        TOKENS,
+        UNIQUE_TOKENS,
+        Column(name="V", meaning="parameters that the unique tokens can feed: the smaller of N and their best size"),
+    ),
+    parameters=(
+        amplitude("A", "of the loss that more parameters remove"),
+        amplitude("B", "of the loss that more tokens remove"),
+        offset(),
+        *_EXPONENTS,
+        _REPEATED,
+        _rate("R_N", "excess of parameters after which more are worth little; its upper bound stands for all"),
+    ),
+    form=lambda p, x: log_sum(
+        p["ln A"] - p["alpha"] * _worth(x["ln V"], x["ln N"], p["R_N"]),
+        p["ln B"] - p["beta"] * _worth(x["ln U"], x["ln D"], p["R_D"]),
+        p["ln E"],
+    ),
+    linear=("A", "B", "E"),
+)
+
+
+def _table(x: Symbols) -> tuple[Jet, Jet]:
+    """1 where there is a table and 0 where there is none, and ln of its size (0 where there is none)."""
+    size_N = x["T"].value[0]
+    return column((size_N > 0).astype(np.float64)), column(np.log(np.where(size_N > 0, size_N, 1.0)))
+
+
+def _memory_effective(p: Symbols, x: Symbols) -> Jet:
+    there, log_T = _table(x)
+    worth = (there * (p["ln m"] + p["gamma"] * (log_T - x["ln N"])).exp()).log1p()
+    return log_sum(p["ln A"] - p["alpha"] * (x["ln N"] + worth), p["ln B"] - p["beta"] * x["ln D"], p["ln E"])
+
+
+MEMORY_EFFECTIVE = Law(
+    name="memory_effective",
+    formula="L = E + A/N_eff^alpha + B/D^beta, N_eff = N (1 + m (T/N)^gamma)",
+    source="ours: a table of T parameters acts as more active parameters",
+    columns=(ACTIVE, TOKENS, TABLE),
+    parameters=(
+        amplitude("A", "of the loss that more effective parameters remove"),
+        amplitude("B", "of the loss that more tokens remove"),
+        offset(),
+        *_EXPONENTS,
+        Parameter(
+            name="m", meaning="worth of a table as large as N, in multiples of N; its lower bound stands for none",
+            lower=1e-6, upper=1e4, log=True, grid=(0.03, 0.2, 1.0, 4.0),
+        ),
+        exponent("gamma", "how the worth grows with T/N; below 1 it fades", (0.15, 0.4, 0.8), upper=3.0),
+    ),
+    form=_memory_effective,
+    linear=("A", "B", "E"),
+)  # fmt: skip
+
+
+def _memory_additive(p: Symbols, x: Symbols) -> Jet:
+    there, log_T = _table(x)
+    log_fill = (there * (log_T - p["ln T0"]).exp()).log1p()
+    return log_sum(
+        p["ln A"] - p["alpha"] * x["ln N"],
+        p["ln B"] - p["beta"] * x["ln D"],
+        p["ln M"] - p["gamma"] * log_fill,
+        p["ln E"],
+    )
+
+
+MEMORY_ADDITIVE = Law(
+    name="memory_additive",
+    formula="L = E + A/N^alpha + B/D^beta + M/(1 + T/T0)^gamma",
+    source="ours: a table of T parameters removes a loss of its own, M in all, by a power of its size",
+    columns=(ACTIVE, TOKENS, TABLE),
+    parameters=(
+        amplitude("A", "of the loss that more active parameters remove"),
+        amplitude("B", "of the loss that more tokens remove"),
+        offset(),
+        *_EXPONENTS,
+        amplitude("M", "loss that an endless table removes"),
+        Parameter(
+            name="T0", meaning="table parameters at which it begins to help", lower=1e-3, upper=1e15, log=True,
+            grid=(0.0, 0.3, 0.6, 0.9), relative_to="T",
+        ),
+        exponent("gamma", "exponent of the table's size", (0.1, 0.3, 0.8)),
+    ),
+    form=_memory_additive,
+    linear=("A", "B", "M", "E"),
+)  # fmt: skip

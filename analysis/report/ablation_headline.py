@@ -1,0 +1,172 @@
+"""The answer in words where a sweep varies a family: table sizes, variants, or model sizes at equal FLOPs.
+
+A change is called one only where its 95 % interval excludes zero; everything else is said as what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis import formatting
+from analysis.gains.differences import NO_NOISE, Difference, Measure
+from analysis.inference.replicate_noise import percentile_interval
+from analysis.sweep.ablations import Variants
+from analysis.sweep.model_size import IsoFlop, IsoFlops
+from analysis.sweep.study import Study
+from analysis.sweep.table_size import SlotCurve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the report opens with."""
+
+    verdict: str
+    """'better', 'worse', 'partly', 'not distinguishable', 'no interval' or 'no comparison'; of model sizes 'inside' or
+    'edge': where the lowest loss lies."""
+    sentence: str
+    details: tuple[str, ...]
+    """Sentences that follow."""
+
+
+def of_slots(study: Study) -> Answer:
+    """What a larger table changes on a fixed base: the largest budget decides."""
+    found = study.slots
+    assert found is not None
+    curves = sorted(found.curves, key=lambda curve: curve.budget.flops, reverse=True)
+    first, loss = curves[0], found.measures[0]
+    details = [_slot_change(curve, loss) + "." for curve in curves[1:]]
+    details += [_slot_change(first, measure) + "." for measure in found.measures[1:]]
+    details += [said for curve in curves for said in [_slot_law(study, curve)] if said]
+    if found.laws is None:
+        details.append(f"No law against slots: {found.no_law}.")
+    sentence = f"On a fixed base, {_slot_change(first, loss)}"
+    if first.change[loss.column].interval is None:
+        sentence += f", but no interval can be given: {NO_NOISE}"
+    return Answer(verdict=_verdict(first, loss), sentence=f"{sentence}.", details=tuple(details))
+
+
+def _verdict(curve: SlotCurve, measure: Measure) -> str:
+    change = curve.change[measure.column]
+    if change.interval is None:
+        return "no interval"
+    if not change.interval.excludes_zero:
+        return "not distinguishable"
+    return "better" if (change.value < 0) == measure.lower_is_better else "worse"
+
+
+def _slot_change(curve: SlotCurve, measure: Measure) -> str:
+    """What the largest table changes against the smallest, without a full stop."""
+    change, verdict = curve.change[measure.column], _verdict(curve, measure)
+    first, last = curve.points[0], curve.points[-1]
+    what = f"{formatting.possessive(formatting.series(curve.stem))} {measure.words}"
+    unit = "points" if measure.factor == 100.0 else measure.unit
+    where = f"from {formatting.slots(first.num_slots)} to {formatting.slots(last.num_slots)} slots"
+    where += f" ({formatting.power(curve.budget.flops)} FLOPs)"
+    if verdict in ("better", "worse"):
+        falls = change.value < 0
+        interval = change.interval.times(-1 if falls else 1) if change.interval else None
+        shown = formatting.with_interval(abs(change.value), interval, most=measure.decimals)
+        return f"{what} {'falls' if falls else 'rises'} by {shown} {unit} {where}"
+    shown = formatting.with_interval(change.value, change.interval, sign=True, most=measure.decimals)
+    if verdict == "no interval":
+        return f"{what} changes by {shown} {unit} {where}"
+    return f"a change of {what} cannot be told from noise: {shown} {unit} {where}"
+
+
+def _slot_law(study: Study, curve: SlotCurve) -> str:
+    assert study.slots is not None
+    law = study.slots.law(curve)
+    if law is None:
+        return ""
+    alpha = float(law.point.slope(law.point.best)[0])
+    interval = None if law.draws is None else percentile_interval(law.point.slope(law.draws))
+    what = "its loss above an offset" if "E" in law.point.law.formula else "its loss"
+    alpha_letter = "\N{GREEK SMALL LETTER ALPHA}"
+    return (
+        f"At {formatting.power(curve.budget.flops)} FLOPs, {what} falls as the power {formatting.MINUS}{alpha_letter}"
+        f" of the slots, {alpha_letter} = {formatting.with_interval(alpha, interval, most=4)}."
+    )
+
+
+def of_variants(study: Study) -> Answer:
+    """How many variants of the first family with variants differ from its reference."""
+    group = max(study.variants, key=lambda one: len(one.variants))
+    best, worst = group.variants[0], group.variants[-1]
+    ends = [best] if best is worst else [best, worst]
+    details = [
+        f"{formatting.series(one.series)}: {_difference(one.loss.overall)} nats per token"
+        f" against {formatting.series(group.reference)}."
+        for one in ends
+    ]
+    return Answer(verdict=_variants_verdict(group), sentence=_variants(group), details=tuple(details))
+
+
+def _variants(group: Variants) -> str:
+    counts, total = group.counts(), len(group.variants)
+    family, reference = formatting.family(group.family), formatting.series(group.reference)
+    start = f"Of {total} variants of {family}" if total > 1 else f"The one variant of {family}"
+    if counts["no interval"]:
+        best = group.variants[0]
+        return (
+            f"{start}{',' if total > 1 else ' is'} {formatting.series(best.series)}"
+            f"{' has the lowest loss' if total > 1 else ''} ({_difference(best.loss.overall)} nats per token against"
+            f" {reference}), but no interval can be given: {best.loss.no_interval_because}."
+        )
+    better, worse, same = (counts[verdict] for verdict in ("better", "worse", "not distinguishable"))
+    said = [f"{better or 'none'} reach{'es' if better < 2 else ''} a lower loss than {reference}"]
+    said += [f"{worse} reach{'es' if worse == 1 else ''} a higher one"] if worse else []
+    said += [f"{same} {'is' if same == 1 else 'are'} not distinguishable from it"] if same else []
+    if total == 1:
+        verdict = {"better": "a lower loss than", "worse": "a higher loss than"}.get(group.variants[0].verdict)
+        name = formatting.series(group.variants[0].series)
+        return f"{name} reaches {verdict} {reference}." if verdict else (
+            f"{name} and {reference} are not distinguishable in loss."
+        )  # fmt: skip
+    listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    return f"{start}, {listed}."
+
+
+def _variants_verdict(group: Variants) -> str:
+    counts = group.counts()
+    if counts["no interval"]:
+        return "no interval"
+    return "better" if counts["better"] else "worse" if counts["worse"] else "not distinguishable"
+
+
+def _difference(difference: Difference) -> str:
+    return formatting.with_interval(difference.value, difference.interval, sign=True)
+
+
+def of_sizes(study: Study) -> Answer:
+    """The size with the lowest loss at the largest number of FLOPs."""
+    found = study.isoflops
+    assert found is not None
+    curves = sorted(found.curves, key=lambda curve: curve.flops, reverse=True)
+    first, *others = curves
+    details = tuple(f"{_lowest(curve, found.words)}." for curve in others)
+    verdict = "edge" if first.edge else "inside"
+    return Answer(verdict=verdict, sentence=f"{_lowest(first, found.words)}.", details=details)
+
+
+def lowest(found: IsoFlops) -> list[str]:
+    """The size with the lowest loss at the largest number of FLOPs, a sentence a series."""
+    largest = max(curve.flops for curve in found.curves)
+    return [f"{_lowest(curve, found.words)}." for curve in found.curves if curve.flops == largest]
+
+
+def _lowest(curve: IsoFlop, words: str) -> str:
+    best = curve.best
+    said = (
+        f"At {formatting.power(curve.flops)} FLOPs the lowest loss of {formatting.series(curve.series)} is that of"
+        f" {formatting.count(best.params)} {words}"
+    )
+    if curve.edge:
+        said += f", the {curve.edge} size tried: the best may lie outside"
+    else:
+        said += ", inside the sizes tried"
+    if best.interval is None:
+        return said + "; with one seed, noise cannot be told from a difference"
+    if curve.near:
+        sizes = ", ".join(formatting.count(curve.sizes[index].params) for index in curve.near)
+        said += f"; {sizes} cannot be told from it"
+    return said

@@ -1,0 +1,235 @@
+"""The report as one HTML page: the answer first, then figures, gains, laws, fairness, tuning, runs, limits, rebuilding.
+
+Self-contained: no script, no link to anything outside. Shows what `study` holds and computes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis import formatting
+from analysis.figures.figure import Drawn
+from analysis.figures.style import svg
+from analysis.report import ablation_tables, html_tables
+from analysis.report.css import CSS
+from analysis.report.headline import RULE, headline
+from analysis.report.html import escape, figure, inline, listed, paragraph, section
+from analysis.report.limitations import limits
+from analysis.sweep.matching import terms
+from analysis.sweep.study import Study
+
+
+def page(
+    study: Study,
+    drawn: Sequence[Drawn],
+    *,
+    question: str,
+    sweep: str,
+    rebuild: Sequence[str],
+    plan: Mapping[str, str],
+    caveats: Sequence[str] = (),
+) -> str:
+    """The whole page. `rebuild`: commands; `plan`: what is said of the plan, by name; `caveats`: limits that only the
+    sweep's author knows."""
+    answer = headline(study)
+    parts = [
+        _opening(study, question, sweep),
+        _details(answer.details),
+        _figures(drawn),
+        _slots(study),
+        _variants(study),
+        _sizes(study),
+        _gains(study),
+        _laws(study),
+        _fairness(study),
+        _tuning(study, drawn),
+        _runs(study),
+        _left_out(study),
+        section("Limits", listed((*caveats, *limits(study)))),
+        _rebuild(study, rebuild, plan),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(sweep or 'sweep')}: {escape(question or 'results')}</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _opening(study: Study, question: str, sweep: str) -> str:
+    results = study.results
+    runs = results.compare
+    families = ", ".join(_family(len(runs.series_of(name)), name) for name in runs.families)
+    seeds = len(set(runs.seed.tolist()))
+    facts = (
+        f"{sweep or 'sweep'} · {len(runs)} compared runs ({families}; {_plural(len(runs.budgets()), 'budget')},"
+        f" {_plural(seeds, 'seed')}) · {len(results.tune)} tuning runs"
+    )
+    if results.scale:
+        facts += f" · scale {results.scale}"
+    asked = paragraph(question, "question") if question else ""
+    sentence = f'<h1 class="answer">{inline(headline(study).sentence)}</h1>'
+    return "\n".join(part for part in (asked, sentence, paragraph(facts, "facts")) if part)
+
+
+def _family(num_series: int, name: str) -> str:
+    return formatting.family(name) + (f" in {num_series} settings" if num_series > 1 else "")
+
+
+def _details(details: Sequence[str]) -> str:
+    return listed(details) if details else ""
+
+
+def _figures(drawn: Sequence[Drawn]) -> str:
+    shown = [figure(svg(one.figure), one.title, one.caption) for one in drawn if one.stem != "tuning"]
+    return '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
+
+
+def _slots(study: Study) -> str:
+    found = study.slots
+    if found is None:
+        return ""
+    if found.laws is None:
+        law = f"No law against slots: {found.no_law}."
+    else:
+        noise = f" Noise: {found.laws.noise.source}." if found.laws.noise else " No interval: one seed a size."
+        law = f"{found.laws.law.formula}, x = slots, least squares on the log of the loss: {found.laws.why}.{noise}"
+    return section(
+        "Loss and recall against table size",
+        ablation_tables.slots(study),
+        paragraph(
+            "Means over seeds with the 95 % interval of the mean; in bold the change from the smallest table to the"
+            " largest. FLOPs a token grow with the table, for its keys are scored.",
+            "note",
+        ),
+        paragraph(law),
+        ablation_tables.slot_laws(study),
+    )
+
+
+def _variants(study: Study) -> str:
+    if not study.variants:
+        return ""
+    total = sum(len(group.variants) for group in study.variants)
+    chance = f" With {total} variants about {formatting.fixed(0.05 * total, 1)} would seem to differ by chance alone."
+    parts = [ablation_tables.variants(study, group) for group in study.variants]
+    return section(
+        "Variants against the reference",
+        *parts,
+        paragraph(
+            "Differences of means over seeds, 95 % t intervals from the pooled noise of the seeds, not corrected for"
+            f" the number of variants.{chance} A variant may differ in parameters and FLOPs too: see its row.",
+            "note",
+        ),
+    )
+
+
+def _sizes(study: Study) -> str:
+    if study.isoflops is None:
+        return ""
+    return section(
+        "Model sizes at equal training FLOPs",
+        ablation_tables.isoflop(study),
+        paragraph(
+            "The size with the lowest mean loss of those that were tried. At an edge the best may lie outside; a size"
+            " not told apart from it may be as good. The optimum between sizes is not estimated.",
+            "note",
+        ),
+    )
+
+
+def _gains(study: Study) -> str:
+    if not study.comparisons:
+        return ""
+    noise = study.comparisons[0].noise
+    sizes = " Where model sizes share their FLOPs, each is compared with its own." if study.isoflops else ""
+    said = RULE + sizes + " Means over seeds, 95 % t intervals"
+    if noise is not None:
+        said += (
+            f" from the pooled noise of the seeds: a run's loss strays by {formatting.significant(noise.std, 2)} nats"
+            f" ({noise.degrees} degrees of freedom)"
+        )
+    parts = [paragraph(said + ". Intervals are not corrected for the number of comparisons.", "note")]
+    pairs = [html_tables.gains(study, subject, baseline) for subject, baseline in study.pairs]
+    words = terms(study.results.compare, study.pairs).words
+    return section(f"Gains {words}", *parts, '<div class="pairs">', *pairs, "</div>")
+
+
+def _laws(study: Study) -> str:
+    if not study.curves:
+        return section("Laws", *[paragraph(f"No law: {why}.") for why in dict.fromkeys(study.no_curves.values())])
+    first = next(iter(study.curves.values()))
+    noise = f" Noise: {first.noise.source}." if first.noise else " No interval: nothing tells the noise of a run."
+    return section(
+        "Laws, and gains in compute and in seconds",
+        paragraph(f"{first.law.formula}, least squares on the log of the loss: {first.why}.{noise}"),
+        html_tables.laws(study),
+        paragraph(
+            "Bootstrap: the seeds of each cell drawn anew, 4,000 times. With few seeds it is too narrow (with two seeds"
+            " it holds half the variance); the pooled interval is the one to read.",
+            "note",
+        ),
+        html_tables.multipliers(study),
+        paragraph(
+            "A multiplier says by how much more compute (or time) the other family needs for the same loss, read where"
+            " the worse of the two stands at the end of the common range; it is refused where that lies outside the"
+            " measured range by more than 2x or where a slope is not significantly above zero. Seconds hold for the"
+            " machine and the code the runs were trained with.",
+            "note",
+        ),
+        *[paragraph(f"No law against {key}: {why}.") for key, why in study.no_curves.items()],
+    )
+
+
+def _fairness(study: Study) -> str:
+    if not study.gaps:
+        return ""
+    return section(
+        "Was the comparison fair?",
+        html_tables.gaps(study),
+        paragraph("The worst gap inside a budget: (largest - smallest) / smallest.", "note"),
+    )
+
+
+def _tuning(study: Study, drawn: Sequence[Drawn]) -> str:
+    shown = [figure(svg(one.figure), one.title, one.caption) for one in drawn if one.stem == "tuning"]
+    edges = [one for one in study.tuned if one.edges]
+    swept = [one for one in study.tuned if len({tried.learning_rate for tried in one.tried}) > 1]
+    if not swept:
+        said = "The table holds no learning-rate sweep: a gap between families may be one between learning rates."
+    elif edges:
+        names = ", ".join(formatting.family(one.family) for one in edges)
+        said = f"At the edge of its sweep: {names}. A wider sweep may make it better than it looks here."
+    else:
+        said = "Each family has its own learning rate, chosen by its tuning loss; none lies at the edge of its sweep."
+    grid = '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
+    return section("What was tuned", paragraph(said), html_tables.tuning(study), grid)
+
+
+def _runs(study: Study) -> str:
+    return section(
+        "Runs", html_tables.means(study), "<details><summary>Every run</summary>", html_tables.runs(study), "</details>"
+    )
+
+
+def _left_out(study: Study) -> str:
+    left_out = study.results.left_out
+    if not left_out:
+        return section("What failed", paragraph("Nothing: every row of the table is a run that is done."))
+    return section("What failed or diverged", html_tables.left_out(study))
+
+
+def _rebuild(study: Study, rebuild: Sequence[str], plan: Mapping[str, str]) -> str:
+    commands = "<pre>" + escape("\n".join(rebuild)) + "</pre>"
+    facts = [f"{name}: {value}" for name, value in plan.items()]
+    facts.append(f"results table: {study.results.path.name}, SHA-256 {study.results.sha256}")
+    return section(
+        "How to rebuild this", commands, listed(facts),
+        paragraph("The same table gives the same report, byte for byte. Numbers for machines are in analysis.json;"
+                  " the data behind each figure lie beside it as CSV.", "note"),
+    )  # fmt: skip
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,176 @@
+"""Loss and recall against the number of slots at a fixed base: the means with intervals, and the law of the loss.
+
+A curve holds the series that differ in nothing but `num_slots`, at one budget; there is one a base. The law is fitted
+where `MIN_SIZES` sizes or more carry it, with the same solver, noise and bootstrap as the laws against compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis import formatting
+from analysis.errors import FitError
+from analysis.gains.differences import Measure, noise_of
+from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
+from analysis.inference.replicate_noise import Interval, Noise
+from analysis.tables.runs import Budget, Runs, without
+
+MIN_SIZES = 4
+"""Table sizes that a law needs: two parameters, and two sizes to check them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotMean:
+    """One size of table: the mean over seeds in one measure."""
+
+    value: float
+    interval: Interval | None
+    """95 % of the mean; None where the noise of a run is unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotPoint:
+    """One size of table."""
+
+    series: str
+    num_slots: float
+    num_seeds: int
+    means: dict[str, SlotMean]
+    """By the measure's column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotCurve:
+    """One family's table sizes on one base."""
+
+    key: str
+    """Its label in the laws."""
+    stem: str
+    """The series without its number of slots."""
+    family: str
+    budget: Budget
+    points: tuple[SlotPoint, ...]
+    """By increasing number of slots."""
+    change: dict[str, SlotMean]
+    """Largest table minus smallest, by the measure's column."""
+    dense: dict[str, SlotMean] | None
+    """The dense model of the same budget, by the measure's column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BySlots:
+    """What a table says about table sizes."""
+
+    measures: tuple[Measure, ...]
+    curves: tuple[SlotCurve, ...]
+    laws: Curves | None
+    no_law: str
+    """Why there is no law; '' where there is one."""
+
+    def law(self, curve: SlotCurve) -> SeriesCurve | None:
+        return None if self.laws is None else self.laws.series.get(curve.key)
+
+
+def by_slots(runs: Runs, measures: Sequence[Measure]) -> BySlots | None:
+    """None where no family has two sizes of table at one budget."""
+    if "num_slots" not in runs.numbers:
+        return None
+    noises = {measure.column: noise_of(runs, measure)[0] for measure in measures}
+    curves = tuple(
+        _curve(runs, stem, budget, labels, measures, noises)
+        for budget in runs.budgets()
+        for stem, labels in _stems(runs, budget).items()
+    )
+    if not curves:
+        return None
+    laws, why = _laws(runs, curves)
+    return BySlots(measures=tuple(measures), curves=curves, laws=laws, no_law=why)
+
+
+def _stems(runs: Runs, budget: Budget) -> dict[str, list[str]]:
+    """The series at a budget that differ in nothing but their slots, by their common label."""
+    found: dict[str, list[str]] = {}
+    for label in runs.labels:
+        mask = runs.of(label, budget)
+        if mask.any() and np.isfinite(runs.number("num_slots")[mask]).all():
+            found.setdefault(without(label, "num_slots"), []).append(label)
+    return {stem: labels for stem, labels in found.items() if len(labels) > 1}
+
+
+def _curve(
+    runs: Runs,
+    stem: str,
+    budget: Budget,
+    labels: Sequence[str],
+    measures: Sequence[Measure],
+    noises: dict[str, Noise | None],
+) -> SlotCurve:
+    slots_of = {label: float(runs.number("num_slots")[runs.of(label, budget)].mean()) for label in labels}
+    points = [_point(runs, label, budget, slots_of[label], measures, noises) for label in labels]
+    points.sort(key=lambda point: point.num_slots)
+    first, last = points[0], points[-1]
+    dense = runs.reference("dense") if "dense" in runs.families else None
+    at_dense = None
+    if dense is not None and runs.of(dense, budget).any():
+        at_dense = _point(runs, dense, budget, 0.0, measures, noises).means
+    return SlotCurve(
+        key=f"{stem} at={budget.name}",
+        stem=stem,
+        family=runs.family_of(labels[0]),
+        budget=budget,
+        points=tuple(points),
+        change={
+            column: _mean(
+                last.means[column].value - first.means[column].value,
+                noises[column],
+                1 / first.num_seeds + 1 / last.num_seeds,
+            )
+            for column in noises
+        },
+        dense=at_dense,
+    )
+
+
+def _point(
+    runs: Runs,
+    label: str,
+    budget: Budget,
+    num_slots: float,
+    measures: Sequence[Measure],
+    noises: dict[str, Noise | None],
+) -> SlotPoint:
+    mask = runs.of(label, budget)
+    num_seeds = int(mask.sum())
+    means = {
+        measure.column: _mean(
+            float(runs.number(measure.column)[mask].mean() * measure.factor), noises[measure.column], 1 / num_seeds
+        )
+        for measure in measures
+    }
+    return SlotPoint(series=label, num_slots=num_slots, num_seeds=num_seeds, means=means)
+
+
+def _mean(value: float, noise: Noise | None, factor: float) -> SlotMean:
+    return SlotMean(value=value, interval=None if noise is None else noise.interval(value, factor))
+
+
+def _laws(runs: Runs, curves: Sequence[SlotCurve]) -> tuple[Curves | None, str]:
+    """The law of the loss of every curve that has sizes enough; or the reason why there is none."""
+    enough = [curve for curve in curves if len(curve.points) >= MIN_SIZES]
+    if not enough:
+        most = max(len(curve.points) for curve in curves)
+        return None, f"{most} table sizes at one base are too few for a law (that takes {MIN_SIZES})"
+    chosen, series, sizes = [], [], []
+    for curve in enough:
+        for point in curve.points:
+            rows = np.flatnonzero(runs.of(point.series, curve.budget))
+            chosen += rows.tolist()
+            series += [curve.key] * len(rows)
+            sizes += [Budget(name=formatting.slots(point.num_slots), flops=point.num_slots)] * len(rows)
+    try:
+        return fit_curves(runs.regrouped(np.array(chosen), series=series, budgets=sizes), SLOTS), ""
+    except FitError as error:
+        return None, str(error)

@@ -1,0 +1,132 @@
+"""Which rows a fit is given: only rules that somebody stated leave a row out, and each row left out keeps its reason.
+
+The rules, in the order in which they are applied: the status (a run that is not done has no final loss), the stage (a
+sweep's tuning runs are not compared, unless the condition asks for them), the condition of --where, --drop-invalid,
+--drop-duplicates, --drop-highest. Refuses words of status it does not know: guessing would count a crashed run as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.errors import TableError
+from analysis.tables.columns import Roles
+from analysis.tables.expression import Where, parse
+from analysis.tables.points import Exclusion
+from analysis.tables.raw import RawTable
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+DONE = frozenset({"done", "finished", "complete", "completed", "success", "succeeded", "ok"})
+DIVERGED = frozenset({"diverged", "nan"})
+UNFINISHED = frozenset(
+    {
+        "failed", "lost", "stopped", "killed", "crashed", "cancelled", "canceled", "preempted", "timeout", "oom",
+        "planned", "queued", "pending", "scheduled", "running",
+    }
+)  # fmt: skip
+PARENT = "parent of other runs"
+"""The status of an MLflow run that only groups others."""
+SWEEP_COLUMNS = frozenset({"stage", "family", "run_id", "status"})
+"""A table that has all of these is a sweep's results table, in which the stage 'tune' is no part of the comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What is left out, as it was asked for."""
+
+    where: str | None = None
+    drop_invalid: bool = False
+    """Leave out rows with an empty, infinite, zero or negative value or with text in a number column, in place of
+    refusing the table."""
+    drop_duplicates: bool = False
+    """Of rows that agree in everything keep the first."""
+    drop_highest: int = 0
+    """Leave out so many rows of the highest loss."""
+
+    def __post_init__(self) -> None:
+        if self.drop_highest < 0:
+            raise TableError(f"--drop-highest {self.drop_highest}: the number of rows is 0 or more")
+
+    @property
+    def condition(self) -> Where | None:
+        return None if self.where is None else parse(self.where)
+
+
+def by_status(raw: RawTable, roles: Roles) -> list[Exclusion]:
+    """Rows whose run did not come to its end. Raises TableError for a word that is not known."""
+    if roles.status is None or roles.status not in raw.columns:
+        return []
+    left_out = []
+    for row, given in enumerate(raw.text(roles.status)):
+        word = given.lower()
+        if word in DONE:
+            continue
+        if word in DIVERGED:
+            reason = "diverged: its loss left the range of numbers"
+        elif word == PARENT:
+            reason = "it only groups other runs"
+        elif word in UNFINISHED:
+            reason = f"{word}: it has no final loss"
+        else:
+            known = ", ".join(sorted(DONE | DIVERGED | UNFINISHED))
+            raise TableError(
+                f"{raw.name}, {raw.place(row)}, column '{roles.status}': '{given}' is no known status ({known})."
+                " Write one of these, name another column (--status COL), or do not look at it (--status none)"
+            )
+        left_out.append(Exclusion(row=row + 1, rule="status", reason=reason))
+    return left_out
+
+
+def by_stage(raw: RawTable, condition: Where | None) -> list[Exclusion]:
+    """A sweep's tuning runs, unless the condition says which stage is wanted."""
+    if not SWEEP_COLUMNS.issubset(raw.columns) or (condition is not None and "stage" in condition.columns):
+        return []
+    return [
+        Exclusion(row=row + 1, rule="stage", reason="a tuning run of the sweep, which no comparison counts")
+        for row, stage in enumerate(raw.text("stage"))
+        if stage == "tune"
+    ]
+
+
+def by_condition(raw: RawTable, condition: Where, rows: IntArray) -> list[Exclusion]:
+    """Rows (from 0) that do not meet it."""
+    rule = f"where {condition.text}"
+    return [
+        Exclusion(row=int(row) + 1, rule=rule, reason="it does not meet the condition, or has no value in it")
+        for row in rows[~condition.holds(raw, rows)]
+    ]
+
+
+def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[BoolArray, list[Exclusion], str]:
+    """The mask of what stays when the highest losses go, what goes, and a warning where a tie decides ('' if none)."""
+    if number >= len(loss):
+        raise TableError(f"--drop-highest {number} leaves nothing of {len(loss)} rows")
+    order = np.lexsort((row, -loss))
+    gone, limit = order[:number], loss[order[number - 1]]
+    kept = np.ones(len(loss), dtype=bool)
+    kept[gone] = False
+    left_out = [
+        Exclusion(row=int(row[at]), rule=f"drop-highest {number}", reason=f"its loss {loss[at]:.6g} is number {rank}")
+        for rank, at in enumerate(gone, start=1)
+    ]
+    tied = kept & (loss == limit)
+    warning = (
+        f"--drop-highest {number} parts rows of equal loss {limit:.6g}: row {int(row[tied][0])} stays, an earlier goes"
+        if tied.any()
+        else ""
+    )
+    return kept, left_out, warning
+
+
+def listed(rows: Sequence[int], most: int = 5) -> str:
+    """Rows for people: 'rows 3, 7, 9 and 12 more'."""
+    shown = ", ".join(str(row) for row in rows[:most])
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"

@@ -1,0 +1,161 @@
+"""Tables as people really have them: each mistake is refused by what it is and where it stands."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from analysis.errors import TableError
+from analysis.tables import Points, Roles, Rules, read
+
+ROLES = Roles(loss="loss", params="N", tokens="D")
+GOOD = "N,D,loss\n1e7,2e9,3.5\n2e7,4e9,3.2\n4e7,8e9,2.9\n"
+
+
+def points_of(
+    tmp_path: Path, content: str | bytes, *, name: str = "t.csv", roles: Roles = ROLES, rules: Rules | None = None,
+    separator: str | None = None, thousands: str = "",
+) -> Points:  # fmt: skip
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read(path, roles, rules, separator=separator, thousands=thousands)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("", r"is empty \(0 bytes\)"),
+        ("\n\n \n", "blank lines only"),
+        ("N,D,loss\n", "a header, but no row"),
+        ("N,D,N\n1,2,3\n", "'N' more than once"),
+        ("N,D,Loss\n1,2,3\n", r"no column 'loss' \(--loss\). Did you mean 'Loss'\? It has: 'N', 'D', 'Loss'"),
+        ("params,tokens,loss\n1,2,3\n", r"no column 'N' \(--params\)"),
+        (GOOD.replace("2e7", ""), r"row 2 \(line 3 of the file\), column 'N': it has no value.*--drop-invalid"),
+        (GOOD.replace("3.2", "nan"), r"row 2 .*column 'loss': it has no value"),
+        (GOOD.replace("3.2", "-inf"), r"row 2 .*column 'loss': it is infinite"),
+        (GOOD.replace("3.2", "0"), r"row 2 .*column 'loss': it is 0; it must be above zero"),
+        (GOOD.replace("4e9", "-4e9"), r"row 2 .*column 'D': it is -4e\+09; it must be above zero"),
+        (GOOD.replace("3.2", "three"), r"row 2 .*column 'loss': 'three' is text; a number is needed"),
+        (GOOD.replace("2e9", "0").replace("3.2", "x"), r"row 1 .*column 'D'.*1 more rows have such values"),
+        (GOOD.replace("2e7", '"20,000,000"'), r"'20,000,000' is text.*thousands separators.*--thousands \",\""),
+        (GOOD.replace("2e7", "20,000,000"), r"line 3 has 5 values, the header 3. A comma inside a number"),
+        (GOOD.replace("3.2", '"3,2"'), "decimal comma"),
+        (GOOD.replace(",", ";"), r"it is separated by ';'.*--separator ';'"),
+        (GOOD.replace(",", "\t"), r"it is separated by tabs.*--separator tab"),
+        (GOOD.encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (GOOD.encode() + "1e8,1e10,2.5é\n".encode("latin-1"), "line 5: byte 0xe9 is not UTF-8"),
+        (GOOD + "1e8,1e10\n", "line 5 has 2 values, the header 3"),
+        (b"\x00\x01\x02", "no column 'loss'|cannot be read"),
+    ],
+)
+def test_a_wrong_csv_file_is_refused(tmp_path: Path, content: str | bytes, said: str) -> None:
+    with pytest.raises(TableError, match=said) as refused:
+        points_of(tmp_path, content)
+    assert str(tmp_path / "t.csv") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("t.jsonl", '{"N": 1, "D": 1, "loss": 1}\n{"N": 1, "D"', "line 2 is no JSON"),
+        ("t.jsonl", '{"N": 1, "D": 1, "loss": 1}\n\n[1]', "line 3 is a list"),
+        ("t.jsonl", "{}\n", "without any key"),
+        (
+            "t.jsonl",
+            '{"N": 1, "D": 1, "loss": 1}\n\n{"N": 2, "D": "x", "loss": 1}',
+            r"row 2 \(line 3 of the file\).*'x'",
+        ),
+        ("t.jsonl", '{"N": 1, "D": 1, "loss": 1}\n{"N": 2, "loss": 1}', r"row 2 .*column 'D': it has no value"),
+        ("t.jsonl", '{"N": 1, "D": 1, "loss": NaN}', r"row 1 .*column 'loss': it has no value"),
+        ("t.jsonl", '{"N": 1' + "0" * 400 + ', "D": 1, "loss": 1}', r"column 'N': it is infinite"),
+        ("t.parquet", "N,D,loss\n", "cannot be read as parquet"),
+        ("t.csv.gz", GOOD, "cannot be unpacked"),
+        ("t.xlsx", "PK", r"ends in '.xlsx'; a table is a .parquet, .csv"),
+    ],
+)
+def test_other_wrong_files_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    with pytest.raises(TableError, match=said):
+        points_of(tmp_path, content, name=name)
+
+
+def test_a_folder_and_an_absent_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is a folder"):
+        read(tmp_path, ROLES)
+    with pytest.raises(TableError, match="does not exist"):
+        read(tmp_path / "absent.csv", ROLES)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("t.csv", GOOD),
+        ("t.csv", b"\xef\xbb\xbf" + GOOD.encode()),
+        ("t.CSV", GOOD.replace("\n", "\r\n")),
+        ("t.csv", GOOD.replace("\n", "\n\n").replace(",", " , ")),
+        ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)),
+        ("t.tsv", GOOD.replace(",", "\t")),
+        ("t.jsonl", "".join(json.dumps(one) + "\n" for one in (
+            {"N": 10_000_000, "D": 2e9, "loss": 3.5}, {"N": "2e7", "D": 4e9, "loss": 3.2},
+            {"N": 4e7, "D": 8e9, "loss": 2.9}))),
+    ],
+)  # fmt: skip
+def test_one_table_reads_alike_however_it_is_written(tmp_path: Path, name: str, content: str | bytes) -> None:
+    points = points_of(tmp_path, content, name=name)
+    np.testing.assert_array_equal(points.columns["N"], [1e7, 2e7, 4e7])
+    np.testing.assert_array_equal(points.columns["D"], [2e9, 4e9, 8e9])
+    np.testing.assert_array_equal(points.loss, [3.5, 3.2, 2.9])
+    assert points.warnings == ()
+
+
+def test_parquet_reads_alike_whatever_its_types(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table = {
+        "N": pyarrow.array([10_000_000, 20_000_000, 40_000_000], pyarrow.int32()),
+        "D": pyarrow.array(["2e9", "4e9", "8e9"]).dictionary_encode(),
+        "loss": pyarrow.array([3.5, 3.2, 2.9], pyarrow.float32()),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    points = read(path, ROLES)
+    np.testing.assert_array_equal(points.columns["D"], [2e9, 4e9, 8e9])
+    np.testing.assert_allclose(points.loss, [3.5, 3.2, 2.9], rtol=1e-7)
+
+
+def test_a_separator_and_a_thousands_mark_can_be_given(tmp_path: Path) -> None:
+    content = "N;D;loss\n10,000,000;2e9;3.5\n1,5;4e9;3.2\n"
+    with pytest.raises(TableError, match=r"row 2 .*'1,5' is text.*decimal comma"):
+        points_of(tmp_path, content, separator=";", thousands=",")
+    points = points_of(tmp_path, content.replace("1,5", "20,000,000.5"), separator=";", thousands=",")
+    np.testing.assert_array_equal(points.columns["N"], [1e7, 20000000.5])
+
+
+def test_a_line_is_counted_as_an_editor_counts_it(tmp_path: Path) -> None:
+    content = 'N,D,loss,note\n1e7,2e9,3.5,"two\nlines"\n\n\n2e7,4e9,none,\n'
+    with pytest.raises(TableError, match=r"row 2 \(line 6 of the file\)"):
+        points_of(tmp_path, content)
+
+
+def test_columns_that_do_not_vary_are_said(tmp_path: Path) -> None:
+    flat = points_of(tmp_path, "N,D,loss\n1e7,2e9,3\n1e7,4e9,3\n")
+    assert any("the same parameters (N = 1e+07)" in one for one in flat.warnings)
+    assert any("the same loss (3)" in one for one in flat.warnings)
+
+
+def test_a_million_rows_are_read_and_sorted_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    num = 1_000_000
+    loss = random.uniform(2, 4, num)
+    loss[123_456] = np.nan
+    table = pyarrow.table({"N": random.uniform(1e6, 1e9, num), "D": random.uniform(1e9, 1e10, num), "loss": loss})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="row 123457, column 'loss': it has no value"):
+        read(tmp_path / "t.parquet", ROLES)
+    points = read(tmp_path / "t.parquet", ROLES, Rules(where="loss > 3", drop_highest=2))
+    assert len(points) == int((loss > 3).sum()) - 2
+    assert len(points) + len(points.exclusions) == num
