@@ -67,9 +67,9 @@ def run(chosen: argparse.Namespace) -> int:
     }
     made: list[Path] = []
     if chosen.figures is not None:
-        from analysis.figures import gains  # matplotlib takes most of the start
+        from analysis.figures import gains as gains_figures  # matplotlib takes most of the start
 
-        made += gains.write(found, chosen.figures)
+        made += gains_figures.write(found, chosen.figures)
     if chosen.json == TERMINAL:
         print_json(content)
         return 0

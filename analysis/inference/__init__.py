@@ -1,1 +1,1 @@
-"""."""
+"""Uncertainty of fits: noise of replicates, bootstrap, sandwich, profile likelihood, prediction intervals."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.fitting import fit
-from analysis.inference import profile
+from analysis.inference.profile import profile
 from analysis.laws.registry import LAWS
 
 CHINCHILLA = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
