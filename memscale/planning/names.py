@@ -6,7 +6,14 @@ from typing import Any
 
 
 def number_name(value: float) -> str:
-    """A number for a name, with every digit it has: 4e11, 2.15e18, 0.005. Two values never share one."""
+    """Return a number as it appears in names, with every digit it has, so that two values never share a name.
+
+    Numbers below 1e5 are written out, larger ones in scientific notation without a plus sign.
+
+    Example:
+        >>> number_name(4e11), number_name(2.15e18), number_name(0.005)
+        ('4e11', '2.15e18', '0.005')
+    """
     if value < 1e5:
         return repr(float(value)).removesuffix(".0")
     short = next(text for text in (f"{value:.{digits}e}" for digits in range(18)) if float(text) == value)
