@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analysis.inference.replicate_noise import Interval
+from analysis.interval import ConfidenceInterval
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -133,7 +133,7 @@ def size(num_bytes: float) -> str:
     return f"{significant(num_bytes / 2**30)} GiB" if num_bytes >= 2**30 else f"{significant(num_bytes / 2**20)} MiB"
 
 
-def decimals_for(interval: Interval | None, value: float, most: int = 8) -> int:
+def decimals_for(interval: ConfidenceInterval | None, value: float, most: int = 8) -> int:
     """Decimals that show two digits of the interval's half width, at most `most`, unless an end would read as zero."""
     if interval is None or not math.isfinite(interval.upper - interval.lower):
         return min(most, max(0, 2 - math.floor(math.log10(abs(value))))) if value else min(most, 3)
@@ -147,7 +147,7 @@ def decimals_for(interval: Interval | None, value: float, most: int = 8) -> int:
     return decimals
 
 
-def bracket(interval: Interval | None, decimals: int, *, sign: bool = False) -> str:
+def bracket(interval: ConfidenceInterval | None, decimals: int, *, sign: bool = False) -> str:
     """'[lower, upper]'; '' where there is none."""
     if interval is None:
         return ""
@@ -159,7 +159,7 @@ def bracket(interval: Interval | None, decimals: int, *, sign: bool = False) -> 
 
 
 def with_interval(
-    value: float, interval: Interval | None, *, sign: bool = False, suffix: str = "", most: int = 3
+    value: float, interval: ConfidenceInterval | None, *, sign: bool = False, suffix: str = "", most: int = 3
 ) -> str:
     """'value [lower, upper]', rounded by the interval."""
     decimals = decimals_for(interval, value, most)
@@ -167,6 +167,6 @@ def with_interval(
     return f"{shown} {bracket(interval, decimals, sign=sign)}".rstrip()
 
 
-def times(value: float, interval: Interval | None) -> str:
+def times(value: float, interval: ConfidenceInterval | None) -> str:
     """A multiplier: 'x1.42 [1.10, 1.85]'."""
     return TIMES + with_interval(value, interval, most=2)

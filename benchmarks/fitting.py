@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 
 from analysis.fitting import Fit, fit
 from analysis.laws.registry import LAWS
-from analysis.tables import Points, Roles, Rules, read
+from analysis.tables import ColumnMap, Filters, Observations, read
 from benchmarks import machine
 from memscale.records.atomic import write_json
 
@@ -40,9 +40,9 @@ _REFITS, _COMPARED = 4000, 100
 _ROUNDS = 7
 
 
-def published_points() -> Points:
-    roles = Roles(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
-    return read(DATA / "epoch_chinchilla_svg_extracted.csv", roles, Rules(drop_highest=5))
+def published_points() -> Observations:
+    roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
+    return read(DATA / "epoch_chinchilla_svg_extracted.csv", roles, Filters(drop_highest=5))
 
 
 def timed(action: Callable[[], Any], rounds: int = _ROUNDS) -> tuple[Any, list[float]]:
@@ -61,7 +61,7 @@ def row(name: str, taken: list[float], **more: Any) -> dict[str, Any]:
 class Scipy:
     """The published procedure: a sum of Huber on the log loss, minimised by L-BFGS-B with exact gradients."""
 
-    def __init__(self, points: Points) -> None:
+    def __init__(self, points: Observations) -> None:
         self.log_N, self.log_D = np.log(points.columns["N"]), np.log(points.columns["D"])
         self.log_loss = np.log(points.loss)
 
@@ -89,7 +89,7 @@ def starts() -> list[tuple[float, ...]]:
     return list(itertools.product(*grid))
 
 
-def measure_fit(points: Points) -> list[dict[str, Any]]:
+def measure_fit(points: Observations) -> list[dict[str, Any]]:
     columns = {name: points.columns[name] for name in ("N", "D")}
     found, taken = timed(lambda: fit("chinchilla", columns, points.loss))
     rows = [row("ours, fit", taken, objective=found.value, starts=found.starts.num)]
@@ -106,7 +106,7 @@ def measure_fit(points: Points) -> list[dict[str, Any]]:
     return [*rows, peer] if peer else rows
 
 
-def measure_package(points: Points) -> dict[str, Any] | None:
+def measure_package(points: Observations) -> dict[str, Any] | None:
     """chinchilla 0.2.0 from 32 starts: two values of ln E, ln A, ln B, alpha and beta each."""
     try:
         from chinchilla import Chinchilla
@@ -133,20 +133,20 @@ def measure_package(points: Points) -> dict[str, Any] | None:
     return row("chinchilla 0.2.0", [seconds], objective=float((inside * (size - inside / 2)).sum()), starts=32)
 
 
-def measure_bootstrap(points: Points) -> list[dict[str, Any]]:
+def measure_bootstrap(points: Observations) -> list[dict[str, Any]]:
     columns = {name: points.columns[name] for name in ("N", "D")}
     plain = fit("chinchilla", columns, points.loss)
     found, taken = timed(lambda: fit("chinchilla", columns, points.loss, bootstrap=_REFITS), 3)
-    assert found.draws is not None
+    assert found.replicates is not None
     counts = np.random.default_rng(0).multinomial(plain.n, np.full(plain.n, 1 / plain.n), size=_REFITS)[:_COMPARED]
     scipy, start = Scipy(points), (np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28)
     begun = time.perf_counter()
     reached = np.array([scipy.from_start(start, count.astype(float)) for count in counts])
     seconds = time.perf_counter() - begun
-    excess = found.draws.objective[:_COMPARED] / reached - 1
+    excess = found.replicates.objective[:_COMPARED] / reached - 1
     return [
         row("ours, fit and refits", taken, refits=_REFITS, worst_against_peer=float(excess.max()),
-            best_against_peer=float(excess.min()), share_converged=found.draws.share_converged),
+            best_against_peer=float(excess.min()), share_converged=found.replicates.share_converged),
         row("scipy L-BFGS-B, one start a refit", [seconds], refits=_COMPARED, seconds_of_all=seconds * _REFITS
             / _COMPARED),
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def approaches(
     method: Method = "parabola",
     objective: str = "log_huber",
     delta: float | None = None,
-    num_draws: int = 0,
+    num_replicates: int = 0,
     seed: int = 0,
 ) -> Approaches:
     """All three on the same points. Raises FitError where none of them can be had."""
@@ -63,8 +63,10 @@ def approaches(
             return None
 
     columns = (params_N, tokens_N, flops_N, loss_N)
-    first = tried("1 (envelope)", lambda: envelope(*columns, num_draws=num_draws, seed=seed))
-    second = tried(f"2 (isoFLOP, {method})", lambda: isoflop(*columns, method=method, num_draws=num_draws, seed=seed))
+    first = tried("1 (envelope)", lambda: envelope(*columns, num_replicates=num_replicates, seed=seed))
+    second = tried(
+        f"2 (isoFLOP, {method})", lambda: isoflop(*columns, method=method, num_replicates=num_replicates, seed=seed)
+    )
     third: Fit | None = None
     splits: tuple[parametric.Split, ...] = ()
     try:
@@ -74,7 +76,7 @@ def approaches(
             loss_N,
             objective=objective,
             delta=delta,
-            bootstrap=num_draws,
+            bootstrap=num_replicates,
             seed=seed,
         )
         splits = parametric.splits(third, flops)

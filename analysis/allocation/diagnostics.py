@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from analysis import formatting
 from analysis.allocation.approaches import Approaches
-from analysis.inference.result import Caution
+from analysis.inference.result import FitWarning
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,13 +24,13 @@ MOST_APART = 2.0
 _WORDS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
 
 
-def warnings_of(found: Approaches, columns: Mapping[str, FloatArray]) -> tuple[Caution, ...]:
+def warnings_of(found: Approaches, columns: Mapping[str, FloatArray]) -> tuple[FitWarning, ...]:
     """Everything that a reader of these splits has to know."""
-    law = () if found.law is None else found.law.cautions
+    law = () if found.law is None else found.law.warnings
     return (*law, *_windows(columns), *_edges(found), *_asymmetry(found), *_far(found), *_apart(found))
 
 
-def _windows(columns: Mapping[str, FloatArray]) -> list[Caution]:
+def _windows(columns: Mapping[str, FloatArray]) -> list[FitWarning]:
     said = []
     for letter, words in _WORDS.items():
         if letter in columns:
@@ -39,15 +39,15 @@ def _windows(columns: Mapping[str, FloatArray]) -> list[Caution]:
                 text = (
                     f"{words} ({letter}) span a factor of {span:.3g} only: exponents from so narrow a window are weak"
                 )
-                said.append(Caution(code="narrow_window", text=text))
+                said.append(FitWarning(code="narrow_window", text=text))
     return said
 
 
-def _edges(found: Approaches) -> list[Caution]:
+def _edges(found: Approaches) -> list[FitWarning]:
     if found.isoflop is None:
         return []
     return [
-        Caution(
+        FitWarning(
             code="edge_minimum",
             text=f"at {formatting.power(one.flops)} FLOPs {one.reason}: that budget is in no frontier",
         )
@@ -56,7 +56,7 @@ def _edges(found: Approaches) -> list[Caution]:
     ]
 
 
-def _asymmetry(found: Approaches) -> list[Caution]:
+def _asymmetry(found: Approaches) -> list[FitWarning]:
     if found.law is None or found.isoflop is None:
         return []
     alpha, beta = (found.law.coefficient(name).ci95 for name in ("alpha", "beta"))
@@ -66,19 +66,21 @@ def _asymmetry(found: Approaches) -> list[Caution]:
         f"alpha [{alpha[0]:.3g}, {alpha[1]:.3g}] and beta [{beta[0]:.3g}, {beta[1]:.3g}] differ: the surface is not"
         " symmetric about its optimum, and approach 2 is biased in its intercept (its exponents are not)"
     )
-    return [Caution(code="asymmetric_surface", text=text)]
+    return [FitWarning(code="asymmetric_surface", text=text)]
 
 
-def _far(found: Approaches) -> list[Caution]:
+def _far(found: Approaches) -> list[FitWarning]:
     far = max((one.extrapolation for one in found.splits), default=0.0)
     if far <= MOST_AHEAD * (1 + 1e-9):
         return []
     return [
-        Caution(code="extrapolation", text=f"the farthest split is at {far:.3g} times the greatest FLOPs that were run")
+        FitWarning(
+            code="extrapolation", text=f"the farthest split is at {far:.3g} times the greatest FLOPs that were run"
+        )
     ]
 
 
-def _apart(found: Approaches) -> list[Caution]:
+def _apart(found: Approaches) -> list[FitWarning]:
     """Of the splits at the greatest FLOPs asked for."""
     at = max(found.flops, default=0.0)
     best = {one.approach: one.params.at(at) for one in found.frontiers}
@@ -88,7 +90,7 @@ def _apart(found: Approaches) -> list[Caution]:
         return []
     shown = ", ".join(f"{name}: {formatting.count(value)}" for name, value in best.items())
     return [
-        Caution(
+        FitWarning(
             code="approaches_differ", text=f"the best N at {formatting.power(at)} FLOPs differs by approach ({shown})"
         )
     ]

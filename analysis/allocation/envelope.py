@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from analysis.allocation.isoflop import Frontier, Minimum, power_fit
 from analysis.errors import FitError
+from analysis.interval import ConfidenceInterval
 
 FloatArray = npt.NDArray[np.float64]
 LEAST = 3
@@ -24,7 +25,7 @@ def envelope(
     flops_N: FloatArray,
     loss_N: FloatArray,
     *,
-    num_draws: int = 0,
+    num_replicates: int = 0,
     seed: int = 0,
 ) -> Frontier:
     """The frontier by the envelope of all points. Raises FitError."""
@@ -36,10 +37,10 @@ def envelope(
         )
     log_C, log_N, log_D = (np.log10(values[front]) for values in (flops_N, params_N, tokens_N))
     fits = [power_fit(log_C, log_value, None) for log_value in (log_N, log_D)]
-    if num_draws:
+    if num_replicates:
         random = np.random.default_rng(seed)
         slopes = []
-        for _ in range(num_draws):
+        for _ in range(num_replicates):
             rows = random.integers(0, len(loss_N), len(loss_N))
             chosen = rows[unbeaten(flops_N[rows], loss_N[rows])]
             if len(chosen) >= LEAST and np.ptp(np.log(flops_N[chosen])) > 0:
@@ -50,7 +51,7 @@ def envelope(
             fits = [
                 type(one)(
                     exponent=one.exponent,
-                    exponent_ci95=(float(ends[0, side]), float(ends[1, side])),
+                    exponent_ci95=ConfidenceInterval(float(ends[0, side]), float(ends[1, side])),
                     intercept=one.intercept,
                 )
                 for side, one in enumerate(fits)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.errors import FitError
-from analysis.inference.result import Interval
+from analysis.interval import ConfidenceInterval
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -53,7 +53,7 @@ class PowerFit:
     """value = 10^intercept * C^exponent."""
 
     exponent: float
-    exponent_ci95: Interval | None
+    exponent_ci95: ConfidenceInterval | None
     intercept: float
 
     def at(self, flops: float) -> float:
@@ -82,7 +82,7 @@ def isoflop(
     loss_N: FloatArray,
     *,
     method: Method = "parabola",
-    num_draws: int = 0,
+    num_replicates: int = 0,
     seed: int = 0,
 ) -> Frontier:
     """The frontier by isoFLOP curves. Raises FitError."""
@@ -99,10 +99,11 @@ def isoflop(
         )
     log_C = np.log10([minima[k].flops for k in used])
     draws = None
-    if num_draws:
+    if num_replicates:
         random = np.random.default_rng(seed)
         drawn = [
-            _drawn(params_N[groups[k]], tokens_N[groups[k]], loss_N[groups[k]], method, num_draws, random) for k in used
+            _drawn(params_N[groups[k]], tokens_N[groups[k]], loss_N[groups[k]], method, num_replicates, random)
+            for k in used
         ]
         draws = np.stack(drawn)
     params = power_fit(log_C, np.log10([minima[k].params for k in used]), None if draws is None else draws[:, 0])
@@ -126,7 +127,7 @@ def power_fit(log_C: FloatArray, log_value: FloatArray, draws_KB: FloatArray | N
         slopes = slopes[np.isfinite(slopes)]
         if len(slopes) > 1:
             lower, upper = np.quantile(slopes, [0.025, 0.975])
-            interval = (float(lower), float(upper))
+            interval = ConfidenceInterval(float(lower), float(upper))
     return PowerFit(exponent=float(slope), exponent_ci95=interval, intercept=float(intercept))
 
 

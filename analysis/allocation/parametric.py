@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.inference.result import Fit, Interval
+from analysis.inference.result import Fit
+from analysis.interval import ConfidenceInterval
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,8 +39,8 @@ class Split:
     flops: float
     params: float
     tokens: float
-    params_ci95: Interval | None
-    tokens_ci95: Interval | None
+    params_ci95: ConfidenceInterval | None
+    tokens_ci95: ConfidenceInterval | None
     extrapolation: float
     """FLOPs over the greatest at hand; above 1 the split is extrapolated."""
 
@@ -59,7 +60,7 @@ def splits(fit: Fit, flops: Sequence[float]) -> tuple[Split, ...]:
         raise FitError(f"FLOPs must be finite and above 0; given {bad[0]:g}")
     flops_K = np.asarray(flops, dtype=np.float64)
     best_K = best_params(fit, fit.theta[None, :], flops_K)[0]
-    bands = None if fit.draws is None else best_params(fit, fit.draws.theta, flops_K)
+    bands = None if fit.replicates is None else best_params(fit, fit.replicates.theta, flops_K)
     at_hand = FLOPS_PER_PARAM_TOKEN * float((fit.columns["N"] * fit.columns["D"]).max())
     found = []
     for k, one in enumerate(flops):
@@ -71,7 +72,7 @@ def splits(fit: Fit, flops: Sequence[float]) -> tuple[Split, ...]:
                 params=float(best_K[k]),
                 tokens=budget / float(best_K[k]),
                 params_ci95=band,
-                tokens_ci95=None if band is None else (budget / band[1], budget / band[0]),
+                tokens_ci95=None if band is None else ConfidenceInterval(budget / band[1], budget / band[0]),
                 extrapolation=one / at_hand,
             )
         )
@@ -121,6 +122,6 @@ def _check_inside(fit: Fit, least: int, flops: float) -> None:
         )
 
 
-def _interval(drawn_B: FloatArray) -> Interval:
+def _interval(drawn_B: FloatArray) -> ConfidenceInterval:
     lower, upper = np.quantile(drawn_B, [0.025, 0.975])
-    return float(lower), float(upper)
+    return ConfidenceInterval(float(lower), float(upper))

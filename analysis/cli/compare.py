@@ -22,7 +22,7 @@ from analysis.fitting.sensitivity import Variant, sensitivity
 from analysis.laws.law import Law
 from analysis.laws.registry import LAWS, law_named
 from analysis.report import fit_json
-from analysis.tables import Points
+from analysis.tables import Observations
 from analysis.tables.points import FloatArray
 
 NOT_BY_DEFAULT = frozenset({"m1", "m2", "m4", "exponential_link", "sigmoid_link"})
@@ -77,14 +77,14 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(law: Law, points: Points) -> dict[str, FloatArray] | None:
+def _columns(law: Law, points: Observations) -> dict[str, FloatArray] | None:
     try:
         return columns_for(law, points)
     except FitError:
         return None
 
 
-def _scale(points: Points, asked: str | None) -> FloatArray:
+def _scale(points: Observations, asked: str | None) -> FloatArray:
     columns = points.columns
     if asked is not None:
         if asked not in columns:
@@ -100,7 +100,7 @@ def _scale(points: Points, asked: str | None) -> FloatArray:
 def _variants(
     judged: tuple[Judged, ...],
     columns: Mapping[str, Mapping[str, FloatArray]],
-    points: Points,
+    points: Observations,
     scale_N: FloatArray,
     options: Options,
     chosen: argparse.Namespace,
@@ -124,7 +124,7 @@ def _variants(
             name,
             options,
             counted=counted,
-            num_draws=chosen.bootstrap,
+            num_replicates=chosen.bootstrap,
             seed=chosen.seed,
         )
     if chosen.headline is not None:
@@ -132,7 +132,7 @@ def _variants(
     return ()
 
 
-def as_json(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Points) -> dict[str, Any]:
+def as_json(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Observations) -> dict[str, Any]:
     return {
         "format": fit_json.FORMAT,
         "table": points.source,
@@ -172,7 +172,7 @@ def _part(part: HeldOut) -> dict[str, Any]:
     return {"left_out": part.label, "n": len(part.rows), "rms": _finite(part.rms), "reason": part.reason or None}
 
 
-def show(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Points) -> None:
+def show(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Observations) -> None:
     width = max(len(one.law.name) for one in judged)
     print(f"{len(points)} points of {points.source}; errors of ln of the loss, root mean square\n")
     print(f"{'law':<{width}}  {'larger runs':>11}  {'left-out sizes':>14}  {'fitted runs':>11}  {'AICc':>9}")

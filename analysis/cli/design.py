@@ -15,7 +15,7 @@ from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import TableError
 from analysis.laws.registry import law_named
 from analysis.report import fit_json
-from analysis.tables import Points, atomic_write
+from analysis.tables import Observations, atomic_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(found: Design, points: Points) -> dict[str, Any]:
+def _as_json(found: Design, points: Observations) -> dict[str, Any]:
     return {
         "format": fit_json.FORMAT,
         "table": points.source,

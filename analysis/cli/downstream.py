@@ -17,7 +17,7 @@ from analysis.errors import FitError
 from analysis.fitting import OBJECTIVES
 from analysis.laws.registry import law_named
 from analysis.report import fit_json
-from analysis.tables import Points
+from analysis.tables import Observations
 
 METRIC = "metric"
 
@@ -52,7 +52,7 @@ def run(chosen: argparse.Namespace) -> int:
         in_law=~held,
         in_link=~held,
         objective=chosen.objective,
-        num_draws=chosen.bootstrap,
+        num_replicates=chosen.bootstrap,
         seed=chosen.seed,
     )
     rows = np.flatnonzero(held)
@@ -81,7 +81,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _held_out(points: Points, number: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _held_out(points: Observations, number: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     if not 0 <= number < len(points):
         raise FitError(f"--hold-out {number}: there are {len(points)} runs, and some have to be left to fit")
     columns = points.columns
@@ -92,7 +92,7 @@ def _held_out(points: Points, number: int) -> np.ndarray[tuple[int], np.dtype[np
 
 
 def _as_json(
-    found: TwoSteps, points: Points, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction | None
+    found: TwoSteps, points: Observations, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction | None
 ) -> dict[str, Any]:
     return {
         "format": fit_json.FORMAT,
@@ -119,7 +119,7 @@ def _as_json(
 
 
 def _lines(
-    points: Points, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction, name: str
+    points: Observations, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction, name: str
 ) -> list[str]:
     lines = []
     for at, row in enumerate(rows):

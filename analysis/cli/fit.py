@@ -17,7 +17,7 @@ from analysis.laws.law import Law
 from analysis.laws.registry import law_named
 from analysis.report import fit_json
 from analysis.solver.objective import DEFAULT_DELTA
-from analysis.tables import Points
+from analysis.tables import Observations
 from analysis.tables.points import FloatArray
 
 _AHEAD = 10.0
@@ -72,7 +72,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def fitted(law: Law, points: Points, chosen: argparse.Namespace) -> Fit:
+def fitted(law: Law, points: Observations, chosen: argparse.Namespace) -> Fit:
     """The law on the points, as `add_law` was answered. Raises FitError."""
     return fit(
         law,
@@ -88,7 +88,7 @@ def fitted(law: Law, points: Points, chosen: argparse.Namespace) -> Fit:
     )
 
 
-def columns_for(law: Law, points: Points) -> dict[str, FloatArray]:
+def columns_for(law: Law, points: Observations) -> dict[str, FloatArray]:
     """The columns that the law reads; tokens per parameter M and a lone x follow from those that are mapped."""
     columns = dict(points.columns)
     needed = {column.name for column in law.columns}
@@ -118,7 +118,7 @@ def _fixed(given: list[str]) -> dict[str, float]:
     return fixed
 
 
-def _splits(found: Fit, points: Points, asked: str | None) -> tuple[parametric.Split, ...]:
+def _splits(found: Fit, points: Observations, asked: str | None) -> tuple[parametric.Split, ...]:
     """Of the FLOPs asked for, else of the least, the greatest, and ten times the greatest at hand."""
     if asked is None:
         if not parametric.allocates(found):

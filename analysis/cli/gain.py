@@ -17,7 +17,7 @@ from analysis.gains.multipliers import Family, Gain, Gains, gains
 from analysis.report import study_json
 from analysis.report.headline import of_families
 from analysis.sweep.study import study
-from analysis.tables import Points
+from analysis.tables import Observations
 from analysis.tables.results import read
 
 AXES = {"C": "FLOPs", "N": "parameters"}
@@ -52,7 +52,7 @@ def run(chosen: argparse.Namespace) -> int:
             axis,
             at=_at(chosen.at) if axis == axes[0] else (),
             objective=chosen.objective,
-            num_draws=chosen.bootstrap,
+            num_replicates=chosen.bootstrap,
             seed=chosen.seed,
         )
         for axis in axes
@@ -82,7 +82,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _points_of(chosen: argparse.Namespace, name: str) -> Points:
+def _points_of(chosen: argparse.Namespace, name: str) -> Observations:
     """The rows of one family, which stand among the rows left out of the other's points."""
     quote = '"' if "'" in name else "'"
     condition = f"`{chosen.family}` == {quote}{name}{quote}"
@@ -90,11 +90,11 @@ def _points_of(chosen: argparse.Namespace, name: str) -> Points:
     return table_options.points_of(argparse.Namespace(**{**vars(chosen), "where": where}))
 
 
-def _family(points: Points, name: str, axis: str) -> Family:
+def _family(points: Observations, name: str, axis: str) -> Family:
     return Family(name=name, x=points.columns[axis], loss=points.loss, clusters=points.cluster)
 
 
-def _exclusions(points: Points) -> list[dict[str, Any]]:
+def _exclusions(points: Observations) -> list[dict[str, Any]]:
     return [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions]
 
 
@@ -132,7 +132,7 @@ def _as_json(found: Gains) -> dict[str, Any]:
             }
             for one in found.at
         ],
-        "warnings": list(found.cautions),
+        "warnings": list(found.warnings),
     }
 
 
@@ -140,7 +140,7 @@ def _show(found: Gains) -> None:
     print(f"along {AXES[found.axis]} ({found.law}, x = {found.axis}: {found.why})")
     for one in found.at:
         print(f"  {found.statement(one, AXES[found.axis])}; {_difference(one)}")
-    print_warnings(found.cautions)
+    print_warnings(found.warnings)
 
 
 def _difference(one: Gain) -> str:

@@ -15,9 +15,9 @@ from analysis.allocation.isoflop import LEAST_SIZES, Frontier, PowerFit
 from analysis.cli import table_options
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError, TableError
-from analysis.fitting import OBJECTIVES, Caution
+from analysis.fitting import OBJECTIVES, FitWarning
 from analysis.report import fit_json
-from analysis.tables import Points
+from analysis.tables import Observations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +47,11 @@ def run(chosen: argparse.Namespace) -> int:
         method=chosen.method,
         objective=chosen.objective,
         delta=chosen.delta,
-        num_draws=chosen.bootstrap,
+        num_replicates=chosen.bootstrap,
         seed=chosen.seed,
     )
-    cautions = warnings_of(found, {**columns, "C": flops_N})
-    content = as_json(found, points, cautions)
+    warnings = warnings_of(found, {**columns, "C": flops_N})
+    content = as_json(found, points, warnings)
     made: list[Path] = []
     if chosen.json not in (None, TERMINAL):
         made.append(write_json(Path(chosen.json), content))
@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json == TERMINAL:
         print_json(content)
     else:
-        show(found, points, cautions)
+        show(found, points, warnings)
         print("".join(f"{path}\n" for path in made), end="")
     return 0
 
@@ -79,7 +79,7 @@ def _flops(asked: str | None, least: float, most: float) -> list[float]:
     return flops
 
 
-def as_json(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> dict[str, Any]:
+def as_json(found: Approaches, points: Observations, warnings: tuple[FitWarning, ...]) -> dict[str, Any]:
     """All approaches with every minimum, and the law's own card."""
     return {
         "format": fit_json.FORMAT,
@@ -93,7 +93,7 @@ def as_json(found: Approaches, points: Points, cautions: tuple[Caution, ...]) ->
         "missing": found.missing,
         "warnings": [
             *({"code": "table", "text": text} for text in points.warnings),
-            *({"code": one.code, "text": one.text} for one in cautions),
+            *({"code": one.code, "text": one.text} for one in warnings),
         ],
     }
 
@@ -124,7 +124,7 @@ def _power(one: PowerFit) -> dict[str, Any]:
     return {"exponent": one.exponent, "ci95": interval, "log10_intercept": one.intercept}
 
 
-def show(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> None:
+def show(found: Approaches, points: Observations, warnings: tuple[FitWarning, ...]) -> None:
     print(f"{len(points)} points of {points.source}; N* ~ C^a, D* ~ C^b, 95 % intervals in brackets\n")
     for one in found.frontiers:
         counted = (
@@ -145,7 +145,7 @@ def show(found: Approaches, points: Points, cautions: tuple[Caution, ...]) -> No
             print(_split(split.flops, split.params, split.tokens))
     for name, reason in found.missing.items():
         print(f"approach {name}: not here: {reason}")
-    print_warnings((*points.warnings, *(one.text for one in cautions)))
+    print_warnings((*points.warnings, *(one.text for one in warnings)))
 
 
 def _exponents(params: PowerFit, tokens: PowerFit) -> str:

@@ -130,19 +130,19 @@ def _draw(where: fits.Find, folder: Path) -> None:
     from analysis.figures import allocation, published  # matplotlib: most of the start
     from analysis.figures import fit as fit_figures
     from analysis.fitting import fit
-    from analysis.tables import Roles, Rules, read
+    from analysis.tables import ColumnMap, Filters, read
 
     made: list[Path] = []
     try:
         made += published.write_curves(memory_layers.figure_1(where(sources.MEMORY_FIGURE)), folder / "memory_layers")
-        roles = Roles(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
-        points = read(where(sources.CHINCHILLA), roles, Rules(drop_highest=5))
+        roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
+        points = read(where(sources.CHINCHILLA), roles, Filters(drop_highest=5))
         columns = {name: points.columns[name] for name in ("N", "D")}
         made += fit_figures.write(fit("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
-        roles = Roles(loss="loss", params="params", tokens="tokens", flops="budget")
-        points = read(where(sources.ISOFLOPS), roles, Rules(where="experiment == 'llama_3__raw_loss'"))
+        roles = ColumnMap(loss="loss", params="params", tokens="tokens", flops="budget")
+        points = read(where(sources.ISOFLOPS), roles, Filters(where="experiment == 'llama_3__raw_loss'"))
         N, D, C = (points.columns[name] for name in ("N", "D", "C"))
-        found = approaches(N, D, C, points.loss, flops=[float(C.max())], objective="log_lsq", num_draws=400)
+        found = approaches(N, D, C, points.loss, flops=[float(C.max())], objective="log_lsq", num_replicates=400)
         made += allocation.write(found, N, C, points.loss, folder / "llama3")
     except sources.MissingError as error:
         print(f"not drawn: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from analysis.errors import TableError
-from analysis.tables import Points, Roles, Rules, read, read_experiment
+from analysis.tables import ColumnMap, Filters, Observations, read, read_experiment
 from analysis.tables.mlflow import PREFIX
 
 NONE = "none"
@@ -56,7 +56,7 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 def points_of(
     chosen: argparse.Namespace, *, reads: Collection[str] = (), more: Mapping[str, str] | None = None
-) -> Points:
+) -> Observations:
     """The points that the options name. Raises TableError.
 
     `reads` are the letters a law reads: FLOPs given in the place of tokens that it reads stand for them, D = C / (6 N).
@@ -67,7 +67,7 @@ def points_of(
     if chosen.loss is None:
         raise TableError("no --loss COL is given; every fit needs the column of the loss")
     in_place = chosen.tokens is None and chosen.flops is not None and chosen.params is not None
-    roles = Roles(
+    roles = ColumnMap(
         loss=chosen.loss,
         params=chosen.params,
         tokens=chosen.tokens,
@@ -81,7 +81,7 @@ def points_of(
         tokens_from_flops=chosen.tokens_from_flops or (in_place and "D" in reads),
         flops_from_tokens=chosen.flops_from_tokens,
     )
-    rules = Rules(
+    rules = Filters(
         where=chosen.where,
         drop_highest=chosen.drop_highest,
         drop_invalid=chosen.drop_invalid,

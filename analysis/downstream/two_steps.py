@@ -82,7 +82,7 @@ def two_steps(
     in_law: BoolArray | None = None,
     in_link: BoolArray | None = None,
     objective: str = "log_huber",
-    num_draws: int = 1000,
+    num_replicates: int = 1000,
     seed: int = 0,
 ) -> TwoSteps:
     """Fit both steps. `in_law` and `in_link` choose each step's runs; a metric that is not a number is in no link."""
@@ -102,7 +102,7 @@ def two_steps(
     )
     fixed = {} if floor is None else {FLOORS[form.name]: floor}
     second = fit(form, {"L": loss_N[link_rows]}, metric_N[link_rows], objective="lsq", fixed=fixed)
-    counts_BN = _counts(len(loss_N), law_rows, link_rows, num_draws, seed)
+    counts_BN = _counts(len(loss_N), law_rows, link_rows, num_replicates, seed)
     return TwoSteps(
         law=first,
         link=second,
@@ -112,13 +112,13 @@ def two_steps(
 
 
 def _counts(
-    num: int, law_rows: npt.NDArray[np.intp], link_rows: npt.NDArray[np.intp], draws: int, seed: int
+    num: int, law_rows: npt.NDArray[np.intp], link_rows: npt.NDArray[np.intp], replicates: int, seed: int
 ) -> FloatArray:
     """How often each run is drawn, [B, N]: among those that any step uses."""
     used = np.union1d(law_rows, link_rows)
-    counts_BN = np.zeros((draws, num))
+    counts_BN = np.zeros((replicates, num))
     random = np.random.default_rng(seed)
-    counts_BN[:, used] = random.multinomial(len(used), np.full(len(used), 1.0 / len(used)), size=draws)
+    counts_BN[:, used] = random.multinomial(len(used), np.full(len(used), 1.0 / len(used)), size=replicates)
     # A step that has lost nearly all its runs in a resample has no fit of its own there: such resamples are redrawn.
     for _ in range(100):
         thin_B = ((counts_BN[:, law_rows] > 0).sum(axis=1) < min(3, len(law_rows))) | (

@@ -42,7 +42,7 @@ def draw(fit: Fit) -> list[Drawn]:
         drawn = [_residuals(fit)]
         if fit.objective.kind != "asymmetric":
             drawn.append(_profiles(fit))
-        if fit.draws is not None and len(fit.draws.theta) > 1:
+        if fit.replicates is not None and len(fit.replicates.theta) > 1:
             drawn.append(_corner(fit))
         if parametric.allocates(fit):
             drawn.append(_allocation(fit))
@@ -111,9 +111,9 @@ def _one_profile(axes: Axes, fit: Fit, found: Profile) -> None:
 
 def _corner(fit: Fit) -> Drawn:
     """Every pair of parameters over the bootstrap's refits."""
-    assert fit.draws is not None
-    shown = np.random.default_rng(0).permutation(len(fit.draws.theta))[:_DRAWS_SHOWN]
-    values = fit.law.values(fit.draws.theta[shown])
+    assert fit.replicates is not None
+    shown = np.random.default_rng(0).permutation(len(fit.replicates.theta))[:_DRAWS_SHOWN]
+    values = fit.law.values(fit.replicates.theta[shown])
     logs = {parameter.name for parameter in fit.law.parameters if parameter.log}
     names = [name for name in fit.law.names if name not in fit.fixed and np.ptp(values[name]) > 0]
     drawn = {name: np.log10(values[name]) if name in logs else values[name] for name in names}
@@ -150,7 +150,7 @@ def _corner(fit: Fit) -> Drawn:
     return Drawn(
         stem="bootstrap",
         title="Bootstrap refits",
-        caption=f"{len(shown)} of {len(fit.draws.theta)} refits to resampled points; lines and crosses: the fit.",
+        caption=f"{len(shown)} of {len(fit.replicates.theta)} refits to resampled points; lines and crosses: the fit.",
         figure=figure,
         rows=rows,
     )
@@ -181,7 +181,7 @@ def _allocation(fit: Fit) -> Drawn:
         rows += [
             ("split", what, x, y, low, high, "", "") for x, y, low, high in zip(flops, value, lower, upper, strict=True)
         ]
-    band = " Bands: 95 % of the bootstrap's refits." if fit.draws is not None else ""
+    band = " Bands: 95 % of the bootstrap's refits." if fit.replicates is not None else ""
     return Drawn(
         stem="best_split",
         title="The best split of compute",

@@ -75,9 +75,9 @@ def _looks(found: Gains) -> tuple[Look, Look]:
 
 
 def _family(axes: Axes, look: Look, family: Family, fit: SeriesFit, grid: FloatArray) -> list[DataRow]:
-    assert fit.fit.draws is not None
+    assert fit.fit.replicates is not None
     line = np.exp(fit.log_loss(fit.best, grid)[0])
-    lower, upper = np.quantile(np.exp(fit.log_loss(fit.fit.draws.theta, grid)), [0.025, 0.975], axis=0)
+    lower, upper = np.quantile(np.exp(fit.log_loss(fit.fit.replicates.theta, grid)), [0.025, 0.975], axis=0)
     own = (grid >= family.x.min() * 0.999) & (grid <= family.x.max() * 1.001)
     axes.fill_between(grid, lower, upper, color=look.colour, alpha=0.15, lw=0, zorder=1)
     axes.plot(grid, line, color=look.colour, lw=0.9, ls=_DASHED, zorder=2)

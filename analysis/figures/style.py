@@ -27,7 +27,7 @@ INK, QUIET = "#222222", "#6b6b6b"
 WIDTH, HEIGHT = 3.6, 2.9
 """Inches: one column of a paper, and readable on a phone without zooming."""
 LINE_HEIGHT = 10.0
-"""Points between two direct labels."""
+"""Typographic points between two direct labels."""
 LABEL_WIDTH = 45.0
 
 RC: Any = {

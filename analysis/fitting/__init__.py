@@ -4,20 +4,20 @@ from analysis.fitting.fit import fit
 from analysis.inference.bootstrap import bootstrap
 from analysis.inference.prediction import Predicted, RunNoise, predict, run_noise
 from analysis.inference.profile import Profile, profile
-from analysis.inference.result import Basin, Caution, Coefficient, Draws, Fit, Starts
+from analysis.inference.result import Coefficient, Fit, FitWarning, LocalOptimum, Replicates, Starts
 from analysis.inference.sandwich import covariance
 from analysis.solver.objective import OBJECTIVES, Objective, objective_named
 
 __all__ = [
     "OBJECTIVES",
-    "Basin",
-    "Caution",
     "Coefficient",
-    "Draws",
     "Fit",
+    "FitWarning",
+    "LocalOptimum",
     "Objective",
     "Predicted",
     "Profile",
+    "Replicates",
     "RunNoise",
     "Starts",
     "bootstrap",

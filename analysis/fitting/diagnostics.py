@@ -2,7 +2,7 @@
 
 Refuses: columns of other lengths, values that are not numbers, weights below zero, losses that are all equal or that
 have no logarithm, a column with one value only, fewer points than parameters. Warns of what makes an answer weak
-without making it wrong; each caution has a code.
+without making it wrong; each warning has a code.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.inference.profile import Openness
-from analysis.inference.result import Caution, Fit, Starts
+from analysis.inference.profile import UnidentifiedSides
+from analysis.inference.result import Fit, FitWarning, Starts
 from analysis.laws.law import Law
 from analysis.solver.newton import Problem, Solution
 from analysis.solver.objective import Objective
@@ -30,11 +30,11 @@ SINGULAR = 1e-11
 
 
 @dataclass(frozen=True, kw_only=True)
-class Points:
+class FitInputs:
     columns: dict[str, FloatArray]
     loss: FloatArray
     weights: FloatArray
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
 
 
 def points(
@@ -44,7 +44,7 @@ def points(
     weights: npt.ArrayLike | None,
     objective: Objective,
     fixed: Mapping[str, float],
-) -> Points:
+) -> FitInputs:
     """The columns the law reads, as numbers, checked."""
     loss_N = _numbers("loss", loss)
     read = {}
@@ -58,7 +58,7 @@ def points(
     weights_N = np.ones_like(loss_N) if weights is None else _numbers("weights", weights)
     if weights_N.shape != loss_N.shape or not np.isfinite(weights_N).all() or (weights_N < 0).any():
         raise FitError(f"weights must be {len(loss_N)} finite numbers, none below zero, as many as there are losses")
-    return Points(columns=read, loss=loss_N, weights=weights_N, cautions=_check_design(law, read, weights_N, fixed))
+    return FitInputs(columns=read, loss=loss_N, weights=weights_N, warnings=_check_design(law, read, weights_N, fixed))
 
 
 def _numbers(name: str, given: npt.ArrayLike) -> FloatArray:
@@ -90,7 +90,7 @@ def _check_losses(loss_N: FloatArray, objective: Objective) -> None:
 
 def _check_design(
     law: Law, read: Mapping[str, FloatArray], weights_N: FloatArray, fixed: Mapping[str, float]
-) -> tuple[Caution, ...]:
+) -> tuple[FitWarning, ...]:
     used_N = weights_N > 0
     num, needed = int(used_N.sum()), len(law.parameters) - sum(law.index(name) >= 0 for name in fixed)
     if num < needed:
@@ -98,10 +98,10 @@ def _check_design(
             f"law {law.name} ({law.formula}) has {needed} free parameters, and there are {num} points: give at least"
             f" {needed + 1}, a law with fewer parameters, or fix some"
         )
-    cautions = []
+    warnings = []
     if num <= needed + 1:
-        cautions.append(
-            Caution(
+        warnings.append(
+            FitWarning(
                 code="few_points",
                 text=f"{num} points for {needed} parameters: hardly anything is left to measure the noise from",
             )
@@ -111,11 +111,11 @@ def _check_design(
             text = f"column {name} is {values[used_N][0]:.6g} in all {num} points: law {law.name} cannot tell its part"
             if not fixed:
                 raise FitError(f"{text} from the rest. Take a law without {name}, add runs, or fix its parameters")
-            cautions.append(Caution(code="constant_column", text=text + " except through what is fixed"))
-    return (*cautions, *_collinear(read, used_N))
+            warnings.append(FitWarning(code="constant_column", text=text + " except through what is fixed"))
+    return (*warnings, *_collinear(read, used_N))
 
 
-def _collinear(read: Mapping[str, FloatArray], used_N: npt.NDArray[np.bool_]) -> list[Caution]:
+def _collinear(read: Mapping[str, FloatArray], used_N: npt.NDArray[np.bool_]) -> list[FitWarning]:
     logs = {
         name: np.log(values[used_N])
         for name, values in read.items()
@@ -128,36 +128,36 @@ def _collinear(read: Mapping[str, FloatArray], used_N: npt.NDArray[np.bool_]) ->
             correlation = float(np.corrcoef(logs[left], logs[right])[0, 1])
             if abs(correlation) > COLLINEAR:
                 text = f"ln {left} and ln {right} are collinear (correlation {correlation:.5f}): their effects cannot"
-                found.append(Caution(code="collinear", text=text + " be told apart; vary one at a given other"))
+                found.append(FitWarning(code="collinear", text=text + " be told apart; vary one at a given other"))
     return found
 
 
-def cautions(
-    problem: Problem, solution: Solution, best: int, starts: Starts, open_: Openness, at_bound: frozenset[str]
-) -> list[Caution]:
+def warnings(
+    problem: Problem, solution: Solution, best: int, starts: Starts, open_: UnidentifiedSides, at_bound: frozenset[str]
+) -> list[FitWarning]:
     """What the fit itself showed."""
     found = []
     if not solution.converged[best]:
-        found.append(Caution(code="not_converged", text="the solver stopped before the optimum was reached"))
+        found.append(FitWarning(code="not_converged", text="the solver stopped before the optimum was reached"))
     if starts.share_at_best < FEW_STARTS:
         reached = round(starts.share_at_best * starts.num)
         text = f"only {reached} of {starts.num} starts reach the best optimum: another may be better still"
-        found.append(Caution(code="few_starts_at_best", text=text))
+        found.append(FitWarning(code="few_starts_at_best", text=text))
     if problem.objective.kind == "asymmetric":
         text = (
             f"a prediction above the data weighs {problem.objective.over:g} times one below: not a symmetric estimate"
         )
-        found.append(Caution(code="asymmetric_objective", text=text))
+        found.append(FitWarning(code="asymmetric_objective", text=text))
     for name in sorted(at_bound):
-        found.append(Caution(code="at_bound", text=f"{name} lies at a bound: the data do not determine it"))
+        found.append(FitWarning(code="at_bound", text=f"{name} lies at a bound: the data do not determine it"))
     for name, sides in open_.sides.items():
         if name not in at_bound:
             ends = " and ".join(side for side, is_open in zip(("lower", "upper"), sides, strict=True) if is_open)
             text = f"{name} is not identified: its {ends} bound fits the data as well, within the 95 % limit"
-            found.append(Caution(code="unidentified", text=text))
+            found.append(FitWarning(code="unidentified", text=text))
     if _is_singular(problem, solution.theta[best], at_bound):
         text = "some combination of the parameters changes no prediction: their separate values mean nothing"
-        found.append(Caution(code="singular", text=text))
+        found.append(FitWarning(code="singular", text=text))
     return found
 
 
@@ -175,19 +175,19 @@ def _is_singular(problem: Problem, theta_P: FloatArray, at_bound: frozenset[str]
     return bool(np.linalg.eigvalsh(scaled.T @ scaled)[0] < SINGULAR)
 
 
-def cautions_of_draws(fit: Fit) -> list[Caution]:
+def warnings_of_replicates(fit: Fit) -> list[FitWarning]:
     """What the bootstrap showed."""
-    if fit.draws is None:
+    if fit.replicates is None:
         return []
     found = []
-    if fit.draws.share_converged < 0.99:
-        text = f"{100 * (1 - fit.draws.share_converged):.3g} % of the refits stopped before their optimum"
-        found.append(Caution(code="refits_not_converged", text=text))
+    if fit.replicates.share_converged < 0.99:
+        text = f"{100 * (1 - fit.replicates.share_converged):.3g} % of the refits stopped before their optimum"
+        found.append(FitWarning(code="refits_not_converged", text=text))
     model = fit.problem.model
     near = 1e-6 * (model.upper - model.lower)
-    at_BP = (fit.draws.theta <= model.lower + near) | (fit.draws.theta >= model.upper - near)
+    at_BP = (fit.replicates.theta <= model.lower + near) | (fit.replicates.theta >= model.upper - near)
     for name, share in zip(fit.law.names, at_BP.mean(axis=0), strict=True):
         if share > 0.025 and name not in fit.at_bound and name not in fit.fixed:
             text = f"{name} lies at a bound in {100 * share:.3g} % of the refits: its interval is open on that side"
-            found.append(Caution(code="bootstrap_at_bound", text=text))
+            found.append(FitWarning(code="bootstrap_at_bound", text=text))
     return found

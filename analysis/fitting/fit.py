@@ -19,8 +19,8 @@ import numpy.typing as npt
 from analysis.errors import FitError
 from analysis.fitting import diagnostics
 from analysis.inference.bootstrap import bootstrap as bootstrap_of
-from analysis.inference.profile import openness
-from analysis.inference.result import Basin, Fit, Starts
+from analysis.inference.profile import unidentified_sides
+from analysis.inference.result import Fit, LocalOptimum, Starts
 from analysis.inference.sandwich import covariance
 from analysis.laws.law import Law
 from analysis.laws.registry import law_named
@@ -37,8 +37,8 @@ NUM_STARTS_OF_JETS = 32
 SAME_OPTIMUM = 1e-6
 """Two starts reached one optimum where their objectives differ by less than this, relative."""
 PART = 20_000
-"""Points of a larger table on which starts are polished first."""
-_MAX_BASINS = 3
+"""Rows of a larger table on which starts are polished first."""
+_MAX_LOCAL_OPTIMA = 3
 
 
 def fit(
@@ -86,7 +86,7 @@ def fit(
     log_scale = None if solution.log_scale is None else float(solution.log_scale[best])
     at_P = np.isclose(theta_P, model.lower, rtol=0, atol=1e-9) | np.isclose(theta_P, model.upper, rtol=0, atol=1e-9)
     covariance_PP = covariance(problem, theta_P, ~(held_P | at_P), log_scale=log_scale)
-    open_ = openness(problem, theta_P, value, log_scale, covariance_PP, tuple(fixed))
+    open_ = unidentified_sides(problem, theta_P, value, log_scale, covariance_PP, tuple(fixed))
     at_bound = open_.at_bound | {name for name, at in zip(law.names, at_P & ~held_P, strict=True) if at}
     same_S = _same(problem, solution.value, value)
     starts = Starts(num=len(theta_SP), share_at_best=float(same_S.mean()))
@@ -101,22 +101,22 @@ def fit(
         loss=points.loss,
         fixed=tuple(fixed),
         starts=starts,
-        basins=_basins(law, problem, solution, same_S),
+        local_optima=_local_optima(law, problem, solution, same_S),
         covariance=covariance_PP,
         at_bound=at_bound,
-        open_sides=open_.sides,
-        cautions=(*points.cautions, *diagnostics.cautions(problem, solution, best, starts, open_, at_bound)),
+        unidentified_sides=open_.sides,
+        warnings=(*points.warnings, *diagnostics.warnings(problem, solution, best, starts, open_, at_bound)),
         seconds=time.perf_counter() - begun,
     )
     if bootstrap:
         draws = bootstrap_of(found, num=bootstrap, cluster=cluster, clusters=clusters, seed=seed)
-        found = replace(found, draws=draws)
-        found = replace(found, cautions=(*found.cautions, *diagnostics.cautions_of_draws(found)))
+        found = replace(found, replicates=draws)
+        found = replace(found, warnings=(*found.warnings, *diagnostics.warnings_of_replicates(found)))
     return replace(found, seconds=time.perf_counter() - begun)
 
 
 def _nearer(
-    model: Model, problem: Problem, points: diagnostics.Points, theta_SP: FloatArray, held_P: npt.NDArray[np.bool_]
+    model: Model, problem: Problem, points: diagnostics.FitInputs, theta_SP: FloatArray, held_P: npt.NDArray[np.bool_]
 ) -> FloatArray:
     """Of a large table: the starts moved to their optima on a part of it, from which the whole takes few steps."""
     if model.num_points <= 2 * PART:
@@ -149,17 +149,19 @@ def _same(problem: Problem, value_S: FloatArray, best: float) -> npt.NDArray[np.
     return np.asarray(value_S <= best + SAME_OPTIMUM * abs(best) + floor)
 
 
-def _basins(law: Law, problem: Problem, solution: Solution, same_S: npt.NDArray[np.bool_]) -> tuple[Basin, ...]:
+def _local_optima(
+    law: Law, problem: Problem, solution: Solution, same_S: npt.NDArray[np.bool_]
+) -> tuple[LocalOptimum, ...]:
     """The other optima that starts converged to, the best of them first."""
     left = np.flatnonzero(~same_S & solution.converged & np.isfinite(solution.value))
     left = left[np.argsort(solution.value[left], kind="stable")]
-    basins: list[Basin] = []
-    while len(left) and len(basins) < _MAX_BASINS:
+    local_optima: list[LocalOptimum] = []
+    while len(left) and len(local_optima) < _MAX_LOCAL_OPTIMA:
         value = float(solution.value[left[0]])
         here = _same(problem, solution.value[left], value)
         theta_P = solution.theta[left[0]]
-        basins.append(
-            Basin(
+        local_optima.append(
+            LocalOptimum(
                 values={name: float(found[0]) for name, found in law.values(theta_P[None, :]).items()},
                 objective=value,
                 share=float(here.sum()) / len(same_S),
@@ -167,4 +169,4 @@ def _basins(law: Law, problem: Problem, solution: Solution, same_S: npt.NDArray[
             )
         )
         left = left[~here]
-    return tuple(basins)
+    return tuple(local_optima)

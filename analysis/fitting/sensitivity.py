@@ -15,7 +15,7 @@ import numpy.typing as npt
 from analysis.errors import FitError
 from analysis.fitting.cross_validation import Options
 from analysis.fitting.fit import fit
-from analysis.inference.result import Interval
+from analysis.interval import ConfidenceInterval
 from analysis.laws.law import Law
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ class Variant:
     kind: str
     label: str
     value: float
-    ci95: Interval
+    ci95: ConfidenceInterval
     n: int
     reason: str = ""
     """Why it could not be fitted; the value is then not a number."""
@@ -49,7 +49,7 @@ def sensitivity(
     options: Options,
     *,
     counted: Mapping[str, Mapping[str, FloatArray]] | None = None,
-    num_draws: int = 0,
+    num_replicates: int = 0,
     seed: int = 0,
 ) -> tuple[Variant, ...]:
     """The coefficient `name` as fitted, then under each other choice.
@@ -66,13 +66,13 @@ def sensitivity(
                 loss_N[kept],
                 objective=objective,
                 delta=delta,
-                bootstrap=num_draws,
+                bootstrap=num_replicates,
                 seed=seed,
             )
             coefficient = found.coefficient(name)
         except FitError as error:
-            return Variant(kind=kind, label=label, value=np.nan, ci95=(np.nan, np.nan), n=int(kept.sum()),
-                           reason=str(error))  # fmt: skip
+            nothing = ConfidenceInterval(np.nan, np.nan)
+            return Variant(kind=kind, label=label, value=np.nan, ci95=nothing, n=int(kept.sum()), reason=str(error))
         return Variant(kind=kind, label=label, value=coefficient.value, ci95=coefficient.ci95, n=found.n)
 
     every = np.ones(len(loss_N), dtype=bool)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.scaling_curves import Curves, SeriesCurve
-from analysis.inference.replicate_noise import Interval, Noise, at_least, percentile_interval, pooled, uneven
+from analysis.inference.replicate_noise import Noise, at_least, percentile_interval, pooled, uneven
+from analysis.interval import ConfidenceInterval
 from analysis.tables.runs import Runs
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,10 +53,10 @@ class Difference:
     budget_flops: float | None
     """None: the mean over numbers of FLOPs, each with the same weight."""
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     percent: float
     """Of the baseline's mean."""
-    percent_interval: Interval | None
+    percent_interval: ConfidenceInterval | None
 
     def verdict(self, lower_is_better: bool) -> str:
         """'better' or 'worse' where the interval excludes zero, else 'not distinguishable' or 'no interval'."""
@@ -94,7 +95,7 @@ class Multiplier:
     at: float
     """End of the common range, FLOPs or seconds."""
     value: float | None
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     refusal: str
     """Why there is no value; '' where there is one."""
     note: str
@@ -109,7 +110,7 @@ class LawDifference:
     axis: str
     at: float
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
 
 
 def pairs(families: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -242,8 +243,8 @@ def law_difference(curves: Curves, subject: str, baseline: str) -> LawDifference
         raise FitError(f"the ranges of {both} in {curves.axis.words} do not overlap")
     at_X = np.array([x])
     interval = None
-    if ours.draws is not None and theirs.draws is not None:
-        interval = percentile_interval(_losses(ours, ours.draws, x) - _losses(theirs, theirs.draws, x))
+    if ours.replicates is not None and theirs.replicates is not None:
+        interval = percentile_interval(_losses(ours, ours.replicates, x) - _losses(theirs, theirs.replicates, x))
     value = float(ours.loss(at_X)[0] - theirs.loss(at_X)[0])
     return LawDifference(subject=subject, baseline=baseline, axis=curves.axis.key, at=x, value=value, interval=interval)
 
@@ -253,7 +254,7 @@ def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
     ours, theirs = _both(curves, subject, baseline)
     at = common_end(ours, theirs)
 
-    def result(value: float | None, interval: Interval | None, refusal: str, note: str = "") -> Multiplier:
+    def result(value: float | None, interval: ConfidenceInterval | None, refusal: str, note: str = "") -> Multiplier:
         return Multiplier(
             subject=subject,
             baseline=baseline,
@@ -279,10 +280,10 @@ def multiplier(curves: Curves, subject: str, baseline: str) -> Multiplier:
             f" {MAX_EXTRAPOLATION:g}x below its smallest run ({better.lower_x:.3g}): an extrapolation",
         )
     interval, note = None, ""
-    if ours.draws is not None and theirs.draws is not None:
-        draws_B = _log_multiplier(ours, theirs, ours.draws, theirs.draws, at)
+    if ours.replicates is not None and theirs.replicates is not None:
+        draws_B = _log_multiplier(ours, theirs, ours.replicates, theirs.replicates, at)
         inside = percentile_interval(draws_B)
-        interval = Interval(lower=float(np.exp(inside.lower)), upper=float(np.exp(inside.upper)))
+        interval = ConfidenceInterval(lower=float(np.exp(inside.lower)), upper=float(np.exp(inside.upper)))
         edge = max(abs(inside.lower), abs(inside.upper))
         if at / float(np.exp(edge)) < better.lower_x / MAX_EXTRAPOLATION:
             note = "the far end of the interval lies outside the measured range"

@@ -23,7 +23,7 @@ from analysis.errors import FitError
 from analysis.fitting.fit import fit
 from analysis.fitting.power_law import SeriesFit, choose
 from analysis.inference.bootstrap import bootstrap
-from analysis.inference.result import Interval
+from analysis.interval import ConfidenceInterval
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,9 +45,9 @@ class Gain:
     x: float
     difference: float
     """Subject minus baseline, in the loss's unit."""
-    difference_ci95: Interval
+    difference_ci95: ConfidenceInterval
     multiplier: float | None
-    multiplier_ci95: Interval | None
+    multiplier_ci95: ConfidenceInterval | None
     reason: str
     """Why there is no multiplier; '' where there is one."""
     extrapolated: bool
@@ -64,7 +64,7 @@ class Gains:
     law: str
     why: str
     at: tuple[Gain, ...]
-    cautions: tuple[str, ...]
+    warnings: tuple[str, ...]
     families: tuple[Family, Family] = field(repr=False)
     """Subject and baseline."""
     fits: tuple[SeriesFit, SeriesFit] = field(repr=False)
@@ -92,22 +92,22 @@ def gains(
     *,
     at: Sequence[float] = (),
     objective: str = "log_lsq",
-    num_draws: int = 2000,
+    num_replicates: int = 2000,
     seed: int = 0,
 ) -> Gains:
     """Fit both and read the gains off at each x (without any: the ends and the middle of the common range)."""
     levels = min(len(np.unique(np.round(np.log(one.x), 3))) for one in (subject, baseline))
     law, why = choose(levels, "level")
     fitted = []
-    cautions = []
+    warnings = []
     for number, one in enumerate((subject, baseline)):
         try:
             best = fit(law, {"x": one.x}, one.loss, objective=objective)
-            draws = bootstrap(best, num=num_draws, clusters=one.clusters, seed=seed + number)
+            draws = bootstrap(best, num=num_replicates, clusters=one.clusters, seed=seed + number)
         except FitError as error:
             raise FitError(f"family '{one.name}': {error}") from None
-        cautions += [f"{one.name}: {caution.text}" for caution in best.cautions]
-        fitted.append(SeriesFit(fit=best.with_draws(draws)))
+        warnings += [f"{one.name}: {warning.text}" for warning in best.warnings]
+        fitted.append(SeriesFit(fit=best.with_replicates(draws)))
     low = max(float(subject.x.min()), float(baseline.x.min()))
     high = min(float(subject.x.max()), float(baseline.x.max()))
     if not at:
@@ -121,7 +121,7 @@ def gains(
         law=law.formula,
         why=why,
         at=(),
-        cautions=tuple(cautions),
+        warnings=tuple(warnings),
         families=(subject, baseline),
         fits=(fitted[0], fitted[1]),
     )
@@ -129,10 +129,10 @@ def gains(
 
 
 def _gain(ours: SeriesFit, theirs: SeriesFit, subject: Family, baseline: Family, x: float) -> Gain:
-    assert ours.fit.draws is not None
-    assert theirs.fit.draws is not None
+    assert ours.fit.replicates is not None
+    assert theirs.fit.replicates is not None
     here = np.array([x])
-    drawn = (ours.fit.draws.theta, theirs.fit.draws.theta)
+    drawn = (ours.fit.replicates.theta, theirs.fit.replicates.theta)
     ours_best, theirs_best = (one.log_loss(one.best, here)[:, 0] for one in (ours, theirs))
     ours_B, theirs_B = (one.log_loss(theta, here)[:, 0] for one, theta in zip((ours, theirs), drawn, strict=True))
     log_reach = float(theirs.reach(theirs.best, ours_best)[0])
@@ -145,7 +145,9 @@ def _gain(ours: SeriesFit, theirs: SeriesFit, subject: Family, baseline: Family,
         reached = float(np.isfinite(log_B).mean())
         value = math.exp(log_reach - math.log(x))
         lower, upper = np.quantile(log_B, [0.025, 0.975], method="inverted_cdf")
-        interval = (math.exp(lower), math.exp(min(float(upper), 700.0)) if np.isfinite(upper) else math.inf)
+        interval = ConfidenceInterval(
+            math.exp(lower), math.exp(min(float(upper), 700.0)) if np.isfinite(upper) else math.inf
+        )
         if reached < 0.5:
             value, interval, reason = None, None, f"{baseline.name} reaches that loss in {reached:.0%} of the draws"
         outside |= not baseline.x.min() * 0.999 <= math.exp(log_reach) <= baseline.x.max() * 1.001
@@ -153,7 +155,9 @@ def _gain(ours: SeriesFit, theirs: SeriesFit, subject: Family, baseline: Family,
     return Gain(
         x=x,
         difference=float(np.exp(ours_best[0]) - np.exp(theirs_best[0])),
-        difference_ci95=(float(np.quantile(difference_B, 0.025)), float(np.quantile(difference_B, 0.975))),
+        difference_ci95=ConfidenceInterval(
+            float(np.quantile(difference_B, 0.025)), float(np.quantile(difference_B, 0.975))
+        ),
         multiplier=value,
         multiplier_ci95=interval,
         reason=reason,

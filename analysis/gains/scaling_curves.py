@@ -18,7 +18,6 @@ from analysis.errors import FitError
 from analysis.fitting.power_law import SeriesFit, choose, fit_series, refit
 from analysis.inference.replicate_noise import (
     NUM_REPLICATES,
-    Interval,
     Noise,
     bootstrap_weights,
     generator,
@@ -26,6 +25,7 @@ from analysis.inference.replicate_noise import (
     percentile_interval,
     pooled,
 )
+from analysis.interval import ConfidenceInterval
 from analysis.laws.law import Law
 from analysis.tables.runs import FloatArray, IntArray, Runs
 
@@ -52,7 +52,7 @@ class SeriesCurve:
 
     series: str
     point: SeriesFit
-    draws: FloatArray | None
+    replicates: FloatArray | None
     """Parameters under the pooled noise, as [B, P]; None where there is no noise estimate."""
     bootstrap: FloatArray | None
     """Parameters when the seeds of each cell are resampled; None where no cell has a second seed."""
@@ -67,14 +67,14 @@ class SeriesCurve:
 
     def band(self, x_X: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Pointwise 95 % band of the predicted loss, as two [X]."""
-        if self.draws is None:
+        if self.replicates is None:
             return None
-        draws_BX = np.exp(self.point.log_loss(self.draws, x_X))
+        draws_BX = np.exp(self.point.log_loss(self.replicates, x_X))
         lower_X, upper_X = np.quantile(draws_BX, [0.025, 0.975], axis=0)
         return lower_X, upper_X
 
-    def slope_interval(self) -> Interval | None:
-        return None if self.draws is None else percentile_interval(self.point.slope(self.draws))
+    def slope_interval(self) -> ConfidenceInterval | None:
+        return None if self.replicates is None else percentile_interval(self.point.slope(self.replicates))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def fit_curves(runs: Runs, axis: Axis, *, num_replicates: int = NUM_REPLICATES, 
         series[label] = SeriesCurve(
             series=label,
             point=point,
-            draws=None if noise is None else _draws(point, noise, num_replicates, random),
+            replicates=None if noise is None else _draws(point, noise, num_replicates, random),
             bootstrap=_bootstrap(point, _cell_of(runs, label), num_replicates, random) if seed_noise else None,
             lower_x=float(x_N[mask].min()),
             upper_x=float(x_N[mask].max()),
@@ -145,7 +145,7 @@ def _misfit(runs: Runs, points: dict[str, SeriesFit], law: Law) -> tuple[float, 
 def _draws(point: SeriesFit, noise: Noise, num: int, random: np.random.Generator) -> FloatArray:
     """Parameters refitted to the fitted losses plus noise as uncertain as its estimate: exact for a linear law."""
     fitted_N = np.log(point.fit.loss) + point.fit.residuals
-    shocks_BN = noise.std_draws(num, random)[:, None] * random.standard_normal((num, len(fitted_N)))
+    shocks_BN = noise.std_replicates(num, random)[:, None] * random.standard_normal((num, len(fitted_N)))
     return refit(point, log_loss_BN=fitted_N[None, :] + shocks_BN)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from analysis.errors import FitError
 from analysis.inference.profile import ratio
-from analysis.inference.result import Draws, Fit
+from analysis.inference.result import Fit, Replicates
 from analysis.solver.newton import Problem, minimise
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ def bootstrap(
     cluster: str | None = None,
     clusters: Sequence[object] | npt.NDArray[np.generic] | None = None,
     seed: int = 0,
-) -> Draws:
+) -> Replicates:
     """Refit `num` resamples. Groups come from `clusters` (one for each point), else from column `cluster`."""
     if num < 1:
         raise FitError(f"a bootstrap needs at least 1 refit; given {num}")
@@ -53,7 +53,7 @@ def bootstrap(
         thetas.append(theta_BP)
         values.append(value_B)
         converged.append(converged_B)
-    return Draws(
+    return Replicates(
         theta=np.concatenate(thetas),
         objective=np.concatenate(values),
         share_converged=float(np.concatenate(converged).mean()),
@@ -76,10 +76,10 @@ def refit(
     num = max(len(counts_BN), len(problem.target))
     best = minimise(problem, np.tile(fit.theta, (num, 1)), held_P=held_P)
     theta_BP, value_B, converged_B = best.theta, best.value, best.converged
-    for basin in fit.basins:
-        if ratio(fit.problem, fit.theta, fit.log_scale, fit.value, np.array([basin.objective]))[0] > RIVAL:
+    for optimum in fit.local_optima:
+        if ratio(fit.problem, fit.theta, fit.log_scale, fit.value, np.array([optimum.objective]))[0] > RIVAL:
             continue
-        other = minimise(problem, np.tile(np.array(basin.theta), (num, 1)), held_P=held_P)
+        other = minimise(problem, np.tile(np.array(optimum.theta), (num, 1)), held_P=held_P)
         better_B = other.value < value_B
         theta_BP = np.where(better_B[:, None], other.theta, theta_BP)
         value_B = np.where(better_B, other.value, value_B)

@@ -65,10 +65,10 @@ def run_noise(fit: Fit, setting: npt.ArrayLike | None = None) -> RunNoise:
 
 def predict(fit: Fit, columns: Mapping[str, FloatArray], noise: RunNoise, *, seed: int = 0) -> Predicted:
     """Predict runs with these columns. Raises FitError where the fit has no bootstrap."""
-    if fit.draws is None:
+    if fit.replicates is None:
         raise FitError("intervals of predictions need a bootstrap of the fit")
     random = np.random.default_rng(seed)
-    loss_BX = fit.predict_all(fit.draws.theta, columns)
+    loss_BX = fit.predict_all(fit.replicates.theta, columns)
     num = len(loss_BX)
     std_B1 = noise.std * np.sqrt(noise.degrees / random.chisquare(noise.degrees, size=num))[:, None]
     run_BX = loss_BX * np.exp(std_B1 * random.standard_normal(loss_BX.shape))

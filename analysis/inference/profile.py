@@ -19,8 +19,9 @@ import numpy.typing as npt
 from scipy.special import chdtri
 
 from analysis.errors import FitError
-from analysis.inference.result import Fit, Interval
+from analysis.inference.result import Fit
 from analysis.inference.sandwich import scores
+from analysis.interval import ConfidenceInterval
 from analysis.solver.newton import Problem, minimise
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,8 +42,8 @@ class Profile:
     ratio: FloatArray
     theta: FloatArray
     """All parameters at each held value, [V, P], in the solver's form."""
-    ci80: Interval
-    ci95: Interval
+    ci80: ConfidenceInterval
+    ci95: ConfidenceInterval
 
 
 def ratio(problem: Problem, theta_P: FloatArray, log_scale: float | None, best: float, value: FloatArray) -> FloatArray:
@@ -91,8 +92,8 @@ def profile(fit: Fit, name: str, *, num: int = 40, level: float = 0.995) -> Prof
         values=parameter.outer(inner_V),
         ratio=ratio_V,
         theta=theta_VP,
-        ci80=outer[0.8],
-        ci95=outer[0.95],
+        ci80=ConfidenceInterval(*outer[0.8]),
+        ci95=ConfidenceInterval(*outer[0.95]),
     )
 
 
@@ -120,7 +121,7 @@ def _held(fit: Fit) -> npt.NDArray[np.bool_]:
     return np.array([name in fit.fixed for name in fit.law.names])
 
 
-def _crossings(inner_V: FloatArray, ratio_V: FloatArray, goal: float) -> Interval:
+def _crossings(inner_V: FloatArray, ratio_V: FloatArray, goal: float) -> ConfidenceInterval:
     """Where the root of the ratio, nearly straight on each side, crosses the root of the goal."""
     best = int(np.argmin(ratio_V))
     ends = []
@@ -133,11 +134,11 @@ def _crossings(inner_V: FloatArray, ratio_V: FloatArray, goal: float) -> Interva
         j = int(above[0])
         share = (math.sqrt(goal) - root[j - 1]) / (root[j] - root[j - 1])
         ends.append(float(at[j - 1] + share * (at[j] - at[j - 1])))
-    return (-math.inf if math.isinf(ends[0]) else ends[0]), ends[1]
+    return ConfidenceInterval(-math.inf if math.isinf(ends[0]) else ends[0], ends[1])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Openness:
+class UnidentifiedSides:
     """What a walk to the bounds finds: per parameter, whether the data allow its lower and its upper bound."""
 
     sides: dict[str, tuple[bool, bool]]
@@ -145,14 +146,14 @@ class Openness:
     """Parameters whose bound is as good as the optimum."""
 
 
-def openness(
+def unidentified_sides(
     problem: Problem,
     theta_P: FloatArray,
     value: float,
     log_scale: float | None,
     covariance_PP: FloatArray,
     fixed: tuple[str, ...],
-) -> Openness:
+) -> UnidentifiedSides:
     """Hold each parameter whose bound is near at that bound: where the 95 % ratio is not passed, the side is open."""
     law, model = problem.model.law, problem.model
     se_P = np.sqrt(np.maximum(np.diag(covariance_PP), 0.0))
@@ -163,7 +164,7 @@ def openness(
             if name not in fixed and not far:
                 trials.append((index, side, float(bound)))
     if not trials:
-        return Openness(sides={}, at_bound=frozenset())
+        return UnidentifiedSides(sides={}, at_bound=frozenset())
     held_BP = np.tile(np.array([name in fixed for name in law.names]), (len(trials), 1))
     theta_BP = np.tile(theta_P, (len(trials), 1))
     rows, columns = np.arange(len(trials)), np.array([index for index, _, _ in trials])
@@ -184,4 +185,6 @@ def openness(
         sides[name] = (lower or (is_open and side == 0), upper or (is_open and side == 1))
         if found < 1e-4:
             at_bound.add(name)
-    return Openness(sides={name: pair for name, pair in sides.items() if any(pair)}, at_bound=frozenset(at_bound))
+    return UnidentifiedSides(
+        sides={name: pair for name, pair in sides.items() if any(pair)}, at_bound=frozenset(at_bound)
+    )

@@ -22,29 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import fdtri, stdtrit
 
+from analysis.interval import LEVEL, ConfidenceInterval
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-LEVEL = 0.95
 NUM_REPLICATES = 4000
 SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A two-sided 95 % interval; an infinite end has no bound."""
-
-    lower: float
-    upper: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.lower > 0 or self.upper < 0
-
-    def times(self, factor: float) -> Interval:
-        """The interval of the quantity times `factor`."""
-        ends = sorted((self.lower * factor, self.upper * factor))
-        return Interval(lower=ends[0], upper=ends[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +45,14 @@ class Noise:
         quantile = float(stdtrit(self.degrees, 0.5 + LEVEL / 2))
         return quantile * self.std * float(np.sqrt(variance_factor))
 
-    def interval(self, value: float, variance_factor: float) -> Interval:
+    def interval(self, value: float, variance_factor: float) -> ConfidenceInterval:
         half = self.half_width(variance_factor)
-        return Interval(lower=value - half, upper=value + half)
+        return ConfidenceInterval(lower=value - half, upper=value + half)
 
-    def std_draws(self, num: int, generator: np.random.Generator) -> FloatArray:
+    def std_replicates(self, num: int, generator: np.random.Generator) -> FloatArray:
         """The noise as the data leave it: std x sqrt(degrees / chi-square), so that draws give t intervals."""
-        draws: FloatArray = self.std * np.sqrt(self.degrees / generator.chisquare(self.degrees, size=num))
-        return draws
+        replicates: FloatArray = self.std * np.sqrt(self.degrees / generator.chisquare(self.degrees, size=num))
+        return replicates
 
 
 def pooled(cells: Sequence[FloatArray]) -> Noise | None:
@@ -146,7 +130,7 @@ def bootstrap_weights(cell_N: IntArray, num: int, random: np.random.Generator) -
     return weights_BN
 
 
-def percentile_interval(draws_B: FloatArray) -> Interval:
+def percentile_interval(draws_B: FloatArray) -> ConfidenceInterval:
     """The middle 95 % of the draws; infinite draws count at their end."""
     lower, upper = np.quantile(draws_B, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], method="inverted_cdf")
-    return Interval(lower=float(lower), upper=float(upper))
+    return ConfidenceInterval(lower=float(lower), upper=float(upper))

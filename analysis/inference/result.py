@@ -2,7 +2,7 @@
 
 Decides that an interval comes from the bootstrap where there is one, else from sandwich errors with Student's t on the
 solver's scale (so that an amplitude's interval is not symmetric and never below zero); that a coefficient the data do
-not tell from its bound is marked unidentified, whatever its standard error; and that cautions are data, not printed.
+not tell from its bound is marked unidentified, whatever its standard error; and that warnings are data, not printed.
 
 Shapes: B replicates, N runs, P parameters.
 """
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from analysis.interval import ConfidenceInterval
 from analysis.laws.law import Law
 from analysis.solver.model import Model
 from analysis.solver.newton import Problem
 from analysis.solver.objective import Objective
 
 FloatArray = npt.NDArray[np.float64]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,14 @@ class Coefficient:
     name: str
     value: float
     se: float
-    ci80: Interval
-    ci95: Interval
+    ci80: ConfidenceInterval
+    ci95: ConfidenceInterval
     at_bound: bool
     identified: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caution:
+class FitWarning:
     """Something a reader of the fit has to know, under a code that programs can look for."""
 
     code: str
@@ -48,7 +48,7 @@ class Caution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Basin:
+class LocalOptimum:
     """An optimum that some starts end in, and that is not the best."""
 
     values: dict[str, float]
@@ -64,7 +64,7 @@ class Starts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class Replicates:
     """Refits to resampled data: parameters in the solver's form [B, P], and the objective of each [B]."""
 
     theta: FloatArray
@@ -91,14 +91,14 @@ class Fit:
     loss: FloatArray
     fixed: tuple[str, ...]
     starts: Starts
-    basins: tuple[Basin, ...]
+    local_optima: tuple[LocalOptimum, ...]
     covariance: FloatArray
     """Sandwich covariance [P, P] of `theta`; zero for what is fixed or lies at a bound."""
     at_bound: frozenset[str]
-    open_sides: Mapping[str, tuple[bool, bool]]
+    unidentified_sides: Mapping[str, tuple[bool, bool]]
     """Parameters that the data do not tell from their lower, or upper, bound."""
-    cautions: tuple[Caution, ...]
-    draws: Draws | None = None
+    warnings: tuple[FitWarning, ...]
+    replicates: Replicates | None = None
     seconds: float
 
     @property
@@ -129,8 +129,8 @@ class Fit:
         """The loss under each of B parameter sets, [B, X]; takes `draws.theta`."""
         return Model(self.law, columns, log=False).predict(theta_BP)
 
-    def with_draws(self, draws: Draws) -> Fit:
-        return replace(self, draws=draws)
+    def with_replicates(self, replicates: Replicates) -> Fit:
+        return replace(self, replicates=replicates)
 
     def coefficient(self, name: str) -> Coefficient:
         return next(coefficient for coefficient in self.coefficients if coefficient.name == name)
@@ -140,8 +140,8 @@ class Fit:
         """Every parameter, then every derived quantity."""
         values = self.values
         se = self._standard_errors()
-        drawn = None if self.draws is None else self.law.values(self.draws.theta)
-        weak = {name for name in self.law.names if name in self.at_bound or any(self.open_sides.get(name, ()))}
+        drawn = None if self.replicates is None else self.law.values(self.replicates.theta)
+        weak = {name for name in self.law.names if name in self.at_bound or any(self.unidentified_sides.get(name, ()))}
         found = []
         for name, value in values.items():
             needs = self._needs(name)
@@ -186,22 +186,22 @@ class Fit:
         moves_P = np.abs(jacobian_VP[names.index(name)]) > 0
         return {parameter for parameter, moves in zip(self.law.names, moves_P, strict=True) if moves}
 
-    def _wald(self, name: str, value: float, se: float, level: float) -> Interval:
+    def _wald(self, name: str, value: float, se: float, level: float) -> ConfidenceInterval:
         half = float(stdtrit(max(self.n - self.num_free, 1), 0.5 + level / 2.0)) * se
         if name not in self.law.names:
-            return value - half, value + half
+            return ConfidenceInterval(value - half, value + half)
         parameter = self.law.parameters[self.law.index(name)]
         if parameter.log:
             factor = math.exp(min(half / max(value, 1e-300), 700.0))
             ends = [value / factor, value * factor]
         else:
             ends = [value - half, value + half]
-        opened = self.open_sides.get(name, (False, False))
+        opened = self.unidentified_sides.get(name, (False, False))
         lower = parameter.lower if opened[0] else max(ends[0], parameter.lower)
         upper = parameter.upper if opened[1] else min(ends[1], parameter.upper)
-        return lower, upper
+        return ConfidenceInterval(lower, upper)
 
 
-def _percentiles(drawn_B: FloatArray, level: float) -> Interval:
+def _percentiles(drawn_B: FloatArray, level: float) -> ConfidenceInterval:
     lower, upper = np.quantile(drawn_B, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return float(lower), float(upper)
+    return ConfidenceInterval(float(lower), float(upper))

@@ -14,7 +14,7 @@ from analysis.laws.registry import LAWS
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line, lines
 from analysis.published.sources import Source, find
-from analysis.tables import Points, Roles, Rules, read
+from analysis.tables import ColumnMap, Filters, Observations, read
 from analysis.tables.file import read_raw
 from analysis.tables.raw import RawTable
 
@@ -22,19 +22,19 @@ FloatArray = npt.NDArray[np.float64]
 Find = Callable[[Source], Path]
 
 
-def chinchilla(where: Find = find, *, num_draws: int = 4000) -> Comparison:
+def chinchilla(where: Find = find, *, num_replicates: int = 4000) -> Comparison:
     """Besiroglu et al. 2024: Hoffmann et al.'s Figure 4, the five highest losses left out."""
     path = where(sources.CHINCHILLA)
-    roles = Roles(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
+    roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
 
-    def points(dropped: int) -> Points:
-        return read(path, roles, Rules(drop_highest=dropped))
+    def points(dropped: int) -> Observations:
+        return read(path, roles, Filters(drop_highest=dropped))
 
-    def columns(table: Points) -> dict[str, FloatArray]:
+    def columns(table: Observations) -> dict[str, FloatArray]:
         return {name: table.columns[name] for name in ("N", "D")}
 
     table = points(5)
-    least = fit("chinchilla", columns(table), table.loss, bootstrap=num_draws)
+    least = fit("chinchilla", columns(table), table.loss, bootstrap=num_replicates)
     free = fit("chinchilla", columns(table), table.loss, objective="free_huber").values
     found = list(
         lines(
@@ -70,11 +70,11 @@ def chinchilla(where: Find = find, *, num_draws: int = 4000) -> Comparison:
 def llama3(where: Find = find) -> Comparison:
     """Open-Athena's isoFLOP points of the Llama 3 report."""
     path = where(sources.ISOFLOPS)
-    roles = Roles(loss="loss", params="params", tokens="tokens", flops="budget")
+    roles = ColumnMap(loss="loss", params="params", tokens="tokens", flops="budget")
     chosen = "experiment == 'llama_3__raw_loss'"
-    every, kept = (read(path, roles, Rules(where=where_)) for where_ in (chosen, f"{chosen} and not outlier"))
+    every, kept = (read(path, roles, Filters(where=where_)) for where_ in (chosen, f"{chosen} and not outlier"))
 
-    def frontier(table: Points) -> tuple[float, float, float]:
+    def frontier(table: Observations) -> tuple[float, float, float]:
         columns = table.columns
         found = isoflop(columns["N"], columns["D"], columns["C"], table.loss)
         return found.params.exponent, found.tokens.exponent, found.tokens.at(3.8e25) / 1e12

@@ -79,7 +79,7 @@ def _slot_law(study: Study, curve: SlotCurve) -> str:
     if law is None:
         return ""
     alpha = float(law.point.slope(law.point.best)[0])
-    interval = None if law.draws is None else percentile_interval(law.point.slope(law.draws))
+    interval = None if law.replicates is None else percentile_interval(law.point.slope(law.replicates))
     what = "its loss above an offset" if "E" in law.point.law.formula else "its loss"
     alpha_letter = "\N{GREEK SMALL LETTER ALPHA}"
     return (

@@ -87,7 +87,7 @@ def slot_laws(study: Study) -> str:
         if law is None:
             continue
         coefficients = law.point.law.values(law.point.best)
-        draws = None if law.draws is None else law.point.law.values(law.draws)
+        draws = None if law.replicates is None else law.point.law.values(law.replicates)
         shown = []
         for name in ("alpha", "E") if offset else ("alpha",):
             interval = None if draws is None else percentile_interval(draws[name])

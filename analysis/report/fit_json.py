@@ -12,12 +12,12 @@ from typing import Any
 from analysis import formatting
 from analysis.allocation.parametric import Split
 from analysis.inference.result import Coefficient, Fit
-from analysis.tables import Points
+from analysis.tables import Observations
 
 FORMAT = 1
 
 
-def as_json(fit: Fit, points: Points | None = None, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
+def as_json(fit: Fit, points: Observations | None = None, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
     """The fit card; `points` add where the numbers came from and what was left out."""
     return {
         "format": FORMAT,
@@ -30,22 +30,23 @@ def as_json(fit: Fit, points: Points | None = None, splits: tuple[Split, ...] = 
         "objective": {"name": fit.objective.name, "delta": fit.objective.delta, "value": fit.value},
         "scale": None if fit.log_scale is None else math.exp(fit.log_scale),
         "starts": {"num": fit.starts.num, "share_at_best": fit.starts.share_at_best},
-        "basins": [
-            {"coefficients": basin.values, "objective": basin.objective, "share": basin.share} for basin in fit.basins
+        "local_optima": [
+            {"coefficients": optimum.values, "objective": optimum.objective, "share": optimum.share}
+            for optimum in fit.local_optima
         ],
-        "bootstrap": None if fit.draws is None else _bootstrap(fit),
+        "bootstrap": None if fit.replicates is None else _bootstrap(fit),
         "n": fit.n,
         "exclusions": [] if points is None else _exclusions(points),
         "allocation": None if not splits else _allocation(fit, splits),
         "warnings": [
             *({"code": "table", "text": text} for text in (() if points is None else points.warnings)),
-            *({"code": caution.code, "text": caution.text} for caution in fit.cautions),
+            *({"code": warning.code, "text": warning.text} for warning in fit.warnings),
         ],
         "seconds": fit.seconds,
     }
 
 
-def _table(points: Points) -> dict[str, Any]:
+def _table(points: Observations) -> dict[str, Any]:
     return {
         "table": points.source,
         "sha256": points.sha256,
@@ -68,16 +69,16 @@ def _coefficient(one: Coefficient) -> dict[str, Any]:
 
 
 def _bootstrap(fit: Fit) -> dict[str, Any]:
-    assert fit.draws is not None
+    assert fit.replicates is not None
     return {
-        "num": len(fit.draws.theta),
-        "cluster": fit.draws.cluster,
-        "seed": fit.draws.seed,
-        "share_converged": fit.draws.share_converged,
+        "num": len(fit.replicates.theta),
+        "cluster": fit.replicates.cluster,
+        "seed": fit.replicates.seed,
+        "share_converged": fit.replicates.share_converged,
     }
 
 
-def _exclusions(points: Points) -> list[dict[str, Any]]:
+def _exclusions(points: Observations) -> list[dict[str, Any]]:
     return [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions]
 
 
@@ -101,7 +102,7 @@ def _allocation(fit: Fit, splits: tuple[Split, ...]) -> dict[str, Any]:
     }
 
 
-def as_text(fit: Fit, points: Points | None = None, splits: tuple[Split, ...] = ()) -> str:
+def as_text(fit: Fit, points: Observations | None = None, splits: tuple[Split, ...] = ()) -> str:
     """A table of coefficients with 95 % intervals, how the optimum was reached, what was left out, warnings."""
     objective = fit.objective.name + ("" if fit.objective.delta is None else f", delta {fit.objective.delta:g}")
     lines = [f"{fit.law.name}: {fit.law.formula}", f"({fit.law.source})", ""]
@@ -111,9 +112,9 @@ def as_text(fit: Fit, points: Points | None = None, splits: tuple[Split, ...] = 
         f"objective  {fit.value:.10g} ({objective}, summed over {fit.n} points)",
         f"starts     {round(fit.starts.share_at_best * fit.starts.num)} of {fit.starts.num} end at this optimum",
     ]
-    if fit.draws is not None:
-        groups = f" of the groups of {fit.draws.cluster}" if fit.draws.cluster else ""
-        lines.append(f"intervals  95 %, from {len(fit.draws.theta):,} bootstrap refits{groups}")
+    if fit.replicates is not None:
+        groups = f" of the groups of {fit.replicates.cluster}" if fit.replicates.cluster else ""
+        lines.append(f"intervals  95 %, from {len(fit.replicates.theta):,} bootstrap refits{groups}")
     else:
         lines.append("intervals  95 %, from sandwich standard errors (--bootstrap 4000 gives those of resampling)")
     if points is not None:
@@ -124,7 +125,7 @@ def as_text(fit: Fit, points: Points | None = None, splits: tuple[Split, ...] = 
             lines.append(f"replicates {points.num_replicated} of {points.num_settings} settings have several runs")
     if splits:
         lines += ["", "best split of C = 6 N D:", *(_split_line(one) for one in splits)]
-    texts = [*(() if points is None else points.warnings), *(caution.text for caution in fit.cautions)]
+    texts = [*(() if points is None else points.warnings), *(warning.text for warning in fit.warnings)]
     lines += ["", *(f"warning: {text}" for text in texts)] if texts else []
     return "\n".join([*lines, "", f"{formatting.significant(fit.seconds)} s"])
 

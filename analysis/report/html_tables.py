@@ -68,7 +68,7 @@ def laws(study: Study) -> str:
         for name, curve in curves.series.items():
             point = curve.point
             alpha = float(point.slope(point.best)[0])
-            pooled = None if curve.draws is None else percentile_interval(point.slope(curve.draws))
+            pooled = None if curve.replicates is None else percentile_interval(point.slope(curve.replicates))
             resampled = None if curve.bootstrap is None else percentile_interval(point.slope(curve.bootstrap))
             offset = point.law.values(point.best).get("E")
             rows.append(

@@ -12,7 +12,8 @@ from typing import Any
 
 from analysis.gains.differences import Comparison, Difference, LawDifference, Multiplier
 from analysis.gains.scaling_curves import Curves, SeriesCurve
-from analysis.inference.replicate_noise import Interval, Noise, percentile_interval
+from analysis.inference.replicate_noise import Noise, percentile_interval
+from analysis.interval import ConfidenceInterval
 from analysis.report.headline import headline
 from analysis.sweep.learning_rates import Tuned
 from analysis.sweep.matching import Gap
@@ -72,7 +73,7 @@ def text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def ends(interval: Interval | None) -> list[float | None] | None:
+def ends(interval: ConfidenceInterval | None) -> list[float | None] | None:
     """An interval as [lower, upper], null at an infinite end."""
     return None if interval is None else [finite(interval.lower), finite(interval.upper)]
 
@@ -128,7 +129,7 @@ def curves_card(curves: Curves) -> dict[str, Any]:
 def _law(curve: SeriesCurve) -> dict[str, Any]:
     point = curve.point
     values = point.law.values(point.best)
-    pooled = {} if curve.draws is None else point.law.values(curve.draws)
+    pooled = {} if curve.replicates is None else point.law.values(curve.replicates)
     resampled = {} if curve.bootstrap is None else point.law.values(curve.bootstrap)
     return {
         "coefficients": {

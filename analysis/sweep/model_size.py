@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.gains.differences import Measure, noise_of
-from analysis.inference.replicate_noise import Interval, Noise
+from analysis.inference.replicate_noise import Noise
+from analysis.interval import ConfidenceInterval
 from analysis.tables.runs import Budget, Runs
 
 SIZES = (("params_active", "active parameters"), ("params_total", "parameters"))
@@ -27,7 +28,7 @@ class Size:
     params: float
     loss: float
     """Mean over seeds, nats per token."""
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     num_seeds: int
 
 

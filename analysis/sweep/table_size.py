@@ -15,7 +15,8 @@ from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.differences import Measure, noise_of
 from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
-from analysis.inference.replicate_noise import Interval, Noise
+from analysis.inference.replicate_noise import Noise
+from analysis.interval import ConfidenceInterval
 from analysis.tables.runs import Budget, Runs, without
 
 MIN_SIZES = 4
@@ -27,7 +28,7 @@ class SlotMean:
     """One size of table: the mean over seeds in one measure."""
 
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     """95 % of the mean; None where the noise of a run is unknown."""
 
 

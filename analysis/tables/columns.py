@@ -20,7 +20,7 @@ LISTED = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roles:
+class ColumnMap:
     """Names of columns as the table has them; None: the table has none, or no law needs it."""
 
     loss: str

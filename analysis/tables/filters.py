@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import TableError
-from analysis.tables.columns import Roles
+from analysis.tables.columns import ColumnMap
 from analysis.tables.expression import Where, parse
 from analysis.tables.points import Exclusion
 from analysis.tables.raw import RawTable
@@ -38,7 +38,7 @@ SWEEP_COLUMNS = frozenset({"stage", "family", "run_id", "status"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class Filters:
     """What is left out, as it was asked for."""
 
     where: str | None = None
@@ -59,7 +59,7 @@ class Rules:
         return None if self.where is None else parse(self.where)
 
 
-def by_status(raw: RawTable, roles: Roles) -> list[Exclusion]:
+def by_status(raw: RawTable, roles: ColumnMap) -> list[Exclusion]:
     """Rows whose run did not come to its end. Raises TableError for a word that is not known."""
     if roles.status is None or roles.status not in raw.columns:
         return []

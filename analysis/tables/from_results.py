@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.errors import TableError
 from analysis.tables.columns import suggestion
-from analysis.tables.points import FLOPS, PARAMS, TOKENS, Exclusion, Points
+from analysis.tables.points import FLOPS, PARAMS, TOKENS, Exclusion, Observations
 from analysis.tables.replicates import find_repeats
 from analysis.tables.results import Results
 from analysis.tables.runs import Runs
@@ -25,7 +25,7 @@ def of_results(
     loss: str = "loss_nats",
     factors: dict[str, str] | None = None,
     series: str | None = None,
-) -> Points:
+) -> Observations:
     """The compared runs (of one series, or of all) as points. Raises TableError.
 
     Which parameters N counts is the caller's choice, since it decides the exponents.
@@ -45,7 +45,7 @@ def of_results(
     # Series that agree in every number are still different models.
     series_code = np.array([runs.labels.index(runs.series[run]) for run in chosen], dtype=np.float64)
     repeats = find_repeats([*columns.values(), series_code], seed, losses)
-    return Points(
+    return Observations(
         source=str(results.path),
         sha256=results.sha256,
         num_rows=results.num_rows,

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 
 from analysis.errors import TableError
-from analysis.tables.columns import Roles, suggestion
-from analysis.tables.filters import PARENT, Rules
-from analysis.tables.points import Points
+from analysis.tables.columns import ColumnMap, suggestion
+from analysis.tables.filters import PARENT, Filters
+from analysis.tables.points import Observations
 from analysis.tables.raw import RawTable
 from analysis.tables.select import take
 
@@ -40,8 +40,8 @@ SQLITE, SQLITE_MARK = "sqlite:///", b"SQLite format 3\0"
 
 
 def read_experiment(
-    experiment: str, roles: Roles, rules: Rules | None = None, *, tracking_uri: str | None = None
-) -> Points:
+    experiment: str, roles: ColumnMap, rules: Filters | None = None, *, tracking_uri: str | None = None
+) -> Observations:
     """The runs of an experiment as points. `tracking_uri` falls back to MLFLOW_TRACKING_URI. Raises TableError."""
     return take(experiment_table(experiment, tracking_uri=tracking_uri), roles, rules)
 

@@ -31,7 +31,7 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Points:
+class Observations:
     """Columns of equal length, one entry a row that is kept."""
 
     source: str
@@ -77,7 +77,7 @@ class Points:
         """How many rows each rule left out, in the order in which the rules were applied."""
         return dict(Counter(one.rule for one in self.exclusions))
 
-    def only(self, kept: npt.NDArray[np.bool_], left_out: tuple[Exclusion, ...]) -> Points:
+    def only(self, kept: npt.NDArray[np.bool_], left_out: tuple[Exclusion, ...]) -> Observations:
         """These points without some, which `left_out` accounts for."""
         return replace(
             self,

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import TableError
-from analysis.tables.columns import RATE, SCHEDULE, Roles
+from analysis.tables.columns import RATE, SCHEDULE, ColumnMap
 from analysis.tables.file import read_raw
-from analysis.tables.filters import Rules, by_condition, by_stage, by_status, highest, listed
-from analysis.tables.points import FLOPS, PARAMS, TOKENS, Exclusion, Points
+from analysis.tables.filters import Filters, by_condition, by_stage, by_status, highest, listed
+from analysis.tables.points import FLOPS, PARAMS, TOKENS, Exclusion, Observations
 from analysis.tables.raw import RawTable
 from analysis.tables.replicates import Repeats, find_repeats, numbered
 from analysis.tables.training_checks import rates_at_the_edge, unfinished_schedules
@@ -33,15 +33,15 @@ WORDS = {PARAMS: "parameters", TOKENS: "tokens", FLOPS: "FLOPs"}
 
 
 def read(
-    path: Path, roles: Roles, rules: Rules | None = None, *, separator: str | None = None, thousands: str = ""
-) -> Points:
+    path: Path, roles: ColumnMap, rules: Filters | None = None, *, separator: str | None = None, thousands: str = ""
+) -> Observations:
     """Read a CSV, Parquet or JSON-lines file. Raises TableError."""
     return take(read_raw(path, separator=separator, thousands=thousands), roles, rules)
 
 
-def take(raw: RawTable, roles: Roles, rules: Rules | None = None) -> Points:
+def take(raw: RawTable, roles: ColumnMap, rules: Filters | None = None) -> Observations:
     """The points of a table that is read. Raises TableError."""
-    rules = rules or Rules()
+    rules = rules or Filters()
     condition = rules.condition
     roles.check(raw.name, raw.columns)
     if raw.num_rows == 0:
@@ -58,7 +58,7 @@ def take(raw: RawTable, roles: Roles, rules: Rules | None = None) -> Points:
     warnings = _said(left.rows, repeats)
     trained = {letter: numbers.pop(letter) for letter in (RATE, SCHEDULE) if letter in numbers}
     by_row = {letter: dict(zip(left.rows + 1, values, strict=True)) for letter, values in trained.items()}
-    points = Points(
+    points = Observations(
         source=raw.name,
         sha256=raw.sha256,
         num_rows=raw.num_rows,
@@ -104,7 +104,7 @@ class _Left:
         return mask
 
 
-def _numbers(left: _Left, roles: Roles, rules: Rules) -> dict[str, FloatArray]:
+def _numbers(left: _Left, roles: ColumnMap, rules: Filters) -> dict[str, FloatArray]:
     """Every number column by letter, for the rows that are left; rows with a wrong value leave or are refused."""
     raw, wrong = left.raw, dict[int, str]()
     numbers = {}
@@ -181,7 +181,7 @@ def _said(rows: IntArray, repeats: Repeats) -> list[str]:
     return said
 
 
-def _training(points: Points, values: Mapping[str, FloatArray]) -> list[str]:
+def _training(points: Observations, values: Mapping[str, FloatArray]) -> list[str]:
     """Warnings of how the runs were trained, as far as the table has columns for it."""
     said = []
     if RATE in values:
@@ -192,7 +192,7 @@ def _training(points: Points, values: Mapping[str, FloatArray]) -> list[str]:
     return said
 
 
-def _flat(points: Points) -> list[str]:
+def _flat(points: Observations) -> list[str]:
     """Warnings of columns that do not vary: a law cannot say how the loss changes with them."""
     if len(points) < 2:
         return []

@@ -129,9 +129,9 @@ def test_the_bootstrap_stays_inside_cells_and_is_too_narrow_at_two_seeds() -> No
 def test_draws_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
     first, second = (fit_curves(sweeps[0].compare, FLOPS, num_replicates=50) for _ in range(2))
     for name, curve in first.series.items():
-        assert curve.draws is not None
-        np.testing.assert_array_equal(curve.draws, second.series[name].draws)
-    shocks = [curve.draws[:, 1] for curve in first.series.values() if curve.draws is not None]
+        assert curve.replicates is not None
+        np.testing.assert_array_equal(curve.replicates, second.series[name].replicates)
+    shocks = [curve.replicates[:, 1] for curve in first.series.values() if curve.replicates is not None]
     assert abs(np.corrcoef(shocks[0], shocks[1])[0, 1]) < 0.5
 
 

@@ -86,7 +86,7 @@ SURFACE = (406.4, 410.7, 0.34, 0.28)
 @pytest.mark.parametrize("seed", range(4))
 def test_all_approaches_find_a_known_surface_within_their_bands(seed: int) -> None:
     params, tokens, flops, loss = points(SURFACE, noise=2e-3, seed=seed)
-    found = approaches(params, tokens, flops, loss, flops=[1e20, 1e23], num_draws=400)
+    found = approaches(params, tokens, flops, loss, flops=[1e20, 1e23], num_replicates=400)
     assert not found.missing
     truth = SURFACE[3] / (SURFACE[2] + SURFACE[3])
     assert found.isoflop is not None
@@ -139,7 +139,7 @@ def test_budgets_are_told_apart_by_their_gaps() -> None:
 def test_the_envelope_holds_the_runs_that_no_cheaper_run_beats() -> None:
     flops, loss = np.array([1.0, 1.0, 2.0, 3.0, 4.0]), np.array([3.0, 2.5, 2.6, 2.0, 2.0])
     assert unbeaten(flops, loss).tolist() == [1, 3]
-    found = envelope(*points(SURFACE), num_draws=50)
+    found = envelope(*points(SURFACE), num_replicates=50)
     assert found.params.exponent == pytest.approx(SURFACE[3] / (SURFACE[2] + SURFACE[3]), abs=0.02)
 
 

@@ -32,7 +32,7 @@ def test_the_true_metric_lies_inside_its_interval_as_often_as_it_says() -> None:
     true = 0.86 - 2.2 * np.exp(-0.7 * exact)
     hits = losses = 0
     for seed in range(60):
-        found = two_steps(LAW, *table(seed), objective="log_lsq", num_draws=300, seed=seed)
+        found = two_steps(LAW, *table(seed), objective="log_lsq", num_replicates=300, seed=seed)
         predicted = found.predict(ahead)
         hits += predicted.metric_ci95[0, 0] <= true <= predicted.metric_ci95[1, 0]
         losses += predicted.loss_ci95[0, 0] <= exact <= predicted.loss_ci95[1, 0]
@@ -43,7 +43,7 @@ def test_the_true_metric_lies_inside_its_interval_as_often_as_it_says() -> None:
 def test_without_noise_both_steps_are_exact() -> None:
     columns, loss, _ = table(0, noise=0.0)
     accuracy = 0.25 + 0.7 / (1 + np.exp(4.0 * (loss - 2.4)))
-    found = two_steps(LAW, columns, loss, accuracy, link="sigmoid", floor=0.25, num_draws=20)
+    found = two_steps(LAW, columns, loss, accuracy, link="sigmoid", floor=0.25, num_replicates=20)
     assert found.link.fixed == ("b",)
     assert found.link.values["p0"] == pytest.approx(0.7, rel=1e-3)
     predicted = found.predict({"x": np.array([1e22])})
@@ -54,11 +54,11 @@ def test_without_noise_both_steps_are_exact() -> None:
 def test_a_run_that_was_drawn_counts_in_both_steps() -> None:
     """Errors of law and link that come of the same runs stay together: a resample of the table, not two of them."""
     columns, loss, error = table(1)
-    first, again = (two_steps(LAW, columns, loss, error, num_draws=50, seed=4) for _ in range(2))
+    first, again = (two_steps(LAW, columns, loss, error, num_replicates=50, seed=4) for _ in range(2))
     assert first.law_draws.tobytes() == again.law_draws.tobytes()
     assert first.link_draws.tobytes() == again.link_draws.tobytes()
     half = np.arange(40) < 20
-    parted = two_steps(LAW, columns, loss, error, in_law=half, in_link=~half, num_draws=50)
+    parted = two_steps(LAW, columns, loss, error, in_law=half, in_link=~half, num_replicates=50)
     assert parted.law.n == parted.link.n == 20
 
 
@@ -84,7 +84,7 @@ def test_the_published_split_predicts_the_held_out_models() -> None:
     found = two_steps(
         LAWS["overtrained"], {"C": data["C"].to_numpy(), "M": data["M"].to_numpy()}, data["loss_c4_val"].to_numpy(),
         data["err_avg_subset"].to_numpy(), in_law=five.to_numpy(), in_link=six.to_numpy(), objective="lsq",
-        num_draws=100,
+        num_replicates=100,
     )  # fmt: skip
     predicted = found.predict({"C": held["C"].to_numpy(), "M": held["M"].to_numpy()})
     off = 100 * np.abs(predicted.metric / held["err_avg_subset"].to_numpy() - 1)

@@ -50,7 +50,7 @@ def test_the_objective_alone_moves_the_exponent() -> None:
     found = {name: fitted(objective=name) for name in ("log_lad", "asymmetric")}
     assert found["log_lad"].values["a"] == pytest.approx(0.513, abs=5e-4)
     assert found["asymmetric"].values["a"] == pytest.approx(0.563, abs=5e-4)
-    assert [one.code for one in found["asymmetric"].cautions] == ["asymmetric_objective"]
+    assert [one.code for one in found["asymmetric"].warnings] == ["asymmetric_objective"]
 
 
 PUBLISHED = {  # 95 % intervals and standard errors of 4,000 refits
@@ -65,8 +65,8 @@ PUBLISHED = {  # 95 % intervals and standard errors of 4,000 refits
 
 def test_the_bootstrap_gives_the_published_intervals() -> None:
     found = fitted(bootstrap=4000)
-    assert found.draws is not None
-    assert found.draws.share_converged > 0.999
+    assert found.replicates is not None
+    assert found.replicates.share_converged > 0.999
     for name, (lower, upper, error) in PUBLISHED.items():
         one = found.coefficient(name)
         width = upper - lower
@@ -79,10 +79,10 @@ def test_the_bootstrap_gives_the_published_intervals() -> None:
 def test_no_refit_is_worse_than_the_published_procedure_makes_it() -> None:
     """One start each, at Hoffmann et al.'s values, by L-BFGS on the same resamples."""
     found = fitted(bootstrap=20, seed=3)
-    assert found.draws is not None
+    assert found.replicates is not None
     log_N, log_D = np.log(found.columns["N"]), np.log(found.columns["D"])
     counts = np.random.default_rng(3).multinomial(found.n, np.full(found.n, 1 / found.n), size=20)
-    for count, reached in zip(counts, found.draws.objective, strict=True):
+    for count, reached in zip(counts, found.replicates.objective, strict=True):
 
         def total(theta: np.ndarray, count: np.ndarray = count) -> float:
             terms = np.stack([theta[0] - theta[3] * log_N, theta[1] - theta[4] * log_D, np.full(found.n, theta[2])])

@@ -112,11 +112,11 @@ def test_what_no_law_can_be_fitted_to_is_refused(columns: dict[str, np.ndarray],
 
 def test_what_the_table_cannot_tell_is_said() -> None:
     together = fit("chinchilla", {"N": N, "D": 20 * N}, LOSS)
-    assert "collinear" in {one.code for one in together.cautions}
+    assert "collinear" in {one.code for one in together.warnings}
     few = fit("chinchilla", {"N": N[:6], "D": D[:6]}, LOSS[:6])
-    assert "few_points" in {one.code for one in few.cautions}
+    assert "few_points" in {one.code for one in few.warnings}
     flat = fit("power_with_offset", {"x": N}, 2.0 + 1e-9 * np.arange(12.0))
-    assert flat.cautions
+    assert flat.warnings
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
@@ -142,11 +142,11 @@ def test_a_fixed_parameter_stays_and_has_no_interval() -> None:
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_draws() -> None:
     columns = {"N": N, "D": D}
     first, again, other = (fit("chinchilla", columns, LOSS, bootstrap=50, seed=seed) for seed in (1, 1, 2))
-    assert first.draws is not None
-    assert again.draws is not None
-    assert other.draws is not None
-    assert first.draws.theta.tobytes() == again.draws.theta.tobytes()
-    assert first.draws.theta.tobytes() != other.draws.theta.tobytes()
+    assert first.replicates is not None
+    assert again.replicates is not None
+    assert other.replicates is not None
+    assert first.replicates.theta.tobytes() == again.replicates.theta.tobytes()
+    assert first.replicates.theta.tobytes() != other.replicates.theta.tobytes()
 
 
 def test_weights_are_copies_of_points() -> None:

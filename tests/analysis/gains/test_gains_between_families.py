@@ -40,7 +40,7 @@ def test_a_known_multiplier_and_difference_lie_inside_their_intervals_as_often_a
     hits = differences = total = 0
     at = 1e19
     for seed in range(60):
-        found = gains(family("memory", MULTIPLIER, seed), family("dense", 1.0, seed), "C", at=[at], num_draws=300)
+        found = gains(family("memory", MULTIPLIER, seed), family("dense", 1.0, seed), "C", at=[at], num_replicates=300)
         (one,) = found.at
         assert one.multiplier is not None
         assert one.multiplier_ci95 is not None
@@ -55,19 +55,19 @@ def test_a_known_multiplier_and_difference_lie_inside_their_intervals_as_often_a
 
 def test_without_noise_the_gain_is_exact_at_every_scale() -> None:
     pair = family("memory", MULTIPLIER, 0, noise=1e-9), family("dense", 1.0, 0, noise=1e-9)
-    found = gains(*pair, "C", num_draws=20)
+    found = gains(*pair, "C", num_replicates=20)
     assert len(found.at) == 3
     for one in found.at:
         assert one.multiplier == pytest.approx(MULTIPLIER, rel=1e-4)
         assert f"x{MULTIPLIER}" in found.statement(one, "FLOPs")
     assert [one.extrapolated for one in found.at] == [False, False, True]
-    assert gains(*pair[::-1], "C", num_draws=20).at[0].multiplier == pytest.approx(1 / MULTIPLIER, rel=1e-4)
+    assert gains(*pair[::-1], "C", num_replicates=20).at[0].multiplier == pytest.approx(1 / MULTIPLIER, rel=1e-4)
 
 
 def test_a_loss_that_the_baseline_never_reaches_has_no_multiplier() -> None:
     dense = family("dense", 1.0, 0, noise=1e-6)
     better = replace(dense, name="memory", loss=dense.loss - 1.0)
-    one = gains(better, dense, "C", num_draws=50).at[-1]
+    one = gains(better, dense, "C", num_replicates=50).at[-1]
     assert one.multiplier is None
     assert "never reaches" in one.reason
     assert one.difference == pytest.approx(-1.0, abs=1e-3)
@@ -77,9 +77,9 @@ def test_families_without_a_common_range_need_to_be_told_where() -> None:
     dense = family("dense", 1.0, 0)
     far = replace(dense, name="memory", x=dense.x * 1e6)
     with pytest.raises(FitError, match="no range in common"):
-        gains(far, dense, "C", num_draws=10)
+        gains(far, dense, "C", num_replicates=10)
     with pytest.raises(FitError, match="family 'memory'"):
-        gains(replace(dense, name="memory", loss=dense.loss * 0 + 2.0), dense, "C", num_draws=10)
+        gains(replace(dense, name="memory", loss=dense.loss * 0 + 2.0), dense, "C", num_replicates=10)
 
 
 def test_the_command_on_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_the_command_on_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
     ours, theirs = family("mine", MULTIPLIER, 0), family("theirs", 1.0, 0)
-    found = gains(ours, theirs, "C", num_draws=200)
+    found = gains(ours, theirs, "C", num_replicates=200)
     made = gains_figures.write([found], tmp_path)
     assert sorted(path.name for path in made) == [f"gain_compute.{ending}" for ending in ("csv", "pdf", "png")]
     with open(tmp_path / "gain_compute.csv") as file:
@@ -116,7 +116,7 @@ def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
     assert np.median([float(row["y"]) for row in along]) == pytest.approx(MULTIPLIER, rel=0.05)
     assert sum(row["part"] == "run" for row in rows) == 48
 
-    never = gains(replace(ours, loss=0.5 + ours.loss / 5), theirs, "N", num_draws=50)
+    never = gains(replace(ours, loss=0.5 + ours.loss / 5), theirs, "N", num_replicates=50)
     gains_figures.write([never], tmp_path)
     assert "\nmultiplier" not in (tmp_path / "gain_parameters.csv").read_text()
 

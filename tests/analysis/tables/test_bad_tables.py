@@ -12,16 +12,16 @@ import pyarrow.parquet
 import pytest
 
 from analysis.errors import TableError
-from analysis.tables import Points, Roles, Rules, read
+from analysis.tables import ColumnMap, Filters, Observations, read
 
-ROLES = Roles(loss="loss", params="N", tokens="D")
+ROLES = ColumnMap(loss="loss", params="N", tokens="D")
 GOOD = "N,D,loss\n1e7,2e9,3.5\n2e7,4e9,3.2\n4e7,8e9,2.9\n"
 
 
 def points_of(
-    tmp_path: Path, content: str | bytes, *, name: str = "t.csv", roles: Roles = ROLES, rules: Rules | None = None,
-    separator: str | None = None, thousands: str = "",
-) -> Points:  # fmt: skip
+    tmp_path: Path, content: str | bytes, *, name: str = "t.csv", roles: ColumnMap = ROLES,
+    rules: Filters | None = None, separator: str | None = None, thousands: str = "",
+) -> Observations:  # fmt: skip
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read(path, roles, rules, separator=separator, thousands=thousands)
@@ -156,6 +156,6 @@ def test_a_million_rows_are_read_and_sorted_out(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(TableError, match="row 123457, column 'loss': it has no value"):
         read(tmp_path / "t.parquet", ROLES)
-    points = read(tmp_path / "t.parquet", ROLES, Rules(where="loss > 3", drop_highest=2))
+    points = read(tmp_path / "t.parquet", ROLES, Filters(where="loss > 3", drop_highest=2))
     assert len(points) == int((loss > 3).sum()) - 2
     assert len(points) + len(points.exclusions) == num

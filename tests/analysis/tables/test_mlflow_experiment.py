@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import TableError
-from analysis.tables import Roles, Rules, mlflow
+from analysis.tables import ColumnMap, Filters, mlflow
 from analysis.tables.mlflow import experiment_table, read_experiment
 
 pytest.importorskip("mlflow")
 
-ROLES = Roles(loss="metrics.loss", params="N", tokens="params.D")
+ROLES = ColumnMap(loss="metrics.loss", params="N", tokens="params.D")
 NUM_RUNS = 25
 
 
@@ -60,9 +60,9 @@ def test_columns_are_named_as_mlflow_names_them(uri: str, monkeypatch: pytest.Mo
     assert {"loss", "metrics.loss", "N", "params.N", "params.D", "tags.D", "status"} <= set(table.columns)
     assert "D" not in table.columns  # a parameter and a tag: which one is for the caller to say
     with pytest.raises(TableError, match=r"row 2 \(run 'run-1', [0-9a-f]{32}\), column 'tags.D': 'no number' is text"):
-        read_experiment("widths", Roles(loss="loss", params="N", tokens="tags.D"))
+        read_experiment("widths", ColumnMap(loss="loss", params="N", tokens="tags.D"))
     with pytest.raises(TableError, match=rf"row {NUM_RUNS + 3} .*column 'loss': it is infinite"):
-        read_experiment("widths", Roles(loss="loss", status=None), Rules(where="run_name != 'all'"))
+        read_experiment("widths", ColumnMap(loss="loss", status=None), Filters(where="run_name != 'all'"))
 
 
 @pytest.mark.parametrize(

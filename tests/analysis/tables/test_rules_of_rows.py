@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from analysis.errors import TableError
-from analysis.tables import Points, Roles, Rules, read
+from analysis.tables import ColumnMap, Filters, Observations, read
 
-ROLES = Roles(loss="loss", params="N", tokens="D")
+ROLES = ColumnMap(loss="loss", params="N", tokens="D")
 HEADER = "N,D,loss,seed,status,host\n"
 
 
-def points_of(tmp_path: Path, rows: str, rules: Rules | None = None, roles: Roles = ROLES) -> Points:
+def points_of(tmp_path: Path, rows: str, rules: Filters | None = None, roles: ColumnMap = ROLES) -> Observations:
     path = tmp_path / "t.csv"
     path.write_text(HEADER + rows)
     return read(path, roles, rules)
@@ -30,7 +30,7 @@ def test_runs_without_an_end_leave_by_their_status(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"row 2 .*column 'status': 'weird' is no known status"):
         points_of(tmp_path, rows.replace("diverged", "weird"))
     with pytest.raises(TableError, match=r"row 2 .*column 'loss': it has no value"):
-        points_of(tmp_path, rows, roles=Roles(loss="loss", params="N", tokens="D", status=None))
+        points_of(tmp_path, rows, roles=ColumnMap(loss="loss", params="N", tokens="D", status=None))
 
 
 def test_rules_apply_in_their_order_and_account_for_every_row(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_rules_apply_in_their_order_and_account_for_every_row(tmp_path: Path) ->
         "5,1,6,0,done,a\n"  # drop-duplicates
         "6,1,5,0,done,a\n"
     )
-    rules = Rules(where="host == 'a'", drop_invalid=True, drop_duplicates=True, drop_highest=1)
+    rules = Filters(where="host == 'a'", drop_invalid=True, drop_duplicates=True, drop_highest=1)
     points = points_of(tmp_path, rows, rules)
     assert points.row.tolist() == [5, 7]
     assert points.loss.tolist() == [6, 5]
@@ -59,15 +59,15 @@ def test_rules_apply_in_their_order_and_account_for_every_row(tmp_path: Path) ->
 def test_nothing_left_is_refused_with_the_rules_that_did_it(tmp_path: Path) -> None:
     rows = "1,1,9,0,failed,a\n2,1,8,0,done,b\n"
     with pytest.raises(TableError, match=r"all 2 rows are left out \(1 by 'status', 1 by 'where N > 5'\)"):
-        points_of(tmp_path, rows, Rules(where="N > 5"))
+        points_of(tmp_path, rows, Filters(where="N > 5"))
     with pytest.raises(TableError, match="--drop-highest 1 leaves nothing of 1 rows"):
-        points_of(tmp_path, rows, Rules(drop_highest=1))
+        points_of(tmp_path, rows, Filters(drop_highest=1))
     with pytest.raises(TableError, match="0 or more"):
-        Rules(drop_highest=-1)
+        Filters(drop_highest=-1)
 
 
 def test_a_tie_at_the_last_dropped_loss_is_said(tmp_path: Path) -> None:
-    points = points_of(tmp_path, "1,1,5,0,done,a\n2,1,5,0,done,a\n3,1,4,0,done,a\n", Rules(drop_highest=1))
+    points = points_of(tmp_path, "1,1,5,0,done,a\n2,1,5,0,done,a\n3,1,4,0,done,a\n", Filters(drop_highest=1))
     assert points.row.tolist() == [2, 3]
     assert any("parts rows of equal loss 5: row 2 stays" in one for one in points.warnings)
 
@@ -86,17 +86,20 @@ def test_replicates_and_duplicates_are_told_apart(tmp_path: Path) -> None:
     assert any("row 3 agree" in one and "(row 3 with row 1)" in one for one in points.warnings)
     assert any("row 4 have the columns and the seed of an earlier row, but another loss" in one
                for one in points.warnings)  # fmt: skip
-    factor = Roles(loss="loss", params="N", tokens="D", factors={"host": "seed"}, seed=None)
+    factor = ColumnMap(loss="loss", params="N", tokens="D", factors={"host": "seed"}, seed=None)
     assert points_of(tmp_path, rows, roles=factor).setting.tolist() == [0, 1, 0, 1, 2]
 
 
 def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None:
-    roles = Roles(loss="loss", params="N", flops="D", tokens_from_flops=True)
+    roles = ColumnMap(loss="loss", params="N", flops="D", tokens_from_flops=True)
     points = points_of(tmp_path, "2,24,3,0,done,a\n4,24,2,0,done,b\n", roles=roles)
     assert points.columns["D"].tolist() == [2.0, 1.0]
     assert points.roles["D"] == "C / (6 N)"
-    assert "D" not in points_of(tmp_path, "2,24,3,0,done,a\n", roles=Roles(loss="loss", params="N", flops="D")).columns
-    both = Roles(loss="loss", params="N", tokens="D", flops_from_tokens=True)
+    assert (
+        "D"
+        not in points_of(tmp_path, "2,24,3,0,done,a\n", roles=ColumnMap(loss="loss", params="N", flops="D")).columns
+    )
+    both = ColumnMap(loss="loss", params="N", tokens="D", flops_from_tokens=True)
     assert points_of(tmp_path, "2,2,3,0,done,a\n", roles=both).columns["C"].tolist() == [24.0]
 
 
@@ -111,12 +114,12 @@ def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None
 )
 def test_roles_that_contradict_each_other_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(TableError, match=said):
-        Roles(loss="loss", **given)  # type: ignore[arg-type]
+        ColumnMap(loss="loss", **given)  # type: ignore[arg-type]
 
 
 def test_a_cluster_is_any_column(tmp_path: Path) -> None:
-    roles = Roles(loss="loss", params="N", tokens="D", cluster="host")
-    points = points_of(tmp_path, "1,1,3,0,done,b\n2,1,4,0,done,a\n3,1,2,0,done,b\n", Rules(drop_highest=1), roles)
+    roles = ColumnMap(loss="loss", params="N", tokens="D", cluster="host")
+    points = points_of(tmp_path, "1,1,3,0,done,b\n2,1,4,0,done,a\n3,1,2,0,done,b\n", Filters(drop_highest=1), roles)
     assert points.cluster is not None
     assert np.array_equal(points.cluster, [1, 1])
 
@@ -127,6 +130,6 @@ def test_a_sweep_s_tuning_runs_leave_unless_they_are_asked_for(tmp_path: Path) -
         "run_id,stage,family,status,params_active,tokens,loss_nats\n"
         "a,tune,dense,done,1,1,3\nb,compare,dense,done,1,2,2.9\nc,compare,dense,done,2,2,2.8\n"
     )
-    roles = Roles(loss="loss_nats", params="params_active", tokens="tokens")
+    roles = ColumnMap(loss="loss_nats", params="params_active", tokens="tokens")
     assert read(path, roles).excluded_by() == {"stage": 1}
-    assert read(path, roles, Rules(where="stage == 'tune'")).row.tolist() == [1]
+    assert read(path, roles, Filters(where="stage == 'tune'")).row.tolist() == [1]

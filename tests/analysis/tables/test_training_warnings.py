@@ -8,13 +8,13 @@ import pytest
 
 from analysis.cli.main import main
 from analysis.errors import TableError
-from analysis.tables import Points, Roles, Rules, read
+from analysis.tables import ColumnMap, Filters, Observations, read
 
-ROLES = Roles(loss="loss", params="N", tokens="D", learning_rate="lr", schedule_tokens="end")
+ROLES = ColumnMap(loss="loss", params="N", tokens="D", learning_rate="lr", schedule_tokens="end")
 HEADER = "N,D,lr,end,seed,loss\n"
 
 
-def points_of(tmp_path: Path, rows: str, rules: Rules | None = None) -> Points:
+def points_of(tmp_path: Path, rows: str, rules: Filters | None = None) -> Observations:
     path = tmp_path / "t.csv"
     path.write_text(HEADER + rows)
     return read(path, ROLES, rules)
@@ -54,7 +54,7 @@ def test_rows_before_the_end_of_their_schedule_are_said_and_those_left_out_are_n
     rows = sweep({1e7: 1}) + "2e7,1e9,3e-3,4e9,0,3.4\n2e7,2e9,3e-3,4e9,0,3.3\n2e7,4.02e9,3e-3,4e9,0,3.2\n"
     (said,) = [one for one in points_of(tmp_path, rows).warnings if "schedule" in one]
     assert "2 of 6 rows were not read at the end of their schedule, but at 0.25 to 0.5 of it (rows 4, 5)" in said
-    kept = points_of(tmp_path, rows, Rules(where="D >= 1.5e9", drop_highest=1))
+    kept = points_of(tmp_path, rows, Filters(where="D >= 1.5e9", drop_highest=1))
     assert not any("rows 4" in one for one in kept.warnings)
 
 
@@ -68,7 +68,7 @@ def test_a_schedule_needs_tokens_and_the_command_says_both_warnings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(TableError, match="--schedule-tokens is compared with the tokens"):
-        Roles(loss="loss", params="N", schedule_tokens="end")
+        ColumnMap(loss="loss", params="N", schedule_tokens="end")
     path = tmp_path / "t.csv"
     path.write_text(HEADER + sweep({1e7: 0, 2e7: 1, 4e7: 1, 8e7: 2}).replace(",2e9,0,", ",8e9,0,"))
     arguments = ["fit", str(path), "--law", "power", "--params", "N", "--loss", "loss", "--tokens", "D"]
