@@ -29,7 +29,7 @@ _SMALL = (
     "recipe.tune.learning_rates=[0.005,0.01]",
     "recipe.tune.table_factors=[1]",
     "evaluate.validations=2",
-    "launcher.slots=2",
+    "launcher.workers=2",
     "launcher.checkpoint_seconds=0.2",
 )
 

@@ -14,10 +14,10 @@ from memscale.cli import arguments
 from memscale.cli.finish import EXIT_DONE, EXIT_NEEDED, finish
 from memscale.cli.syncer import Syncer
 from memscale.errors import RecordError
-from memscale.launch import slurm_commands
 from memscale.launch.advance import Step, learn_speeds, take_step
-from memscale.launch.controllers import dismiss, see_to_controllers
-from memscale.launch.slurm_commands import SlurmError
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.commands import SlurmError
+from memscale.launch.slurm.controllers import dismiss, see_to_controllers
 from memscale.records.attempts import slurm_job
 from memscale.records.launch_file import Launch, read_launch
 from memscale.records.layout import SweepPaths

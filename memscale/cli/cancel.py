@@ -6,8 +6,8 @@ import argparse
 
 from memscale.cli import arguments
 from memscale.cli.advance import locked_step
-from memscale.launch import slurm_commands
 from memscale.launch.advance import take_from_queue
+from memscale.launch.slurm import commands as slurm_commands
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import slurm_job
 from memscale.records.launch_file import Launch, read_launch

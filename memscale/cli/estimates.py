@@ -16,7 +16,7 @@ from memscale.errors import PlanError
 from memscale.launch.costs import cost_of, done_names, known_points, known_speeds, launcher_of
 from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
-from memscale.launch.slots import slots_for
+from memscale.launch.workers import workers_for
 from memscale.planning.device_memory import Fit, fit
 from memscale.planning.forecast import Forecast, forecast
 from memscale.planning.plan import STAGES, Plan
@@ -78,23 +78,23 @@ class Estimate:
 def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     """Raises ConfigError where the launcher's memory cannot be read."""
     sweep, launcher = plan.sweep, plan.sweep.launcher
-    slots = slots_for(launcher, len(plan.runs))
+    workers = workers_for(launcher, len(plan.runs))
     done = done_names(paths.root, plan.runs)
     stages = [plan.stage(stage) for stage in STAGES]
     cost = forecast(
         [[cost_of(sweep, run, done=run.name in done) for run in stage] for stage in stages],
-        known_speeds(slots, launcher),
-        slots=len(slots),
+        known_speeds(workers, launcher),
+        workers=len(workers),
     )
     names = [run.name for stage in stages for run in stage]
-    sources = Counter(point.source for point in known_points(slots))
-    device_bytes = device_memory_bytes(launcher, slots)
+    sources = Counter(point.source for point in known_points(workers))
+    device_bytes = device_memory_bytes(launcher, workers)
     return Estimate(
         forecast=cost,
         seconds=dict(zip(names, cost.run_seconds, strict=True)),
         done=done,
-        fits=_fits(plan, len(slots)),
-        device=slots[0].device,
+        fits=_fits(plan, len(workers)),
+        device=workers[0].device,
         device_bytes=device_bytes,
         excess=_excess(plan, cost),
         num_calibrated=sources["calibration"],
@@ -103,7 +103,7 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     )
 
 
-def _fits(plan: Plan, num_slots: int) -> dict[Cell, Fit]:
+def _fits(plan: Plan, num_workers: int) -> dict[Cell, Fit]:
     length = plan.sweep.scale.sequence_length
     devices: dict[Launcher, tuple[str, float | None]] = {}
     fits: dict[Cell, Fit] = {}
@@ -112,8 +112,8 @@ def _fits(plan: Plan, num_slots: int) -> dict[Cell, Fit]:
             continue
         asks = launcher_of(plan.sweep, run)
         if asks not in devices:
-            slots = slots_for(asks, num_slots)
-            devices[asks] = slots[0].device, device_memory_bytes(asks, slots)
+            workers = workers_for(asks, num_workers)
+            devices[asks] = workers[0].device, device_memory_bytes(asks, workers)
         device, device_bytes = devices[asks]
         fits[run.series, run.budget] = fit(
             run.architecture,
@@ -155,13 +155,13 @@ def numbers_behind(cost: Estimate) -> str:
     left = cost.forecast
     return (
         f"{left.runs_left} runs are left: {quantity(cost.flops_left)} training FLOPs, "
-        f"{left.gpu_hours:.3g} {unit_hours(cost)}, {duration(left.seconds)} on {left.slots} slots, "
+        f"{left.gpu_hours:.3g} {unit_hours(cost)}, {duration(left.seconds)} on {left.workers} workers, "
         f"{size(left.disk_left_bytes)} of checkpoints"
     )
 
 
 def unit_hours(cost: Estimate) -> str:
-    return "GPU hours" if cost.device == "cuda" else "slot hours"
+    return "GPU hours" if cost.device == "cuda" else "worker hours"
 
 
 def rounded_up(value: float) -> str:
@@ -181,7 +181,7 @@ def estimate_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
         "disk_bytes": left.disk_bytes,
         "disk_left_bytes": left.disk_left_bytes,
         "runs_left": left.runs_left,
-        "slots": left.slots,
+        "workers": left.workers,
         "measured": left.measured,
         "guessed_families": list(left.guessed_families),
         "peak_memory_bytes": worst.peak_bytes,

@@ -14,7 +14,7 @@ from memscale.cli.matches import NAMES
 from memscale.cli.numbers import percent, quantity, size
 from memscale.config.codec import to_plain
 from memscale.errors import ConfigError, nearest
-from memscale.launch.slots import slots_for
+from memscale.launch.workers import workers_for
 from memscale.planning.accounting import TRAINING_PASSES, components, conventions, evaluation_flops
 from memscale.planning.plan import Plan
 from memscale.planning.rows import PlannedRun
@@ -109,7 +109,7 @@ def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
 
 def _memory(plan: Plan, run: PlannedRun) -> dict[str, Any]:
     """Bytes of each GPU at one sequence at a time, by part, on one GPU and on eight."""
-    precision = "bfloat16" if slots_for(plan.sweep.launcher, 1)[0].device == "cuda" else "float32"
+    precision = "bfloat16" if workers_for(plan.sweep.launcher, 1)[0].device == "cuda" else "float32"
     rows = []
     for parallelism in _PARALLELISMS:
         memory = training_memory(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memscale.cli import arguments
-from memscale.launch.arrays import job_outputs
+from memscale.launch.slurm.arrays import job_outputs
 from memscale.launch.states import read_state
 from memscale.records.attempts import attempt_numbers, log_path
 from memscale.records.layout import RunPaths

@@ -10,10 +10,10 @@ from pathlib import Path
 from memscale.cli.advance import follow, locked_step
 from memscale.cli.arguments import Planned
 from memscale.errors import MemscaleError, PlanError
-from memscale.launch import slurm_commands
+from memscale.launch.code_snapshot import take_snapshot
 from memscale.launch.convert import plan_file, run_file
 from memscale.launch.costs import launcher_of
-from memscale.launch.snapshot import take_snapshot
+from memscale.launch.slurm import commands as slurm_commands
 from memscale.launch.sweep import is_done, reopen, run_paths
 from memscale.planning.plan import Plan
 from memscale.records.attempts import slurm_job

@@ -62,7 +62,7 @@ def _calibrate(plan: Plan, *, quiet: bool) -> None:
 def _write_json(plan: Plan, cost: Estimate) -> None:
     """Write the plan as JSON, a line a run: a plan of a hundred thousand is not built up in memory."""
     head = {
-        "format": 1,
+        "format": 2,
         "sweep": plan.sweep.name,
         "question": plan.sweep.question,
         "plan_hash": plan.plan_hash,

@@ -120,7 +120,7 @@ def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
         yield f"chosen    {choice.family}: lr {choice.rates.learning_rate:g}{table}{edge}"
     left = cost.forecast
     yield (
-        f"forecast  {duration(left.seconds)} on {left.slots} slots ({cost.basis}), {left.gpu_hours:.3g} "
+        f"forecast  {duration(left.seconds)} on {left.workers} workers ({cost.basis}), {left.gpu_hours:.3g} "
         f"{unit_hours(cost)}, {size(left.disk_bytes)} disk"
     )
     yield from _memory(cost)
@@ -144,7 +144,7 @@ def _capped(lead: str, lines: Sequence[str]) -> Iterator[str]:
 
 def _memory(cost: Estimate) -> Iterator[str]:
     (series, budget), worst = cost.worst
-    kind = "GPU" if cost.device == "cuda" else "slot"
+    kind = "GPU" if cost.device == "cuda" else "worker"
     told = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, "
     told += f"{_sequences(worst.micro_batch_sequences)})"
     if cost.device_bytes is None:

@@ -16,8 +16,8 @@ from memscale.cli.syncer import Syncer
 from memscale.errors import MemscaleError
 from memscale.launch.local import local_starter
 from memscale.launch.progress import duration
-from memscale.launch.slots import slots_for
 from memscale.launch.sweep import Site, SweepOutcome, reopen, run_plan
+from memscale.launch.workers import workers_for
 from memscale.records.layout import runs_root
 from memscale.records.lease import Lease, LeaseTakenError
 from memscale.records.plan_file import is_finished
@@ -77,7 +77,7 @@ def _train_here(planned: Planned) -> int:
     site = Site(
         paths=paths,
         data_folder=prepared.folder,
-        slots=slots_for(sweep.launcher, len(planned.plan.runs)),
+        workers=workers_for(sweep.launcher, len(planned.plan.runs)),
         start=local_starter(sweep.launcher, prepared.folder),
         on_background=syncer.now_and_then,
     )

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from memscale.config.data import SOURCES, Source
 from memscale.config.family import FAMILY_CLASSES, Family
 from memscale.config.grid import Axis
+from memscale.config.launcher import Launcher
 from memscale.config.matching import Free, MultipleOf, Throughput
 from memscale.config.recipe import Multiplier
 from memscale.errors import ConfigError, nearest
@@ -33,6 +34,8 @@ _CHOICES: dict[type, tuple[str, dict[str, type]]] = {
 }
 # Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key, and where an element is
 # a single value, the field that takes it.
+_RENAMED: dict[type, dict[str, str]] = {Launcher: {"slots": "workers"}}
+"""Keys that earlier versions had, by class, and what they are called now."""
 _KEYED: dict[type, tuple[str, str | None]] = {
     Source: ("name", None),
     Family: ("name", None),
@@ -78,7 +81,10 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
     hints = _hints(chosen)
     for key in given:
         if key not in hints:
-            message = f"{describe(_join(where, str(key)))} is not a key here; valid: {', '.join(hints)}."
+            place, new = describe(_join(where, str(key))), _RENAMED.get(chosen, {}).get(str(key))
+            if new is not None:
+                raise ConfigError(f"{place} is now called {_join(where, new)}; rename the key, its values are the same")
+            message = f"{place} is not a key here; valid: {', '.join(hints)}."
             raise ConfigError(message + nearest(str(key), hints))
     values: dict[str, Any] = {}
     for field in dataclasses.fields(chosen):

@@ -18,7 +18,7 @@ class Launcher:
 
     name: str = "auto"
     """`auto` (SLURM where it answers), `local` or `slurm`."""
-    slots: int | None = None
+    workers: int | None = None
     """Runs trained at once; None: one a GPU, or without GPUs one a core; on SLURM as many as it starts."""
     checkpoint_seconds: float = 30.0
     """Longest work that kill -9 can lose."""
@@ -26,7 +26,7 @@ class Launcher:
     """Where tables and their optimizer's state lie: `device`; `host`, pinned memory, for tables larger than a GPU's;
     `file`, in the run's folder, for tables larger than the machine's memory. A step fetches the rows it reads."""
     device_memory: str | None = None
-    """Memory of the GPU (or without GPUs of the slot) that runs will get, such as 80G, for the forecast; None: asked of
+    """Memory of the GPU (without GPUs: of the worker) that runs will get, such as 80G, for the forecast; None: asked of
     this machine, or with SLURM and no GPUs the job's `memory`."""
     retries: Retries = field(default_factory=Retries)
     cpus_per_run: int = 8
@@ -66,8 +66,8 @@ class Launcher:
     def __post_init__(self) -> None:
         one_of("name", self.name, LAUNCHERS)
         one_of("table_memory", self.table_memory, TABLE_MEMORIES)
-        if self.slots is not None:
-            at_least("slots", self.slots, 1)
+        if self.workers is not None:
+            at_least("workers", self.workers, 1)
         for name in ("cpus_per_run", "nodes_per_run", "minutes"):
             at_least(name, getattr(self, name), 1)
         at_least("gpus_per_run", self.gpus_per_run, 0)

@@ -37,7 +37,7 @@ class Limits:
     """What a launch may cost by its forecast; above it, it is refused. None: no limit."""
 
     gpu_hours: float | None = None
-    """Hours of all GPUs together; of all slots where there are none."""
+    """Hours of all GPUs together; of all workers where there are none."""
     disk_gb: float | None = None
     """Of checkpoints, in units of 1e9 bytes."""
 

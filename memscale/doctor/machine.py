@@ -1,4 +1,4 @@
-"""Python, the packages, the GPUs and the slots of the local pool."""
+"""Python, the packages, the GPUs and the workers of the local pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from memscale.doctor.finding import Finding
-from memscale.launch.slots import find_slots
+from memscale.launch.workers import find_workers
 
 _PACKAGES = ("torch", "numba", "hydra-core", "submitit", "mlflow", "lm_eval")
 
@@ -21,9 +21,9 @@ def machine() -> Iterator[Finding]:
     for name in _PACKAGES:
         yield _package(name)
     yield from _gpus()
-    slots = find_slots(None)
-    device = "a GPU each" if slots[0].device == "cuda" else f"{slots[0].threads} core each"
-    yield _finding(True, "local pool", f"{len(slots)} runs at once, {device}")
+    workers = find_workers(None)
+    device = "a GPU each" if workers[0].device == "cuda" else f"{workers[0].threads} core each"
+    yield _finding(True, "local pool", f"{len(workers)} runs at once, {device}")
 
 
 def _gpus() -> Iterator[Finding]:

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memscale.config.launcher import Launcher
-from memscale.launch import slurm_commands
-from memscale.launch.arrays import Order, recover, submit
 from memscale.launch.convert import choices_of, plan_file, run_file
 from memscale.launch.costs import cost_of, done_names, known_speeds, launcher_of, learn_speed
-from memscale.launch.fleet import End, Fleet, Standing, fleet_of
 from memscale.launch.local import worker_arguments
 from memscale.launch.nodes import avoided, own, suspicious_nodes
 from memscale.launch.pool import Task, half_micro_batch
 from memscale.launch.retry import decide, same_fault
-from memscale.launch.slots import slots_for
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.arrays import Order, recover, submit
+from memscale.launch.slurm.snapshot import End, Fleet, Standing, fleet_of
 from memscale.launch.sweep import is_done, is_tuned, run_paths, tuning_losses
 from memscale.launch.usage import gpu_hours
+from memscale.launch.workers import workers_for
 from memscale.planning.forecast import Speeds
 from memscale.planning.plan import STAGES, Plan, choose_rates, make_plan, open_compare
 from memscale.planning.rows import PlannedRun
@@ -258,13 +258,13 @@ def _submit(plan: Plan, launch: Launch, paths: SweepPaths, view: _View) -> int:
         folder, asks = run_paths(paths, run), launcher_of(plan.sweep, run)
         if not folder.run.exists():
             write_run_file(folder.run, run_file(plan.sweep, run))
-        (slot, *_) = slots = slots_for(asks, 1)
+        (worker, *_) = workers = workers_for(asks, 1)
         if asks not in speeds:
-            speeds[asks] = known_speeds(slots, asks)
+            speeds[asks] = known_speeds(workers, asks)
         seconds = speeds[asks].run_seconds(cost_of(plan.sweep, run, done=False))
         task = Task(name=run.name, paths=folder, seconds=seconds)
         micro_batch = half_micro_batch(folder) if wanted.half_micro_batch else None
-        arguments = worker_arguments(task, slot, micro_batch, launcher=asks, data_folder=Path(launch.data_folder))
+        arguments = worker_arguments(task, worker, micro_batch, launcher=asks, data_folder=Path(launch.data_folder))
         order = Order(paths=folder, arguments=tuple(arguments), asks=asks, avoid=wanted.avoid)
         orders.append((seconds, order))
     longest_first = [order for _, order in sorted(orders, key=lambda one: -one[0])]
@@ -281,4 +281,4 @@ def learn_speeds(plan: Plan, paths: SweepPaths) -> None:
         numbers = list(attempt_numbers(folder)) if folder is not None else []
         outcome = read_outcome(folder, numbers[-1]) if folder is not None and len(numbers) == 1 else None
         if folder is not None and outcome is not None:
-            learn_speed(plan.sweep, run, folder, outcome, slots_for(launcher_of(plan.sweep, run), 1))
+            learn_speed(plan.sweep, run, folder, outcome, workers_for(launcher_of(plan.sweep, run), 1))

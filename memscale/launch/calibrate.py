@@ -1,7 +1,7 @@
 """Measures the speed of this machine on the models of a plan, before any of its runs: calibration.
 
-Every slot trains every chosen model at the same time as the others do, as in the sweep, so that they share memory and
-its bandwidth as they will then: a process a slot, with the slot's threads and GPU. What they measure is kept as the
+Every worker trains every chosen model at the same time as the others do, as in the sweep, so that they share memory and
+its bandwidth as they will then: a process a worker, with the worker's threads and GPU. What they measure is kept as the
 machine's, marked `calibration`, until finished runs say better.
 Refuses SLURM outside of a job: a login node is not the machine that trains.
 """
@@ -19,10 +19,10 @@ from memscale.config.codec import to_plain
 from memscale.config.run import Digests, Run
 from memscale.config.sweep import Sweep
 from memscale.errors import ConfigError
-from memscale.launch.calibration_slots import MOST_SECONDS, SlotProcesses
+from memscale.launch.calibration_workers import MOST_SECONDS, WorkerProcesses
 from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
-from memscale.launch.slots import Slot, slots_for
+from memscale.launch.workers import WorkerSpec, workers_for
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.device_memory import fit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
@@ -86,11 +86,11 @@ class Calibration:
     """Series and budget of models that could not be measured, each with the reason."""
 
 
-def calibration_slots(sweep: Sweep) -> tuple[Slot, ...]:
-    """The slots to measure: this machine's, or the one of the SLURM job that this process is in."""
+def calibration_workers(sweep: Sweep) -> tuple[WorkerSpec, ...]:
+    """The workers to measure: this machine's, or the one of the SLURM job that this process is in."""
     launcher = sweep.launcher
     if launcher.name != "slurm":
-        return slots_for(launcher, 1)
+        return workers_for(launcher, 1)
     if launcher.processes_per_run > 1:
         raise ConfigError(
             f"a calibration measures one process, and a run of this launcher has {launcher.processes_per_run}. Measure "
@@ -104,40 +104,40 @@ def calibration_slots(sweep: Sweep) -> tuple[Slot, ...]:
             f"srun{partition}{gpus} --cpus-per-task={launcher.cpus_per_run} memscale plan {sweep.name} --calibrate, "
             "with the same overrides; the speeds are then those of all such jobs"
         )
-    return (replace(slots_for(launcher, 1)[0], gpu=os.environ.get("CUDA_VISIBLE_DEVICES")),)
+    return (replace(workers_for(launcher, 1)[0], gpu=os.environ.get("CUDA_VISIBLE_DEVICES")),)
 
 
 def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
     """Measure the models of `plan` on this machine; `say` tells a person how far it is. Keeps nothing.
 
-    Raises MemscaleError where a slot's process ends without a word.
+    Raises MemscaleError where a worker's process ends without a word.
     """
-    slots = calibration_slots(plan.sweep)
-    models, unmeasured = _that_fit(plan, slots)
+    workers = calibration_workers(plan.sweep)
+    models, unmeasured = _that_fit(plan, workers)
     if not models:
-        return Calibration(machine=slots[0].machine, points=(), unmeasured=tuple(unmeasured))
+        return Calibration(machine=workers[0].machine, points=(), unmeasured=tuple(unmeasured))
     seconds = min(SECONDS_PER_MODEL, max(_LEAST_SECONDS_PER_MODEL, MOST_SECONDS / 3 / len(models)))
     say(
-        f"calibrating {len(models)} models on {len(slots)} slots at once: about "
+        f"calibrating {len(models)} models on {len(workers)} workers at once: about "
         f"{duration(min(MOST_SECONDS, 6 + len(models) * 2 * seconds))}"
     )
     work = [_work(plan.sweep, run) for run in models]
-    with SlotProcesses(slots, work, seconds) as children:
+    with WorkerProcesses(workers, work, seconds) as children:
         found = _collect(models, children, say)
     points = []
     for number, run in enumerate(models):
         told = found.get(number, [])
         failed = [answer["error"] for answer in told if "error" in answer]
-        if failed or len(told) < len(slots):
+        if failed or len(told) < len(workers):
             unmeasured.append((_name(run), failed[0] if failed else "there was no time left"))
         else:
             points.append(_point(plan.sweep, run, told))
-    return Calibration(machine=slots[0].machine, points=tuple(points), unmeasured=tuple(unmeasured))
+    return Calibration(machine=workers[0].machine, points=tuple(points), unmeasured=tuple(unmeasured))
 
 
-def _that_fit(plan: Plan, slots: Sequence[Slot]) -> tuple[list[PlannedRun], list[tuple[str, str]]]:
-    """The models to measure, without those that would take more memory than a slot has; and these, with the reason."""
-    device_bytes = device_memory_bytes(plan.sweep.launcher, slots)
+def _that_fit(plan: Plan, workers: Sequence[WorkerSpec]) -> tuple[list[PlannedRun], list[tuple[str, str]]]:
+    """Return the models to measure, and those that need more memory than a worker has, with the reason."""
+    device_bytes = device_memory_bytes(plan.sweep.launcher, workers)
     length = plan.sweep.scale.sequence_length
     fitting, others = [], []
     for run in models_to_measure(plan):
@@ -146,11 +146,11 @@ def _that_fit(plan: Plan, slots: Sequence[Slot]) -> tuple[list[PlannedRun], list
             length,
             run.batch_tokens // length,
             device_bytes=device_bytes,
-            precision="bfloat16" if slots[0].device == "cuda" else "float32",
+            precision="bfloat16" if workers[0].device == "cuda" else "float32",
         )
         if found.fits is False:
             needs, has = found.peak_bytes / 1e9, (device_bytes or 0.0) / 1e9
-            others.append((_name(run), f"it needs {needs:.3g} GB of memory, and a slot has {has:.3g} GB"))
+            others.append((_name(run), f"it needs {needs:.3g} GB of memory, and a worker has {has:.3g} GB"))
         else:
             fitting.append(run)
     return fitting, others
@@ -179,9 +179,9 @@ def _work(sweep: Sweep, planned: PlannedRun) -> dict[str, Any]:
 
 
 def _collect(
-    models: Sequence[PlannedRun], children: SlotProcesses, say: Callable[[str], None]
+    models: Sequence[PlannedRun], children: WorkerProcesses, say: Callable[[str], None]
 ) -> dict[int, list[dict[str, Any]]]:
-    """Every slot's answers by the model's number."""
+    """Every worker's answers by the model's number."""
     found: dict[int, list[dict[str, Any]]] = {}
     begun = time.monotonic()
     for answer in children.answers():
@@ -196,7 +196,7 @@ def _collect(
         else:
             step = fmean(one["seconds"] for one in told if "seconds" in one)
             speed = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
-            result = f"{speed:.3g} FLOPs/s a slot, {run.batch_tokens / step:.3g} tokens/s"
+            result = f"{speed:.3g} FLOPs/s a worker, {run.batch_tokens / step:.3g} tokens/s"
         say(f"  {len(found)} of {len(models)}  {_name(run)}: {result}; about {duration(left)} left")
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memscale.config.launcher import Launcher
 from memscale.config.sweep import Sweep
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
 from memscale.planning.rows import PlannedRun
@@ -39,18 +39,18 @@ def launcher_of(sweep: Sweep, planned: PlannedRun) -> Launcher:
     return sweep.launcher.for_run(planned.family_name, planned.counts.params_total, planned.flops_train)
 
 
-def known_points(slots: Sequence[Slot]) -> tuple[SpeedPoint, ...]:
+def known_points(workers: Sequence[WorkerSpec]) -> tuple[SpeedPoint, ...]:
     """What was measured on this kind of machine."""
-    return read_speeds(runs_root(), slots[0].machine)
+    return read_speeds(runs_root(), workers[0].machine)
 
 
-def known_speeds(slots: Sequence[Slot], launcher: Launcher) -> Speeds:
+def known_speeds(workers: Sequence[WorkerSpec], launcher: Launcher) -> Speeds:
     """The speeds of this kind of machine, measured or guessed."""
     return Speeds(
-        (_speed(point) for point in known_points(slots)),
+        (_speed(point) for point in known_points(workers)),
         checkpoint_seconds=launcher.checkpoint_seconds,
-        device=slots[0].device,
-        threads=slots[0].threads,
+        device=workers[0].device,
+        threads=workers[0].threads,
     )
 
 
@@ -61,12 +61,14 @@ def _speed(point: SpeedPoint) -> Speed:
     return Speed(**plain)
 
 
-def learn_speed(sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, slots: Sequence[Slot]) -> None:
+def learn_speed(
+    sweep: Sweep, planned: PlannedRun, folder: RunPaths, outcome: Outcome, workers: Sequence[WorkerSpec]
+) -> None:
     """Keep the speed of a run that has just written its result; one that was interrupted teaches nothing."""
-    pace = known_speeds(slots, sweep.launcher).of(cost_of(sweep, planned, done=True))
+    pace = known_speeds(workers, sweep.launcher).of(cost_of(sweep, planned, done=True))
     point = run_point(sweep, planned, folder, outcome, save_seconds=pace.save_seconds)
     if point is not None:
-        record_speeds(runs_root(), slots[0].machine, [point])
+        record_speeds(runs_root(), workers[0].machine, [point])
 
 
 def run_point(

@@ -1,4 +1,4 @@
-"""How much memory a run will have: of its GPU, or of its slot's share of the machine.
+"""How much memory a run will have: of its GPU, or of its worker's share of the machine.
 
 Asks the machine, or takes what the launcher names, for planning may happen on a login node.
 """
@@ -14,22 +14,22 @@ from pathlib import Path
 
 from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 
 _UNITS = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 """As SLURM reads sizes: powers of 1024, and MiB where no unit is given."""
 
 
-def device_memory_bytes(launcher: Launcher, slots: Sequence[Slot]) -> float | None:
+def device_memory_bytes(launcher: Launcher, workers: Sequence[WorkerSpec]) -> float | None:
     """Bytes of memory of each run's device, or None where that cannot be known here. Raises ConfigError."""
     if launcher.device_memory is not None:
         return parse_bytes("launcher.device_memory", launcher.device_memory)
     if launcher.name == "slurm":
         return parse_bytes("launcher.memory", launcher.memory) if launcher.gpus_per_run == 0 else None
-    if slots[0].device == "cuda":
+    if workers[0].device == "cuda":
         return _smallest_gpu()
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(machine, _control_group_limit()) / len(slots)
+    return min(machine, _control_group_limit()) / len(workers)
 
 
 def parse_bytes(name: str, text: str) -> float:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from memscale.config.launcher import Launcher
 from memscale.launch.pool import Starter, Task
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 
 
 def worker_arguments(
-    task: Task, slot: Slot, micro_batch: int | None, *, launcher: Launcher, data_folder: Path
+    task: Task, worker: WorkerSpec, micro_batch: int | None, *, launcher: Launcher, data_folder: Path
 ) -> list[str]:
     """The command line of `memscale.launch.worker` for a task."""
     arguments = [str(task.paths.root), "--data", str(data_folder)]
-    arguments += ["--threads", str(slot.threads), "--device", slot.device]
+    arguments += ["--threads", str(worker.threads), "--device", worker.device]
     arguments += ["--checkpoint-seconds", str(launcher.checkpoint_seconds), "--table-memory", launcher.table_memory]
     return arguments + (["--micro-batch", str(micro_batch)] if micro_batch is not None else [])
 
@@ -45,9 +45,9 @@ class LocalWorker:
 def local_starter(launcher: Launcher, data_folder: Path) -> Starter:
     """Start workers as processes of this machine."""
 
-    def start(task: Task, slot: Slot, micro_batch: int | None) -> LocalWorker:
-        arguments = worker_arguments(task, slot, micro_batch, launcher=launcher, data_folder=data_folder)
+    def start(task: Task, worker: WorkerSpec, micro_batch: int | None) -> LocalWorker:
+        arguments = worker_arguments(task, worker, micro_batch, launcher=launcher, data_folder=data_folder)
         command = [sys.executable, "-m", "memscale.launch.worker", *arguments]
-        return LocalWorker(process=subprocess.Popen(command, env=slot.environment(), stdin=subprocess.DEVNULL))
+        return LocalWorker(process=subprocess.Popen(command, env=worker.environment(), stdin=subprocess.DEVNULL))
 
     return start

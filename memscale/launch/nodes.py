@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from memscale.launch.fleet import Standing
+from memscale.launch.slurm.snapshot import Standing
 from memscale.records.attempts import Outcome, attempt_numbers, host_of
 
 _FAULTS = ("node_failure", "killed", "error", "lost", "unknown")

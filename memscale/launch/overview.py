@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memscale.errors import RecordError
-from memscale.launch import slurm_commands
-from memscale.launch.controllers import controllers
-from memscale.launch.fleet import Fleet, Standing, fleet_of
 from memscale.launch.nodes import own, suspicious_nodes
 from memscale.launch.retry import Decision, decide
-from memscale.launch.slurm_commands import AT_WORK, WAITING, SlurmError
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
+from memscale.launch.slurm.controllers import controllers
+from memscale.launch.slurm.snapshot import Fleet, Standing, fleet_of
 from memscale.launch.states import RunState, read_state
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import host_of, job_id

@@ -1,4 +1,4 @@
-"""The pool: a worker per run, as many at once as there are slots; what starts a worker is handed to it.
+"""The pool: a worker per run, as many at once as the launcher allows; what starts a worker is handed to it.
 
 States come from the run files, so another process can watch or cancel; a run that somebody else trains is waited for,
 not started twice.
@@ -14,8 +14,8 @@ from typing import Protocol
 
 from memscale.config.retries import Retries
 from memscale.launch.retry import Decision, decide, same_fault
-from memscale.launch.slots import Slot
 from memscale.launch.worker import EXIT_TAKEN
+from memscale.launch.workers import WorkerSpec
 from memscale.records.attempts import (
     Outcome,
     attempt_numbers,
@@ -65,14 +65,14 @@ class Worker(Protocol):
         """End it now."""
 
 
-Starter = Callable[[Task, Slot, "int | None"], Worker]
-"""Starts a worker for a task in a slot; with a micro-batch in sequences, or None to let the trainer find it."""
+Starter = Callable[[Task, WorkerSpec, "int | None"], Worker]
+"""Starts a worker for a task as its spec says; with a micro-batch in sequences, or None to let the trainer find it."""
 
 
 @dataclass(kw_only=True)
 class _Started:
     task: Task
-    slot: Slot
+    spec: WorkerSpec
     worker: Worker
 
 
@@ -86,7 +86,7 @@ class _Waiting:
 class Pool:
     """Trains tasks. `on_tick` is called ten times a second with the names of the running ones."""
 
-    slots: Sequence[Slot]
+    workers: Sequence[WorkerSpec]
     start: Starter
     retries: Retries
     should_stop: Callable[[], str]
@@ -118,17 +118,17 @@ class Pool:
         return PoolOutcome(done=tuple(done), failed=failed, stopped=stopped)
 
     def _start(self, waiting: list[_Waiting], done: list[str]) -> None:
-        taken = {started.slot.number for started in self._started}
-        free = [slot for slot in self.slots if slot.number not in taken]
+        taken = {started.spec.number for started in self._started}
+        free = [spec for spec in self.workers if spec.number not in taken]
         for entry in list(waiting):
             if entry.task.paths.result.exists():
                 waiting.remove(entry)
                 done.append(entry.task.name)
             elif free and not is_held(entry.task.paths.lease):
                 waiting.remove(entry)
-                slot = free.pop(0)
-                worker = self.start(entry.task, slot, entry.micro_batch)
-                self._started.append(_Started(task=entry.task, slot=slot, worker=worker))
+                spec = free.pop(0)
+                worker = self.start(entry.task, spec, entry.micro_batch)
+                self._started.append(_Started(task=entry.task, spec=spec, worker=worker))
 
     def _reap(self, waiting: list[_Waiting], done: list[str], failed: dict[str, str]) -> None:
         for started in list(self._started):

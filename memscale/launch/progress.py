@@ -21,7 +21,7 @@ _LOG_SECONDS = 15.0
 class Reporter:
     """Reports to `stream`; knows how long each run was thought to take and learns from those that end."""
 
-    num_slots: int
+    num_workers: int
     paths: Mapping[str, RunPaths]
     """Of every run that is still to end in this stage."""
     expected: dict[str, float]
@@ -78,7 +78,7 @@ class Reporter:
             beat = beats.get(name)
             share = 1 - (beat.step / beat.num_steps if beat is not None and beat.num_steps else 0.0)
             left.append(seconds * self._ratio * share)
-        return makespan(left, self.num_slots) + self.later_seconds * self._ratio
+        return makespan(left, self.num_workers) + self.later_seconds * self._ratio
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self.begun)

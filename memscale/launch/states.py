@@ -76,7 +76,9 @@ def advice_for(paths: RunPaths, cause: str, attempt: int) -> str:
 
 ADVICE = {
     "gpu_out_of_memory": "take a GPU with more memory, or launcher.table_memory=host",
-    "host_out_of_memory": "give it more memory (SLURM: launcher.resources; else launcher.slots=1 or table_memory=file)",
+    "host_out_of_memory": (
+        "give it more memory (SLURM: launcher.resources; else launcher.workers=1 or launcher.table_memory=file)"
+    ),
     "disk_full": "free disk space where the runs lie (MEMSCALE_RUNS moves them)",
     "bad_config": "mend what {log} names (the same configuration would fail again)",
     "killed": "find out who killed it (a machine out of memory does); it goes on from its last checkpoint",

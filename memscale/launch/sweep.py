@@ -19,7 +19,7 @@ from memscale.launch.costs import cost_of, known_speeds, learn_speed
 from memscale.launch.pool import Pool, PoolOutcome, Starter, Task, close_attempts
 from memscale.launch.progress import Reporter
 from memscale.launch.retry import Decision
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 from memscale.planning.forecast import Speeds, makespan
 from memscale.planning.plan import STAGES, Plan, choose_rates, open_compare
 from memscale.planning.rows import PlannedRun
@@ -85,7 +85,7 @@ class Site:
 
     paths: SweepPaths
     data_folder: Path
-    slots: Sequence[Slot]
+    workers: Sequence[WorkerSpec]
     start: Starter
     on_background: Callable[[], None]
     """Called at every tick; the caller mirrors the files in it."""
@@ -115,7 +115,7 @@ def run_plan(plan: Plan, site: Site) -> SweepOutcome:
 
 def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOutcome:
     """Train what this stage lacks."""
-    speeds = known_speeds(site.slots, plan.sweep.launcher)
+    speeds = known_speeds(site.workers, plan.sweep.launcher)
     missing = [run for run in plan.stage(stage) if not is_done(site.paths, run)]
     tasks = [_task(plan, planned, site.paths, speeds) for planned in missing]
     reporter = _reporter(plan, stage, site, tasks, speeds)
@@ -129,10 +129,10 @@ def _run_stage(plan: Plan, stage: str, site: Site, stop: StopRequest) -> PoolOut
         again = f"; tried again ({decision.reason})" if decision.again else ""
         reporter.ended(task.name, outcome, "" if outcome.cause == "done" else again)
         if task.paths.result.exists():
-            learn_speed(plan.sweep, runs[task.name], task.paths, outcome, site.slots)
+            learn_speed(plan.sweep, runs[task.name], task.paths, outcome, site.workers)
 
     pool = Pool(
-        slots=site.slots,
+        workers=site.workers,
         start=site.start,
         retries=plan.sweep.launcher.retries,
         should_stop=stop,
@@ -163,10 +163,10 @@ def _reporter(plan: Plan, stage: str, site: Site, tasks: Sequence[Task], speeds:
     later_seconds = [speeds.run_seconds(cost) for cost in costs]
     return Reporter(
         begun=site.begun,
-        num_slots=len(site.slots),
+        num_workers=len(site.workers),
         paths={task.name: task.paths for task in tasks},
         expected={task.name: task.seconds for task in tasks},
-        later_seconds=makespan(later_seconds, len(site.slots)),
+        later_seconds=makespan(later_seconds, len(site.workers)),
         num_total=len(plan.runs),
         num_done=sum(is_done(site.paths, run) for run in plan.runs),
     )

@@ -37,7 +37,7 @@ class Speed:
     flops_per_token: float
     """Forward."""
     flops_per_second: float
-    """Training FLOPs of one slot."""
+    """Training FLOPs of one worker."""
     start_seconds: float
     """What a run costs beside training and what stands below: starting, validating, writing its last checkpoint."""
     save_seconds: float = 0.0
@@ -62,7 +62,7 @@ class Cost:
     """Whether tasks are evaluated at its end."""
     done: bool
     processes: int = 1
-    """GPUs, or slots where there are none, that it takes."""
+    """GPUs, or workers where there are none, that it takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ class Speeds:
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
-        """`checkpoint_seconds` is the time between checkpoints; `device` and `threads` of a slot decide the guess."""
+        """`checkpoint_seconds` is the time between checkpoints; `device` and `threads` of a worker decide the guess."""
         self.checkpoint_seconds = checkpoint_seconds
         points = sorted(measured, key=lambda one: one.flops_per_token)
         self._groups: dict[tuple[object, ...], list[Speed]] = {}
@@ -163,17 +163,17 @@ def _groups(one: Speed | Cost) -> tuple[tuple[object, ...], ...]:
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
     seconds: float
-    """Wall time of what is left, on `slots`."""
+    """Wall time of what is left, on `workers`."""
     run_seconds: tuple[float, ...]
     """Of each run, in the given order."""
     gpu_hours: float
-    """Of what is left: hours of all GPUs together, or of all slots where they have none."""
+    """Of what is left: hours of all GPUs together, or of all workers where they have none."""
     disk_bytes: int
     """Checkpoints of all runs together, done or not."""
     disk_left_bytes: int
     """Checkpoints of the runs that are left."""
     runs_left: int
-    slots: int
+    workers: int
     measured: bool
     """From speeds measured on this machine, for every run that is left on a model near its own; otherwise guessed."""
     guessed_families: tuple[str, ...]
@@ -184,9 +184,9 @@ def forecast(
     stages: Sequence[Sequence[Cost]],
     speeds: Speeds,
     *,
-    slots: int,
+    workers: int,
 ) -> Forecast:
-    """Simulate the pool: stage after stage, the longest run first, on `slots`."""
+    """Simulate the pool: stage after stage, the longest run first, on `workers`."""
     wall, gpu_seconds, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
     per_run: list[float] = []
     guessed: dict[str, None] = {}
@@ -204,7 +204,7 @@ def forecast(
                 disk_left += kept
                 if not speeds.of(cost).measured:
                     guessed[cost.family] = None
-        wall += makespan(left, slots)
+        wall += makespan(left, workers)
         runs_left += len(left)
     return Forecast(
         seconds=wall,
@@ -213,15 +213,15 @@ def forecast(
         disk_bytes=round(disk),
         disk_left_bytes=round(disk_left),
         runs_left=runs_left,
-        slots=slots,
+        workers=workers,
         measured=not guessed,
         guessed_families=tuple(guessed),
     )
 
 
-def makespan(seconds: Sequence[float], slots: int) -> float:
-    """When the last run ends if each free slot takes the longest that waits."""
-    busy = [0.0] * slots
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last run ends if each free worker takes the longest that waits."""
+    busy = [0.0] * workers
     for one in sorted(seconds, reverse=True):
         heapq.heapreplace(busy, busy[0] + one)
     return max(busy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from memscale.config.codec import from_plain, to_plain
 from memscale.config.run import Digests
@@ -11,7 +12,8 @@ from memscale.errors import RecordError
 from memscale.records.atomic import read_json, write_json
 from memscale.records.layout import SweepPaths
 
-FORMAT = 1
+FORMAT = 2
+"""1 called `launcher.workers` `slots`; such a file is read as if it had the new name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,17 @@ def read_launch(paths: SweepPaths) -> Launch | None:
     if not paths.launch.exists():
         return None
     plain = read_json(paths.launch, format=FORMAT)
-    del plain["format"]
+    if plain.pop("format") == 1:
+        _rename_workers(plain)
     try:
         return from_plain(Launch, plain, describe=lambda key: f"{key} ({paths.launch})")
     except ValueError as error:
         raise RecordError(f"{paths.launch} cannot be read back: {error}") from None
+
+
+def _rename_workers(plain: dict[str, Any]) -> None:
+    """Give a launch of format 1 the key that format 2 has. A damaged file stays as it is, and is refused later."""
+    sweep = plain.get("sweep")
+    launcher = sweep.get("launcher") if isinstance(sweep, dict) else None
+    if isinstance(launcher, dict) and "slots" in launcher:
+        launcher["workers"] = launcher.pop("slots")

@@ -36,7 +36,7 @@ class SpeedPoint:
     """Forward."""
     params_total: int
     flops_per_second: float
-    """Training FLOPs of one slot."""
+    """Training FLOPs of one worker."""
     start_seconds: float
     """What a run costs beside training and what stands below."""
     save_seconds: float | None

@@ -52,6 +52,12 @@ def test_where_sbatch_answers_a_sweep_goes_to_slurm_at_node_scale(tmp_path: Path
     assert load_sweep("memory_vs_moe", folder=SWEEPS).sweep.launcher.name == "local"
 
 
+def test_a_former_key_is_refused_with_its_new_name() -> None:
+    with pytest.raises(ConfigError, match=r"launcher\.slots \(command line\) is now called launcher\.workers"):
+        load_sweep("memory_vs_moe", ["launcher.slots=2"], folder=SWEEPS)
+    assert load_sweep("memory_vs_moe", ["launcher.workers=2"], folder=SWEEPS).sweep.launcher.workers == 2
+
+
 def test_overrides_reach_their_place() -> None:
     overrides = ["families.memory_plus.knn=8", "recipe.clip_norm=0.5", "data=text_files", "data.files=x/*.txt"]
     sweep = load_sweep("memory_vs_moe", overrides, folder=SWEEPS).sweep

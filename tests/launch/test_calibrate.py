@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memscale.errors import ConfigError
-from memscale.launch.calibrate import calibrate, calibration_slots, models_to_measure
+from memscale.launch.calibrate import calibrate, calibration_workers, models_to_measure
 from tests.planning.shipped import planned, shipped
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 
@@ -30,30 +30,30 @@ def test_every_family_s_smallest_and_largest_model_come_first() -> None:
 def test_a_run_of_several_processes_is_refused() -> None:
     sweep = shipped("memory_vs_moe", "launcher=slurm", "launcher.gpus_per_run=4", "launcher.nodes_per_run=2")
     with pytest.raises(ConfigError, match="measures one process, and a run of this launcher has 8"):
-        calibration_slots(sweep)
+        calibration_workers(sweep)
 
 
 def test_a_login_node_is_refused_and_a_job_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = shipped("memory_vs_moe", "launcher=slurm", "launcher.partition=gpu", "scale=laptop")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(ConfigError, match=r"srun --partition=gpu .* memscale plan memory_vs_moe --calibrate"):
-        calibration_slots(sweep)
+        calibration_workers(sweep)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    (slot,) = calibration_slots(sweep)
-    assert slot.gpu == "3"
-    assert slot.machine.startswith("SLURM gpu")
+    (worker,) = calibration_workers(sweep)
+    assert worker.gpu == "3"
+    assert worker.machine.startswith("SLURM gpu")
 
 
 def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    plan = planned("memory_vs_moe", "scale=laptop", "launcher.slots=1", "launcher.device_memory=1M")
+    plan = planned("memory_vs_moe", "scale=laptop", "launcher.workers=1", "launcher.device_memory=1M")
     said: list[str] = []
     found = calibrate(plan, said.append)
     assert (said, found.points) == ([], ())
     assert len(found.unmeasured) == len(models_to_measure(plan))
     assert "dense at 4e11" in dict(found.unmeasured)
-    assert all("GB of memory, and a slot has 0.00105 GB" in reason for _, reason in found.unmeasured)
+    assert all("GB of memory, and a worker has 0.00105 GB" in reason for _, reason in found.unmeasured)
 
 
 def test_a_calibrated_forecast_is_measured_and_marked(tmp_path: Path) -> None:

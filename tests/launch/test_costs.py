@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 from memscale.planning.rows import PlannedRun
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome, new_attempt
@@ -17,7 +17,7 @@ from memscale.records.results import RESULT_FORMAT
 from memscale.records.speeds import read_speeds
 from tests.planning.shipped import opened, planned
 
-SLOTS = (Slot(number=0, threads=1, device="cpu", gpu=None, machine="here"),)
+SLOTS = (WorkerSpec(number=0, threads=1, device="cpu", gpu=None, machine="here"),)
 PLAN = opened(planned("memory_vs_moe", "scale=laptop"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
 from memscale.launch.device_memory import device_memory_bytes, parse_bytes
-from memscale.launch.slots import slots_for
+from memscale.launch.workers import workers_for
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_other_sizes_are_refused_with_the_key(text: str) -> None:
         parse_bytes("launcher.device_memory", text)
 
 
-def test_slots_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    one, four = (Launcher(name="local", slots=slots) for slots in (1, 4))
-    whole = device_memory_bytes(one, slots_for(one, 1))
+    one, four = (Launcher(name="local", workers=workers) for workers in (1, 4))
+    whole = device_memory_bytes(one, workers_for(one, 1))
     assert whole is not None
     assert 0 < whole <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert device_memory_bytes(four, slots_for(four, 1)) == whole / 4
+    assert device_memory_bytes(four, workers_for(four, 1)) == whole / 4
 
 
 def test_gpus_are_asked_and_the_smallest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,14 +43,14 @@ def test_gpus_are_asked_and_the_smallest_counts(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     launcher = Launcher(name="local")
-    slots = slots_for(launcher, 9)
-    assert [slot.device for slot in slots] == ["cuda", "cuda"]
-    assert device_memory_bytes(launcher, slots) == 40960 * 2**20
+    workers = workers_for(launcher, 9)
+    assert [worker.device for worker in workers] == ["cuda", "cuda"]
+    assert device_memory_bytes(launcher, workers) == 40960 * 2**20
 
 
 def test_on_slurm_a_node_is_only_known_by_name() -> None:
     gpus, cores = Launcher(name="slurm"), Launcher(name="slurm", gpus_per_run=0, memory="32G")
     named = Launcher(name="slurm", device_memory="141G")
-    assert device_memory_bytes(gpus, slots_for(gpus, 3)) is None
-    assert device_memory_bytes(cores, slots_for(cores, 3)) == 32 * 2**30
-    assert device_memory_bytes(named, slots_for(named, 3)) == 141 * 2**30
+    assert device_memory_bytes(gpus, workers_for(gpus, 3)) is None
+    assert device_memory_bytes(cores, workers_for(cores, 3)) == 32 * 2**30
+    assert device_memory_bytes(named, workers_for(named, 3)) == 141 * 2**30

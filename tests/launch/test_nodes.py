@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memscale.launch.fleet import Standing
 from memscale.launch.nodes import avoided, own, suspicious_nodes
+from memscale.launch.slurm.snapshot import Standing
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome
 from memscale.records.layout import RunPaths

@@ -15,7 +15,7 @@ from memscale.records.layout import RunPaths
 
 def reporter(tmp_path: Path, begun: float) -> Reporter:
     return Reporter(
-        num_slots=2,
+        num_workers=2,
         paths={name: RunPaths(tmp_path / name) for name in ("a", "b", "c")},
         expected={"a": 100.0, "b": 100.0, "c": 100.0},
         later_seconds=50.0,
@@ -33,7 +33,7 @@ def test_the_time_left_counts_what_runs_waits_and_follows(tmp_path: Path, capsys
     write_heartbeat(tmp_path / "a" / "heartbeat.json", beat)
     reporter(tmp_path, time.monotonic() - 133).tick(["a", "b"])
     told = capsys.readouterr().out
-    # a has 50 s left, b and c 100 each: two slots need 150 s (c follows a), then 50 s of the next stage.
+    # a has 50 s left, b and c 100 each: two workers need 150 s (c follows a), then 50 s of the next stage.
     assert told == "[02:13] 2 of 5 done | a 50% 31k tok/s, b starting | about 3.33 min left\n"
 
 

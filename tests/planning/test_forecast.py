@@ -29,24 +29,24 @@ def _speed(family: str = "dense", *, flops_per_token: float = 1e6, flops_per_sec
 
 
 @given(st.lists(st.floats(0, 1000), max_size=30), st.integers(1, 8))
-def test_the_makespan_lies_between_its_bounds(seconds: list[float], slots: int) -> None:
+def test_the_makespan_lies_between_its_bounds(seconds: list[float], workers: int) -> None:
     longest, total = max(seconds, default=0.0), sum(seconds)
-    span = makespan(seconds, slots)
-    assert span >= max(longest, total / slots) * (1 - 1e-9)
-    assert span <= total / slots + longest + 1e-9
+    span = makespan(seconds, workers)
+    assert span >= max(longest, total / workers) * (1 - 1e-9)
+    assert span <= total / workers + longest + 1e-9
 
 
 def test_a_forecast_adds_stages_and_counts_only_what_is_left() -> None:
     speeds = Speeds([_speed()], checkpoint_seconds=30)
     stages = [[_cost(), _cost(), _cost(done=True)], [_cost()]]
-    whole = forecast(stages, speeds, slots=2)
+    whole = forecast(stages, speeds, workers=2)
     assert whole.seconds == pytest.approx(12.0 + 12.0)
     assert whole.run_seconds == pytest.approx((12.0,) * 4)
     assert whole.gpu_hours == pytest.approx(3 * 12.0 / 3600)
-    guessed = [forecast([[_cost(processes=n)]], Speeds(checkpoint_seconds=30), slots=1).seconds for n in (1, 2, 4)]
+    guessed = [forecast([[_cost(processes=n)]], Speeds(checkpoint_seconds=30), workers=1).seconds for n in (1, 2, 4)]
     assert guessed[0] - guessed[1] == pytest.approx(2 * (guessed[1] - guessed[2]))
     several = [[_cost(processes=4), _cost(), _cost(processes=9, done=True)], [_cost()]]
-    assert forecast(several, speeds, slots=2).gpu_hours == pytest.approx(6 * 12.0 / 3600)
+    assert forecast(several, speeds, workers=2).gpu_hours == pytest.approx(6 * 12.0 / 3600)
     assert (whole.disk_bytes, whole.disk_left_bytes, whole.runs_left) == (4 * 12_000, 3 * 12_000, 3)
     assert whole.measured
     assert whole.guessed_families == ()
@@ -54,18 +54,18 @@ def test_a_forecast_adds_stages_and_counts_only_what_is_left() -> None:
 
 def test_a_forecast_is_measured_only_if_every_run_that_is_left_is() -> None:
     speeds = Speeds([_speed()], checkpoint_seconds=30)
-    guessed = forecast([[_cost(), _cost("moe")]], speeds, slots=2)
+    guessed = forecast([[_cost(), _cost("moe")]], speeds, workers=2)
     assert not guessed.measured
     assert guessed.guessed_families == ("moe",)
-    assert forecast([[_cost(), _cost("moe", done=True)]], speeds, slots=2).measured
-    assert not forecast([[_cost(flops_per_token=1e6 * NEAR * 1.01)]], speeds, slots=2).measured
-    assert forecast([[_cost(flops_per_token=1e6 / NEAR * 1.01)]], speeds, slots=2).measured
-    assert not forecast([[_cost(batch_tokens=1024)]], speeds, slots=2).measured
+    assert forecast([[_cost(), _cost("moe", done=True)]], speeds, workers=2).measured
+    assert not forecast([[_cost(flops_per_token=1e6 * NEAR * 1.01)]], speeds, workers=2).measured
+    assert forecast([[_cost(flops_per_token=1e6 / NEAR * 1.01)]], speeds, workers=2).measured
+    assert not forecast([[_cost(batch_tokens=1024)]], speeds, workers=2).measured
 
 
 def test_longer_runs_keep_two_checkpoints_and_pay_for_those_in_between() -> None:
     speeds = Speeds([_speed(save_seconds=0.5)], checkpoint_seconds=4)
-    cost = forecast([[_cost()]], speeds, slots=1)
+    cost = forecast([[_cost()]], speeds, workers=1)
     assert cost.seconds == pytest.approx(10.0 + 2.0 + 2 * 0.5)
     assert cost.disk_bytes == 2 * 12_000
 

@@ -111,7 +111,7 @@ def test_the_rates_with_the_lowest_loss_are_compared() -> None:
 
 def test_the_hash_covers_the_question_asked_but_not_where_it_runs() -> None:
     one = planned("memory_vs_moe")
-    assert make_plan(shipped("memory_vs_moe", "launcher.slots=7"), DIGESTS).plan_hash == one.plan_hash
+    assert make_plan(shipped("memory_vs_moe", "launcher.workers=7"), DIGESTS).plan_hash == one.plan_hash
     for override in ("recipe.clip_norm=2", "scale.seeds=[0,2]", "families.memory_plus.knn=8", "recipe.tune_seed=7"):
         assert planned("memory_vs_moe", override).plan_hash != one.plan_hash
     assert make_plan(shipped("memory_vs_moe"), replace(DIGESTS, data="x")).plan_hash != one.plan_hash

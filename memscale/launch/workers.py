@@ -1,6 +1,6 @@
-"""The slots of this machine: how many runs train at once, and what each of them gets.
+"""The workers of this machine: how many runs train at once, and what each of them gets.
 
-A GPU each where there are GPUs; otherwise a core each, the cores divided among the slots that were asked for.
+A GPU each where there are GPUs; otherwise a core each, the cores divided among the workers that were asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ TORCH_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slot:
+class WorkerSpec:
+    """What one worker of a machine gets."""
+
     number: int
     threads: int
     device: str
@@ -29,7 +31,7 @@ class Slot:
     """What measured speeds are kept under: a kind of machine and its threads."""
 
     def environment(self) -> dict[str, str]:
-        """The environment of a worker in this slot."""
+        """Return the environment variables of such a worker."""
         environment = {name: value for name, value in os.environ.items() if name not in TORCH_NAMES}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(self.threads)
@@ -38,30 +40,30 @@ class Slot:
         return environment
 
 
-def slots_for(launcher: Launcher, num_runs: int) -> tuple[Slot, ...]:
-    """The slots of a launcher. On SLURM as many as runs may be queued at once: it divides its nodes itself."""
+def workers_for(launcher: Launcher, num_runs: int) -> tuple[WorkerSpec, ...]:
+    """The workers of a launcher. On SLURM as many as runs may be queued at once: it divides its nodes itself."""
     if launcher.name != "slurm":
-        return find_slots(launcher.slots)
+        return find_workers(launcher.workers)
     nodes = f" on each of {launcher.nodes_per_run} nodes" if launcher.nodes_per_run > 1 else ""
     kind = f"SLURM {launcher.partition or ''} {launcher.constraint or ''}".strip()
-    slot = Slot(
+    worker = WorkerSpec(
         number=0,
         threads=launcher.cpus_per_run,
         device="cuda" if launcher.gpus_per_run else "cpu",
         gpu=None,
         machine=f"{kind}, {launcher.cpus_per_run} cores and {launcher.gpus_per_run} GPUs a run{nodes}",
     )
-    return tuple(replace(slot, number=i) for i in range(launcher.slots or max(1, num_runs)))
+    return tuple(replace(worker, number=i) for i in range(launcher.workers or max(1, num_runs)))
 
 
-def find_slots(asked: int | None) -> tuple[Slot, ...]:
-    """Divide this machine into `asked` slots (None: one a GPU, or without GPUs one a core)."""
+def find_workers(asked: int | None) -> tuple[WorkerSpec, ...]:
+    """Divide this machine into `asked` workers (None: one a GPU, or without GPUs one a core)."""
     gpus = find_gpus()
     cores = len(os.sched_getaffinity(0))
     number = asked or len(gpus) or cores
     threads = max(1, cores // number)
     return tuple(
-        Slot(
+        WorkerSpec(
             number=i,
             threads=threads,
             device="cuda" if gpus else "cpu",

@@ -12,7 +12,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from memscale.launch.slurm_commands import Record
+from memscale.launch.slurm.commands import Record
 from memscale.records.attempts import Outcome
 
 _CAUSES = {

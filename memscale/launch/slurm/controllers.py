@@ -14,9 +14,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from memscale.config.launcher import Launcher
-from memscale.launch import slurm_commands
 from memscale.launch.device_memory import parse_bytes
-from memscale.launch.slurm_commands import Element
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.commands import Element
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.submissions import submissions

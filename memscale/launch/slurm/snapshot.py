@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memscale.errors import RecordError
-from memscale.launch import slurm_commands
-from memscale.launch.arrays import job_output
-from memscale.launch.endings import UNEXPLAINED, cause_of, refined
 from memscale.launch.pool import unspoken
-from memscale.launch.slurm_commands import Element, Record
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.arrays import job_output
+from memscale.launch.slurm.commands import Element, Record
+from memscale.launch.slurm.endings import UNEXPLAINED, cause_of, refined
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import Outcome, attempt_numbers, job_id, read_outcome
 from memscale.records.launch_file import Launch

@@ -1,6 +1,6 @@
-"""The processes of a calibration, one a slot: each measures the same models at the same time as the others.
+"""The processes of a calibration, one a worker: each measures the same models at the same time as the others.
 
-`python -m memscale.launch.calibration_slots` is such a process: it reads its work as JSON from standard input, and
+`python -m memscale.launch.calibration_workers` is such a process: it reads its work as JSON from standard input, and
 answers a line a model.
 """
 
@@ -21,7 +21,7 @@ from typing import IO, Any
 from memscale.config.codec import from_plain
 from memscale.config.run import Run
 from memscale.errors import MemscaleError
-from memscale.launch.slots import Slot
+from memscale.launch.workers import WorkerSpec
 from memscale.records.layout import runs_root
 
 MOST_SECONDS = 240.0
@@ -29,10 +29,10 @@ MOST_SECONDS = 240.0
 
 
 @dataclass
-class SlotProcesses:
-    """A process a slot; they end with the one that started them."""
+class WorkerProcesses:
+    """A process a worker; they end with the one that started them."""
 
-    slots: Sequence[Slot]
+    workers: Sequence[WorkerSpec]
     work: list[dict[str, Any]]
     seconds: float
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -41,16 +41,16 @@ class SlotProcesses:
 
     @property
     def count(self) -> int:
-        return len(self.slots)
+        return len(self.workers)
 
-    def __enter__(self) -> SlotProcesses:
+    def __enter__(self) -> WorkerProcesses:
         told = json.dumps(self.work)
-        for number, slot in enumerate(self.slots):
-            command = [sys.executable, "-m", "memscale.launch.calibration_slots", "--threads", str(slot.threads)]
-            command += ["--device", slot.device, "--seconds", str(self.seconds), "--started", str(time.time())]
+        for number, worker in enumerate(self.workers):
+            command = [sys.executable, "-m", "memscale.launch.calibration_workers", "--threads", str(worker.threads)]
+            command += ["--device", worker.device, "--seconds", str(self.seconds), "--started", str(time.time())]
             errors = tempfile.TemporaryFile("w+")
             process = subprocess.Popen(
-                command, env=slot.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                command, env=worker.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True,
             )  # fmt: skip
             self._processes.append(process)
@@ -91,14 +91,14 @@ class SlotProcesses:
                 self._errors[number].seek(0)
                 said = self._errors[number].read().strip().splitlines()
                 raise MemscaleError(
-                    f"the calibration of slot {number} ended with status {process.returncode}: "
+                    f"the calibration of worker {number} ended with status {process.returncode}: "
                     f"{said[-1] if said else 'it said nothing'}"
                 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """A slot's process: reads its work from standard input and answers a line a model."""
-    parser = argparse.ArgumentParser(prog="python -m memscale.launch.calibration_slots", description=__doc__)
+    """A worker's process: reads its work from standard input and answers a line a model."""
+    parser = argparse.ArgumentParser(prog="python -m memscale.launch.calibration_workers", description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--seconds", type=float, required=True, help="for each model")

@@ -14,11 +14,12 @@ from memscale.config.load import load_sweep
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 from memscale.config.run import Digests
-from memscale.launch import arrays, job, slurm_commands
-from memscale.launch.arrays import Order, recover, submit
-from memscale.launch.fleet import Fleet, Standing
 from memscale.launch.retry import decide
-from memscale.launch.slurm_commands import SlurmError
+from memscale.launch.slurm import arrays, job
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.arrays import Order, recover, submit
+from memscale.launch.slurm.commands import SlurmError
+from memscale.launch.slurm.snapshot import Fleet, Standing
 from memscale.records.attempts import Outcome, new_attempt, read_outcome, write_outcome
 from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
@@ -75,9 +76,9 @@ def squeue(name: str, word: str = "RUNNING", reason: str = "None", job: str = "7
     return {"squeue": f"{job}|{word}|n3|{name}|{reason}"}
 
 
-def test_arrays_are_cut_at_the_clusters_limit_and_share_the_slots(paths: SweepPaths, slurm: FakeSlurm) -> None:
+def test_arrays_are_cut_at_the_clusters_limit_and_share_the_workers(paths: SweepPaths, slurm: FakeSlurm) -> None:
     slurm.say({"scontrol config": "MaxArraySize            = 10"})
-    done = submit(paths, Launcher(slots=40), paths.code, orders(paths, 95), alive=10, exclude=("n9",))
+    done = submit(paths, Launcher(workers=40), paths.code, orders(paths, 95), alive=10, exclude=("n9",))
     assert [len(one.runs) for one in done] == [10] * 9 + [5]
     assert len(slurm.calls("sbatch")) == 10
     assert len({one.array for one in done}) == 10
@@ -88,11 +89,11 @@ def test_arrays_are_cut_at_the_clusters_limit_and_share_the_slots(paths: SweepPa
     assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in orders(paths, 95)}
 
 
-def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_slots(
+def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_workers(
     paths: SweepPaths, slurm: FakeSlurm
 ) -> None:
     large = Resources(families=("memory_plus",), params_above=1e9, memory="512G", gpus_per_run=4, partition="big")
-    launcher = Launcher(name="slurm", slots=9, resources=(large, Resources(flops_above=1e20, minutes=60)))
+    launcher = Launcher(name="slurm", workers=9, resources=(large, Resources(flops_above=1e20, minutes=60)))
     asked = [
         launcher.for_run(family, params, flops)
         for family, params, flops in [
@@ -115,7 +116,7 @@ def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_slots(
         assert f"--time={minutes}\n" in script
         assert ("--partition=big" in script) == (gpus == 4)
         assert ("--kill-on-bad-exit=1" in script) == (gpus == 4)
-    assert all("--array=0-1%2" in script for script in scripts[:2])  # of 8 slots that are free, 2 an array
+    assert all("--array=0-1%2" in script for script in scripts[:2])  # of 8 workers that are free, 2 an array
 
 
 def test_a_cluster_without_arrays_and_one_run_get_single_jobs(paths: SweepPaths, slurm: FakeSlurm) -> None:

@@ -17,9 +17,9 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from memscale.config.launcher import Launcher
-from memscale.launch import slurm_commands
-from memscale.launch.job import run_job
-from memscale.launch.slurm_commands import Element, SlurmError
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.commands import Element, SlurmError
+from memscale.launch.slurm.job import run_job
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.submissions import Submission, accepted, new_submission, submissions, withdrawn, write_submission
 
@@ -44,7 +44,7 @@ def submit(
     paths: SweepPaths, launcher: Launcher, code: Path, orders: Sequence[Order], *, alive: int, exclude: Sequence[str]
 ) -> list[Submission]:
     """Submit the runs, in their order, as few arrays as the cluster and what they ask for allow. `alive`: jobs of the
-    sweep that there are; those that the launcher's slots leave are divided among the arrays.
+    sweep that there are; those that the launcher's workers leave are divided among the arrays.
 
     Raises SlurmError where sbatch refuses one; what was accepted before it stays so.
     """
@@ -56,8 +56,8 @@ def submit(
     size = slurm_commands.max_array_size()
     chunks = [(*key, chunk) for key, group in groups.items() for chunk in _cut(group, size)]
     at_once = None
-    if launcher.slots is not None:
-        at_once = max(1, (launcher.slots - alive) // len(chunks))
+    if launcher.workers is not None:
+        at_once = max(1, (launcher.workers - alive) // len(chunks))
     done = []
     for asks, avoid, chunk in chunks:
         try:

@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 from memscale.errors import MemscaleError
-from memscale.launch import slurm_commands
-from memscale.launch.controllers import see_to_one
-from memscale.launch.slots import TORCH_NAMES
+from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm.controllers import see_to_one
 from memscale.launch.worker import EXIT_STOPPED
 from memscale.launch.worker import main as work
+from memscale.launch.workers import TORCH_NAMES
 from memscale.records.attempts import attempt_numbers, read_outcome, slurm_job
 from memscale.records.launch_file import read_launch
 from memscale.records.layout import RunPaths, SweepPaths
