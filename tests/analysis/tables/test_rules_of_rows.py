@@ -96,8 +96,7 @@ def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None
     assert points.columns["D"].tolist() == [2.0, 1.0]
     assert points.roles["D"] == "C / (6 N)"
     assert (
-        "D"
-        not in points_of(tmp_path, "2,24,3,0,done,a\n", roles=ColumnMap(loss="loss", params="N", flops="D")).columns
+        "D" not in points_of(tmp_path, "2,24,3,0,done,a\n", roles=ColumnMap(loss="loss", params="N", flops="D")).columns
     )
     both = ColumnMap(loss="loss", params="N", tokens="D", flops_from_tokens=True)
     assert points_of(tmp_path, "2,2,3,0,done,a\n", roles=both).columns["C"].tolist() == [24.0]
