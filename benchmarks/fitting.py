@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from analysis.fitting import Fit, fit
+from analysis.fitting import Fit, fit_law
 from analysis.laws.registry import LAWS
 from analysis.tables import ColumnMap, Filters, Observations, read
 from benchmarks import machine
@@ -91,7 +91,7 @@ def starts() -> list[tuple[float, ...]]:
 
 def measure_fit(points: Observations) -> list[dict[str, Any]]:
     columns = {name: points.columns[name] for name in ("N", "D")}
-    found, taken = timed(lambda: fit("chinchilla", columns, points.loss))
+    found, taken = timed(lambda: fit_law("chinchilla", columns, points.loss))
     rows = [row("ours, fit", taken, objective=found.value, starts=found.starts.num)]
     scipy, chosen, ones = Scipy(points), starts()[::_EVERY], np.ones(len(points))
     begun = time.perf_counter()
@@ -135,8 +135,8 @@ def measure_package(points: Observations) -> dict[str, Any] | None:
 
 def measure_bootstrap(points: Observations) -> list[dict[str, Any]]:
     columns = {name: points.columns[name] for name in ("N", "D")}
-    plain = fit("chinchilla", columns, points.loss)
-    found, taken = timed(lambda: fit("chinchilla", columns, points.loss, bootstrap=_REFITS), 3)
+    plain = fit_law("chinchilla", columns, points.loss)
+    found, taken = timed(lambda: fit_law("chinchilla", columns, points.loss, bootstrap=_REFITS), 3)
     assert found.replicates is not None
     counts = np.random.default_rng(0).multinomial(plain.n, np.full(plain.n, 1 / plain.n), size=_REFITS)[:_COMPARED]
     scipy, start = Scipy(points), (np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28)
@@ -183,7 +183,7 @@ def measure_coverage(tables: int, refits: int = 400) -> list[dict[str, Any]]:
         begun = time.perf_counter()
         for number in range(tables):
             columns, loss = synthetic(name, random)
-            found = fit(name, columns, loss, objective=objective, bootstrap=refits, seed=number)
+            found = fit_law(name, columns, loss, objective=objective, bootstrap=refits, seed=number)
             hits.append(covered(found, truth))
         seconds = time.perf_counter() - begun
         shares = np.array(hits).mean(axis=0)

@@ -15,7 +15,7 @@ from analysis.allocation import parametric
 from analysis.allocation.envelope import envelope
 from analysis.allocation.isoflop import Frontier, Method, isoflop
 from analysis.errors import FitError
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.inference.result import Fit
 
 FloatArray = npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ def approaches(
     third: Fit | None = None
     splits: tuple[parametric.Split, ...] = ()
     try:
-        third = fit(
+        third = fit_law(
             "chinchilla",
             {"N": params_N, "D": tokens_N},
             loss_N,

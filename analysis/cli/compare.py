@@ -159,7 +159,7 @@ def as_json(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: O
                 "choice": one.label,
                 "value": _finite(one.value),
                 "ci95": [_finite(end) for end in one.ci95],
-                "n": one.n,
+                "n": one.num_points,
                 "reason": one.reason or None,
             }
             for one in variants
@@ -193,7 +193,7 @@ def show(judged: tuple[Judged, ...], variants: tuple[Variant, ...], points: Obse
                 print(f"  {each.label:<28} {each.reason}")
                 continue
             lower, upper = each.ci95
-            print(f"  {each.label:<28} {each.value:.4f} [{lower:.4f}, {upper:.4f}]  {each.n} points")
+            print(f"  {each.label:<28} {each.value:.4f} [{lower:.4f}, {upper:.4f}]  {each.num_points} points")
     print_warnings(points.warnings)
 
 

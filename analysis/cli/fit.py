@@ -12,7 +12,7 @@ from analysis.allocation import parametric
 from analysis.cli import series_laws, table_options
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError, TableError
-from analysis.fitting import OBJECTIVES, Fit, fit
+from analysis.fitting import OBJECTIVES, Fit, fit_law
 from analysis.laws.law import Law
 from analysis.laws.registry import law_named
 from analysis.report import fit_json
@@ -74,7 +74,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def fitted(law: Law, points: Observations, chosen: argparse.Namespace) -> Fit:
     """The law on the points, as `add_law` was answered. Raises FitError."""
-    return fit(
+    return fit_law(
         law,
         columns_for(law, points),
         points.loss,

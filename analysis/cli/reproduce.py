@@ -129,7 +129,7 @@ def _draw(where: fits.Find, folder: Path) -> None:
     from analysis.allocation.approaches import approaches
     from analysis.figures import allocation, published  # matplotlib: most of the start
     from analysis.figures import fit as fit_figures
-    from analysis.fitting import fit
+    from analysis.fitting import fit_law
     from analysis.tables import ColumnMap, Filters, read
 
     made: list[Path] = []
@@ -138,7 +138,7 @@ def _draw(where: fits.Find, folder: Path) -> None:
         roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
         points = read(where(sources.CHINCHILLA), roles, Filters(drop_highest=5))
         columns = {name: points.columns[name] for name in ("N", "D")}
-        made += fit_figures.write(fit("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
+        made += fit_figures.write(fit_law("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
         roles = ColumnMap(loss="loss", params="params", tokens="tokens", flops="budget")
         points = read(where(sources.ISOFLOPS), roles, Filters(where="experiment == 'llama_3__raw_loss'"))
         N, D, C = (points.columns[name] for name in ("N", "D", "C"))

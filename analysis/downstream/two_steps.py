@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.inference.bootstrap import refit
 from analysis.inference.result import Fit
 from analysis.laws.law import Law
@@ -97,11 +97,11 @@ def two_steps(
         raise FitError(
             f"a link of {form.formula} needs at least {needed} runs with the metric; there are {len(link_rows)}"
         )
-    first = fit(
+    first = fit_law(
         law, {name: values[law_rows] for name, values in columns.items()}, loss_N[law_rows], objective=objective
     )
     fixed = {} if floor is None else {FLOORS[form.name]: floor}
-    second = fit(form, {"L": loss_N[link_rows]}, metric_N[link_rows], objective="lsq", fixed=fixed)
+    second = fit_law(form, {"L": loss_N[link_rows]}, metric_N[link_rows], objective="lsq", fixed=fixed)
     counts_BN = _counts(len(loss_N), law_rows, link_rows, num_replicates, seed)
     return TwoSteps(
         law=first,

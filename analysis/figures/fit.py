@@ -68,7 +68,7 @@ def _residuals(fit: Fit) -> Drawn:
     return Drawn(
         stem="residuals",
         title="Residuals",
-        caption=f"Prediction minus data of {fit.law.name}, {fit.n} points"
+        caption=f"Prediction minus data of {fit.law.name}, {fit.num_points} points"
         f"{', in per cent of the loss' if fit.objective.log else ''}. A pattern is what the law cannot say.",
         figure=figure,
         rows=rows,

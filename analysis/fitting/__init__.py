@@ -1,6 +1,6 @@
-"""Fitting laws: `fit` to the optimum, `bootstrap`, `profile` and `covariance` for how sure, `noise` for predictions."""
+"""Fitting laws: `fit_law` to the optimum, `bootstrap`, `profile` and `covariance` for how sure, `predict` for runs."""
 
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.inference.bootstrap import bootstrap
 from analysis.inference.prediction import Predicted, RunNoise, predict, run_noise
 from analysis.inference.profile import Profile, profile
@@ -22,7 +22,7 @@ __all__ = [
     "Starts",
     "bootstrap",
     "covariance",
-    "fit",
+    "fit_law",
     "objective_named",
     "predict",
     "profile",

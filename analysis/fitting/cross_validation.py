@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.laws.law import Law
 
 FloatArray = npt.NDArray[np.float64]
@@ -109,7 +109,7 @@ def groups(values: FloatArray) -> list[npt.NDArray[np.intp]]:
 def _predicted(law: Law, data: Data, kept: BoolArray, label: str, limit: float, options: Options) -> HeldOut:
     rows = np.flatnonzero(~kept)
     try:
-        part = fit(
+        part = fit_law(
             law,
             {name: values[kept] for name, values in data.columns.items()},
             data.loss[kept],

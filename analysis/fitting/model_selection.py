@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 
 from analysis.errors import FitError
 from analysis.fitting.cross_validation import Data, HeldOut, Options, extrapolations, leave_one_size_out
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.inference.result import Fit
 from analysis.laws.law import Law
 from analysis.solver.objective import huber, log_normaliser
@@ -76,7 +76,7 @@ def _judge(law: Law, columns: Mapping[str, FloatArray] | None, data: Data, optio
         return Judged(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=reason)
     own = Data(columns=columns, loss=data.loss, scale=data.scale, size=data.size)
     try:
-        whole = fit(law, columns, data.loss, objective=options.objective, delta=options.delta)
+        whole = fit_law(law, columns, data.loss, objective=options.objective, delta=options.delta)
     except FitError as error:
         return Judged(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=str(error))
     return Judged(

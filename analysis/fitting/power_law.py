@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.inference.bootstrap import refit as refit_counts
 from analysis.inference.result import Fit
 from analysis.laws.dense import POWER, POWER_WITH_OFFSET
@@ -38,7 +38,7 @@ class SeriesFit:
 
     @property
     def num_runs(self) -> int:
-        return self.fit.n
+        return self.fit.num_points
 
     @property
     def best(self) -> FloatArray:
@@ -77,7 +77,7 @@ def fit_series(law: Law, x_N: FloatArray, loss_N: FloatArray) -> SeriesFit:
     """Fit `law` to losses (nats) at x (FLOPs, seconds or slots). Raises FitError where all x are equal."""
     if len(np.unique(x_N)) < 2:
         raise FitError(f"a law needs at least two different values of compute; all {len(x_N)} runs have {x_N[0]:.3g}")
-    return SeriesFit(fit=fit(law, {"x": x_N}, loss_N, objective="log_lsq"))
+    return SeriesFit(fit=fit_law(law, {"x": x_N}, loss_N, objective="log_lsq"))
 
 
 def refit(

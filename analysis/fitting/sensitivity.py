@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from analysis.errors import FitError
 from analysis.fitting.cross_validation import Options
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.interval import ConfidenceInterval
 from analysis.laws.law import Law
 
@@ -35,7 +35,7 @@ class Variant:
     label: str
     value: float
     ci95: ConfidenceInterval
-    n: int
+    num_points: int
     reason: str = ""
     """Why it could not be fitted; the value is then not a number."""
 
@@ -60,7 +60,7 @@ def sensitivity(
     def one(kind: str, label: str, kept: npt.NDArray[np.bool_], objective: str, delta: float | None,
             table: Mapping[str, FloatArray]) -> Variant:  # fmt: skip
         try:
-            found = fit(
+            found = fit_law(
                 law,
                 {key: values[kept] for key, values in table.items()},
                 loss_N[kept],
@@ -72,8 +72,12 @@ def sensitivity(
             coefficient = found.coefficient(name)
         except FitError as error:
             nothing = ConfidenceInterval(np.nan, np.nan)
-            return Variant(kind=kind, label=label, value=np.nan, ci95=nothing, n=int(kept.sum()), reason=str(error))
-        return Variant(kind=kind, label=label, value=coefficient.value, ci95=coefficient.ci95, n=found.n)
+            return Variant(
+                kind=kind, label=label, value=np.nan, ci95=nothing, num_points=int(kept.sum()), reason=str(error)
+            )
+        return Variant(
+            kind=kind, label=label, value=coefficient.value, ci95=coefficient.ci95, num_points=found.num_points
+        )
 
     every = np.ones(len(loss_N), dtype=bool)
     own = (options.objective, options.delta)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.fit import fit
+from analysis.fitting.fit_law import fit_law
 from analysis.fitting.power_law import SeriesFit, choose
 from analysis.inference.bootstrap import bootstrap
 from analysis.interval import ConfidenceInterval
@@ -102,7 +102,7 @@ def gains(
     warnings = []
     for number, one in enumerate((subject, baseline)):
         try:
-            best = fit(law, {"x": one.x}, one.loss, objective=objective)
+            best = fit_law(law, {"x": one.x}, one.loss, objective=objective)
             draws = bootstrap(best, num=num_replicates, clusters=one.clusters, seed=seed + number)
         except FitError as error:
             raise FitError(f"family '{one.name}': {error}") from None

@@ -45,7 +45,7 @@ def bootstrap(
         raise FitError(f"a bootstrap resamples at least 2 groups; column {cluster} has {groups}")
     random = np.random.default_rng(seed)
     thetas, values, converged = [], [], []
-    size = max(1, _BLOCK_BYTES // (8 * fit.n))
+    size = max(1, _BLOCK_BYTES // (8 * fit.num_points))
     for begin in range(0, num, size):
         counts_BG = random.multinomial(groups, np.full(groups, 1.0 / groups), size=min(size, num - begin))
         counts_BN = counts_BG[:, codes_N].astype(np.float64)
@@ -92,7 +92,7 @@ def group_codes(
 ) -> npt.NDArray[np.intp]:
     """The number of each point's group, [N]; every point its own where none are given."""
     if clusters is None and cluster is None:
-        return np.arange(fit.n)
+        return np.arange(fit.num_points)
     if clusters is None:
         assert cluster is not None
         if cluster not in fit.columns:
@@ -102,7 +102,7 @@ def group_codes(
             )
         clusters = fit.columns[cluster]
     names = np.asarray(clusters)
-    if len(names) != fit.n:
-        raise FitError(f"groups are given for {len(names)} points, and there are {fit.n}")
+    if len(names) != fit.num_points:
+        raise FitError(f"groups are given for {len(names)} points, and there are {fit.num_points}")
     codes: npt.NDArray[np.intp] = np.unique(names.astype(str), return_inverse=True)[1].reshape(-1)
     return codes

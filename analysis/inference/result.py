@@ -102,7 +102,7 @@ class Fit:
     seconds: float
 
     @property
-    def n(self) -> int:
+    def num_points(self) -> int:
         return len(self.loss)
 
     @property
@@ -187,7 +187,7 @@ class Fit:
         return {parameter for parameter, moves in zip(self.law.names, moves_P, strict=True) if moves}
 
     def _wald(self, name: str, value: float, se: float, level: float) -> ConfidenceInterval:
-        half = float(stdtrit(max(self.n - self.num_free, 1), 0.5 + level / 2.0)) * se
+        half = float(stdtrit(max(self.num_points - self.num_free, 1), 0.5 + level / 2.0)) * se
         if name not in self.law.names:
             return ConfidenceInterval(value - half, value + half)
         parameter = self.law.parameters[self.law.index(name)]

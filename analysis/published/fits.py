@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.allocation.isoflop import isoflop
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from analysis.laws.registry import LAWS
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line, lines
@@ -34,8 +34,8 @@ def chinchilla(where: Find = find, *, num_replicates: int = 4000) -> Comparison:
         return {name: table.columns[name] for name in ("N", "D")}
 
     table = points(5)
-    least = fit("chinchilla", columns(table), table.loss, bootstrap=num_replicates)
-    free = fit("chinchilla", columns(table), table.loss, objective="free_huber").values
+    least = fit_law("chinchilla", columns(table), table.loss, bootstrap=num_replicates)
+    free = fit_law("chinchilla", columns(table), table.loss, objective="free_huber").values
     found = list(
         lines(
             [("optimum of the objective", "0.0010182740178")],
@@ -56,7 +56,7 @@ def chinchilla(where: Find = find, *, num_replicates: int = 4000) -> Comparison:
         ]
     for dropped, text in ((0, "0.565"), (1, "0.544"), (3, "0.524"), (5, "0.514"), (12, "0.505")):
         kept = points(dropped)
-        value = fit("chinchilla", columns(kept), kept.loss).values["a"]
+        value = fit_law("chinchilla", columns(kept), kept.loss).values["a"]
         found += lines([(f"a without the {dropped} highest losses", text)], [value])
     return Comparison(
         name="chinchilla",
@@ -79,7 +79,9 @@ def llama3(where: Find = find) -> Comparison:
         found = isoflop(columns["N"], columns["D"], columns["C"], table.loss)
         return found.params.exponent, found.tokens.exponent, found.tokens.at(3.8e25) / 1e12
 
-    law = fit("chinchilla", {name: every.columns[name] for name in ("N", "D")}, every.loss, objective="log_lsq").values
+    law = fit_law(
+        "chinchilla", {name: every.columns[name] for name in ("N", "D")}, every.loss, objective="log_lsq"
+    ).values
     found = [
         *lines(
             [("approach 2, a", "0.4632"), ("approach 2, b", "0.5368"), ("D*(3.8e25), trillions", "16.1")],
@@ -116,7 +118,7 @@ def routing(where: Find = find) -> Comparison:
     names = ("a", "b", "c", "d", "Es", "Em")
     for router, printed in ROUTING.items():
         columns, loss = routed(raw, router)
-        values = fit("routed", columns, loss, objective="log_lsq").values
+        values = fit_law("routed", columns, loss, objective="log_lsq").values
         found += lines([(f"{router}, {name}", text) for name, text in zip(names, printed, strict=True)],
                        [values[name] for name in names])  # fmt: skip
     return Comparison(
@@ -153,8 +155,8 @@ def overtraining(where: Find = find) -> Comparison:
     small = np.isin(params, [10569312, 78914048, 153677376, 411616256])
     five = ((rounded == 20) & small) | ((rounded == 320) & (params == 10569312))
     six = five | ((rounded == 20) & (params == 1439795200))
-    law = fit(LAWS["overtrained"], {"C": flops[five], "M": ratio[five]}, loss[five], objective="lsq")
-    link = fit(LAWS["exponential_link"], {"L": loss[six]}, error[six], objective="lsq")
+    law = fit_law(LAWS["overtrained"], {"C": flops[five], "M": ratio[five]}, loss[five], objective="lsq")
+    link = fit_law(LAWS["exponential_link"], {"L": loss[six]}, error[six], objective="lsq")
     found = [
         *lines([("E", "1.83665"), ("exponent of C", "-0.27285")], [law.values["E"], -2 * law.values["eta"]]),
         *lines(

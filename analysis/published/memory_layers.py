@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.downstream.two_steps import gap_closed
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line
 from analysis.published.fits import Find
@@ -115,7 +115,7 @@ def memory_layers(where: Find = find) -> Comparison:
 def _law(curve: Curve) -> str:
     """Ours: the NLL against the table's parameters, on the sizes above zero."""
     params, values = np.array(curve.table_params[1:]), np.array(curve.values[1:])
-    found = fit("power_with_offset", {"x": params}, values, objective="log_lsq")
+    found = fit_law("power_with_offset", {"x": params}, values, objective="log_lsq")
     offset, alpha = found.values["E"], found.values["alpha"]
     floor = "none" if "E" in found.at_bound else f"{offset:.2f}"
     above = curve.dense_7b - (0.0 if "E" in found.at_bound else offset)

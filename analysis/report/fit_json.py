@@ -35,7 +35,7 @@ def as_json(fit: Fit, points: Observations | None = None, splits: tuple[Split, .
             for optimum in fit.local_optima
         ],
         "bootstrap": None if fit.replicates is None else _bootstrap(fit),
-        "n": fit.n,
+        "n": fit.num_points,
         "exclusions": [] if points is None else _exclusions(points),
         "allocation": None if not splits else _allocation(fit, splits),
         "warnings": [
@@ -109,7 +109,7 @@ def as_text(fit: Fit, points: Observations | None = None, splits: tuple[Split, .
     lines += _coefficient_lines(fit)
     lines += [
         "",
-        f"objective  {fit.value:.10g} ({objective}, summed over {fit.n} points)",
+        f"objective  {fit.value:.10g} ({objective}, summed over {fit.num_points} points)",
         f"starts     {round(fit.starts.share_at_best * fit.starts.num)} of {fit.starts.num} end at this optimum",
     ]
     if fit.replicates is not None:

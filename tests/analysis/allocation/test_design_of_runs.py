@@ -14,7 +14,7 @@ from analysis.allocation.design import design
 from analysis.allocation.parametric import best_params
 from analysis.cli.main import main
 from analysis.errors import FitError
-from analysis.fitting import Fit, fit
+from analysis.fitting import Fit, fit_law
 from analysis.laws.registry import LAWS
 from memscale.config.load import load_sweep, sweeps_folder
 from memscale.planning.plan import make_plan
@@ -33,7 +33,7 @@ TOKENS = np.tile(np.geomspace(5e8, 1e10, 5), 6)
 
 
 def fitted(params: np.ndarray = PARAMS, tokens: np.ndarray = TOKENS, seed: int = 0) -> Fit:
-    return fit("chinchilla", {"N": params, "D": tokens}, losses(params, tokens, seed), objective="log_lsq")
+    return fit_law("chinchilla", {"N": params, "D": tokens}, losses(params, tokens, seed), objective="log_lsq")
 
 
 def test_each_run_narrows_the_interval_and_the_budget_holds() -> None:
@@ -68,7 +68,7 @@ def test_a_promise_for_one_run_is_what_its_information_gives() -> None:
     one = fitted()
     first = design(one, target_flops=TARGET, budget_flops=1e20, most_runs=1)
     run = first.runs[0]
-    wider = fit(
+    wider = fit_law(
         "chinchilla",
         {"N": np.append(PARAMS, run.params), "D": np.append(TOKENS, run.tokens)},
         np.append(one.loss, one.predict({"N": np.array([run.params]), "D": np.array([run.tokens])})),
@@ -81,7 +81,9 @@ def test_a_promise_for_one_run_is_what_its_information_gives() -> None:
 
 def test_what_cannot_be_designed_is_refused() -> None:
     with pytest.raises(FitError, match="needs a law of N and D"):
-        design(fit("power", {"x": PARAMS * TOKENS}, losses(PARAMS, TOKENS, 0)), target_flops=1e21, budget_flops=1e20)
+        design(
+            fit_law("power", {"x": PARAMS * TOKENS}, losses(PARAMS, TOKENS, 0)), target_flops=1e21, budget_flops=1e20
+        )
     with pytest.raises(FitError, match="the budget must be"):
         design(fitted(), target_flops=1e21, budget_flops=-1.0)
 

@@ -11,7 +11,7 @@ from analysis.allocation.approaches import approaches
 from analysis.allocation.envelope import envelope, unbeaten
 from analysis.allocation.isoflop import Method, budgets, isoflop
 from analysis.errors import FitError
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from tests.published import ISOFLOPS, llama3, needs_published
 
 Surface = tuple[float, float, float, float]
@@ -146,8 +146,8 @@ def test_the_envelope_holds_the_runs_that_no_cheaper_run_beats() -> None:
 def test_a_split_of_any_law_agrees_with_the_closed_form() -> None:
     params, tokens, _, loss = points(SURFACE)
     columns = {"N": params, "D": tokens}
-    closed = fit("chinchilla", columns, loss)
-    searched = fit("sum_of_powers(N, D)", columns, loss)
+    closed = fit_law("chinchilla", columns, loss)
+    searched = fit_law("sum_of_powers(N, D)", columns, loss)
     for one, other in zip(
         parametric.splits(closed, [1e18, 1e22]), parametric.splits(searched, [1e18, 1e22]), strict=True
     ):
@@ -159,6 +159,6 @@ def test_a_split_of_any_law_agrees_with_the_closed_form() -> None:
 def test_a_law_of_compute_alone_has_no_split() -> None:
     params, tokens, flops, loss = points(SURFACE)
     with pytest.raises(FitError, match="needs a law of N and D"):
-        parametric.splits(fit("power_with_offset", {"x": flops}, loss), [1e20])
+        parametric.splits(fit_law("power_with_offset", {"x": flops}, loss), [1e20])
     with pytest.raises(FitError, match="above 0"):
-        parametric.splits(fit("chinchilla", {"N": params, "D": tokens}, loss), [-1.0])
+        parametric.splits(fit_law("chinchilla", {"N": params, "D": tokens}, loss), [-1.0])

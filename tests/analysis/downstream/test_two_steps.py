@@ -59,7 +59,7 @@ def test_a_run_that_was_drawn_counts_in_both_steps() -> None:
     assert first.link_draws.tobytes() == again.link_draws.tobytes()
     half = np.arange(40) < 20
     parted = two_steps(LAW, columns, loss, error, in_law=half, in_link=~half, num_replicates=50)
-    assert parted.law.n == parted.link.n == 20
+    assert parted.law.num_points == parted.link.num_points == 20
 
 
 def test_what_cannot_be_linked_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from analysis.inference.profile import profile
 from analysis.laws.registry import LAWS
 
@@ -41,7 +41,7 @@ def test_bootstrap_and_sandwich_intervals_cover(name: str) -> None:
     for number in range(TABLES):
         columns, loss = table(name, random)
         for kind, refits in (("bootstrap", REFITS), ("sandwich", 0)):
-            found = fit(name, columns, loss, objective=objective, bootstrap=refits, seed=number)
+            found = fit_law(name, columns, loss, objective=objective, bootstrap=refits, seed=number)
             inside = [one.ci95[0] <= truth[one.name] <= one.ci95[1] for one in found.coefficients if one.name in truth]
             hits[kind].append(np.mean(inside))
             if kind == "bootstrap":
@@ -60,6 +60,6 @@ def test_profile_intervals_cover() -> None:
     hits = []
     for _ in range(60):
         columns, loss = table("power_with_offset", random)
-        found = profile(fit("power_with_offset", columns, loss, objective=objective), "alpha")
+        found = profile(fit_law("power_with_offset", columns, loss, objective=objective), "alpha")
         hits.append(found.ci95[0] <= truth["alpha"] <= found.ci95[1])
     assert 0.87 <= np.mean(hits) <= 1.0

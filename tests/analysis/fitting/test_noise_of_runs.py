@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import FitError
-from analysis.fitting import fit, predict, run_noise
+from analysis.fitting import fit_law, predict, run_noise
 from analysis.laws.registry import LAWS
 
 TRUTH = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
@@ -24,7 +24,7 @@ def test_prediction_intervals_cover_the_law_and_the_next_run() -> None:
     for seed in range(80):
         random = np.random.default_rng(seed)
         loss = exact * np.exp(NOISE * random.standard_normal(96))
-        found = fit(law, {"N": PARAMS, "D": TOKENS}, loss, objective="log_lsq", bootstrap=300, seed=seed)
+        found = fit_law(law, {"N": PARAMS, "D": TOKENS}, loss, objective="log_lsq", bootstrap=300, seed=seed)
         noise = run_noise(found, SETTING)
         assert noise.source == "replicates"
         assert noise.degrees == 48
@@ -39,7 +39,7 @@ def test_prediction_intervals_cover_the_law_and_the_next_run() -> None:
 def test_without_replicates_the_residuals_say_it() -> None:
     exact = LAWS["chinchilla"].predict(TRUTH, {"N": PARAMS, "D": TOKENS})
     loss = exact * np.exp(NOISE * np.random.default_rng(0).standard_normal(96))
-    found = fit("chinchilla", {"N": PARAMS, "D": TOKENS}, loss, objective="log_lsq")
+    found = fit_law("chinchilla", {"N": PARAMS, "D": TOKENS}, loss, objective="log_lsq")
     for setting in (None, np.arange(96)):
         noise = run_noise(found, setting)
         assert (noise.source, noise.degrees) == ("residuals", 91)
@@ -49,6 +49,6 @@ def test_without_replicates_the_residuals_say_it() -> None:
 
 
 def test_as_many_parameters_as_runs_say_nothing_of_noise() -> None:
-    found = fit("power", {"x": [1.0, 2.0]}, [3.0, 2.5], objective="log_lsq")
+    found = fit_law("power", {"x": [1.0, 2.0]}, [3.0, 2.5], objective="log_lsq")
     with pytest.raises(FitError, match="say nothing of a run's noise"):
         run_noise(found)

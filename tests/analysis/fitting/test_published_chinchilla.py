@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from analysis.fitting import Fit, fit
+from analysis.fitting import Fit, fit_law
 from tests.published import chinchilla, needs_published
 
 pytestmark = needs_published
@@ -14,12 +14,12 @@ pytestmark = needs_published
 
 def fitted(drop_highest: int = 5, **options: object) -> Fit:
     table = chinchilla(drop_highest)
-    return fit("chinchilla", {"N": table["N"], "D": table["D"]}, table["loss"], **options)  # type: ignore[arg-type]
+    return fit_law("chinchilla", {"N": table["N"], "D": table["D"]}, table["loss"], **options)  # type: ignore[arg-type]
 
 
 def test_the_optimum_is_the_published_one_to_every_digit_and_all_starts_reach_it() -> None:
     found = fitted()
-    assert found.n == 240
+    assert found.num_points == 240
     assert found.value == pytest.approx(0.0010182740178006, rel=1e-12)
     values = found.values
     assert values["A"] == pytest.approx(477.83, abs=0.005)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from tests.published import llama3, needs_published, overtrained, routed
 
 pytestmark = needs_published
@@ -21,7 +21,7 @@ ROUTING = {  # a, b, c, d, Es, Em; Clark et al. 2022
 def test_the_routing_law_has_the_published_coefficients(router: str) -> None:
     table = routed(router)
     columns = {"N": table["dense_parameter_count"], "E": table["num_experts"]}
-    found = fit("routed", columns, table["loss_validation"], objective="log_lsq")
+    found = fit_law("routed", columns, table["loss_validation"], objective="log_lsq")
     a, b, c, d, start, end = ROUTING[router]
     values = found.values
     assert values["a"] == pytest.approx(a, abs=6e-5)
@@ -36,7 +36,7 @@ def test_the_routing_law_has_the_published_coefficients(router: str) -> None:
 def test_routing_is_worth_so_many_times_the_parameters_and_predicts_larger_models() -> None:
     table = routed("S-Base")
     columns = {"N": table["dense_parameter_count"], "E": table["num_experts"]}
-    found = fit("routed", columns, table["loss_validation"], objective="log_lsq")
+    found = fit_law("routed", columns, table["loss_validation"], objective="log_lsq")
     values = found.values
     for params, gain in ((55e6, 5.2), (370e6, 3.8), (1.3e9, 3.0)):
         routed_loss = found.predict({"N": np.array([params]), "E": np.array([64.0])})[0]
@@ -48,7 +48,7 @@ def test_routing_is_worth_so_many_times_the_parameters_and_predicts_larger_model
         assert low == pytest.approx(gain, abs=0.2), values
     small = table[table["dense_parameter_count"] < 250e6]
     large = table[table["dense_parameter_count"] >= 350e6]
-    part = fit(
+    part = fit_law(
         "routed",
         {"N": small["dense_parameter_count"], "E": small["num_experts"]},
         small["loss_validation"],
@@ -66,13 +66,13 @@ def test_the_overtraining_law_and_its_downstream_link_predict_the_held_out_model
         ((ratio == 20) & table["N"].isin([10569312, 78914048, 153677376, 411616256]))
         | ((ratio == 320) & (table["N"] == 10569312))
     ]
-    law = fit("overtrained", {"C": five["C"], "M": five["M"]}, five["loss_c4_val"], objective="lsq")
+    law = fit_law("overtrained", {"C": five["C"], "M": five["M"]}, five["loss_c4_val"], objective="lsq")
     assert law.values["E"] == pytest.approx(1.83665, abs=5e-6)
     assert -2 * law.values["eta"] == pytest.approx(-0.27285, abs=5e-6)
     sixth = table[(ratio == 20) & (table["N"] == 1439795200)]
     loss = [*five["loss_c4_val"], *sixth["loss_c4_val"]]
     error = [*five["err_avg_subset"], *sixth["err_avg_subset"]]
-    link = fit("exponential_link", {"L": loss}, error, objective="lsq")
+    link = fit_law("exponential_link", {"L": loss}, error, objective="lsq")
     assert link.values["eps"] == pytest.approx(0.8570, abs=5e-5)
     assert link.values["k"] == pytest.approx(2.2065, abs=5e-5)
     assert link.values["gamma"] == pytest.approx(0.7146, abs=5e-5)
@@ -91,7 +91,9 @@ def test_the_overtraining_law_and_its_downstream_link_predict_the_held_out_model
 def test_llama_3_by_least_squares_of_the_log_loss() -> None:
     table = llama3()
     assert len(table) == 133
-    values = fit("chinchilla", {"N": table["params"], "D": table["tokens"]}, table["loss"], objective="log_lsq").values
+    values = fit_law(
+        "chinchilla", {"N": table["params"], "D": table["tokens"]}, table["loss"], objective="log_lsq"
+    ).values
     assert values["E"] == pytest.approx(0.6021, abs=5e-5)
     assert values["alpha"] == pytest.approx(0.3068, abs=5e-5)
     assert values["beta"] == pytest.approx(0.3110, abs=5e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import FitError
-from analysis.fitting import fit
+from analysis.fitting import fit_law
 from analysis.laws.registry import LAWS, law_named
 
 CHINCHILLA = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
@@ -51,7 +51,7 @@ def table(name: str, num: int = 160, seed: int = 0) -> dict[str, np.ndarray]:
 def test_a_law_is_found_again_without_noise(name: str) -> None:
     law, columns = LAWS[name], table(name)
     loss = law.predict(TRUTH[name], columns)
-    found = fit(law, columns, loss, objective="log_lsq" if law.gives == "log" else "lsq")
+    found = fit_law(law, columns, loss, objective="log_lsq" if law.gives == "log" else "lsq")
     assert found.predict(columns) == pytest.approx(loss, rel=1e-5)
     for key, value in TRUTH[name].items():
         assert found.values[key] == pytest.approx(value, rel=2e-2), key
@@ -64,7 +64,7 @@ def test_with_noise_the_truth_lies_near_the_intervals(name: str) -> None:
     noise = 3e-3 * np.random.default_rng(1).standard_normal(160)
     exact = law.predict(TRUTH[name], columns)
     loss = exact * np.exp(noise) if law.gives == "log" else exact + noise
-    found = fit(law, columns, loss, objective="log_lsq" if law.gives == "log" else "lsq")
+    found = fit_law(law, columns, loss, objective="log_lsq" if law.gives == "log" else "lsq")
     rms = np.sqrt(np.mean((found.predict(columns) - exact) ** 2)) / np.sqrt(np.mean((loss - exact) ** 2))
     assert rms < 0.5, "the fit follows the noise"
     for one in found.coefficients:
@@ -80,7 +80,7 @@ def test_a_sum_over_any_columns_is_found_again() -> None:
     columns = {name: np.exp(random.uniform(np.log(low), np.log(high), 200)) for name, low, high in
                (("N", 1e7, 1e9), ("D", 1e9, 1e11), ("slots", 1e3, 1e7))}  # fmt: skip
     truth = {"A_N": 300.0, "A_D": 500.0, "A_slots": 0.9, "alpha_N": 0.3, "alpha_D": 0.3, "alpha_slots": 0.2, "E": 1.5}
-    found = fit(law, columns, law.predict(truth, columns), objective="log_lsq")
+    found = fit_law(law, columns, law.predict(truth, columns), objective="log_lsq")
     for key, value in truth.items():
         assert found.values[key] == pytest.approx(value, rel=1e-2), key
 
@@ -107,15 +107,15 @@ LOSS = LAWS["chinchilla"].predict(CHINCHILLA, {"N": N, "D": D}) * (1 + 1e-3 * np
 )
 def test_what_no_law_can_be_fitted_to_is_refused(columns: dict[str, np.ndarray], loss: np.ndarray, said: str) -> None:
     with pytest.raises(FitError, match=said):
-        fit("chinchilla", columns, loss)
+        fit_law("chinchilla", columns, loss)
 
 
 def test_what_the_table_cannot_tell_is_said() -> None:
-    together = fit("chinchilla", {"N": N, "D": 20 * N}, LOSS)
+    together = fit_law("chinchilla", {"N": N, "D": 20 * N}, LOSS)
     assert "collinear" in {one.code for one in together.warnings}
-    few = fit("chinchilla", {"N": N[:6], "D": D[:6]}, LOSS[:6])
+    few = fit_law("chinchilla", {"N": N[:6], "D": D[:6]}, LOSS[:6])
     assert "few_points" in {one.code for one in few.warnings}
-    flat = fit("power_with_offset", {"x": N}, 2.0 + 1e-9 * np.arange(12.0))
+    flat = fit_law("power_with_offset", {"x": N}, 2.0 + 1e-9 * np.arange(12.0))
     assert flat.warnings
 
 
@@ -130,18 +130,18 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"bootstrap": 10, "cluster": "seed"}, "no column 'seed' to group"),
     ):
         with pytest.raises(FitError, match=said):
-            fit("chinchilla", columns, LOSS, **options)  # type: ignore[arg-type]
+            fit_law("chinchilla", columns, LOSS, **options)  # type: ignore[arg-type]
 
 
 def test_a_fixed_parameter_stays_and_has_no_interval() -> None:
-    found = fit("chinchilla", {"N": N, "D": D}, LOSS, fixed={"E": 1.69})
+    found = fit_law("chinchilla", {"N": N, "D": D}, LOSS, fixed={"E": 1.69})
     assert found.values["E"] == pytest.approx(1.69)
     assert found.coefficient("E").se == 0
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_draws() -> None:
     columns = {"N": N, "D": D}
-    first, again, other = (fit("chinchilla", columns, LOSS, bootstrap=50, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (fit_law("chinchilla", columns, LOSS, bootstrap=50, seed=seed) for seed in (1, 1, 2))
     assert first.replicates is not None
     assert again.replicates is not None
     assert other.replicates is not None
@@ -151,8 +151,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_other_draws() -> Non
 
 def test_weights_are_copies_of_points() -> None:
     counts = np.arange(12) % 3 + 1
-    weighted = fit("chinchilla", {"N": N, "D": D}, LOSS, weights=counts.astype(float))
-    copied = fit("chinchilla", {"N": np.repeat(N, counts), "D": np.repeat(D, counts)}, np.repeat(LOSS, counts))
+    weighted = fit_law("chinchilla", {"N": N, "D": D}, LOSS, weights=counts.astype(float))
+    copied = fit_law("chinchilla", {"N": np.repeat(N, counts), "D": np.repeat(D, counts)}, np.repeat(LOSS, counts))
     assert weighted.value == pytest.approx(copied.value, rel=1e-9)
 
 
@@ -161,9 +161,9 @@ def test_a_large_table_is_fitted_to_its_own_optimum(monkeypatch: pytest.MonkeyPa
     columns = table("chinchilla", num=600)
     noise = 5e-3 * np.random.default_rng(2).standard_normal(600)
     loss = LAWS["chinchilla"].predict(CHINCHILLA, columns) * np.exp(noise)
-    whole = fit("chinchilla", columns, loss)
+    whole = fit_law("chinchilla", columns, loss)
     monkeypatch.setattr(sys.modules["analysis.fitting.fit"], "PART", 100)
-    parted = fit("chinchilla", columns, loss)
+    parted = fit_law("chinchilla", columns, loss)
     assert parted.value == pytest.approx(whole.value, rel=1e-10)
     assert parted.values["alpha"] == pytest.approx(whole.values["alpha"], rel=1e-6)
     assert parted.starts == whole.starts

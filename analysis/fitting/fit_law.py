@@ -1,4 +1,4 @@
-"""`fit`: a law on a table, at its true optimum, with how it was reached and what the table cannot tell.
+"""`fit_law`: a law on a table, at its true optimum, with how it was reached and what the table cannot tell.
 
 Decides that the best of many polished starts is the optimum and says how many reach it; that other optima are shown;
 and that what the data do not determine is marked. Refuses tables that no law can be fitted to: fewer points than
@@ -41,7 +41,7 @@ PART = 20_000
 _MAX_LOCAL_OPTIMA = 3
 
 
-def fit(
+def fit_law(
     law: Law | str,
     columns: Mapping[str, npt.ArrayLike],
     loss: npt.ArrayLike,
