@@ -138,7 +138,9 @@ def measure_bootstrap(points: Observations) -> list[dict[str, Any]]:
     plain = fit_law("chinchilla", columns, points.loss)
     found, taken = timed(lambda: fit_law("chinchilla", columns, points.loss, bootstrap=_REFITS), 3)
     assert found.replicates is not None
-    counts = np.random.default_rng(0).multinomial(plain.n, np.full(plain.n, 1 / plain.n), size=_REFITS)[:_COMPARED]
+    counts = np.random.default_rng(0).multinomial(
+        plain.num_points, np.full(plain.num_points, 1 / plain.num_points), size=_REFITS
+    )[:_COMPARED]
     scipy, start = Scipy(points), (np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28)
     begun = time.perf_counter()
     reached = np.array([scipy.from_start(start, count.astype(float)) for count in counts])

@@ -57,7 +57,7 @@ def run_noise(fit: Fit, setting: npt.ArrayLike | None = None) -> RunNoise:
     degrees = fit.num_points - fit.num_free
     if degrees < 1:
         raise FitError(
-            f"{fit.num_points} runs for {fit.num_free} parameters say nothing of a run's noise: add runs, or other seeds"
+            f"{fit.num_points} runs for {fit.num_free} parameters say nothing of a run's noise: add runs or seeds"
         )
     square = float((np.log(fit.predict(fit.columns) / fit.loss) ** 2).sum())
     return RunNoise(std=float(np.sqrt(square / degrees)), degrees=degrees, source="residuals")

@@ -81,11 +81,15 @@ def test_no_refit_is_worse_than_the_published_procedure_makes_it() -> None:
     found = fitted(bootstrap=20, seed=3)
     assert found.replicates is not None
     log_N, log_D = np.log(found.columns["N"]), np.log(found.columns["D"])
-    counts = np.random.default_rng(3).multinomial(found.n, np.full(found.n, 1 / found.n), size=20)
+    counts = np.random.default_rng(3).multinomial(
+        found.num_points, np.full(found.num_points, 1 / found.num_points), size=20
+    )
     for count, reached in zip(counts, found.replicates.objective, strict=True):
 
         def total(theta: np.ndarray, count: np.ndarray = count) -> float:
-            terms = np.stack([theta[0] - theta[3] * log_N, theta[1] - theta[4] * log_D, np.full(found.n, theta[2])])
+            terms = np.stack(
+                [theta[0] - theta[3] * log_N, theta[1] - theta[4] * log_D, np.full(found.num_points, theta[2])]
+            )
             residual = np.abs(np.logaddexp.reduce(terms) - np.log(found.loss))
             inside = np.minimum(residual, 1e-3)
             return float(count @ (inside * (residual - inside / 2)))
