@@ -17,7 +17,7 @@ from memscale.launch.costs import cost_of, done_names, known_points, known_speed
 from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
 from memscale.launch.workers import workers_for
-from memscale.planning.device_memory import Fit, fit
+from memscale.planning.device_memory import DeviceFit, fit_on_device
 from memscale.planning.forecast import Forecast, forecast
 from memscale.planning.plan import STAGES, Plan
 from memscale.records.layout import SweepPaths
@@ -48,7 +48,7 @@ class Estimate:
     seconds: Mapping[str, float]
     """Of each run, by name."""
     done: frozenset[str]
-    fits: Mapping[Cell, Fit]
+    fits: Mapping[Cell, DeviceFit]
     device: str
     """'cpu' or 'cuda'."""
     device_bytes: float | None
@@ -60,7 +60,7 @@ class Estimate:
     flops_left: float
 
     @property
-    def worst(self) -> tuple[Cell, Fit]:
+    def worst(self) -> tuple[Cell, DeviceFit]:
         """The cell that needs most memory on one device."""
         return max(self.fits.items(), key=lambda item: item[1].peak_bytes)
 
@@ -103,10 +103,10 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     )
 
 
-def _fits(plan: Plan, num_workers: int) -> dict[Cell, Fit]:
+def _fits(plan: Plan, num_workers: int) -> dict[Cell, DeviceFit]:
     length = plan.sweep.scale.sequence_length
     devices: dict[Launcher, tuple[str, float | None]] = {}
-    fits: dict[Cell, Fit] = {}
+    fits: dict[Cell, DeviceFit] = {}
     for run in plan.runs:
         if (run.series, run.budget) in fits:
             continue
@@ -115,7 +115,7 @@ def _fits(plan: Plan, num_workers: int) -> dict[Cell, Fit]:
             workers = workers_for(asks, num_workers)
             devices[asks] = workers[0].device, device_memory_bytes(asks, workers)
         device, device_bytes = devices[asks]
-        fits[run.series, run.budget] = fit(
+        fits[run.series, run.budget] = fit_on_device(
             run.architecture,
             length,
             -(-(run.batch_tokens // length) // asks.processes_per_run),
@@ -198,7 +198,7 @@ def estimate_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
     }
 
 
-def _fit_json(one: Fit) -> dict[str, Any]:
+def _fit_json(one: DeviceFit) -> dict[str, Any]:
     remedy = one.remedy
     return {
         "micro_batch_sequences": one.micro_batch_sequences,

@@ -17,7 +17,7 @@ from memscale.errors import ConfigError, nearest
 from memscale.launch.workers import workers_for
 from memscale.planning.accounting import TRAINING_PASSES, components, conventions, evaluation_flops
 from memscale.planning.plan import Plan
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.training_memory import SHARDINGS, Parallelism, training_memory
 from memscale.planning.weight_bytes import BYTES_PER_WEIGHT, decode_bytes, kv_cache_bytes, training_bytes
 
@@ -99,9 +99,9 @@ def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
         },
         "training_memory": _memory(plan, run),
         "matched": {
-            "off": dict(run.off),
-            "flops_off": run.flops_off,
-            "params_off": run.params_off,
+            "mismatch": dict(run.mismatch),
+            "flops_mismatch": run.flops_mismatch,
+            "params_mismatch": run.params_mismatch,
             "tolerance": plan.sweep.matching.tolerance,
         },
     }
@@ -211,11 +211,11 @@ def _print_memory(out: Console, content: dict[str, Any]) -> None:
 
 
 def _matched(plan: Plan, run: PlannedRun) -> str:
-    held = [f"{NAMES[name]} {percent(off)}" for name, off in run.off]
+    held = [f"{NAMES[name]} {percent(mismatch)}" for name, mismatch in run.mismatch]
     told = f"held: {', '.join(held)} off the dense model" if held else "nothing is held equal per token"
-    if "flops_per_token" not in dict(run.off):
-        told += f"; FLOPs per token {percent(run.flops_off)} off it, not held"
-    if run.params_off is not None:
+    if "flops_per_token" not in dict(run.mismatch):
+        told += f"; FLOPs per token {percent(run.flops_mismatch)} off it, not held"
+    if run.params_mismatch is not None:
         how = "held" if plan.sweep.matching.sparse_equal == "total_params" else "not held"
-        told += f"; total parameters {percent(run.params_off)} off the mean of the budget's sparse models, {how}"
+        told += f"; total parameters {percent(run.params_mismatch)} off the mean of the budget's sparse models, {how}"
     return f"matched   {told}"

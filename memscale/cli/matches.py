@@ -8,8 +8,8 @@ from typing import Any
 
 from memscale.cli.numbers import percent
 from memscale.planning.plan import Plan
+from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.quantities import measure
-from memscale.planning.rows import PlannedRun
 
 NAMES = {
     "flops_per_token": "FLOPs per token",
@@ -51,8 +51,8 @@ def held(plan: Plan) -> tuple[Held, ...]:
     runs = _one_of_each(plan.runs)
     found = []
     for quantity in matching.equal_per_token:
-        off = [(dict(run.off)[quantity], run.name) for run in runs if run.off]
-        worst, name = max(off, key=lambda one: abs(one[0]), default=(0.0, None))
+        mismatch = [(dict(run.mismatch)[quantity], run.name) for run in runs if run.mismatch]
+        worst, name = max(mismatch, key=lambda one: abs(one[0]), default=(0.0, None))
         found.append(Held(quantity=quantity, among=DENSE, worst=abs(worst), run=name))
     sparse = [run for run in runs if run.family != "dense"]
     if matching.sparse_equal is not None:
@@ -85,8 +85,8 @@ def _gap(sparse: Sequence[PlannedRun], quantity: str, sequence_length: int) -> t
 
 def flops_range(plan: Plan) -> tuple[float, float]:
     """The least and the largest difference in FLOPs per token from the dense model of the budget."""
-    off = [run.flops_off for run in plan.runs]
-    return min(off), max(off)
+    mismatch = [run.flops_mismatch for run in plan.runs]
+    return min(mismatch), max(mismatch)
 
 
 def matched_json(plan: Plan) -> dict[str, Any]:
@@ -96,11 +96,11 @@ def matched_json(plan: Plan) -> dict[str, Any]:
     params = next((one for one in shared if one.quantity == "total_params"), None)
     low, high = flops_range(plan)
     return {
-        "flops_off": flops.worst if flops is not None else None,
-        "flops_off_run": flops.run if flops is not None else None,
+        "flops_mismatch": flops.worst if flops is not None else None,
+        "flops_mismatch_run": flops.run if flops is not None else None,
         "params_gap": params.worst if params is not None else None,
-        "params_off_run": params.run if params is not None else None,
-        "flops_off_range": [low, high],
+        "params_mismatch_run": params.run if params is not None else None,
+        "flops_mismatch_range": [low, high],
         "length": plan.sweep.matching.equal_length,
         "held": [asdict(one) for one in shared],
     }

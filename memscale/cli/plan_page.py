@@ -12,10 +12,10 @@ from memscale.cli.estimates import Estimate, numbers_behind, unit_hours
 from memscale.cli.matches import matched_lines
 from memscale.cli.numbers import percent, quantity, size
 from memscale.launch.progress import duration
-from memscale.planning.device_memory import Fit
+from memscale.planning.device_memory import DeviceFit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.plan import Plan
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 
 MOST_ROWS = 40
 MOST_LINES = 10
@@ -84,8 +84,8 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
             str(first.architecture.num_layers),
             f"{quantity(first.counts.params_total)} / {quantity(first.counts.params_active)}",
             quantity(first.tokens),
-            percent(first.flops_off),
-            *_if(params_held, percent(first.params_off)),
+            percent(first.flops_mismatch),
+            *_if(params_held, percent(first.params_mismatch)),
             _rates(runs),
             duration(sum(cost.seconds[run.name] for run in runs)),
             size(sum(BYTES_PER_PARAMETER * run.counts.params_total for run in runs)),
@@ -117,7 +117,7 @@ def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
     for choice in plan.choices:
         edge = "  at the edge of its sweep: a better rate may lie outside" if choice.at_edge else ""
         table = f", table {choice.rates.table_learning_rate:g}" if choice.rates.table_learning_rate else ""
-        yield f"chosen    {choice.family}: lr {choice.rates.learning_rate:g}{table}{edge}"
+        yield f"chosen    {choice.family_name}: lr {choice.rates.learning_rate:g}{table}{edge}"
     left = cost.forecast
     yield (
         f"forecast  {duration(left.seconds)} on {left.workers} workers ({cost.basis}), {left.gpu_hours:.3g} "
@@ -159,7 +159,7 @@ def _memory(cost: Estimate) -> Iterator[str]:
     yield from _capped("  ", beyond)
 
 
-def _way_out(one: Fit) -> str:
+def _way_out(one: DeviceFit) -> str:
     remedy = one.remedy
     if remedy is None:
         return "no sharding over as many devices as the batch has sequences makes it fit"

@@ -132,7 +132,7 @@ TOKENIZERS = ("bpe",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenizer:
+class TokenizerConfig:
     """A byte-level BPE trained on the sources' training documents."""
 
     kind: str = "bpe"
@@ -153,7 +153,7 @@ class Data:
     name: str
     sources: tuple[Source, ...]
     """In YAML a mapping from each source's name to its keys."""
-    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     files: tuple[str, ...] = ()
     """Files of the `text_files` sources that name none themselves."""
     validation_tokens: int = 16_384

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memscale.config.data import NUM_ATTRIBUTES, Facts
-from memscale.data.draws import below, permutation
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
+from memscale.data.philox import below, permutation
 from memscale.errors import DataError
 
 QUESTIONS_PER_DOCUMENT = 3

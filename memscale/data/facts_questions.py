@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from memscale.config.data import NUM_ATTRIBUTES
-from memscale.data.draws import below, permutation
 from memscale.data.facts import People, question_prompt, statement_prompt
 from memscale.data.facts_words import ATTRIBUTES
+from memscale.data.philox import below, permutation
 
 FORMS = ("question", "statement")
 

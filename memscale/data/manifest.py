@@ -22,7 +22,7 @@ SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class SplitCounts:
     """The size of one split of a source."""
 
     num_documents: int
@@ -37,8 +37,8 @@ class PreparedSource:
     name: str
     kind: str
     weight: float
-    train: Counts
-    validation: Counts
+    train: SplitCounts
+    validation: SplitCounts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from memscale.data.manifest import Counts
+from memscale.data.manifest import SplitCounts
 from memscale.data.tokenizer import Tokenizer
 
 Tokens: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
@@ -28,7 +28,9 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
-def write_tokens(path: Path, documents: Iterator[str], tokenizer: Tokenizer, on_bytes: Callable[[int], None]) -> Counts:
+def write_tokens(
+    path: Path, documents: Iterator[str], tokenizer: Tokenizer, on_bytes: Callable[[int], None]
+) -> SplitCounts:
     """Encode the documents into `path`; tells `on_bytes` the bytes of text done so far.
 
     `path` must be in a folder that gets its final name later: a half-written token file looks like a whole one.
@@ -44,7 +46,7 @@ def write_tokens(path: Path, documents: Iterator[str], tokenizer: Tokenizer, on_
             num_documents, num_tokens = num_documents + len(texts), num_tokens + len(packed)
             num_bytes += batch_bytes
             on_bytes(num_bytes)
-    return Counts(num_documents=num_documents, num_tokens=num_tokens, num_bytes=num_bytes)
+    return SplitCounts(num_documents=num_documents, num_tokens=num_tokens, num_bytes=num_bytes)
 
 
 def read_tokens(path: Path, dtype: str) -> Tokens:

@@ -19,9 +19,9 @@ from memscale.config.data import Data
 from memscale.config.run import Digests
 from memscale.data import manifest as manifests
 from memscale.data.building import build
-from memscale.data.draws import Integers
 from memscale.data.manifest import Manifest, PreparedSource
 from memscale.data.packed import Tokens, read_tokens
+from memscale.data.philox import Integers
 from memscale.data.sampling import Sampler, Stream
 from memscale.data.tokenizer import Tokenizer
 from memscale.errors import DataError, nearest

@@ -16,8 +16,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from memscale.data.draws import Integers, below, permutation, raw
 from memscale.data.packed import Tokens
+from memscale.data.philox import Integers, below, permutation, raw
 from memscale.errors import DataError
 
 LONGEST_CYCLE = 1_000_000

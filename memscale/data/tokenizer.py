@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memscale.config import data as config
-from memscale.data.draws import Integers
+from memscale.data.philox import Integers
 from memscale.errors import DataError
 from memscale.records.atomic import write_bytes
 
@@ -68,14 +68,14 @@ class Tokenizer:
         return lengths
 
 
-def trained(file: Path, settings: config.Tokenizer, sample: Callable[[], Iterator[str]]) -> Tokenizer:
+def trained(file: Path, settings: config.TokenizerConfig, sample: Callable[[], Iterator[str]]) -> Tokenizer:
     """Return the tokenizer in `file`, trained on the sample first where it is not there yet."""
     if not file.exists():
         write_bytes(file, _train(settings, sample()).to_str().encode())
     return Tokenizer(file, settings.vocab_size)
 
 
-def _train(settings: config.Tokenizer, sample: Iterator[str]) -> tokenizers.Tokenizer:
+def _train(settings: config.TokenizerConfig, sample: Iterator[str]) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     inner = Tokenizer(models.BPE())

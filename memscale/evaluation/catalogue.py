@@ -15,7 +15,7 @@ from memscale.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class LmEvalTask:
     """One lm-eval task: a file of `memscale/evaluation/tasks/` over one evaluation set."""
 
     name: str
@@ -27,11 +27,11 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class EvalTask:
     """What a person names and results carry: one or two lm-eval tasks (a choice and a free answer cannot share one)."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[LmEvalTask, ...]
     by_default: bool = True
     """Whether it runs when no tasks are named; controls and variants do not."""
 
@@ -46,25 +46,25 @@ class AnySource(Protocol):
     def kind(self) -> str: ...
 
 
-def offered(sources: Sequence[AnySource]) -> tuple[Task, ...]:
+def offered(sources: Sequence[AnySource]) -> tuple[EvalTask, ...]:
     """Return every task that data of these sources offer: those of facts, then bits per byte of each text source."""
-    tasks: list[Task] = []
+    tasks: list[EvalTask] = []
     if any(source.kind == Facts.kind for source in sources):
         tasks += [
-            _task("facts_recall", "facts_recall", "facts_recall_generated"),
-            _task("facts_nll", "facts_nll"),
-            _task("facts_recall_statement", "facts_recall", by_default=False),
-            _task("facts_recall_shuffled", "facts_recall_control", by_default=False),
+            _eval_task("facts_recall", "facts_recall", "facts_recall_generated"),
+            _eval_task("facts_nll", "facts_nll"),
+            _eval_task("facts_recall_statement", "facts_recall", by_default=False),
+            _eval_task("facts_recall_shuffled", "facts_recall_control", by_default=False),
         ]
     for source in sources:
         if source.kind != Facts.kind:
             name = f"bits_per_byte_{source.name}"
-            part = Part(name=name, template="bits_per_byte", evaluation_set=f"held_out_{source.name}")
-            tasks.append(Task(name=name, parts=(part,)))
+            part = LmEvalTask(name=name, template="bits_per_byte", evaluation_set=f"held_out_{source.name}")
+            tasks.append(EvalTask(name=name, parts=(part,)))
     return tuple(tasks)
 
 
-def choose(tasks: Sequence[Task], names: Sequence[str] | None) -> tuple[Task, ...]:
+def choose(tasks: Sequence[EvalTask], names: Sequence[str] | None) -> tuple[EvalTask, ...]:
     """Return the named tasks, in the order of `tasks`; for None those that run by default.
 
     Raises ConfigError where a name is not among them.
@@ -81,7 +81,7 @@ def choose(tasks: Sequence[Task], names: Sequence[str] | None) -> tuple[Task, ..
     return tuple(task for task in tasks if task.name in names)
 
 
-def _task(name: str, evaluation_set: str, *more_parts: str, by_default: bool = True) -> Task:
+def _eval_task(name: str, evaluation_set: str, *more_parts: str, by_default: bool = True) -> EvalTask:
     """Make a task of the task file of its own name, and of more files over the same evaluation set."""
-    parts = tuple(Part(name=part, template=part, evaluation_set=evaluation_set) for part in (name, *more_parts))
-    return Task(name=name, parts=parts, by_default=by_default)
+    parts = tuple(LmEvalTask(name=part, template=part, evaluation_set=evaluation_set) for part in (name, *more_parts))
+    return EvalTask(name=name, parts=parts, by_default=by_default)

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
 from memscale.evaluation.adapter import TextTokenizer
-from memscale.evaluation.catalogue import Part
+from memscale.evaluation.catalogue import LmEvalTask
 
 TASKS = Path(__file__).with_name("tasks")
 _STOPS = (".", "\n")
@@ -28,7 +28,7 @@ _STOPS = (".", "\n")
 lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)
 
 
-def load(prepared: Prepared, parts: Sequence[Part], scratch: Path, *, templates: Path = TASKS) -> Any:
+def load(prepared: Prepared, parts: Sequence[LmEvalTask], scratch: Path, *, templates: Path = TASKS) -> Any:
     """Return lm-eval's dictionary of loaded tasks. Raises DataError for an unusable task file or evaluation set."""
     for part in parts:
         _complete(prepared, part, scratch, templates)
@@ -43,7 +43,7 @@ def load(prepared: Prepared, parts: Sequence[Part], scratch: Path, *, templates:
     return manager.load([part.name for part in parts])
 
 
-def _complete(prepared: Prepared, part: Part, scratch: Path, templates: Path) -> None:
+def _complete(prepared: Prepared, part: LmEvalTask, scratch: Path, templates: Path) -> None:
     """Write a task file that includes the template and says where its data lie."""
     data = prepared.evaluation_set(part.evaluation_set)
     if not data.is_file() or data.stat().st_size == 0:

@@ -17,7 +17,7 @@ from torch import nn
 
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
-from memscale.evaluation.catalogue import Part, choose, offered
+from memscale.evaluation.catalogue import LmEvalTask, choose, offered
 from memscale.evaluation.environment import go_offline
 from memscale.evaluation.scores import Score, number_or_none, ratio_stderr
 
@@ -56,7 +56,7 @@ def evaluate(
 
 
 def _run(
-    model: nn.Module, prepared: Prepared, parts: Sequence[Part], *, sequence_length: int, batch_tokens: int
+    model: nn.Module, prepared: Prepared, parts: Sequence[LmEvalTask], *, sequence_length: int, batch_tokens: int
 ) -> dict[str, Any]:
     """Return what lm-eval's evaluator reports, with its samples."""
     # Not at the top: lm-eval and `datasets` read the environment when they are imported.
@@ -80,7 +80,7 @@ def _run(
     return dict(results)
 
 
-def _scores(results: dict[str, Any], part: Part) -> dict[str, Score]:
+def _scores(results: dict[str, Any], part: LmEvalTask) -> dict[str, Score]:
     """Return the scores of one lm-eval task; its keys read 'acc,none' and 'acc_stderr,none'."""
     reported, samples = results["results"][part.name], results["samples"][part.name]
     scores = {}

@@ -27,7 +27,7 @@ from memscale.launch.usage import gpu_hours
 from memscale.launch.workers import workers_for
 from memscale.planning.forecast import Speeds
 from memscale.planning.plan import STAGES, Plan, choose_rates, make_plan, open_compare
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import attempt_numbers, read_outcome, record_unmade, write_outcome
 from memscale.records.launch_file import Launch

@@ -24,11 +24,11 @@ from memscale.launch.device_memory import device_memory_bytes
 from memscale.launch.progress import duration
 from memscale.launch.workers import WorkerSpec, workers_for
 from memscale.planning.accounting import TRAINING_PASSES
-from memscale.planning.device_memory import fit
+from memscale.planning.device_memory import fit_on_device
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.plan import Plan
+from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.recipes import Rates, optimizer
-from memscale.planning.rows import PlannedRun
 from memscale.records.speeds import SpeedPoint
 
 SECONDS_PER_MODEL = 2.0
@@ -141,7 +141,7 @@ def _that_fit(plan: Plan, workers: Sequence[WorkerSpec]) -> tuple[list[PlannedRu
     length = plan.sweep.scale.sequence_length
     fitting, others = [], []
     for run in models_to_measure(plan):
-        found = fit(
+        found = fit_on_device(
             run.architecture,
             length,
             run.batch_tokens // length,

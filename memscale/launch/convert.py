@@ -8,8 +8,8 @@ from pathlib import Path
 from memscale.config.sweep import Sweep
 from memscale.planning.accounting import conventions
 from memscale.planning.plan import Plan
+from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.recipes import Choice, Rates, Trial
-from memscale.planning.rows import PlannedRun
 from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, TrialRow
 from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
 
@@ -54,8 +54,8 @@ def plan_row(planned: PlannedRun) -> PlanRow:
         params_table=counts.params_table,
         flops_per_token_forward=counts.flops_per_token_forward,
         flops_train=planned.flops_train,
-        flops_off=planned.flops_off,
-        params_off=planned.params_off,
+        flops_mismatch=planned.flops_mismatch,
+        params_mismatch=planned.params_mismatch,
     )
 
 
@@ -79,8 +79,8 @@ def run_file(sweep: Sweep, planned: PlannedRun) -> RunFile:
         counts=PlannedCounts(
             **asdict(planned.counts),
             flops_train=planned.flops_train,
-            flops_off=planned.flops_off,
-            params_off=planned.params_off,
+            flops_mismatch=planned.flops_mismatch,
+            params_mismatch=planned.params_mismatch,
         ),
         conventions=OtherConventions(**asdict(other)),
         data=sweep.data,
@@ -92,7 +92,7 @@ def choices_of(file: PlanFile) -> tuple[Choice, ...]:
     """What a stored plan chose when its compare stage opened."""
     return tuple(
         Choice(
-            family=row.family,
+            family_name=row.family_name,
             rates=Rates(learning_rate=row.learning_rate, table_learning_rate=row.table_learning_rate),
             at_edge=row.at_edge,
             trials=tuple(
@@ -109,7 +109,7 @@ def choices_of(file: PlanFile) -> tuple[Choice, ...]:
 
 def _choice_row(choice: Choice) -> ChoiceRow:
     return ChoiceRow(
-        family=choice.family,
+        family_name=choice.family_name,
         learning_rate=choice.rates.learning_rate,
         table_learning_rate=choice.rates.table_learning_rate,
         at_edge=choice.at_edge,

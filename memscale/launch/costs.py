@@ -11,7 +11,7 @@ from memscale.config.sweep import Sweep
 from memscale.launch.workers import WorkerSpec
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import read_json
 from memscale.records.attempts import Outcome, attempt_numbers
 from memscale.records.layout import RunPaths, runs_root

@@ -22,7 +22,7 @@ from memscale.launch.retry import Decision
 from memscale.launch.workers import WorkerSpec
 from memscale.planning.forecast import Speeds, makespan
 from memscale.planning.plan import STAGES, Plan, choose_rates, open_compare
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import read_json
 from memscale.records.attempts import Outcome, attempt_numbers, read_outcome
 from memscale.records.layout import RunPaths, SweepPaths

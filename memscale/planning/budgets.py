@@ -1,4 +1,4 @@
-"""The dense models that anchor a comparison: explicit budgets, ladders and isoFLOP grids, each with its tokens.
+"""The dense models that baseline a comparison: explicit budgets, ladders and isoFLOP grids, each with its tokens.
 
 Refuses a budget too small for one batch of its own model, and two of one name. A point of an isoFLOP grid that the
 lattice of shapes cannot hold apart from its neighbour is dropped, with the reason.
@@ -26,7 +26,7 @@ _WIDEST = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anchor:
+class DenseBaseline:
     """A dense model and how long it is trained."""
 
     name: str
@@ -50,14 +50,14 @@ class Dropped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anchors:
-    anchors: tuple[Anchor, ...]
+class DenseBaselines:
+    baselines: tuple[DenseBaseline, ...]
     """The smallest budget first; of one budget the smallest model first."""
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
 
 
-def anchors(sweep: Sweep) -> Anchors:
+def dense_baselines(sweep: Sweep) -> DenseBaselines:
     """Every budget of `sweep` with its dense model. Raises PlanError."""
     scale, dropped = sweep.scale, list[Dropped]()
     budgets = list(scale.budgets)
@@ -70,15 +70,15 @@ def anchors(sweep: Sweep) -> Anchors:
             dropped += without
     shared = Counter(_short_name(budget) for budget in budgets)
     notes: dict[str, None] = {}
-    found = [_anchor(sweep, budget, shared[_short_name(budget)] > 1, notes) for budget in budgets]
-    twice = [name for name, times in Counter(anchor.name for anchor in found).items() if times > 1]
+    found = [_baseline(sweep, budget, shared[_short_name(budget)] > 1, notes) for budget in budgets]
+    twice = [name for name, times in Counter(baseline.name for baseline in found).items() if times > 1]
     if twice:
         raise PlanError(
             f"scale: two budgets are called {twice[0]}. Give one of them another name, or remove it; "
             "budgets, ladders and isoflops add up"
         )
-    found.sort(key=lambda anchor: (anchor.flops, anchor.flops_per_token, anchor.name))
-    return Anchors(anchors=tuple(found), dropped=tuple(dropped), notes=tuple(notes))
+    found.sort(key=lambda baseline: (baseline.flops, baseline.flops_per_token, baseline.name))
+    return DenseBaselines(baselines=tuple(found), dropped=tuple(dropped), notes=tuple(notes))
 
 
 def _short_name(budget: Budget) -> str:
@@ -92,7 +92,7 @@ def _short_name(budget: Budget) -> str:
     return f"{number_name(budget.tokens_per_parameter)}tpp"
 
 
-def _anchor(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, None]) -> Anchor:
+def _baseline(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, None]) -> DenseBaseline:
     scale = sweep.scale
     dense = dense_architecture(budget, scale, sweep.data.tokenizer.vocab_size)
     counts = count(dense, scale.sequence_length)
@@ -116,7 +116,7 @@ def _anchor(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, No
             f"{per_token * batch:.3g} FLOPs. Raise the budget, or make its shape or the batch smaller"
         )
     tokens = batches * batch
-    return Anchor(
+    return DenseBaseline(
         name=name,
         flops=budget.flops if budget.flops is not None else per_token * tokens,
         dense=dense,
@@ -222,7 +222,7 @@ def size_knowledge(sweep: Sweep) -> Sweep:
     unsized = [source for source in sweep.data.sources if isinstance(source, Facts) and source.num_people is None]
     if not unsized:
         return sweep
-    smallest = anchors(sweep).anchors[0].dense
+    smallest = dense_baselines(sweep).baselines[0].dense
     params = count(smallest, sweep.scale.sequence_length).params_non_embedding
     sources = []
     for source in sweep.data.sources:

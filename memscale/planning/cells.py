@@ -17,7 +17,7 @@ from memscale.config.family import Family
 from memscale.config.grid import Axis, Block
 from memscale.config.sweep import Sweep
 from memscale.errors import ConfigError, nearest
-from memscale.planning.budgets import Anchor, Dropped
+from memscale.planning.budgets import DenseBaseline, Dropped
 from memscale.planning.names import value_name
 
 
@@ -40,9 +40,9 @@ class Cells:
     dropped: list[Dropped]
 
 
-def cells(sweep: Sweep, anchors: Sequence[Anchor]) -> Cells:
+def cells(sweep: Sweep, baselines: Sequence[DenseBaseline]) -> Cells:
     """Raises ConfigError."""
-    found = Cells(by_budget={anchor.name: {} for anchor in anchors}, dropped=[])
+    found = Cells(by_budget={baseline.name: {} for baseline in baselines}, dropped=[])
     if not sweep.grid:
         for here in found.by_budget.values():
             for family in sweep.families:
@@ -54,7 +54,7 @@ def cells(sweep: Sweep, anchors: Sequence[Anchor]) -> Cells:
         where = f"grid[{number}]"
         absent = [name for name in block.families if name not in {family.name for family in sweep.families}]
         found.dropped += [Dropped(name=f"{name} ({where})", reason="the sweep has no such family") for name in absent]
-        for series, budget, seed in _expand(sweep, block, [anchor.name for anchor in anchors], where):
+        for series, budget, seed in _expand(sweep, block, [baseline.name for baseline in baselines], where):
             _add(found, series, budget, seed, where, origin)
     return found
 

@@ -28,7 +28,7 @@ class Remedy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class DeviceFit:
     """The memory of one run on one device."""
 
     micro_batch_sequences: int
@@ -39,14 +39,14 @@ class Fit:
     """None where it fits, and where no number of devices makes it fit."""
 
 
-def fit(
+def fit_on_device(
     architecture: Architecture,
     sequence_length: int,
     batch_sequences: int,
     *,
     device_bytes: float | None,
     precision: str,
-) -> Fit:
+) -> DeviceFit:
     """The memory of `architecture` trained with `batch_sequences` a batch on a device with `device_bytes`.
 
     With None the whole batch goes through at once. Without sharding a device holds all of the model however many
@@ -67,7 +67,7 @@ def fit(
     one = memory(1, alone)
     if device_bytes is None:
         whole = memory(batch_sequences, alone).total
-        return Fit(micro_batch_sequences=batch_sequences, peak_bytes=whole, fits=None, remedy=None)
+        return DeviceFit(micro_batch_sequences=batch_sequences, peak_bytes=whole, fits=None, remedy=None)
     room = SHARE_FOR_ACTIVATIONS * (device_bytes - one.weights - one.optimizer)
     saved = saved_bytes(architecture, sequence_length, 1, precision)
     micro_batch = equal_parts(batch_sequences, int(room / saved) if room > saved else 1)
@@ -76,7 +76,7 @@ def fit(
     peak = memory(micro_batch, alone).total
     fits = one.total <= device_bytes
     remedy = None if fits else _remedy(memory, batch_sequences, device_bytes)
-    return Fit(micro_batch_sequences=micro_batch, peak_bytes=peak, fits=fits, remedy=remedy)
+    return DeviceFit(micro_batch_sequences=micro_batch, peak_bytes=peak, fits=fits, remedy=remedy)
 
 
 def equal_parts(batch_sequences: int, most: int) -> int:

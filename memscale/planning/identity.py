@@ -71,7 +71,7 @@ def run_id(run: Run) -> str:
     return digest(run)[:12]
 
 
-def refuse_twins(identities: Iterable[tuple[str, str, Run]]) -> None:
+def refuse_duplicates(identities: Iterable[tuple[str, str, Run]]) -> None:
     """Raise PlanError where two runs, given as (name, run id, run), have one identity, and print both."""
     seen: dict[str, str] = {}
     for name, key, run in identities:

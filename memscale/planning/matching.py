@@ -1,14 +1,18 @@
 """Solves the widths of the sparse models so that each budget is a fair comparison.
 
-At every budget the dense model fixes what is shared per token (`matching.equal`), and the sparse models share a size
-(`matching.sparse_equal`). Their open widths move on whole numbers until all of it agrees. The answer has the least
-worst mismatch of all lattice points within the bounds:
-- the total parameters lie between `total_over_dense` times the dense model's and a tenth more; or, where families give
-  their size, the shared quantity within the tolerance of theirs;
-- no model has more experts or slots than the largest one that the dense model's FLOPs (or what else is equal) allow;
-  beyond it the router or the scoring of keys takes more than the widths have left to give.
-The proof is the search: a threshold keeps every point whose own mismatch is not above it, so that none left out can be
-better. Refuses where the answer misses the tolerance, and says which width would have to move to what.
+1. The dense model of a budget fixes the criteria: what every model shares with it per token (`matching.equal`).
+2. The sparse models share a size with each other (`matching.sparse_equal`), which lies
+   - between `total_over_dense` times the dense model's total parameters and a tenth more, or
+   - where families give their own size, within the tolerance of all given sizes.
+3. The open widths of a family move over whole multiples of their step. A candidate is one pair of widths
+   (`candidates`); its costs come from a polynomial that is exact at every point (`cost_model`).
+4. A family grows at most to its largest model: beyond a number of experts (slots) the router (key scoring) takes more
+   parameters and FLOPs than the inner width can give back (`Candidates.up_to_largest_model`).
+5. The answer has the least worst mismatch of all candidates within these bounds (`selection`). The search starts with
+   a threshold and keeps every candidate whose own mismatch is at most that; once a selection is no worse than the
+   threshold, no candidate left out can be better.
+
+Refuses where the answer misses the tolerance, and names the width that would have to move, and to what.
 """
 
 from __future__ import annotations
@@ -23,19 +27,20 @@ from memscale.config.architecture import Architecture
 from memscale.config.family import DenseFamily, Family
 from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
-from memscale.planning.lattice import RELATIVE_ROUNDING, Ints, Lattice, quantities
-from memscale.planning.points import Bound, Points, Pool, outer_widths, points_within
-from memscale.planning.refusals import signed, too_far_apart, unreachable
-from memscale.planning.selection import choose, partners
+from memscale.planning.candidates import Bound, Candidates, CandidateSet
+from memscale.planning.cost_model import RELATIVE_ROUNDING, CostModel, Ints, quantities
+from memscale.planning.outer_widths import feasible_candidates, outer_widths
+from memscale.planning.refusals import infeasible, signed, too_far_apart
+from memscale.planning.selection import drop_unpaired, select
 from memscale.planning.widths import Template, free_widths, template
 
-_WINDOW = 1.1
+_MAX_OVERSIZE = 1.1
 """Total parameters may exceed what `total_over_dense` asks for by this factor."""
 _FIRST_THRESHOLD = 1 / 16
-"""Of the tolerance."""
-_PARTNERS = 4
-"""Points are searched for partners up to this many thresholds away: what is farther cannot win, but what is a little
-farther bounds the answer where nothing lies within the threshold."""
+"""Fraction of the tolerance."""
+_PAIRING_FACTOR = 4
+"""Candidates are paired up to this many thresholds apart. Pairs farther apart than one threshold cannot win, but they
+bound the answer where none lies within it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +48,41 @@ class Matched:
     """A model whose widths are all solved."""
 
     architecture: Architecture
-    off: tuple[tuple[str, float], ...]
+    mismatch: tuple[tuple[str, float], ...]
     """(criterion, relative mismatch against the dense model) for each of `Matching.equal_per_token`."""
 
 
 def match(
     dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int
 ) -> dict[str, Matched]:
-    """Match every series (label -> its family) to `dense`, which is trained at `sequence_length`.
+    """Solve the open widths of every family beside `dense`.
 
-    On a tie the smaller models win: by the shared quantity, then by total parameters. Raises ConfigError for terms that
-    contradict each other, and PlanError where no point is within the tolerance. Budgets that differ in their length
-    alone are solved once.
+    On a tie the smaller models win: by the shared quantity, then by total parameters. Results are cached, so budgets
+    that differ only in their number of tokens are solved once.
+
+    Args:
+        dense: The dense model of the budget.
+        families: Label of each series -> its family, dense ones included.
+        matching: What is held equal, which widths are free, and the tolerance.
+        sequence_length: Tokens per training sequence.
+
+    Returns:
+        The matched model of each label, in the order of `families`.
+
+    Raises:
+        ConfigError: The terms of `matching` contradict each other or leave a size undetermined.
+        PlanError: No candidate is within the tolerance.
+
+    Example:
+        >>> from memscale.config.family import MemoryPlusFamily, MoEFamily
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> families = {"moe": MoEFamily(name="moe"), "memory_plus": MemoryPlusFamily(name="memory_plus", centred=2)}
+        >>> found = match(dense, families, Matching(total_over_dense=4), sequence_length=128)
+        >>> found["moe"].architecture.moe.num_experts, found["memory_plus"].architecture.num_slots
+        (16, 11025)
+        >>> {label: f"{dict(one.mismatch)['flops_per_token']:+.2%}" for label, one in found.items()}
+        {'moe': '+0.00%', 'memory_plus': '-0.05%'}
     """
     return dict(_match(dense, tuple(families.items()), matching, sequence_length))
 
@@ -64,75 +92,83 @@ def _match(
     dense: Architecture, series: tuple[tuple[str, Family], ...], matching: Matching, sequence_length: int
 ) -> tuple[tuple[str, Matched], ...]:
     families = dict(series)
-    terms = _Terms(dense, families, matching, sequence_length)
-    solved = {label: terms.dense(label, one) for label, one in families.items() if isinstance(one, DenseFamily)}
+    targets = MatchTargets(dense, families, matching, sequence_length)
+    solved = {label: targets.dense(label, one) for label, one in families.items() if isinstance(one, DenseFamily)}
     templates = [
         template(label, one, dense, matching) for label, one in families.items() if not isinstance(one, DenseFamily)
     ]
-    lattices = [terms.lattice(one) for one in templates]
-    while lattices:
+    models = [targets.cost_model(one) for one in templates]
+    while models:
         if matching.sparse_equal is None:
-            points = [_alone(terms, lattice) for lattice in lattices]
+            widths = [_match_alone(targets, model) for model in models]
         else:
-            points = _together(terms, lattices)
-        built = [lattice.template.build(*at) for lattice, at in zip(lattices, points, strict=True)]
-        found = [lattice.real(one) for lattice, one in zip(lattices, built, strict=True)]
-        distrusted = [one.distrust(*at, real) for one, at, real in zip(lattices, points, found, strict=True)]
-        if any(distrusted):
-            continue  # what was read off the nodes does not hold there: solve again on real counts
-        for lattice, architecture, real in zip(lattices, built, found, strict=True):
-            solved[lattice.template.series] = Matched(architecture=architecture, off=terms.off(real))
+            widths = _match_jointly(targets, models)
+        built = [model.template.build(*at) for model, at in zip(models, widths, strict=True)]
+        counted = [model.count_exactly(one) for model, one in zip(models, built, strict=True)]
+        verified = [model.verify(*at, exact) for model, at, exact in zip(models, widths, counted, strict=True)]
+        if not all(verified):
+            continue  # a polynomial does not hold at its answer: solve again with counts in its place
+        for model, architecture, exact in zip(models, built, counted, strict=True):
+            solved[model.template.series] = Matched(architecture=architecture, mismatch=targets.mismatch(exact))
         break
     return tuple((label, solved[label]) for label in families)
 
 
-class _Terms:
+class MatchTargets:
     """What one budget asks of all its models."""
 
     def __init__(
         self, dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int
     ) -> None:
+        """Measure the dense model in every quantity that matters. Raises ConfigError."""
         self.matching = matching
         self.criteria = matching.equal_per_token
         names = (*self.criteria, *([] if matching.sparse_equal is None else [matching.sparse_equal]), "total_params")
         self.names = tuple(dict.fromkeys(names))
         self.shared = self.names.index(matching.sparse_equal or "total_params")
+        """Row of the quantity that the sparse models share."""
         self.total = self.names.index("total_params")
         self.size_is_equal = "total_params" in self.criteria or "training_memory" in self.criteria
         self._architecture = dense
         self._sequence_length = sequence_length
         self._throughput = {one.name: one.flops_per_second for one in matching.throughput}
-        anchors = [one.name for one in families.values() if isinstance(one, DenseFamily)]
-        anchor = next((name for name in anchors if name in self._throughput), "dense")
-        values = quantities(self.names, dense, sequence_length, self._speed(anchor))
+        dense_names = [one.name for one in families.values() if isinstance(one, DenseFamily)]
+        dense_name = next((name for name in dense_names if name in self._throughput), "dense")
+        values = quantities(self.names, dense, sequence_length, self._speed(dense_name))
         self.dense_values = values[: len(self.criteria)]
         self.dense_total = values[self.total]
 
-    def lattice(self, one: Template) -> Lattice:
-        return Lattice(one, self.names, self._sequence_length, self._speed(one.family.name))
+    def cost_model(self, one: Template) -> CostModel:
+        """Return the costs of one family in every quantity that matters."""
+        return CostModel(one, self.names, self._sequence_length, self._speed(one.family.name))
 
     def dense(self, label: str, family: Family) -> Matched:
-        """The dense model itself, of another hidden width where the family gives one. Raises PlanError."""
+        """Return the dense model, with the hidden width that `family` gives, if any. Raises PlanError."""
         free_widths(family, self.matching)
         architecture = self._architecture
         if family.ffn_hidden is not None:
             architecture = replace(architecture, ffn_hidden=family.ffn_hidden)
-        real = quantities(self.names, architecture, self._sequence_length, self._speed(family.name))
-        off = self.off(real)
-        for criterion, mismatch in off:
+        counted = quantities(self.names, architecture, self._sequence_length, self._speed(family.name))
+        mismatches = self.mismatch(counted)
+        for criterion, mismatch in mismatches:
             if abs(mismatch) > self.matching.tolerance:
                 raise PlanError(
                     f"{label}: ffn_hidden {family.ffn_hidden} is {signed(mismatch)} off the budget's dense model "
                     f"(ffn_hidden {self._architecture.ffn_hidden}) in {criterion}, which matching.equal holds equal. "
                     f"Leave families.{family.name}.ffn_hidden out, or take {criterion} out of matching.equal"
                 )
-        return Matched(architecture=architecture, off=off)
+        return Matched(architecture=architecture, mismatch=mismatches)
 
-    def off(self, real: Sequence[float]) -> tuple[tuple[str, float], ...]:
+    def mismatch(self, values: Sequence[float]) -> tuple[tuple[str, float], ...]:
+        """Return (criterion, value / dense model's value - 1) for every criterion."""
         return tuple(
             (name, value / wanted - 1)
-            for name, value, wanted in zip(self.criteria, real, self.dense_values, strict=False)
+            for name, value, wanted in zip(self.criteria, values, self.dense_values, strict=False)
         )
+
+    def infeasible(self, model: CostModel, bounds: Sequence[Bound], fixed: Ints | None) -> PlanError:
+        """Return the error that says why no candidate of `model` is within the tolerance."""
+        return infeasible(model, self.criteria, self.dense_values, bounds, self.matching, fixed)
 
     def _speed(self, name: str) -> float | None:
         if "seconds_per_token" not in self.criteria:
@@ -144,130 +180,123 @@ class _Terms:
             )
         return self._throughput[name]
 
-    def unreachable(self, lattice: Lattice, bounds: Sequence[Bound], fixed: Ints | None) -> PlanError:
-        return unreachable(lattice, self.criteria, self.dense_values, bounds, self.matching, fixed)
 
-
-def _alone(terms: _Terms, lattice: Lattice) -> tuple[int, int]:
-    """The best point of a family that shares nothing with the other sparse ones. Raises PlanError."""
-    one, matching = lattice.template, terms.matching
-    opened = (one.outer is not None) + (one.inner is not None)
-    # With nothing to say how large it is, the criteria themselves can, if there is one for each open width.
-    if one.outer_is_free and matching.total_over_dense is None and 0 < opened <= len(terms.criteria):
-        points = points_within(lattice, terms.dense_values, (), matching.tolerance, terms.total)
+def _match_alone(targets: MatchTargets, model: CostModel) -> tuple[int, int]:
+    """Return the best widths of a family that shares nothing with the other sparse ones. Raises PlanError."""
+    one, matching = model.template, targets.matching
+    num_open = (one.outer is not None) + (one.inner is not None)
+    # With nothing else to fix the size, the criteria can, if there is one for each open width.
+    if one.outer_is_free and matching.total_over_dense is None and 0 < num_open <= len(targets.criteria):
+        candidates = feasible_candidates(model, targets.dense_values, (), matching.tolerance, targets.total)
         size = None
     else:
-        size = _fixed_size(terms, lattice)
-        points = Points(lattice, terms.dense_values, size)
-    if not len(points.outer):
-        raise terms.unreachable(lattice, (), size)
-    inner, off = points.nearest()
-    best = int(np.lexsort((points.totals(inner, terms.total), off))[0])
-    if off[best] > matching.tolerance:
-        raise terms.unreachable(lattice, (), points.outer[best : best + 1])
-    return int(points.outer[best]), int(inner[best])
+        size = _fixed_size(targets, model)
+        candidates = Candidates(model, targets.dense_values, size)
+    if not len(candidates.outer):
+        raise targets.infeasible(model, (), size)
+    inner, mismatch = candidates.best_inner()
+    best = int(np.lexsort((candidates.values_at(inner, targets.total), mismatch))[0])
+    if mismatch[best] > matching.tolerance:
+        raise targets.infeasible(model, (), candidates.outer[best : best + 1])
+    return int(candidates.outer[best]), int(inner[best])
 
 
-def _fixed_size(terms: _Terms, lattice: Lattice) -> Ints:
-    """The outer width of a family whose size is given, or is the least that `total_over_dense` asks for; [1]."""
-    if lattice.template.outer is None:
+def _fixed_size(targets: MatchTargets, model: CostModel) -> Ints:
+    """Return the outer width, [1], of a family whose size is given or follows from `total_over_dense`."""
+    if model.template.outer is None:
         return np.zeros(1, dtype=np.int64)
-    bound = Bound(row=terms.total, low=_least_total(terms, lattice.template), high=np.inf)
-    outer = outer_widths(lattice, (), (replace(bound, high=bound.low),), terms.matching.tolerance)
-    # The last of these may still be too small by what rounding leaves.
-    outer = np.append(outer, outer[-1] + lattice.template.outer.step) if len(outer) else _least_size(lattice)
-    points = Points(lattice, terms.dense_values, outer)
-    inner, _ = points.nearest()
-    total = points.totals(inner, terms.total)
-    reached = np.flatnonzero(total >= bound.low * (1 - RELATIVE_ROUNDING))
-    at = int(reached[0]) if len(reached) else len(outer) - 1
+    bound = Bound(row=targets.total, low=_min_total(targets, model.template), high=np.inf)
+    outer = outer_widths(model, (), (replace(bound, high=bound.low),), targets.matching.tolerance)
+    # The last of these may still be too small by a rounding error.
+    outer = np.append(outer, outer[-1] + model.template.outer.step) if len(outer) else _smallest_outer(model)
+    candidates = Candidates(model, targets.dense_values, outer)
+    inner, _ = candidates.best_inner()
+    total = candidates.values_at(inner, targets.total)
+    large_enough = np.flatnonzero(total >= bound.low * (1 - RELATIVE_ROUNDING))
+    at = int(large_enough[0]) if len(large_enough) else len(outer) - 1
     return outer[at : at + 1]
 
 
-def _least_size(lattice: Lattice) -> Ints:
-    assert lattice.template.outer is not None
-    return np.array([lattice.template.outer.least], dtype=np.int64)
+def _smallest_outer(model: CostModel) -> Ints:
+    assert model.template.outer is not None
+    return np.array([model.template.outer.least], dtype=np.int64)
 
 
-def _least_total(terms: _Terms, one: Template) -> float:
+def _min_total(targets: MatchTargets, one: Template) -> float:
+    """Return the total parameters that `total_over_dense` asks for. Raises ConfigError."""
     assert one.outer is not None
-    if terms.matching.total_over_dense is None:
+    if targets.matching.total_over_dense is None:
         name = one.family.name
         raise ConfigError(
             f"nothing gives {one.series} its size: set matching.total_over_dense, or families.{name}.{one.outer.name}"
         )
-    if "total_params" in terms.criteria:
+    if "total_params" in targets.criteria:
         raise ConfigError(
             "matching.equal holds total_params equal to the dense model's, and matching.total_over_dense asks for "
-            f"{terms.matching.total_over_dense:g} times as many; set total_over_dense to null"
+            f"{targets.matching.total_over_dense:g} times as many; set total_over_dense to null"
         )
-    return terms.matching.total_over_dense * terms.dense_total
+    return targets.matching.total_over_dense * targets.dense_total
 
 
-def _together(terms: _Terms, lattices: Sequence[Lattice]) -> list[tuple[int, int]]:
-    """The best point of each of several families that share a size. Raises ConfigError and PlanError."""
-    for lattice in lattices:
-        if terms.matching.sparse_equal == "table_params" and lattice.template.family.family == "moe":
+def _match_jointly(targets: MatchTargets, models: Sequence[CostModel]) -> list[tuple[int, int]]:
+    """Return the best widths of several families that share a size. Raises ConfigError and PlanError."""
+    for model in models:
+        if targets.matching.sparse_equal == "table_params" and model.template.family.family == "moe":
             raise ConfigError(
-                f"matching.sparse_equal is table_params, but {lattice.template.series} has no table; name total_params"
+                f"matching.sparse_equal is table_params, but {model.template.series} has no table; name total_params"
             )
-    fixed = {
-        lattice.template.series: _fixed_size(terms, lattice)
-        for lattice in lattices
-        if not lattice.template.outer_is_free
-    }
-    tolerance = terms.matching.tolerance
-    points: list[Points] = []
+    fixed = {model.template.series: _fixed_size(targets, model) for model in models if not model.template.outer_is_free}
+    tolerance = targets.matching.tolerance
+    candidates: list[Candidates] = []
     bounds: list[tuple[Bound, ...]] = []
-    window = _window(terms, lattices, fixed)
-    for lattice in lattices:
-        size = fixed.get(lattice.template.series)
-        within = window if size is None else ()
+    size_bounds = _size_bounds(targets, models, fixed)
+    for model in models:
+        size = fixed.get(model.template.series)
+        bounds.append(size_bounds if size is None else ())
         if size is None:
-            points.append(points_within(lattice, terms.dense_values, within, tolerance, terms.total))
+            candidates.append(feasible_candidates(model, targets.dense_values, size_bounds, tolerance, targets.total))
         else:
-            points.append(Points(lattice, terms.dense_values, size))
-        bounds.append(within)
+            candidates.append(Candidates(model, targets.dense_values, size))
 
-    def pools(threshold: float) -> list[Pool]:
+    def within(threshold: float) -> list[CandidateSet]:
         return [
-            one.pool(threshold, within, terms.shared, terms.total) for one, within in zip(points, bounds, strict=True)
+            one.select(threshold, bound, targets.shared, targets.total)
+            for one, bound in zip(candidates, bounds, strict=True)
         ]
 
     threshold, failed = tolerance * _FIRST_THRESHOLD, -1.0
     while True:
-        kept = pools(threshold)
-        choice = choose(partners(kept, _PARTNERS * threshold), failed)
-        if choice is not None and choice.worst <= threshold:
-            break
+        sets = within(threshold)
+        selection = select(drop_unpaired(sets, _PAIRING_FACTOR * threshold), failed)
+        if selection is not None and selection.worst <= threshold:
+            return selection.widths
         if threshold >= tolerance:
-            for lattice, pool, within in zip(lattices, kept, bounds, strict=True):
-                if len(pool) == 0:
-                    raise terms.unreachable(lattice, within, fixed.get(lattice.template.series))
-            raise too_far_apart(lattices, kept, choose(kept), terms.matching)
-        # With every point up to the worst mismatch of a choice, the best choice is among them.
-        failed = threshold if choice is not None else failed
-        threshold = min(tolerance, 4 * threshold if choice is None else choice.worst)
-    return choice.points
+            for model, one, bound in zip(models, sets, bounds, strict=True):
+                if len(one) == 0:
+                    raise targets.infeasible(model, bound, fixed.get(model.template.series))
+            raise too_far_apart(models, sets, select(sets), targets.matching)
+        # With every candidate up to the worst mismatch of a selection, the best selection is among them.
+        failed = threshold if selection is not None else failed
+        threshold = min(tolerance, 4 * threshold if selection is None else selection.worst)
 
 
-def _window(terms: _Terms, lattices: Sequence[Lattice], fixed: Mapping[str, Ints]) -> tuple[Bound, ...]:
-    """Where the sparse models' size may lie. Raises PlanError where the given sizes exclude each other."""
-    tolerance = terms.matching.tolerance
-    if not fixed and terms.matching.total_over_dense is None and terms.size_is_equal:
+def _size_bounds(targets: MatchTargets, models: Sequence[CostModel], fixed: Mapping[str, Ints]) -> tuple[Bound, ...]:
+    """Return where the sparse models' size may lie. Raises PlanError where the given sizes exclude each other."""
+    tolerance = targets.matching.tolerance
+    if not fixed and targets.matching.total_over_dense is None and targets.size_is_equal:
         return ()
     if not fixed:
-        low = _least_total(terms, lattices[0].template)
-        return (Bound(row=terms.total, low=low, high=low * _WINDOW),)
+        low = _min_total(targets, models[0].template)
+        return (Bound(row=targets.total, low=low, high=low * _MAX_OVERSIZE),)
     low, high = 0.0, np.inf
-    for lattice in lattices:
-        size = fixed.get(lattice.template.series)
+    for model in models:
+        size = fixed.get(model.template.series)
         if size is None:
             continue
-        pool = Points(lattice, terms.dense_values, size).pool(tolerance, (), terms.shared, terms.total)
-        if len(pool) == 0:
-            raise terms.unreachable(lattice, (), size)
+        given = Candidates(model, targets.dense_values, size).select(tolerance, (), targets.shared, targets.total)
+        if len(given) == 0:
+            raise targets.infeasible(model, (), size)
         slack = 1 + RELATIVE_ROUNDING
-        low = max(low, float(pool.shared[0]) / (1 + tolerance) / slack)
-        high = min(high, float(pool.shared[-1]) * (1 + tolerance) * slack)
-    return (Bound(row=terms.shared, low=low, high=high),)
+        low = max(low, float(given.shared[0]) / (1 + tolerance) / slack)
+        high = min(high, float(given.shared[-1]) * (1 + tolerance) * slack)
+    return (Bound(row=targets.shared, low=low, high=high),)

@@ -20,11 +20,11 @@ from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning import identity
 from memscale.planning.accounting import TRAINING_PASSES, count
-from memscale.planning.budgets import Dropped, anchors
+from memscale.planning.budgets import Dropped, dense_baselines
 from memscale.planning.cells import cells
 from memscale.planning.names import number_name
+from memscale.planning.planned_runs import PlannedRun, RunBuilder, SeriesAtBudget, SeriesMatcher
 from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, tuning_grid
-from memscale.planning.rows import PlannedRun, Row, Rows, RunMaker
 from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, RuleInputs
 
 STAGES = ("tune", "compare")
@@ -73,9 +73,9 @@ def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice
 
 def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
     """Fix the runs of the compare stage with the chosen rates."""
-    chosen = {choice.family: choice.rates for choice in choices}
+    chosen = {choice.family_name: choice.rates for choice in choices}
     tuned_d_model = {run.family_name: run.architecture.d_model for run in plan.stage("tune")}
-    makers = RunMaker(plan.sweep, plan.digests)
+    builder = RunBuilder(plan.sweep, plan.digests)
     opened = []
     for run in plan.runs:
         if run.stage == "compare" and run.run is None:
@@ -85,27 +85,27 @@ def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
                 tuned_d_model=tuned_d_model[run.family_name],
                 d_model=run.architecture.d_model,
             )
-            run = makers.complete(run, rates, seed=run.seed, name=run.name)
+            run = builder.complete(run, rates, seed=run.seed, name=run.name)
         opened.append(run)
-    _refuse_twins(opened)
+    _refuse_duplicates(opened)
     return replace(plan, runs=tuple(opened), choices=tuple(choices))
 
 
 class _Planner:
     def __init__(self, sweep: Sweep, digests: Digests) -> None:
         self._sweep, self._digests = sweep, digests
-        self._makers = RunMaker(sweep, digests)
-        self._rows = Rows(sweep)
+        self._builder = RunBuilder(sweep, digests)
+        self._matcher = SeriesMatcher(sweep)
         self._notes: dict[str, None] = {}
 
     def plan(self) -> Plan:
         sweep = self._sweep
-        found = anchors(sweep)
-        planned_cells = cells(sweep, found.anchors)
+        found = dense_baselines(sweep)
+        planned_cells = cells(sweep, found.baselines)
         rows = [
             row
-            for anchor in found.anchors
-            for row in self._rows.at(anchor, planned_cells.by_budget[anchor.name])
+            for baseline in found.baselines
+            for row in self._matcher.at(baseline, planned_cells.by_budget[baseline.name])
         ]  # fmt: skip
         if not rows:
             raise PlanError(f"the sweep {sweep.name} plans no run at all: every cell was dropped")
@@ -113,7 +113,7 @@ class _Planner:
         runs = [run for row in self._to_tune(rows) for run in self._tuning_runs(row)] if tuned else []
         runs += [run for row in rows for run in self._compare_runs(row, tuned)]
         _refuse_same_names(runs)
-        _refuse_twins(runs)
+        _refuse_duplicates(runs)
         return Plan(
             sweep=sweep,
             digests=self._digests,
@@ -123,47 +123,49 @@ class _Planner:
             notes=(*self._rule_notes(), *found.notes, *self._notes),
         )
 
-    def _to_tune(self, rows: Sequence[Row]) -> list[Row]:
+    def _to_tune(self, rows: Sequence[SeriesAtBudget]) -> list[SeriesAtBudget]:
         """Of each family the first series at the smallest budget it is trained at, at the middle one of its widths."""
-        first: dict[str, list[Row]] = {}
+        first: dict[str, list[SeriesAtBudget]] = {}
         for row in rows:
             known = first.setdefault(row.series.family_name, [])
-            if not known or (known[0].anchor.flops == row.anchor.flops and known[0].series.label == row.series.label):
+            if not known or (
+                known[0].baseline.flops == row.baseline.flops and known[0].series.label == row.series.label
+            ):
                 known.append(row)
         return [known[len(known) // 2] for known in first.values()]
 
-    def _tuning_runs(self, row: Row) -> Iterator[PlannedRun]:
+    def _tuning_runs(self, row: SeriesAtBudget) -> Iterator[PlannedRun]:
         for rates in tuning_grid(self._sweep.recipe, has_table=row.planned.architecture.has_table):
             name = f"tune-{row.planned.name}-lr{number_name(rates.learning_rate)}"
             if rates.table_learning_rate is not None:
                 name += f"-table{number_name(rates.table_learning_rate)}"
             seed = self._sweep.recipe.tune_seed
-            yield self._makers.complete(row.planned, rates, stage="tune", seed=seed, name=name)
+            yield self._builder.complete(row.planned, rates, stage="tune", seed=seed, name=name)
 
-    def _compare_runs(self, row: Row, tuned: bool) -> Iterator[PlannedRun]:
+    def _compare_runs(self, row: SeriesAtBudget, tuned: bool) -> Iterator[PlannedRun]:
         rates = None if tuned else self._by_rule(row)
         for seed in row.seeds:
             name = f"{row.planned.name}-s{seed}"
             if rates is None:
                 yield replace(row.planned, seed=seed, name=name)
             else:
-                yield self._makers.complete(row.planned, rates, seed=seed, name=name)
+                yield self._builder.complete(row.planned, rates, seed=seed, name=name)
 
-    def _by_rule(self, row: Row) -> Rates:
-        anchor, architecture = row.anchor, row.planned.architecture
+    def _by_rule(self, row: SeriesAtBudget) -> Rates:
+        baseline, architecture = row.baseline, row.planned.architecture
         length = self._sweep.scale.sequence_length
         inputs = RuleInputs(
-            flops=TRAINING_PASSES * anchor.flops_per_token * anchor.tokens,
-            params_non_embedding=count(anchor.dense, length).params_non_embedding,
-            tokens=anchor.tokens,
-            batch_tokens=anchor.batch_tokens,
+            flops=TRAINING_PASSES * baseline.flops_per_token * baseline.tokens,
+            params_non_embedding=count(baseline.dense, length).params_non_embedding,
+            tokens=baseline.tokens,
+            batch_tokens=baseline.batch_tokens,
             sequence_length=length,
             d_model=architecture.d_model,
             num_experts=architecture.moe.num_experts if architecture.moe is not None else 1,
         )
         rates, note = by_rule(self._sweep.recipe, row.series.family_name, inputs, has_table=architecture.has_table)
         if note is not None:
-            self._notes[f"learning rate outside its range at {anchor.name}: {note}"] = None
+            self._notes[f"learning rate outside its range at {baseline.name}: {note}"] = None
         return rates
 
     def _rule_notes(self) -> Iterator[str]:
@@ -177,7 +179,7 @@ class _Planner:
 
     def _hash(self, runs: Sequence[PlannedRun]) -> str:
         """Over everything that decides what is trained: the rule between the stages, and each run's content."""
-        parts = self._makers.identities
+        parts = self._builder.identities
         head = {"rule": TUNING_RULE, "sweep": self._sweep.name, "digests": self._digests, "recipe": self._sweep.recipe}
         whole = hashlib.sha256(identity.canonical(head).encode())
         for run in runs:
@@ -185,6 +187,10 @@ class _Planner:
             whole.update(json.dumps(row).encode())
             whole.update(parts.part(run.architecture).encode())
         return whole.hexdigest()[:12]
+
+
+def _same_series_and_flops(one: SeriesAtBudget, other: SeriesAtBudget) -> bool:
+    return one.baseline.flops == other.baseline.flops and one.series.label == other.series.label
 
 
 def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
@@ -197,9 +203,9 @@ def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
         seen.add(run.name)
 
 
-def _refuse_twins(runs: Sequence[PlannedRun]) -> None:
+def _refuse_duplicates(runs: Sequence[PlannedRun]) -> None:
     """Raise PlanError where two runs are, or will be once their rates are chosen, the same experiment."""
-    identity.refuse_twins((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
+    identity.refuse_duplicates((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
     seen: dict[tuple[Architecture, int, int, int], str] = {}
     for run in runs:
         if run.run is None:

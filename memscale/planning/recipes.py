@@ -40,8 +40,8 @@ class Trial:
 class Choice:
     """The rates a family is compared with, and why."""
 
-    family: str
-    """Its name in the sweep."""
+    family_name: str
+    """The family's name in the sweep."""
     rates: Rates
     at_edge: bool
     """The learning rate, or the table's multiple of it, is the lowest or the highest that was tried."""
@@ -108,13 +108,13 @@ def by_rule(recipe: Recipe, family_name: str, inputs: RuleInputs, *, has_table: 
     return Rates(learning_rate=rate, table_learning_rate=table), note
 
 
-def choose(family: str, losses: Mapping[Rates, float | None]) -> Choice:
+def choose(family_name: str, losses: Mapping[Rates, float | None]) -> Choice:
     """Choose the rates with the lowest loss. Raises PlanError where no trial has a finite loss."""
     trials = tuple(Trial(rates=rates, loss=_finite(losses[rates])) for rates in sorted(losses, key=_order))
     finished = [trial for trial in trials if trial.loss is not None]
     if not finished:
         raise PlanError(
-            f"no tuning run of {family} ended with a finite loss, so its learning rate cannot be chosen. "
+            f"no tuning run of {family_name} ended with a finite loss, so its learning rate cannot be chosen. "
             "Look at their logs, and give recipe.tune.learning_rates lower values"
         )
     best = min(finished, key=lambda trial: (trial.loss, _order(trial.rates)))
@@ -122,7 +122,7 @@ def choose(family: str, losses: Mapping[Rates, float | None]) -> Choice:
         _is_edge(measure(best.rates), [measure(trial.rates) for trial in trials])
         for measure in (lambda rates: rates.learning_rate, _table_factor)
     )
-    return Choice(family=family, rates=best.rates, at_edge=at_edge, trials=trials)
+    return Choice(family_name=family_name, rates=best.rates, at_edge=at_edge, trials=trials)
 
 
 def _table_factor(rates: Rates) -> float:

@@ -1,4 +1,4 @@
-"""Why no lattice point meets the terms: what came nearest, by how much, and which width would have to move to what."""
+"""Explains why no candidate meets the terms: the nearest one, its mismatch, and the width that would have to move."""
 
 from __future__ import annotations
 
@@ -9,85 +9,87 @@ import numpy as np
 
 from memscale.config.matching import Matching
 from memscale.errors import PlanError
-from memscale.planning.lattice import Floats, Ints, Lattice
-from memscale.planning.points import Bound, Points, Pool, outer_widths
-from memscale.planning.selection import Choice
+from memscale.planning.candidates import Bound, Candidates, CandidateSet
+from memscale.planning.cost_model import CostModel, Floats, Ints
+from memscale.planning.outer_widths import outer_widths
+from memscale.planning.selection import Selection
 from memscale.planning.widths import Open
 
 
-def unreachable(
-    lattice: Lattice,
+def infeasible(
+    model: CostModel,
     criteria: Sequence[str],
     dense: Sequence[float],
     bounds: Sequence[Bound],
     matching: Matching,
     fixed: Ints | None,
 ) -> PlanError:
-    """No point of this family is within the tolerance of the dense model, and of the size asked for.
+    """Return the error for a family without a candidate within the tolerance and of the size asked for.
 
-    `dense` holds the dense model's quantities; `fixed` its one outer width, where that is not free.
+    `dense` holds the dense model's value of each criterion; `fixed` is the family's only outer width, [1], where its
+    size is not free.
     """
-    one = lattice.template
-    size = "" if one.outer is None or fixed is None else f" with {_size(lattice, int(fixed[0]))}"
+    one = model.template
+    size = "" if one.outer is None or fixed is None else f" with {_size(model, int(fixed[0]))}"
     start = (
         f"{one.series}: no {one.family.family} model{size} is within {percent(matching.tolerance)} of the dense model "
         f"in {', '.join(criteria)}"
     )
     if fixed is not None:
-        return PlanError(f"{start}; {_nearest(Points(lattice, dense, fixed), criteria)}")
-    total = lattice.names.index("total_params")
-    allowed = outer_widths(lattice, dense, (), matching.tolerance) if dense else outer_widths(lattice, (), bounds, 0)
-    points = Points(lattice, dense, allowed).rising(total, matching.tolerance)
-    if not len(points.outer):
+        return PlanError(f"{start}; {_nearest(Candidates(model, dense, fixed), criteria)}")
+    total = model.names.index("total_params")
+    allowed = outer_widths(model, dense, (), matching.tolerance) if dense else outer_widths(model, (), bounds, 0)
+    candidates = Candidates(model, dense, allowed).up_to_largest_model(total, matching.tolerance)
+    if not len(candidates.outer):
         assert one.outer is not None
-        least = Points(lattice, dense, np.array([one.outer.least], dtype=np.int64))
+        least = Candidates(model, dense, np.array([one.outer.least], dtype=np.int64))
         return PlanError(f"{start}; {_nearest(least, criteria)}")
-    inner, off = points.nearest()
-    values = points.constant + points.slope * inner
+    inner, mismatch = candidates.best_inner()
+    values = candidates.constant + candidates.slope * inner
     within = np.ones(len(inner), dtype=np.bool_)
     for bound in bounds:
         within &= (values[bound.row] >= bound.low) & (values[bound.row] <= bound.high)
     if within.any():
         inside = np.flatnonzero(within)
-        best = inside[np.argmin(off[inside])]
-        at = Points(lattice, dense, points.outer[best : best + 1])
+        best = inside[np.argmin(mismatch[inside])]
+        at = Candidates(model, dense, candidates.outer[best : best + 1])
         return PlanError(f"{start} and of the size asked for; {_nearest(at, criteria)}")
-    return PlanError(f"{start} and of the size asked for: {_no_size(points, values, inner, bounds)}")
+    return PlanError(f"{start} and of the size asked for: {_no_size(candidates, values, inner, bounds)}")
 
 
-def _no_size(points: Points, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:
-    """Between which sizes the one asked for lies, or that it is larger than all."""
-    lattice, bound = points.lattice, bounds[0]
-    shared = lattice.names[bound.row]
+def _no_size(candidates: Candidates, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:
+    """Name the two sizes between which the one asked for lies, or the largest one where it exceeds all."""
+    model, bound = candidates.model, bounds[0]
+    shared = model.names[bound.row]
     below, above = np.flatnonzero(values[bound.row] < bound.low), np.flatnonzero(values[bound.row] > bound.high)
 
-    def told(n: int) -> str:
-        width = "" if lattice.template.inner is None else f", {lattice.template.inner.name} {inner[n]}"
-        return f"{_size(lattice, int(points.outer[n]))}{width} has {values[bound.row, n]:,.0f}"
+    def describe(n: int) -> str:
+        width = "" if model.template.inner is None else f", {model.template.inner.name} {inner[n]}"
+        return f"{_size(model, int(candidates.outer[n]))}{width} has {values[bound.row, n]:,.0f}"
 
     asked = f"asked for are {bound.low:,.0f} to {bound.high:,.0f} {shared}"
     if not len(above):
         largest = int(np.argmax(values[bound.row]))
-        return f"{asked}, and the largest that the dense model leaves room for, {told(largest)}: {_smaller(lattice)}"
-    sizes = [told(int(below[np.argmax(values[bound.row, below])]))] if len(below) else []
-    sizes.append(told(int(above[np.argmin(values[bound.row, above])])))
-    outer = lattice.template.outer
+        return f"{asked}, and the largest that the dense model leaves room for, {describe(largest)}: {_smaller(model)}"
+    sizes = [describe(int(below[np.argmax(values[bound.row, below])]))] if len(below) else []
+    sizes.append(describe(int(above[np.argmin(values[bound.row, above])])))
+    outer = model.template.outer
     assert outer is not None
     coarse = f", matching.multiple_of.{outer.name} ({outer.step})" if outer.step > 1 else ""
     return f"{asked}, but {' and '.join(sizes)}. Change matching.total_over_dense{coarse} or the sizes that are given"
 
 
 def too_far_apart(
-    lattices: Sequence[Lattice], pools: Sequence[Pool], choice: Choice | None, matching: Matching
+    models: Sequence[CostModel], sets: Sequence[CandidateSet], selection: Selection | None, matching: Matching
 ) -> PlanError:
-    """Each family has points, but no choice of them agrees in what the sparse models share."""
-    told = []
-    if choice is not None:
-        for lattice, pool, (outer, inner) in zip(lattices, pools, choice.points, strict=True):
-            at = int(np.argmax((pool.outer == outer) & (pool.inner == inner)))
-            told.append(f"{lattice.template.series} {pool.shared[at]:,.0f} ({_point(lattice, pool, at)})")
-    by = f" The nearest, {percent(choice.worst)} off: {'; '.join(told)}." if choice is not None else ""
-    given = [one.template.series for one in lattices if not one.template.outer_is_free]
+    """Return the error for families that each have candidates, but none that agree in what the sparse models share."""
+    parts = []
+    if selection is not None:
+        for model, one, (outer, inner) in zip(models, sets, selection.widths, strict=True):
+            at = int(np.argmax((one.outer == outer) & (one.inner == inner)))
+            parts.append(f"{model.template.series} {one.shared[at]:,.0f} ({_describe(model, one, at)})")
+    by = f" The nearest, {percent(selection.worst)} off: {'; '.join(parts)}." if selection is not None else ""
+    given = [one.template.series for one in models if not one.template.outer_is_free]
     if len(given) > 1:
         advice = (
             f"The sizes of {', '.join(given)} are given or not free: let all but one be solved, or set "
@@ -107,46 +109,45 @@ def percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _nearest(points: Points, criteria: Sequence[str]) -> str:
-    """What comes nearest at the only outer width of `points`, and which width would have to move."""
-    lattice = points.lattice
-    one, outer, inner = lattice.template, int(points.outer[0]), int(points.nearest()[0][0])
-    offs = _offs(points, inner, criteria)
-    worst = max(criteria, key=lambda name: abs(offs[name]))
-    widths = [] if one.outer is None else [_size(lattice, outer)]
+def _nearest(candidates: Candidates, criteria: Sequence[str]) -> str:
+    """Describe the nearest candidate at the only outer width, and which width would have to move."""
+    model = candidates.model
+    one, outer, inner = model.template, int(candidates.outer[0]), int(candidates.best_inner()[0][0])
+    mismatches = _mismatches(candidates, inner, criteria)
+    worst = max(criteria, key=lambda name: abs(mismatches[name]))
+    widths = [] if one.outer is None else [_size(model, outer)]
     if one.inner is not None:
         widths.append(f"{one.inner.name} {inner}")
     where = f" ({', '.join(widths)})" if widths else ""
-    return f"the nearest{where} is {signed(offs[worst])} off in {worst}. {_inner_advice(points, criteria)}"
+    return f"the nearest{where} is {signed(mismatches[worst])} off in {worst}. {_inner_advice(candidates, criteria)}"
 
 
-def _offs(points: Points, inner: int, criteria: Sequence[str]) -> dict[str, float]:
-    real = points.lattice.real(points.lattice.template.build(int(points.outer[0]), inner))
-    return {name: real[c] / points.dense[c] - 1 for c, name in enumerate(criteria)}
+def _mismatches(candidates: Candidates, inner: int, criteria: Sequence[str]) -> dict[str, float]:
+    counted = candidates.model.count_exactly(candidates.model.template.build(int(candidates.outer[0]), inner))
+    return {name: counted[c] / candidates.dense[c] - 1 for c, name in enumerate(criteria)}
 
 
-def _inner_advice(points: Points, criteria: Sequence[str]) -> str:
-    one = points.lattice.template
+def _inner_advice(candidates: Candidates, criteria: Sequence[str]) -> str:
+    one = candidates.model.template
     inner = one.inner
     if inner is None:
-        return _closed(points, criteria)
-    wanted = {name: points.continuous(c, 0) for c, name in enumerate(criteria)}
+        return _closed(candidates, criteria)
+    wanted = {name: candidates.exact_inner(c, 0) for c, name in enumerate(criteria)}
     least = min(wanted.values())
     if least < inner.least:
-        return (
-            f"{inner.name} would have to be {least:.1f}, and cannot go below {inner.least}: {_smaller(points.lattice)}"
-        )
+        smaller = _smaller(candidates.model)
+        return f"{inner.name} would have to be {least:.1f}, and cannot go below {inner.least}: {smaller}"
     if max(wanted.values()) - least > inner.step:
-        told = ", ".join(f"{width:.1f} for {name}" for name, width in wanted.items())
+        parts = ", ".join(f"{width:.1f} for {name}" for name, width in wanted.items())
         return (
-            f"No {inner.name} meets all at once, for it would have to be {told}. Take one out of matching.equal, or "
+            f"No {inner.name} meets all at once, for it would have to be {parts}. Take one out of matching.equal, or "
             f"change a width under families.{one.family.name}"
         )
     floor = int(least // inner.step) * inner.step
     allowed = []
     for width in (floor, floor + inner.step):
-        offs = _offs(points, width, criteria)
-        allowed.append(f"{width} ({signed(max(offs.values(), key=abs))})")
+        mismatches = _mismatches(candidates, width, criteria)
+        allowed.append(f"{width} ({signed(max(mismatches.values(), key=abs))})")
     multiples = f"multiples of {inner.step} allowed" if inner.step > 1 else "whole numbers"
     finer = f", lower matching.multiple_of.{inner.name}" if inner.step > 1 else ""
     return (
@@ -155,9 +156,9 @@ def _inner_advice(points: Points, criteria: Sequence[str]) -> str:
     )
 
 
-def _closed(points: Points, criteria: Sequence[str]) -> str:
-    """No inner width is open: name one that would do, and what it would have to be."""
-    one = points.lattice.template
+def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
+    """Where no inner width is open, name one that could be freed, and the value it would need."""
+    one = candidates.model.template
     where = f"matching.free.{one.family.name}"
     names = ["expert_hidden"] if one.family.family == "moe" else ["ffn_hidden"]
     reason = "None of its inner widths is free"
@@ -166,17 +167,17 @@ def _closed(points: Points, criteria: Sequence[str]) -> str:
         names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
     opened = replace(one, inner=Open(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
-    at = Points(points.lattice.reopened(opened), points.dense, points.outer)
-    told = ", ".join(f"{at.continuous(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
+    at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)
+    parts = ", ".join(f"{at.exact_inner(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
     present = {**one.whole, **one.part}[names[0]]
     return (
-        f"{reason}: {names[0]} is {present} and would have to be {told}. Name {' or '.join(names)} in {where}, and "
+        f"{reason}: {names[0]} is {present} and would have to be {parts}. Name {' or '.join(names)} in {where}, and "
         f"leave it null in families.{one.family.name}"
     )
 
 
-def _smaller(lattice: Lattice) -> str:
-    family = lattice.template.family
+def _smaller(model: CostModel) -> str:
+    family = model.template.family
     if family.family == "moe":
         return (
             f"use fewer experts per token (families.{family.name}.experts_per_token) or shared experts, a smaller "
@@ -188,16 +189,16 @@ def _smaller(lattice: Lattice) -> str:
     )
 
 
-def _size(lattice: Lattice, outer: int) -> str:
-    name = lattice.template.outer.name if lattice.template.outer is not None else ""
+def _size(model: CostModel, outer: int) -> str:
+    name = model.template.outer.name if model.template.outer is not None else ""
     return f"num_slots {outer}^2" if name == "num_slots" else f"{name} {outer}"
 
 
-def _point(lattice: Lattice, pool: Pool, at: int) -> str:
-    told = [] if lattice.template.outer is None else [_size(lattice, int(pool.outer[at]))]
-    if lattice.template.inner is not None:
-        told.append(f"{lattice.template.inner.name} {pool.inner[at]}")
-    return ", ".join([*told, f"{percent(pool.off[at])} off the dense model"])
+def _describe(model: CostModel, one: CandidateSet, at: int) -> str:
+    parts = [] if model.template.outer is None else [_size(model, int(one.outer[at]))]
+    if model.template.inner is not None:
+        parts.append(f"{model.template.inner.name} {one.inner[at]}")
+    return ", ".join([*parts, f"{percent(one.mismatch[at])} off the dense model"])
 
 
 def signed(value: float) -> str:

@@ -1,7 +1,10 @@
-"""One point of each pool so that all mismatches are least at the worst: exact, by bisection over thresholds.
+"""Chooses one candidate of each family so that the worst mismatch is least: exact, by bisection over thresholds.
 
-f(t) is the least gap, largest over smallest less one, of a choice among the points whose own mismatch is at most t. It
-falls as t grows, so that the least max(t, f(t)) lies where they cross.
+1. A choice has two kinds of mismatch: each candidate's own against the dense model, and the gap in what the sparse
+   models share, (largest - smallest) / smallest.
+2. f(t) is the least gap of a choice among the candidates whose own mismatch is at most t.
+3. f falls as t grows, so the least max(t, f(t)) lies where the two cross; bisection over the candidates' own
+   mismatches finds it.
 """
 
 from __future__ import annotations
@@ -11,95 +14,97 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscale.planning.lattice import Floats, Ints
-from memscale.planning.points import Pool
+from memscale.planning.candidates import CandidateSet
+from memscale.planning.cost_model import Floats, Ints
 
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The worst mismatch, and of each pool the outer and inner width of the chosen point."""
+class Selection:
+    """One candidate of each family."""
 
     worst: float
-    points: list[tuple[int, int]]
+    """The largest mismatch, relative: against the dense model or between the sparse models."""
+    widths: list[tuple[int, int]]
+    """(outer width, inner width) of each family."""
 
 
-def choose(pools: Sequence[Pool], failed: float = -1.0) -> Choice | None:
-    """The choice with the least worst mismatch; on a tie the one of the smallest models. None where a pool is empty.
+def select(sets: Sequence[CandidateSet], failed: float = -1.0) -> Selection | None:
+    """Return the selection with the least worst mismatch, or None where a set is empty.
 
-    Where even the points with the largest mismatches leave a larger gap, that choice is best, and nothing is searched.
-    `failed` is a threshold at which that was so before, for pools which these contain. On a tie the least shared
-    quantity wins, then the least total parameters, then the smallest outer width.
+    On a tie the least shared quantity wins, then the least total parameters, then the smallest outer width. Where
+    even all candidates together leave a gap above every own mismatch, the selection of least gap is best, and nothing
+    is searched. `failed` is a threshold at which that was so in an earlier call with subsets of these sets.
     """
-    if any(len(pool) == 0 for pool in pools):
+    if any(len(one) == 0 for one in sets):
         return None
-    merged = _Merged(pools)
-    thresholds = np.unique(merged.off)
+    merged = _Merged(sets)
+    thresholds = np.unique(merged.mismatch)
     # f(t) > t up to the index `low`, and f(t) <= t from `high` on.
     low, high = int(np.searchsorted(thresholds, failed, side="right")) - 1, len(thresholds) - 1
-    best = merged.gap(float(thresholds[high]))
+    best = merged.least_gap(float(thresholds[high]))
     if best > thresholds[high]:
-        return Choice(worst=best, points=merged.smallest(best))
+        return Selection(worst=best, widths=merged.smallest_models(best))
     best = float(thresholds[high])
     while high - low > 1:
         middle = (low + high) // 2
         threshold = float(thresholds[middle])
-        gap = merged.gap(threshold)
+        gap = merged.least_gap(threshold)
         if gap <= threshold:
             high, best = middle, min(best, threshold)
         else:
             low, best = middle, min(best, gap)
-            # Thresholds above the best choice so far cannot win.
+            # Thresholds above the best selection so far cannot win.
             high = min(high, max(low + 1, int(np.searchsorted(thresholds, best, side="right"))))
-    return Choice(worst=best, points=merged.smallest(best))
+    return Selection(worst=best, widths=merged.smallest_models(best))
 
 
-def partners(pools: Sequence[Pool], reach: float) -> list[Pool]:
-    """Each pool without the points that have no partner in the smallest one within a gap of `reach`."""
-    few = min(pools, key=len)
-    if len(few) == 0 or len(pools) == 1:
-        return list(pools)
+def drop_unpaired(sets: Sequence[CandidateSet], max_gap: float) -> list[CandidateSet]:
+    """Return each set without the candidates that have none within a gap of `max_gap` in the smallest set."""
+    smallest = min(sets, key=len)
+    if len(smallest) == 0 or len(sets) == 1:
+        return list(sets)
     kept = []
-    for pool in pools:
-        if pool is not few:
-            low = np.searchsorted(few.shared, pool.shared / (1 + reach) * (1 - _ROUNDING))
-            high = np.searchsorted(few.shared, pool.shared * (1 + reach) * (1 + _ROUNDING), side="right")
-            pool = pool.take(np.flatnonzero(high > low))
-        kept.append(pool)
+    for one in sets:
+        if one is not smallest:
+            low = np.searchsorted(smallest.shared, one.shared / (1 + max_gap) * (1 - _ROUNDING))
+            high = np.searchsorted(smallest.shared, one.shared * (1 + max_gap) * (1 + _ROUNDING), side="right")
+            one = one.take(np.flatnonzero(high > low))
+        kept.append(one)
     return kept
 
 
 class _Merged:
-    """All points of the pools, sorted by what is shared."""
+    """All candidates of all families, sorted by the shared quantity."""
 
-    def __init__(self, pools: Sequence[Pool]) -> None:
-        self._pools = pools
-        shared = np.concatenate([pool.shared for pool in pools])
-        label: Ints = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools])
+    def __init__(self, sets: Sequence[CandidateSet]) -> None:
+        self._sets = sets
+        shared = np.concatenate([one.shared for one in sets])
+        owner: Ints = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
         order = np.argsort(shared, kind="stable")
         self.shared = shared[order]
-        self.off = np.concatenate([pool.off for pool in pools])[order]
-        # Pools x points: the shared quantity where the point belongs to the pool.
-        own = label[order][None, :] == np.arange(len(pools))[:, None]
+        self.mismatch = np.concatenate([one.mismatch for one in sets])[order]
+        # [families, candidates]: the shared quantity where the candidate belongs to the family, else infinity.
+        own = owner[order][None, :] == np.arange(len(sets))[:, None]
         self._values = np.where(own, self.shared[None, :], np.inf)
 
     def _gaps(self, threshold: float) -> tuple[Floats, Floats]:
-        """Of every point within `threshold`: its shared quantity, and the gap of the best choice that starts there."""
-        within = self.off <= threshold
+        """Return, for every candidate within `threshold`, its shared quantity and the least gap that starts there."""
+        within = self.mismatch <= threshold
         values = self._values[:, within]
-        # The next point of each pool from here on.
+        # The next candidate of each family from here on.
         following = np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1]
-        least = self.shared[within]
-        return least, (following.max(axis=0) - least) / least
+        smallest = self.shared[within]
+        return smallest, (following.max(axis=0) - smallest) / smallest
 
-    def gap(self, threshold: float) -> float:
+    def least_gap(self, threshold: float) -> float:
         _, gaps = self._gaps(threshold)
         return float(gaps.min()) if len(gaps) else np.inf
 
-    def smallest(self, worst: float) -> list[tuple[int, int]]:
-        """Of the choices whose worst mismatch is `worst`, that of the smallest models."""
-        least, gaps = self._gaps(worst)
-        start = least[int(np.argmax(gaps <= worst))]
-        at = [int(np.argmax((pool.shared >= start) & (pool.off <= worst))) for pool in self._pools]
-        return [(int(pool.outer[n]), int(pool.inner[n])) for pool, n in zip(self._pools, at, strict=True)]
+    def smallest_models(self, worst: float) -> list[tuple[int, int]]:
+        """Return the widths of the smallest models whose worst mismatch is `worst`."""
+        smallest, gaps = self._gaps(worst)
+        start = smallest[int(np.argmax(gaps <= worst))]
+        at = [int(np.argmax((one.shared >= start) & (one.mismatch <= worst))) for one in self._sets]
+        return [(int(one.outer[n]), int(one.inner[n])) for one, n in zip(self._sets, at, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,3 +66,11 @@ def read_json(path: Path, *, format: int) -> dict[str, Any]:
             f"{path} has format {content['format']}; this memscale reads up to {format}. Update memscale to read it"
         )
     return content
+
+
+def rename_keys(plain: object, names: Mapping[str, str]) -> None:
+    """Give the object of an older format the keys of the present one; of a damaged file nothing is changed."""
+    if isinstance(plain, dict):
+        for old, new in names.items():
+            if old in plain and new not in plain:
+                plain[new] = plain.pop(old)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from memscale.config.codec import from_plain, to_plain
 from memscale.errors import RecordError
-from memscale.records.atomic import read_json, write_json
+from memscale.records.atomic import read_json, rename_keys, write_json
 from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.run_file import RENAMED_MISMATCHES
 
-FORMAT = 1
+FORMAT = 2
+"""1 called the mismatches of a run `flops_off` and `params_off`, and a choice's family name `family`; such a file is
+read as if it had the new names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,8 @@ class PlanRow:
     params_table: int
     flops_per_token_forward: float
     flops_train: float
-    flops_off: float
-    params_off: float | None
+    flops_mismatch: float
+    params_mismatch: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,8 @@ class TrialRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRow:
-    family: str
-    """Its name in the sweep."""
+    family_name: str
+    """The family's name in the sweep."""
     learning_rate: float
     table_learning_rate: float | None
     at_edge: bool
@@ -99,7 +102,11 @@ def read_plan_file(paths: SweepPaths, plan_hash: str | None = None) -> PlanFile 
     if not path.exists():
         return None
     plain = read_json(path, format=FORMAT)
-    del plain["format"]
+    if plain.pop("format") == 1:
+        for row in plain.get("runs", []):
+            rename_keys(row, RENAMED_MISMATCHES)
+        for row in plain.get("choices", []):
+            rename_keys(row, {"family": "family_name"})
     try:
         return from_plain(PlanFile, plain, describe=lambda key: f"{key} ({path})")
     except ValueError as error:

@@ -12,9 +12,13 @@ from memscale.config.codec import from_plain, to_plain
 from memscale.config.data import Data
 from memscale.config.run import Run
 from memscale.errors import RecordError
-from memscale.records.atomic import read_json, write_json
+from memscale.records.atomic import read_json, rename_keys, write_json
 
-FORMAT = 1
+FORMAT = 2
+"""1 called the mismatches of `counts` `flops_off` and `params_off`; such a file is read as if it had the new names."""
+
+RENAMED_MISMATCHES = {"flops_off": "flops_mismatch", "params_off": "params_mismatch"}
+"""Names of format 1, and what they are called now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class PlannedCounts:
     rows_read_per_token: int
     flops_per_token_forward: float
     flops_train: float
-    flops_off: float
-    params_off: float | None
+    flops_mismatch: float
+    params_mismatch: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,8 @@ def write_run_file(path: Path, content: RunFile) -> None:
 def read_run_file(path: Path) -> RunFile:
     """Raises RecordError where the file is missing, damaged or newer."""
     plain = read_json(path, format=FORMAT)
-    del plain["format"]
+    if plain.pop("format") == 1:
+        rename_keys(plain.get("counts"), RENAMED_MISMATCHES)
     try:
         return from_plain(RunFile, plain, describe=lambda key: f"{key} ({path})")
     except ValueError as error:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from memscale.config.run import Run
-from memscale.data.draws import Integers
 from memscale.data.manifest import Manifest
+from memscale.data.philox import Integers
 from memscale.data.prepared import Prepared
 from memscale.data.sampling import Sampler
 from memscale.records.layout import RunPaths

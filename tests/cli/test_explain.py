@@ -63,8 +63,8 @@ def test_a_person_reads_parts_conventions_and_matching(capsys: pytest.CaptureFix
         assert word in page
     assert "held: FLOPs per token +0." in page or "held: FLOPs per token -0." in page
     told = _explained(capsys, "moe-4e11-s0", "memory_vs_moe", "scale=laptop", "launcher=local")
-    assert told["matched"]["off"] == {"flops_per_token": pytest.approx(told["matched"]["flops_off"])}
-    assert abs(told["matched"]["params_off"]) <= told["matched"]["tolerance"]
+    assert told["matched"]["mismatch"] == {"flops_per_token": pytest.approx(told["matched"]["flops_mismatch"])}
+    assert abs(told["matched"]["params_mismatch"]) <= told["matched"]["tolerance"]
 
 
 def test_experts_that_choose_cost_otherwise_in_evaluation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,8 +49,8 @@ def test_every_stage_budget_and_series_has_its_row(capsys: pytest.CaptureFixture
 
 def test_only_what_is_held_is_called_a_mismatch(capsys: pytest.CaptureFixture[str]) -> None:
     matched = _json(capsys, NAME, "scale=laptop", "launcher=local")
-    off = [abs(row["flops_off"]) for row in matched["runs"]]
-    assert matched["matched"]["flops_off"] == max(off) <= 0.01
+    off = [abs(row["flops_mismatch"]) for row in matched["runs"]]
+    assert matched["matched"]["flops_mismatch"] == max(off) <= 0.01
     assert [(one["quantity"], one["among"]) for one in matched["matched"]["held"]] == [
         ("flops_per_token", "against dense"),
         ("total_params", "between sparse models"),
@@ -63,10 +63,10 @@ def test_only_what_is_held_is_called_a_mismatch(capsys: pytest.CaptureFixture[st
     assert "not held" not in _page(capsys, NAME, "scale=laptop", "launcher=local")
 
     free = _json(capsys, *AT_SCALE)
-    low, high = (choose(row["flops_off"] for row in free["runs"]) for choose in (min, max))
+    low, high = (choose(row["flops_mismatch"] for row in free["runs"]) for choose in (min, max))
     assert free["matched"]["held"] == []
-    assert (free["matched"]["flops_off"], free["matched"]["params_gap"]) == (None, None)
-    assert free["matched"]["flops_off_range"] == [low, high]
+    assert (free["matched"]["flops_mismatch"], free["matched"]["params_gap"]) == (None, None)
+    assert free["matched"]["flops_mismatch_range"] == [low, high]
     page = _page(capsys, *AT_SCALE)
     assert f"not held  FLOPs per token differ by {low:+.1%} ... {high:+.1%}" in page
     assert "params off" not in page

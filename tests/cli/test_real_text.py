@@ -38,4 +38,4 @@ def test_the_sweep_answers_on_real_text(tmp_path: Path) -> None:
     for row in json.loads(memscale("plan", NAME, *sweep, "--json", runs=tmp_path).stdout)["runs"]:
         built = json.loads((folder / f"{row['name']}-{row['run_id']}" / "result.json").read_text())["achieved"]
         assert (built["params_total"], built["params_table"]) == (row["params_total"], row["params_table"])
-        assert abs(row["flops_off"]) <= 0.01
+        assert abs(row["flops_mismatch"]) <= 0.01

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memscale.config.data import Data, Facts, PythonStdlib, Source, TextFiles, Tokenizer
+from memscale.config.data import Data, Facts, PythonStdlib, Source, TextFiles, TokenizerConfig
 
 SHARED = Path(os.environ.get("MEMSCALE_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -32,5 +32,5 @@ def text(*files: object, name: str = "text", **settings: object) -> TextFiles:
 
 
 def mixture(*sources: Source, vocab_size: int = 400, **settings: object) -> Data:
-    tokenizer = Tokenizer(vocab_size=vocab_size, train_bytes=200_000)
+    tokenizer = TokenizerConfig(vocab_size=vocab_size, train_bytes=200_000)
     return Data(name="test", sources=sources, tokenizer=tokenizer, **settings)  # type: ignore[arg-type]

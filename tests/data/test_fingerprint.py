@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from data_worlds import CHILD, facts, mixture, stdlib, text
 
-from memscale.config.data import Data, Facts, Hub, Tokenizer
+from memscale.config.data import Data, Facts, Hub, TokenizerConfig
 from memscale.data import fingerprint as module
 from memscale.data.fingerprint import fingerprint, folder_digest
 from memscale.errors import DataError
@@ -76,7 +76,7 @@ def test_every_setting_that_changes_the_documents_counts(what: str) -> None:
 
 def test_settings_of_one_part_leave_the_others() -> None:
     before = fingerprint(BASE)
-    tokenizer = fingerprint(dataclasses.replace(BASE, tokenizer=Tokenizer(vocab_size=500)))
+    tokenizer = fingerprint(dataclasses.replace(BASE, tokenizer=TokenizerConfig(vocab_size=500)))
     assert (tokenizer.data, tokenizer.evaluation) == (before.data, before.evaluation)
     assert tokenizer.tokenizer != before.tokenizer
     for changed in (

@@ -18,7 +18,7 @@ from memscale.data.facts_questions import facts_recall
 from memscale.data.tokenizer import END, Tokenizer, trained
 from memscale.errors import DataError
 
-SETTINGS = config.Tokenizer(vocab_size=500)
+SETTINGS = config.TokenizerConfig(vocab_size=500)
 PEOPLE = People(facts())
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lm_eval.api.instance import Instance
 
 from memscale.config.architecture import Architecture
-from memscale.config.data import Data, Facts, Tokenizer
+from memscale.config.data import Data, Facts, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.data.facts import People
 from memscale.data.facts_questions import facts_nll
@@ -37,7 +37,7 @@ PARTS = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return prepare(
-        Data(name="facts", sources=(FACTS,), tokenizer=Tokenizer(vocab_size=VOCAB, train_bytes=20_000)),
+        Data(name="facts", sources=(FACTS,), tokenizer=TokenizerConfig(vocab_size=VOCAB, train_bytes=20_000)),
         tmp_path_factory.mktemp("families"),
     )
 

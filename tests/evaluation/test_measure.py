@@ -19,10 +19,10 @@ import torch
 from stand_ins import Causal
 from torch import Tensor, nn
 
-from memscale.config.data import Data, Facts, TextFiles, Tokenizer
+from memscale.config.data import Data, Facts, TextFiles, TokenizerConfig
 from memscale.data.prepared import Prepared, prepare
 from memscale.errors import ConfigError, DataError
-from memscale.evaluation.catalogue import Part
+from memscale.evaluation.catalogue import LmEvalTask
 from memscale.evaluation.loading import TASKS, load
 from memscale.evaluation.measure import evaluate
 from memscale.evaluation.scores import Score
@@ -44,7 +44,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             Facts(name="facts", num_people=60, num_documents=4, num_eval_questions=100, num_choices=NUM_CHOICES),
             TextFiles(name="texts", files=(str(root / "*.txt"),), held_out=0.4),
         ),
-        tokenizer=Tokenizer(vocab_size=400, train_bytes=20_000),
+        tokenizer=TokenizerConfig(vocab_size=400, train_bytes=20_000),
     )
     return prepare(data, root)
 
@@ -229,8 +229,8 @@ def test_a_malformed_task_file_is_refused(prepared: Prepared, tmp_path: Path) ->
     scratch.mkdir()
     (templates / "facts_nll.yaml").write_text("task: [facts_nll\n", encoding="utf-8")
     parts = [
-        Part(name="facts_nll", template="facts_nll", evaluation_set="facts_nll"),
-        Part(name="facts_recall", template="facts_recall", evaluation_set="facts_recall"),
+        LmEvalTask(name="facts_nll", template="facts_nll", evaluation_set="facts_nll"),
+        LmEvalTask(name="facts_recall", template="facts_recall", evaluation_set="facts_recall"),
     ]
     with pytest.raises(DataError, match=r"cannot read the task file of facts_nll .*readable by name: facts_recall"):
         load(prepared, parts, scratch, templates=templates)
@@ -238,7 +238,7 @@ def test_a_malformed_task_file_is_refused(prepared: Prepared, tmp_path: Path) ->
 
 def test_one_sample_has_no_standard_error(tmp_path: Path) -> None:
     facts = Facts(name="facts", num_people=10, num_documents=2, num_eval_questions=1)
-    alone = prepare(Data(name="one", sources=(facts,), tokenizer=Tokenizer(vocab_size=300)), tmp_path)
+    alone = prepare(Data(name="one", sources=(facts,), tokenizer=TokenizerConfig(vocab_size=300)), tmp_path)
     scores = measured(Causal(vocab_size=300), alone, ("facts_recall", "facts_nll"))
     assert scores["facts_recall"]["acc"].stderr is None
     assert scores["facts_nll"]["nats"].stderr is None

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memscale.config.architecture import Architecture
-from memscale.config.data import Data, PythonStdlib, Tokenizer
+from memscale.config.data import Data, PythonStdlib, TokenizerConfig
 from memscale.config.layers import MoE
 from memscale.data.prepared import Prepared, prepare
 from memscale.errors import ConfigError, RecordError
@@ -71,7 +71,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         Data(
             name="code",
             sources=(PythonStdlib(name="code", max_bytes=200_000),),
-            tokenizer=Tokenizer(vocab_size=300, train_bytes=50_000),
+            tokenizer=TokenizerConfig(vocab_size=300, train_bytes=50_000),
         ),
         tmp_path_factory.mktemp("export"),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
 from memscale.launch.workers import WorkerSpec
-from memscale.planning.rows import PlannedRun
+from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome, new_attempt
 from memscale.records.layout import RunPaths

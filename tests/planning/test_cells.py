@@ -6,7 +6,7 @@ import pytest
 
 from memscale.config.family import MemoryPlusFamily, MoEFamily
 from memscale.errors import ConfigError
-from memscale.planning.budgets import anchors
+from memscale.planning.budgets import dense_baselines
 from memscale.planning.cells import Cells, cells
 from tests.planning.shipped import shipped
 
@@ -15,7 +15,7 @@ BUDGETS = ["4e11", "7.5e11", "1.7e12"]
 
 def grid(blocks: str) -> Cells:
     sweep = shipped("memory_vs_moe", f"grid=[{blocks}]")
-    return cells(sweep, anchors(sweep).anchors)
+    return cells(sweep, dense_baselines(sweep).baselines)
 
 
 def labels(found: Cells) -> dict[str, dict[str, list[int]]]:
@@ -69,7 +69,7 @@ def test_layers_can_be_varied_and_keep_their_type() -> None:
 def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:
     fine = "+families.fine={family: moe, experts_per_token: 4}"
     sweep = shipped("memory_vs_moe", fine)
-    here = cells(sweep, anchors(sweep).anchors).by_budget["4e11"]
+    here = cells(sweep, dense_baselines(sweep).baselines).by_budget["4e11"]
     assert list(here) == ["dense", "moe", "memory_plus", "fine"]
     assert isinstance(here["fine"][0].family, MoEFamily)
     assert here["fine"][0].family.experts_per_token == 4
@@ -77,7 +77,7 @@ def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:
 
 def test_a_family_left_out_of_the_sweep_is_dropped_from_the_grid_and_said() -> None:
     sweep = shipped("memory_vs_moe", "families.moe=null", "grid=[{families: [dense, moe]}]")
-    found = cells(sweep, anchors(sweep).anchors)
+    found = cells(sweep, dense_baselines(sweep).baselines)
     assert labels(found)["4e11"] == {"dense": [0, 1]}
     assert [(one.name, one.reason) for one in found.dropped] == [("moe (grid[0])", "the sweep has no such family")]
 

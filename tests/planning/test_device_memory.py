@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscale.config.architecture import Architecture
-from memscale.planning.device_memory import equal_parts, fit
+from memscale.planning.device_memory import equal_parts, fit_on_device
 from memscale.planning.training_memory import Parallelism, training_memory
 from tests.planning.architectures import architectures
 
@@ -30,7 +30,7 @@ def _total(architecture: Architecture, micro_batch: int, batch: int, gpus: int =
 @given(architectures(), st.integers(1, 24), st.floats(0.1, 1.1))
 def test_the_remedy_is_the_smallest_there_is(architecture: Architecture, batch: int, share: float) -> None:
     device = share * _total(architecture, 1, batch)
-    found = fit(architecture, LENGTH, batch, device_bytes=device, precision="float32")
+    found = fit_on_device(architecture, LENGTH, batch, device_bytes=device, precision="float32")
     assert found.fits == (_total(architecture, 1, batch) <= device)
     ways = [
         (gpus, order, sharding)
@@ -58,7 +58,7 @@ def test_the_remedy_is_the_smallest_there_is(architecture: Architecture, batch: 
 @given(architectures(), st.integers(1, 64), st.floats(1.0, 50.0))
 def test_a_run_that_fits_takes_a_micro_batch_that_does(architecture: Architecture, batch: int, share: float) -> None:
     device = share * _total(architecture, 1, batch)
-    found = fit(architecture, LENGTH, batch, device_bytes=device, precision="float32")
+    found = fit_on_device(architecture, LENGTH, batch, device_bytes=device, precision="float32")
     assert found.peak_bytes == _total(architecture, found.micro_batch_sequences, batch)
     assert found.peak_bytes <= device
     assert 1 <= found.micro_batch_sequences <= batch
@@ -77,7 +77,7 @@ def test_a_device_of_unknown_memory_takes_the_whole_batch_and_promises_nothing()
         family="dense", d_model=32, num_layers=2, num_heads=2, num_kv_heads=2, head_width=16, ffn_hidden=64,
         vocab_size=100,
     )  # fmt: skip
-    found = fit(dense, LENGTH, 12, device_bytes=None, precision="bfloat16")
+    found = fit_on_device(dense, LENGTH, 12, device_bytes=None, precision="bfloat16")
     assert (found.fits, found.micro_batch_sequences, found.remedy) == (None, 12, None)
     assert found.peak_bytes == pytest.approx(
         training_memory(dense, LENGTH, micro_batch_sequences=12, batch_sequences=12, precision="bfloat16").total

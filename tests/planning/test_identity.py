@@ -15,7 +15,7 @@ from memscale.config.layers import Memory
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.run import Digests, Run
 from memscale.errors import PlanError
-from memscale.planning.identity import Identities, canonical, refuse_twins, run_id
+from memscale.planning.identity import Identities, canonical, refuse_duplicates, run_id
 
 RUN = Run(
     architecture=Architecture(
@@ -97,9 +97,9 @@ def test_two_runs_of_one_identity_are_refused_and_both_named() -> None:
     def named(*runs: Run) -> list[tuple[str, str, Run]]:
         return [(name, run_id(run), run) for name, run in zip(("one", "other"), runs, strict=True)]
 
-    refuse_twins(named(RUN, dataclasses.replace(RUN, seed=1)))
+    refuse_duplicates(named(RUN, dataclasses.replace(RUN, seed=1)))
     with pytest.raises(PlanError, match=r"'one' and 'other' are the same experiment"):
-        refuse_twins(named(RUN, dataclasses.replace(RUN, seed=0)))
+        refuse_duplicates(named(RUN, dataclasses.replace(RUN, seed=0)))
 
 
 def test_identities_made_together_are_those_made_alone() -> None:

@@ -62,7 +62,7 @@ def total(one: Matched, s: int = SEQUENCE) -> int:
 
 def worst(found: dict[str, Matched], s: int) -> float:
     totals = [total(one, s) for one in found.values() if one.architecture.family != "dense"]
-    return max(max(totals) / min(totals) - 1, *(abs(off) for one in found.values() for _, off in one.off))
+    return max(max(totals) / min(totals) - 1, *(abs(own) for one in found.values() for _, own in one.mismatch))
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_all_families_meet_at_every_scale(
     least = min(total(one, s) for name, one in found.items() if name != "dense")
     assert 9 <= least / count(dense, s).params_total <= 9.9
     for name, one in found.items():
-        ((criterion, off),) = one.off
+        ((criterion, mismatch),) = one.mismatch
         assert criterion == "flops_per_token"
         flops = measure(criterion, one.architecture, s) / measure(criterion, dense, s)
-        assert off == pytest.approx(flops - 1, abs=1e-15), name
+        assert mismatch == pytest.approx(flops - 1, abs=1e-15), name
 
 
 @pytest.mark.parametrize("criterion", ["flops_per_token", "active_params", "decode_bytes", "seconds_per_token"])
@@ -101,7 +101,7 @@ def test_any_quantity_can_be_matched_and_shared(criterion: str, shared: str) -> 
     found = solve(*ALL, equal=(criterion, "tokens"), sparse_equal=shared, tolerance=0.02, throughput=throughput)
     values = [measure(shared, one.architecture, SEQUENCE) for name, one in found.items() if name != "dense"]
     assert max(values) / min(values) - 1 <= 0.02
-    assert all(abs(off) <= 0.02 for one in found.values() for _, off in one.off)
+    assert all(abs(mismatch) <= 0.02 for one in found.values() for _, mismatch in one.mismatch)
 
 
 def test_tables_and_training_memory_can_be_shared() -> None:
@@ -124,8 +124,8 @@ def test_training_memory_can_be_matched() -> None:
 def test_several_quantities_are_matched_at_once() -> None:
     found = solve(*ALL, equal=("flops_per_token", "active_params", "decode_bytes", "tokens"), tolerance=0.03)
     for one in found.values():
-        assert [name for name, _ in one.off] == ["flops_per_token", "active_params", "decode_bytes"]
-        assert all(abs(off) <= 0.03 for _, off in one.off)
+        assert [name for name, _ in one.mismatch] == ["flops_per_token", "active_params", "decode_bytes"]
+        assert all(abs(mismatch) <= 0.03 for _, mismatch in one.mismatch)
 
 
 def test_a_slower_family_gets_a_smaller_model_by_time() -> None:
@@ -193,7 +193,7 @@ def test_without_terms_per_token_widths_take_their_defaults() -> None:
         assert one.memory is not None
         assert (one.memory.num_slots, one.memory.key_width, one.memory.value_width) == (n, 32, 64)
         assert one.ffn_hidden == base().ffn_hidden
-        assert found[label].off == ()
+        assert found[label].mismatch == ()
     with pytest.raises(ConfigError, match=r"matching\.total_over_dense, or families\.plus\.num_slots"):
         match(base(), {"plus": PLUS}, terms, SEQUENCE)
 
@@ -238,7 +238,7 @@ def test_families_become_the_parts_they_are_named_after() -> None:
 
 
 def test_a_dense_family_is_the_dense_model_or_refused() -> None:
-    assert solve(DENSE)["dense"] == Matched(architecture=base(), off=(("flops_per_token", 0.0),))
+    assert solve(DENSE)["dense"] == Matched(architecture=base(), mismatch=(("flops_per_token", 0.0),))
     wide = solve(replace(DENSE, ffn_hidden=400), equal=("tokens",))["dense"]
     assert wide.architecture == replace(base(), ffn_hidden=400)
     with pytest.raises(PlanError, match=r"ffn_hidden 400 is \+[\d.]+ % off .*Leave families\.dense\.ffn_hidden out"):

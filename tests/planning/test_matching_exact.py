@@ -23,9 +23,10 @@ from memscale.config.family import (
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.matching import PER_TOKEN, SPARSE_EQUAL, Free, Matching, MultipleOf
 from memscale.errors import PlanError
-from memscale.planning.lattice import Lattice
+from memscale.planning.candidates import Bound, Candidates
+from memscale.planning.cost_model import CostModel
 from memscale.planning.matching import match
-from memscale.planning.points import Bound, Points, outer_widths, points_within
+from memscale.planning.outer_widths import feasible_candidates, outer_widths
 from memscale.planning.quantities import measure
 from memscale.planning.widths import template
 
@@ -118,7 +119,7 @@ def own_table(kind: str, root_step: int = 1) -> Instance:
 @dataclass(frozen=True)
 class Point:
     architecture: Architecture
-    off: float
+    mismatch: float
     shared: float
     total: float
 
@@ -164,28 +165,28 @@ def _within(
 ) -> Iterator[Point]:
     for inner in itertools.count(one.least[1], one.step[1]):
         built = one.build(dense, outer, inner)
-        offs = [measure(n, built, SEQUENCE) - w for n, w in zip(matching.equal_per_token, wanted, strict=True)]
-        offs = [off / w for off, w in zip(offs, wanted, strict=True)]
-        if max(offs) > matching.tolerance:
+        mismatches = [measure(n, built, SEQUENCE) - w for n, w in zip(matching.equal_per_token, wanted, strict=True)]
+        mismatches = [difference / w for difference, w in zip(mismatches, wanted, strict=True)]
+        if max(mismatches) > matching.tolerance:
             return
         total = measure("total_params", built, SEQUENCE)
-        off = max(abs(value) for value in offs)
-        if off <= matching.tolerance and low <= total <= low * 1.1:
+        mismatch = max(abs(value) for value in mismatches)
+        if mismatch <= matching.tolerance and low <= total <= low * 1.1:
             shared = measure(matching.sparse_equal or "total_params", built, SEQUENCE)
-            yield Point(built, off, shared, total)
+            yield Point(built, mismatch, shared, total)
 
 
-def brute_best(pools: list[list[Point]]) -> tuple[float, list[list[float]]] | None:
+def brute_best(sets: list[list[Point]]) -> tuple[float, list[list[float]]] | None:
     """The least worst mismatch over every choice, and what each choice that reaches it shares."""
-    if not all(pools):
+    if not all(sets):
         return None
-    shared = np.meshgrid(*[[point.shared for point in pool] for pool in pools], indexing="ij")
-    offs = np.meshgrid(*[[point.off for point in pool] for pool in pools], indexing="ij")
+    shared = np.meshgrid(*[[point.shared for point in candidates] for candidates in sets], indexing="ij")
+    mismatches = np.meshgrid(*[[point.mismatch for point in candidates] for candidates in sets], indexing="ij")
     gap = np.max(shared, axis=0) / np.min(shared, axis=0) - 1
-    worst = np.maximum(gap, np.max(offs, axis=0))
+    worst = np.maximum(gap, np.max(mismatches, axis=0))
     best = float(worst.min())
     at = np.argwhere(worst <= best * (1 + 1e-12) + 1e-15)
-    return best, [[pool[i].shared for pool, i in zip(pools, row, strict=True)] for row in at]
+    return best, [[candidates[i].shared for candidates, i in zip(sets, row, strict=True)] for row in at]
 
 
 def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instance]]:
@@ -241,9 +242,9 @@ def problems(draw: st.DrawFn) -> tuple[list[Instance], Matching]:
 @settings(max_examples=60, deadline=None)
 def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple[list[Instance], Matching]) -> None:
     instances, matching = problem
-    pools = [brute_points(dense, one, matching) for one in instances]
-    assume(np.prod([len(pool) for pool in pools]) < 3e6)
-    best = brute_best(pools)
+    sets = [brute_points(dense, one, matching) for one in instances]
+    assume(np.prod([len(candidates) for candidates in sets]) < 3e6)
+    best = brute_best(sets)
     families = {one.family.name: one.family for one in instances}
     if best is None or best[0] > matching.tolerance:
         with pytest.raises(PlanError):
@@ -253,12 +254,12 @@ def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple
     found = match(dense, families, matching, SEQUENCE)
     architectures = [found[one.family.name].architecture for one in instances]
     sizes = [measure(matching.sparse_equal, one, SEQUENCE) for one in architectures]
-    offs = [abs(off) for one in found.values() for _, off in one.off]
-    assert max(*offs, max(sizes) / min(sizes) - 1) == pytest.approx(best[0], rel=1e-9, abs=1e-12)
+    mismatches = [abs(mismatch) for one in found.values() for _, mismatch in one.mismatch]
+    assert max(*mismatches, max(sizes) / min(sizes) - 1) == pytest.approx(best[0], rel=1e-9, abs=1e-12)
     # Of equally good choices, the one whose models are all smallest; it exists, for the gap is the same from its start.
     assert sizes == pytest.approx([min(column) for column in zip(*best[1], strict=True)])
-    for one, architecture, pool in zip(instances, architectures, pools, strict=True):
-        assert architecture in [point.architecture for point in pool], one.family
+    for one, architecture, candidates in zip(instances, architectures, sets, strict=True):
+        assert architecture in [point.architecture for point in candidates], one.family
 
 
 @given(
@@ -277,9 +278,9 @@ def test_a_given_size_is_the_others_aim(
     def within(one: Instance, outer: int) -> Iterator[tuple[float, float]]:
         for inner in range(one.least[1], 3 * dense.ffn_hidden):
             built = one.build(dense, outer, inner)
-            off = abs(measure("flops_per_token", built, SEQUENCE) - wanted) / wanted
-            if off <= tolerance:
-                yield off, measure("total_params", built, SEQUENCE)
+            mismatch = abs(measure("flops_per_token", built, SEQUENCE) - wanted) / wanted
+            if mismatch <= tolerance:
+                yield mismatch, measure("total_params", built, SEQUENCE)
 
     experts = list(within(fixed, num_experts))
     others = [pair for outer in range(other.least[0], 90) for pair in within(other, outer)]
@@ -292,8 +293,8 @@ def test_a_given_size_is_the_others_aim(
         return
     found = match(dense, families, matching, SEQUENCE)
     totals = [measure("total_params", one.architecture, SEQUENCE) for one in found.values()]
-    offs = [abs(one.off[0][1]) for one in found.values()]
-    assert max(*offs, max(totals) / min(totals) - 1) == pytest.approx(min(pairs), rel=1e-9, abs=1e-12)
+    mismatches = [abs(one.mismatch[0][1]) for one in found.values()]
+    assert max(*mismatches, max(totals) / min(totals) - 1) == pytest.approx(min(pairs), rel=1e-9, abs=1e-12)
 
 
 QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) if name != "seconds_per_token")
@@ -310,9 +311,9 @@ QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) i
 @settings(max_examples=150, deadline=None)
 def test_the_nodes_tell_every_point(dense: Architecture, one: Instance, outer: int, inner: int, s: int) -> None:
     matching = Matching(free=() if one.free is None else (one.free,))
-    lattice = Lattice(template("it", one.family, dense, matching), QUANTITIES, s)
+    model = CostModel(template("it", one.family, dense, matching), QUANTITIES, s)
     at = one.least[0] + outer, one.least[1] + one.step[1] * inner
-    constant, slope = lattice.at(np.array([at[0]]))
+    constant, slope = model.coefficients(np.array([at[0]]))
     counted = [measure(name, one.build(dense, *at), s) for name in QUANTITIES]
     # Expert choice rounds its active parameters to whole ones.
     assert list(constant[:, 0] + slope[:, 0] * at[1]) == pytest.approx(counted, rel=1e-12, abs=0 if one.monotone else 2)
@@ -334,17 +335,17 @@ def test_blocks_leave_out_nothing(share: float, k: int, tolerance: float) -> Non
     """
     dense = small(256, 1000)
     family = MoEFamily(name="moe", experts_per_token=k)
-    lattice = Lattice(template("moe", family, dense, Matching()), ("flops_per_token", "total_params"), SEQUENCE)
+    model = CostModel(template("moe", family, dense, Matching()), ("flops_per_token", "total_params"), SEQUENCE)
     wanted = [measure("flops_per_token", dense, SEQUENCE)]
     low = share * 556 / k * measure("total_params", dense, SEQUENCE)
     bounds = (Bound(row=1, low=low, high=1.1 * low),)
-    everything = outer_widths(lattice, wanted, bounds, tolerance)
+    everything = outer_widths(model, wanted, bounds, tolerance)
     assert len(everything) > 1024
-    alone = Points(lattice, wanted, np.arange(k, 3100))
-    assert alone.outer[alone.largest(1, tolerance)] == pytest.approx(1500, abs=5)
-    plain = Points(lattice, wanted, everything).rising(1, tolerance).pool(tolerance, bounds, 1, 1)
-    blocked = points_within(lattice, wanted, bounds, tolerance, 1).pool(tolerance, bounds, 1, 1)
-    for name in ("outer", "inner", "off", "shared"):
+    alone = Candidates(model, wanted, np.arange(k, 3100))
+    assert alone.outer[alone.largest_model(1, tolerance)] == pytest.approx(1500, abs=5)
+    plain = Candidates(model, wanted, everything).up_to_largest_model(1, tolerance).select(tolerance, bounds, 1, 1)
+    blocked = feasible_candidates(model, wanted, bounds, tolerance, 1).select(tolerance, bounds, 1, 1)
+    for name in ("outer", "inner", "mismatch", "shared"):
         assert (getattr(blocked, name) == getattr(plain, name)).all()
 
 
@@ -356,9 +357,9 @@ def test_a_quantity_that_the_nodes_do_not_tell_is_counted_everywhere(monkeypatch
     }
     dense, terms = small(16, 80), (Matching(total_over_dense=3), SEQUENCE)
     right = match(dense, families, *terms)
-    fit = Lattice._fit
+    fit = CostModel._fit
 
-    def fit_wrongly(self: Lattice) -> None:
+    def fit_wrongly(self: CostModel) -> None:
         fit(self)
         for slopes, constants in zip(self._slope, self._constant, strict=True):
             slopes[0] *= 1.001
@@ -366,6 +367,6 @@ def test_a_quantity_that_the_nodes_do_not_tell_is_counted_everywhere(monkeypatch
         self._slope_QF *= 1.001
         self._constant_QF *= 1.001
 
-    monkeypatch.setattr(Lattice, "_fit", fit_wrongly)
+    monkeypatch.setattr(CostModel, "_fit", fit_wrongly)
     again = Matching(total_over_dense=3, tolerance=0.0099)  # other terms, so that it is not the kept answer
     assert match(dense, families, again, SEQUENCE) == right

@@ -47,10 +47,10 @@ def test_what_a_shipped_sweep_holds_equal_is_equal(name: str, scale: str) -> Non
     matching = plan.sweep.matching
     budgets = {run.budget for run in plan.runs}
     for run in plan.runs:
-        assert [word for word, _ in run.off] == list(matching.equal_per_token)
-        assert all(abs(off) <= limit for _, off in run.off)
+        assert [word for word, _ in run.mismatch] == list(matching.equal_per_token)
+        assert all(abs(mismatch) <= limit for _, mismatch in run.mismatch)
         if "flops_per_token" in matching.equal:
-            assert abs(run.flops_off) <= limit
+            assert abs(run.flops_mismatch) <= limit
         assert run.tokens % run.batch_tokens == 0
     for budget in budgets:
         runs = [run for run in plan.stage("compare") if run.budget == budget]
@@ -163,8 +163,8 @@ def test_with_a_rule_nothing_is_tuned_and_every_run_has_its_rate() -> None:
     assert any(note.startswith("learning rate by the rule steplaw") for note in plan.notes)
     rates = {(run.family, run.budget): run.run.optimizer for run in plan.runs if run.run is not None}
     dense = {run.budget: run for run in plan.runs if run.family == "dense"}
-    for budget, anchor in dense.items():
-        wanted = 0.5 * 1.79 * anchor.counts.params_non_embedding**-0.713 * anchor.tokens**0.307
+    for budget, baseline in dense.items():
+        wanted = 0.5 * 1.79 * baseline.counts.params_non_embedding**-0.713 * baseline.tokens**0.307
         assert rates["dense", budget].learning_rate == pytest.approx(wanted, rel=1e-9)
         assert rates["moe", budget].learning_rate == pytest.approx(2 * wanted, rel=1e-9)
         assert rates["memory_plus", budget].table_learning_rate == pytest.approx(3 * wanted, rel=1e-9)
@@ -188,7 +188,7 @@ def test_equal_flops_of_a_run_instead_of_a_token_let_the_tokens_differ() -> None
         assert run.flops_train == pytest.approx(
             dense[run.budget].flops_train, abs=run.flops_train / run.tokens * run.batch_tokens / 2 * 1.001
         )
-        assert dict(run.off)["active_params"] == pytest.approx(
+        assert dict(run.mismatch)["active_params"] == pytest.approx(
             run.counts.params_active / dense[run.budget].counts.params_active - 1
         )
     assert len({run.tokens for run in plan.stage("compare") if run.budget == plan.runs[-1].budget}) > 1
@@ -213,13 +213,17 @@ def test_every_identity_is_the_one_of_its_run_alone() -> None:
 def test_the_flops_that_the_published_models_differ_by_are_planned() -> None:
     """REFERENCE section 1: Memory+ against its dense base at 4,096 tokens, in percent."""
     runs = planned("memory_layers_at_scale", "scale=paper").runs
-    off = {(run.budget, run.architecture.num_slots): 100 * run.flops_off for run in runs if run.family == "memory_plus"}
+    mismatch = {
+        (run.budget, run.architecture.num_slots): 100 * run.flops_mismatch
+        for run in runs
+        if run.family == "memory_plus"
+    }
     published = {
         1024**2: (-1.4, -1.5, -2.3, -2.9), 4096**2: (8.2, 2.8, 1.2, -0.2), 8192**2: (21.0, 8.5, 5.9, 3.5),
     }  # fmt: skip
     for num_slots, row in published.items():
         for budget, wanted in zip(("134m", "373m", "720m", "1.3b"), row, strict=True):
-            assert off[budget, num_slots] == pytest.approx(wanted, abs=0.1)
+            assert mismatch[budget, num_slots] == pytest.approx(wanted, abs=0.1)
 
 
 def test_the_documented_table_of_flop_differences_is_the_planned_one() -> None:
@@ -233,4 +237,4 @@ def test_the_documented_table_of_flop_differences_is_the_planned_one() -> None:
         if run.family == "memory_plus":
             assert run.architecture.num_slots is not None
             row = shown[run.architecture.num_slots]
-            assert row[bases.index(run.budget)] == round(100 * run.flops_off, 1)
+            assert row[bases.index(run.budget)] == round(100 * run.flops_mismatch, 1)

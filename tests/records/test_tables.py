@@ -52,6 +52,26 @@ def test_every_run_comes_back_with_its_identity(plan: Plan, tmp_path: Path) -> N
         assert (read.tasks == ()) == (planned.stage == "tune")
 
 
+def test_files_of_format_1_are_read_with_the_new_names(plan: Plan, tmp_path: Path) -> None:
+    old = {"flops_mismatch": "flops_off", "params_mismatch": "params_off", "family_name": "family"}
+
+    def downgrade(path: Path) -> None:
+        text = path.read_text().replace('"format": 2', '"format": 1')
+        for new, name in old.items():
+            text = text.replace(f'"{new}"', f'"{name}"')
+        path.write_text(text)
+
+    paths, written = SweepPaths(tmp_path), plan_file(plan, tmp_path)
+    write_plan_file(paths, written)
+    one = run_file(plan.sweep, plan.runs[0])
+    write_run_file(tmp_path / "run.json", one)
+    for path in (paths.plan(plan.plan_hash), paths.current_plan, tmp_path / "run.json"):
+        downgrade(path)
+    assert "flops_mismatch" not in paths.plan(plan.plan_hash).read_text()
+    assert read_plan_file(paths) == written
+    assert read_run_file(tmp_path / "run.json") == one
+
+
 def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, tmp_path: Path) -> None:
     done, failed = plan.stage("compare")[0], plan.stage("compare")[-1]
     rows = []

@@ -56,8 +56,8 @@ def add_run(
             rows_read_per_token=128,
             flops_per_token_forward=4e5,
             flops_train=budget,
-            flops_off=0.001,
-            params_off=None,
+            flops_mismatch=0.001,
+            params_mismatch=None,
         ),
         conventions=OtherConventions(
             six_n_total=1.0, six_n_active=1.0, six_n_non_embedding=1.0, ludziejewski=1.0, palm=1.0

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from memscale.config.architecture import Architecture
-from memscale.config.data import Data, Facts, PythonStdlib, Tokenizer
+from memscale.config.data import Data, Facts, PythonStdlib, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.run import Run
@@ -32,7 +32,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             PythonStdlib(name="code", weight=1.0, held_out=0.3, max_bytes=150_000),
             Facts(name="facts", weight=3.0, num_people=40, num_documents=4, num_eval_questions=20),
         ),
-        tokenizer=Tokenizer(vocab_size=300, train_bytes=50_000),
+        tokenizer=TokenizerConfig(vocab_size=300, train_bytes=50_000),
         validation_tokens=20 * SEQUENCE_LENGTH,
     )
     return prepare(data, tmp_path_factory.mktemp("prepared"))

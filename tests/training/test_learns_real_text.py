@@ -11,7 +11,7 @@ import torch
 from conftest import SEQUENCE_LENGTH, tiny_run
 
 from memscale.config.architecture import FAMILIES
-from memscale.config.data import Data, TextFiles, Tokenizer
+from memscale.config.data import Data, TextFiles, TokenizerConfig
 from memscale.data.prepared import Prepared, prepare
 from memscale.models.transformer import build
 from memscale.records.layout import RunPaths
@@ -29,7 +29,7 @@ def wikipedia(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     data = Data(
         name="wikitext",
         sources=(TextFiles(name="text", files=(str(TEXT / "wikitext2_valid.txt"),)),),
-        tokenizer=Tokenizer(vocab_size=300, train_bytes=50_000),
+        tokenizer=TokenizerConfig(vocab_size=300, train_bytes=50_000),
         validation_tokens=40 * SEQUENCE_LENGTH,
     )
     return prepare(data, tmp_path_factory.mktemp("wikipedia"))

@@ -1,10 +1,12 @@
-"""The quantities of a family as functions of its open widths, read off a few real counts.
+"""The costs of a family as polynomials of its open widths, interpolated from a few exact counts.
 
-Every quantity is affine in the inner width w, and in the outer width o (number of experts; half keys per set) at most
-quadratic: A(o) + B(o) w. Counts at a few nodes therefore give all of them: by Newton's forward differences, which are
-exact in float64 for whole numbers below 2^53. Expert choice rounds its capacity, so that o enters through the trained
-experts per token too. What might have kinks (rows read of a table smaller than what is selected) is counted once more
-away from the nodes; a quantity that fails is counted at every point instead.
+1. Every quantity is affine in the inner width w: A(o) + B(o) w.
+2. A and B are at most quadratic in the outer width o (number of experts; half keys per set). Expert choice rounds its
+   capacity, so there the trained experts per token take the place of the quadratic term.
+3. Counts at up to three outer and two inner widths (the nodes) therefore give all coefficients, by Newton's forward
+   differences. For whole numbers below 2^53 they are exact in float64.
+4. A quantity may have kinks (rows read of a table smaller than what is selected). It is counted once more away from
+   the nodes and again at the answer (`CostModel.verify`); where it differs, it is counted at every point instead.
 
 Shapes: N outer widths, Q quantities.
 """
@@ -43,15 +45,20 @@ _SLOPES = {
     ("num_experts", "ffn_hidden"): 1,
     ("num_experts", "expert_hidden"): 2,
 }
-"""Terms of B(o): constant, linear, quadratic."""
+"""Number of coefficients of B(o): 1 constant, 2 linear, 3 quadratic."""
 RELATIVE_ROUNDING = 1e-9
-ROUNDED = 2.0
+"""Largest relative rounding error of an interpolated quantity."""
+MAX_ROUNDING = 2.0
+"""A + B w may differ by less than this from a quantity that is rounded to a whole number."""
 
 
 def quantities(
     names: Sequence[str], architecture: Architecture, sequence_length: int, flops_per_second: float | None
 ) -> list[float]:
-    """Measure `architecture`, counting it once for all that one count gives. Raises ConfigError."""
+    """Measure `architecture` in every quantity of `names`, with one count for all that a count gives.
+
+    `flops_per_second` is the measured training throughput that `seconds_per_token` needs. Raises ConfigError.
+    """
     counts = count(architecture, sequence_length)
     return [
         float(getattr(counts, _COUNTED[name]))
@@ -61,76 +68,82 @@ def quantities(
     ]
 
 
-class Lattice:
-    """Quantities `names` of one template at all its widths."""
+class CostModel:
+    """The quantities `names` of one template at all its widths."""
 
     def __init__(
         self, template: Template, names: Sequence[str], sequence_length: int, flops_per_second: float | None = None
     ) -> None:
+        """Count the template at the nodes and solve for the coefficients. Raises ConfigError."""
         self.template = template
         self.names = tuple(names)
         self._sequence_length = sequence_length
         self._flops_per_second = flops_per_second
         self._counted: dict[int, tuple[list[float], list[float]]] = {}
         self._expert_choice = template.outer is not None and template.part.get("routing") == "expert_choice"
-        self._pointwise = set(self.rounded)  # of which nodes far away would tell too little
+        self._counted_rows = set(self.rounded_rows)
+        """Rows that are counted at every point instead of interpolated."""
         self._base = 0 if template.outer is None else template.outer.least + _SPACING
         self._fit()
-        self._find_kinks()
+        self._verify_away_from_nodes()
 
-    def reopened(self, template: Template) -> Lattice:
-        """The same quantities of a template with other widths open."""
-        return Lattice(template, self.names, self._sequence_length, self._flops_per_second)
+    def with_template(self, template: Template) -> CostModel:
+        """Return the same quantities for a template with other widths open."""
+        return CostModel(template, self.names, self._sequence_length, self._flops_per_second)
 
     @property
-    def varies(self) -> bool:
-        """Whether some quantity may fall when the outer width grows: the rounded capacity of expert choice."""
+    def can_fall(self) -> bool:
+        """Whether a quantity may fall when the outer width grows: the rounded capacity of expert choice."""
         return self._expert_choice
 
     @property
-    def rounded(self) -> list[int]:
-        """Rows that are rounded to whole numbers, so that A + B w may miss them by less than `ROUNDED`."""
+    def rounded_rows(self) -> list[int]:
+        """Rows rounded to whole numbers, which A + B w may miss by less than `MAX_ROUNDING`."""
         if self.template.part.get("routing") != "expert_choice":
             return []
         return [row for row, name in enumerate(self.names) if name == "active_params"]
 
-    def real(self, architecture: Architecture) -> list[float]:
-        """Every quantity of one of the template's architectures, counted."""
+    def count_exactly(self, architecture: Architecture) -> list[float]:
+        """Return every quantity of one of the template's architectures, [Q], counted and not interpolated."""
         return quantities(self.names, architecture, self._sequence_length, self._flops_per_second)
 
-    def at(self, outer_N: Ints) -> tuple[Floats, Floats]:
-        """Return A and B, [Q, N] each (B may be [Q, 1]), whose A + B w are the quantities at inner width w."""
+    def coefficients(self, outer_N: Ints) -> tuple[Floats, Floats]:
+        """Return A and B, [Q, N] each (B may be [Q, 1]), so that A + B w are the quantities at inner width w."""
         constant, slope = self._evaluate(outer_N)
-        if self._pointwise:
+        if self._counted_rows:
             slope = np.array(np.broadcast_to(slope, constant.shape))
             for n, outer in enumerate(outer_N.tolist()):
                 counted = self._count_along_inner(outer)
-                for row in self._pointwise:
+                for row in self._counted_rows:
                     constant[row, n], slope[row, n] = counted[0][row], counted[1][row]
         return constant, slope
 
-    def distrust(self, outer: int, inner: int, real: Sequence[float]) -> bool:
-        """Whether some quantity is not what was counted at this point; it is counted everywhere from now on."""
+    def verify(self, outer: int, inner: int, counted: Sequence[float]) -> bool:
+        """Return whether the polynomials give `counted`, [Q], at these widths.
+
+        A quantity that does not hold is counted at every point from now on, so a second search with this model is exact
+        in it.
+        """
         found = self._value(outer, inner)
-        wrong = {row for row, value in enumerate(real) if abs(found[row] - value) > self._rounding(row, value)}
-        fresh = wrong - self._pointwise
-        self._pointwise |= fresh
-        return bool(fresh)
+        wrong = {row for row, value in enumerate(counted) if abs(found[row] - value) > self._rounding(row, value)}
+        new = wrong - self._counted_rows
+        self._counted_rows |= new
+        return not new
 
     def count_rounded(self, values_QP: Floats, outer_P: Ints, inner_P: Ints) -> None:
-        """Put real counts where rounding may have moved `values_QP`."""
-        rows = self.rounded
+        """Replace the rows of `values_QP` that are rounded to whole numbers by exact counts."""
+        rows = self.rounded_rows
         for p, (outer, inner) in enumerate(zip(outer_P.tolist(), inner_P.tolist(), strict=True)):
             counted = self._count(outer, inner)
             for row in rows:
                 values_QP[row, p] = counted[row]
 
     def _count(self, outer: int, inner: int) -> list[float]:
-        return self.real(self.template.build(outer, inner))
+        return self.count_exactly(self.template.build(outer, inner))
 
     def _value(self, outer: int, inner: int) -> list[float]:
-        if self._pointwise or self._expert_choice or self.template.outer is None:
-            constant, slope = self.at(np.array([outer], dtype=np.int64))
+        if self._counted_rows or self._expert_choice or self.template.outer is None:
+            constant, slope = self.coefficients(np.array([outer], dtype=np.int64))
             return [float(value) for value in constant[:, 0] + slope[:, 0] * inner]
         units = (outer - self._base) / _SPACING
         second = units * (units - 1) * 0.5
@@ -139,9 +152,9 @@ class Lattice:
             for a, b in zip(self._constant, self._slope, strict=True)
         ]
 
-    def largest(self, row: int, inner: int, value: float) -> float:
-        """An outer width above which quantity `row` is greater than `value` at `inner`; inf where there is none."""
-        if row in self._pointwise:
+    def outer_limit(self, row: int, inner: int, value: float) -> float:
+        """Return the outer width above which quantity `row` exceeds `value` at inner width `inner`; inf without one."""
+        if row in self._counted_rows:
             return math.inf
         start, first, second = (a + b * inner for a, b in zip(self._constant[row], self._slope[row], strict=True))
         if self._expert_choice:
@@ -174,7 +187,7 @@ class Lattice:
         rises = [
             [(h - v) / _INNER_SPACING for h, v in zip(hs, vs, strict=True)] for hs, vs in zip(high, low, strict=False)
         ]
-        rows = self._rows(nodes) if self._expert_choice else None
+        rows = self._feature_rows(nodes) if self._expert_choice else None
 
         def solve(values: list[float]) -> list[float]:
             return _newton(values) if rows is None else _solve(rows, values)
@@ -189,21 +202,23 @@ class Lattice:
         self._slopes = slopes
 
     def _third_node(self) -> int:
-        """Where the trained experts lie farthest from the line through the first two nodes: they are the capacity
-        factor where an expert takes many tokens of a sequence, and E / s where it takes one."""
+        """Return where the trained experts per token lie farthest from the line through the first two nodes.
+
+        They are the capacity factor where an expert takes many tokens of a sequence, and E / s where it takes one.
+        """
         assert self.template.outer is not None
         many = self._base + 8 * self._sequence_length * (1 + int(self.template.part["capacity_factor"]))
         nodes = [self._base, self._base + _SPACING, self.template.outer.least, many]
         units, trained = self._features(np.array(nodes, dtype=np.int64))
-        off = np.abs(trained - trained[0] - units * (trained[1] - trained[0]))
-        return nodes[2] if off[2] > off[3] else nodes[3]
+        distance = np.abs(trained - trained[0] - units * (trained[1] - trained[0]))
+        return nodes[2] if distance[2] > distance[3] else nodes[3]
 
-    def _rows(self, nodes: list[int]) -> list[list[float]]:
+    def _feature_rows(self, nodes: list[int]) -> list[list[float]]:
         outer = np.array(nodes, dtype=np.int64)
         return [[float(f[n]) for f in (np.ones(len(nodes)), *self._features(outer))] for n in range(len(nodes))]
 
     def _features(self, outer_N: Ints) -> tuple[Floats, Floats]:
-        """u, and u (u - 1) / 2 or for expert choice the trained experts per token; u counts spacings."""
+        """Return u, and u (u - 1) / 2 or for expert choice the trained experts per token; u is o in node spacings."""
         units = (outer_N - self._base) / float(_SPACING)
         if not self._expert_choice:
             return units, units * (units - 1) * 0.5
@@ -220,7 +235,7 @@ class Lattice:
         slope = b[:, 0] if self._slopes < 2 else b[:, 0] + b[:, 1] * first + b[:, 2] * second
         return constant, slope
 
-    def _find_kinks(self) -> None:
+    def _verify_away_from_nodes(self) -> None:
         if all(name in _WITHOUT_KINKS for name in self.names) and not self._expert_choice:
             return
         outer, inner = self.template.outer, self.template.inner
@@ -229,10 +244,12 @@ class Lattice:
         narrow = 0 if inner is None else inner.least
         sizes = (outer.least, outer.least + _SPACING // 3, 7 * self._base + 1, 100 * self._base + 1)
         for size, width in zip(sizes, (narrow, narrow + 512, narrow, narrow), strict=True):
-            self.distrust(size, width, self._count(size, width))
+            self.verify(size, width, self._count(size, width))
 
     def _rounding(self, row: int, value: float) -> float:
-        return RELATIVE_ROUNDING * abs(value) + (ROUNDED if self._pointwise and row in self.rounded else 0.0)
+        return RELATIVE_ROUNDING * abs(value) + (
+            MAX_ROUNDING if self._counted_rows and row in self.rounded_rows else 0.0
+        )
 
     def _count_along_inner(self, outer: int) -> tuple[list[float], list[float]]:
         if outer not in self._counted:
@@ -248,7 +265,7 @@ class Lattice:
 
 
 def _newton(values: Sequence[float]) -> list[float]:
-    """Coefficients of 1, u and u (u - 1) / 2, with zeros behind, from the values at u = 0, 1, 2: no rounding."""
+    """Return the coefficients of 1, u and u (u - 1) / 2 from the values at u = 0, 1, 2; missing ones are zero."""
     if len(values) < 2:
         return [*values, 0.0, 0.0, 0.0][:3]
     first = values[1] - values[0]
@@ -256,7 +273,7 @@ def _newton(values: Sequence[float]) -> list[float]:
 
 
 def _solve(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Coefficients, three with zeros behind, that give `values` at the first nodes: elimination in a fixed order."""
+    """Return three coefficients that give `values` at the nodes, by elimination in a fixed order; missing ones zero."""
     n = len(values)
     matrix = [[*rows[i][:n], values[i]] for i in range(n)]
     for i in range(n):

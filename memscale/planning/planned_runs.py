@@ -1,7 +1,7 @@
 """The series of a sweep at its budgets: matched, counted, and with the tokens they are trained on.
 
 A row is a run of the compare stage without its seed and its rates. Two budgets of one shape and the same series are
-matched once. `RunMaker` gives a row its rates, and so its identity.
+matched once. `RunBuilder` gives a row its rates, and so its identity.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from memscale.config.optimizer import Optimizer
 from memscale.config.run import Digests, Run
 from memscale.config.sweep import Sweep
 from memscale.planning.accounting import TRAINING_PASSES, Counts, count
-from memscale.planning.budgets import Anchor
+from memscale.planning.budgets import DenseBaseline
 from memscale.planning.cells import Series
 from memscale.planning.identity import Identities
 from memscale.planning.matching import Matched, match
@@ -44,60 +44,60 @@ class PlannedRun:
     tokens: int
     batch_tokens: int
     flops_train: float
-    flops_off: float
+    flops_mismatch: float
     """FLOPs per token against the dense model of the budget, relative."""
-    params_off: float | None
+    params_mismatch: float | None
     """Total parameters against the other sparse models of the budget, relative to their mean; None for dense."""
-    off: tuple[tuple[str, float], ...]
+    mismatch: tuple[tuple[str, float], ...]
     """What the sweep holds equal per token, each with how far it is off the dense model, relative."""
     run: Run | None = None
     run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class SeriesAtBudget:
     """A series at a budget: a run of the compare stage without its seed."""
 
     series: Series
-    anchor: Anchor
+    baseline: DenseBaseline
     planned: PlannedRun
     seeds: tuple[int, ...]
 
 
-class Rows:
+class SeriesMatcher:
     """Makes the rows of one sweep."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._matches: dict[tuple[Architecture, tuple[str, ...]], dict[str, Matched]] = {}
 
-    def at(self, anchor: Anchor, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[Row]:
+    def at(self, baseline: DenseBaseline, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[SeriesAtBudget]:
         matching, length = self._sweep.matching, self._sweep.scale.sequence_length
-        matched = self._match(anchor.dense, {label: series for label, (series, _) in here.items()})
+        matched = self._match(baseline.dense, {label: series for label, (series, _) in here.items()})
         counted = {label: count(one.architecture, length) for label, one in matched.items()}
         sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.family != "dense"]
         for label, (series, seeds) in here.items():
             architecture, counts = matched[label].architecture, counted[label]
-            tokens = _tokens(anchor, series, architecture, matching, length)
+            tokens = _tokens(baseline, series, architecture, matching, length)
             planned = PlannedRun(
-                name=f"{label.replace(' ', '-').replace('=', '')}-{anchor.name}",
+                name=f"{label.replace(' ', '-').replace('=', '')}-{baseline.name}",
                 stage="compare",
                 series=label,
                 family=architecture.family,
                 family_name=series.family_name,
-                budget=anchor.name,
-                budget_flops=anchor.flops,
+                budget=baseline.name,
+                budget_flops=baseline.flops,
                 seed=0,
                 architecture=architecture,
                 counts=counts,
                 tokens=tokens,
-                batch_tokens=anchor.batch_tokens,
+                batch_tokens=baseline.batch_tokens,
                 flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
-                flops_off=counts.flops_per_token_forward / anchor.flops_per_token - 1,
-                params_off=None if architecture.family == "dense" else counts.params_total / fmean(sparse) - 1,
-                off=matched[label].off,
+                flops_mismatch=counts.flops_per_token_forward / baseline.flops_per_token - 1,
+                params_mismatch=None if architecture.family == "dense" else counts.params_total / fmean(sparse) - 1,
+                mismatch=matched[label].mismatch,
             )
-            yield Row(series=series, anchor=anchor, planned=planned, seeds=tuple(seeds))
+            yield SeriesAtBudget(series=series, baseline=baseline, planned=planned, seeds=tuple(seeds))
 
     def _match(self, dense: Architecture, here: Mapping[str, Series]) -> dict[str, Matched]:
         """Two budgets of one shape and the same series have the same match."""
@@ -109,7 +109,7 @@ class Rows:
         return self._matches[key]
 
 
-class RunMaker:
+class RunBuilder:
     """Makes runs that share their parts, and their identities."""
 
     def __init__(self, sweep: Sweep, digests: Digests) -> None:
@@ -139,13 +139,13 @@ class RunMaker:
 
 
 def _tokens(
-    anchor: Anchor, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
+    baseline: DenseBaseline, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
 ) -> int:
     """The budget's tokens; or as many whole batches as spend the same FLOPs or seconds as the dense run."""
     if matching.equal_length == "tokens" or architecture.family == "dense":
-        return anchor.tokens
+        return baseline.tokens
     name = "flops_per_token" if matching.equal_length == "flops_train" else "seconds_per_token"
     speeds = {one.name: one.flops_per_second for one in matching.throughput}
-    dense = measure(name, anchor.dense, sequence_length, speeds.get("dense"))
+    dense = measure(name, baseline.dense, sequence_length, speeds.get("dense"))
     own = measure(name, architecture, sequence_length, speeds.get(series.family_name))
-    return max(1, round(anchor.tokens * dense / own / anchor.batch_tokens)) * anchor.batch_tokens
+    return max(1, round(baseline.tokens * dense / own / baseline.batch_tokens)) * baseline.batch_tokens
