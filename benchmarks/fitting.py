@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 
 from analysis.fitting import Fit, fit_law
 from analysis.laws.registry import LAWS
-from analysis.tables import ColumnMap, Filters, Observations, read
+from analysis.tables import Observations, observe
 from benchmarks import machine
 from memscale.records.atomic import write_json
 
@@ -41,8 +41,10 @@ _ROUNDS = 7
 
 
 def published_points() -> Observations:
-    roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
-    return read(DATA / "epoch_chinchilla_svg_extracted.csv", roles, Filters(drop_highest=5))
+    return observe(
+        DATA / "epoch_chinchilla_svg_extracted.csv",
+        loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True, drop_highest=5,
+    )  # fmt: skip
 
 
 def timed(action: Callable[[], Any], rounds: int = _ROUNDS) -> tuple[Any, list[float]]:

@@ -23,7 +23,7 @@ from analysis.laws.law import Law
 from analysis.laws.registry import LAWS, law_named
 from analysis.report import fit_json
 from analysis.tables import Observations
-from analysis.tables.points import FloatArray
+from analysis.tables.observations import FloatArray
 
 NOT_BY_DEFAULT = frozenset({"m1", "m2", "m4", "exponential_link", "sigmoid_link"})
 """The same as another law, slow, or no law of a loss."""
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     laws = [law_named(name) for name in chosen.law] or [law for name, law in LAWS.items() if name not in NOT_BY_DEFAULT]
     reads = {column.name for law in laws for column in law.columns}
-    points = table_options.points_of(
+    points = table_options.observations(
         chosen, reads=reads, more={f"N_as_{at}": column for at, column in enumerate(chosen.other_params)}
     )
     columns = {law.name: found for law in laws if (found := _columns(law, points)) is not None}

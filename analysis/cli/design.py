@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     if chosen.runs < 1:
         raise TableError(f"--runs {chosen.runs}: at least one run")
-    points = table_options.points_of(chosen, reads={"N", "D"})
+    points = table_options.observations(chosen, reads={"N", "D"})
     found = design(
         fitted(law_named(chosen.law), points, chosen),
         target_flops=chosen.target,

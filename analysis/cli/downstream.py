@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     law = law_named(chosen.law)
     reads = {column.name for column in law.columns}
-    points = table_options.points_of(chosen, reads=reads, more={METRIC: chosen.metric})
+    points = table_options.observations(chosen, reads=reads, more={METRIC: chosen.metric})
     columns = columns_for(law, points)
     held = _held_out(points, chosen.hold_out)
     found = two_steps(

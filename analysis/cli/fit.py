@@ -18,7 +18,7 @@ from analysis.laws.registry import law_named
 from analysis.report import fit_json
 from analysis.solver.objective import DEFAULT_DELTA
 from analysis.tables import Observations
-from analysis.tables.points import FloatArray
+from analysis.tables.observations import FloatArray
 
 _AHEAD = 10.0
 """The last split shown is of so many times the greatest FLOPs at hand."""
@@ -54,7 +54,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.law is None:
         return _run_series(chosen)
     law = law_named(chosen.law)
-    points = table_options.points_of(chosen, reads={column.name for column in law.columns})
+    points = table_options.observations(chosen, reads={column.name for column in law.columns})
     found = fitted(law, points, chosen)
     splits = _splits(found, points, chosen.flops_at)
     made: list[Path] = []

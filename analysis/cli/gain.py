@@ -87,7 +87,7 @@ def _points_of(chosen: argparse.Namespace, name: str) -> Observations:
     quote = '"' if "'" in name else "'"
     condition = f"`{chosen.family}` == {quote}{name}{quote}"
     where = condition if chosen.where is None else f"({chosen.where}) and {condition}"
-    return table_options.points_of(argparse.Namespace(**{**vars(chosen), "where": where}))
+    return table_options.observations(argparse.Namespace(**{**vars(chosen), "where": where}))
 
 
 def _family(points: Observations, name: str, axis: str) -> Family:

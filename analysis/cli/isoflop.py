@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    points = table_options.points_of(chosen, reads={"N", "D"})
+    points = table_options.observations(chosen, reads={"N", "D"})
     columns = points.columns
     if "N" not in columns or "D" not in columns:
         raise TableError("isoFLOP curves need --params COL, and --tokens COL or --flops COL")

@@ -130,17 +130,22 @@ def _draw(where: fits.Find, folder: Path) -> None:
     from analysis.figures import allocation, published  # matplotlib: most of the start
     from analysis.figures import fit as fit_figures
     from analysis.fitting import fit_law
-    from analysis.tables import ColumnMap, Filters, read
+    from analysis.tables import observe
 
     made: list[Path] = []
     try:
         made += published.write_curves(memory_layers.figure_1(where(sources.MEMORY_FIGURE)), folder / "memory_layers")
-        roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
-        points = read(where(sources.CHINCHILLA), roles, Filters(drop_highest=5))
+        points = observe(
+            where(sources.CHINCHILLA),
+            loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True, drop_highest=5,
+        )  # fmt: skip
         columns = {name: points.columns[name] for name in ("N", "D")}
         made += fit_figures.write(fit_law("chinchilla", columns, points.loss, bootstrap=1000), folder / "chinchilla")
-        roles = ColumnMap(loss="loss", params="params", tokens="tokens", flops="budget")
-        points = read(where(sources.ISOFLOPS), roles, Filters(where="experiment == 'llama_3__raw_loss'"))
+        points = observe(
+            where(sources.ISOFLOPS),
+            loss="loss", params="params", tokens="tokens", flops="budget",
+            where="experiment == 'llama_3__raw_loss'",
+        )  # fmt: skip
         N, D, C = (points.columns[name] for name in ("N", "D", "C"))
         found = approaches(N, D, C, points.loss, flops=[float(C.max())], objective="log_lsq", num_replicates=400)
         made += allocation.write(found, N, C, points.loss, folder / "llama3")

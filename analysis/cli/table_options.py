@@ -1,22 +1,22 @@
-"""The options by which a verb is told where its points are: the table, which column is what, which rows stay out."""
+"""The options of the table, which every verb has: where it is, which column is what, which rows are left out."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from typing import Any
 
 from analysis.errors import TableError
-from analysis.tables import ColumnMap, Filters, Observations, read, read_experiment
-from analysis.tables.mlflow import PREFIX
+from analysis.tables import Observations, observe, read
+from analysis.tables.cells import MLFLOW
 
 NONE = "none"
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
-    """Every option of `points_of`."""
+    """Every option that `observations` reads."""
     parser.add_argument(
-        "table", nargs="?", metavar="TABLE", help=f".csv, .tsv, .parquet or .jsonl file, or {PREFIX}EXPERIMENT"
+        "table", nargs="?", metavar="TABLE", help=f".csv, .tsv, .parquet, .jsonl or .xlsx file, or {MLFLOW}EXPERIMENT"
     )
     columns = parser.add_argument_group("columns of the table")
     columns.add_argument("--params", metavar="COL", help="N, parameters of the model")
@@ -32,7 +32,10 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         help="derive D = C / (6 N), as --flops without --tokens does for a law that reads D",
     )
     columns.add_argument("--flops-from-tokens", action="store_true", help="derive C = 6 N D")
-    columns.add_argument("--cluster", metavar="COL", help="rows with one value are drawn together in the bootstrap")
+    columns.add_argument("--cluster", metavar="COL", help="rows with one value of it are resampled together")
+    columns.add_argument("--weight", metavar="COL", help="weight of a row in the fit")
+    columns.add_argument("--stderr", metavar="COL", help="standard error of a row's loss")
+    columns.add_argument("--train", metavar="COL", help="train or test (true or false): test rows are only predicted")
     columns.add_argument(
         "--status", metavar="COL", default="status", help="how a run ended (default: status, where it is; or none)"
     )
@@ -50,46 +53,40 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("--drop-duplicates", action="store_true", help="leave out rows that stand twice")
     file = parser.add_argument_group("the file")
     file.add_argument("--separator", metavar="CHAR", help="between values of a .csv file (default ','); tab for a tab")
+    file.add_argument("--decimal", metavar="CHAR", default=".", help="decimal mark of a .csv file, as ',' in 3,14")
+    file.add_argument("--sheet", metavar="NAME", help="of an .xlsx file with several")
     file.add_argument("--thousands", metavar="CHAR", default="", help="mark inside numbers, as ',' in 1,000")
     file.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: $MLFLOW_TRACKING_URI)")
 
 
-def points_of(
+OPTIONS = ("loss", "params", "tokens", "flops", "cluster", "learning_rate", "schedule_tokens", "weight", "stderr",
+           "train", "where", "drop_highest", "drop_invalid", "drop_duplicates", "tokens_from_flops",
+           "flops_from_tokens")  # fmt: skip
+"""Options that `observe` knows by the same name."""
+
+
+def observations(
     chosen: argparse.Namespace, *, reads: Collection[str] = (), more: Mapping[str, str] | None = None
 ) -> Observations:
-    """The points that the options name. Raises TableError.
+    """The table that the options name, read and checked. Raises TableError.
 
-    `reads` are the letters a law reads: FLOPs given in the place of tokens that it reads stand for them, D = C / (6 N).
-    `more` are further columns by name.
+    `reads` are the letters that a law reads, `more` further columns by name; see `observe`.
     """
     if chosen.table is None:
-        raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet or .jsonl file, or {PREFIX}EXPERIMENT")
-    if chosen.loss is None:
-        raise TableError("no --loss COL is given; every fit needs the column of the loss")
-    in_place = chosen.tokens is None and chosen.flops is not None and chosen.params is not None
-    roles = ColumnMap(
-        loss=chosen.loss,
-        params=chosen.params,
-        tokens=chosen.tokens,
-        flops=chosen.flops,
-        factors={**_factors(chosen.factor), **(more or {})},
-        cluster=chosen.cluster,
-        status=None if chosen.status == NONE else chosen.status,
-        seed=None if chosen.seed_column == NONE else chosen.seed_column,
-        learning_rate=chosen.learning_rate,
-        schedule_tokens=chosen.schedule_tokens,
-        tokens_from_flops=chosen.tokens_from_flops or (in_place and "D" in reads),
-        flops_from_tokens=chosen.flops_from_tokens,
+        raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet, .jsonl or .xlsx file, or {MLFLOW}EXPERIMENT")
+    table = read(
+        chosen.table,
+        separator=_separator(chosen.separator),
+        decimal=chosen.decimal,
+        thousands=chosen.thousands,
+        sheet=chosen.sheet,
+        tracking_uri=chosen.tracking_uri,
     )
-    rules = Filters(
-        where=chosen.where,
-        drop_highest=chosen.drop_highest,
-        drop_invalid=chosen.drop_invalid,
-        drop_duplicates=chosen.drop_duplicates,
-    )
-    if chosen.table.startswith(PREFIX):
-        return read_experiment(chosen.table.removeprefix(PREFIX), roles, rules, tracking_uri=chosen.tracking_uri)
-    return read(Path(chosen.table), roles, rules, separator=_separator(chosen.separator), thousands=chosen.thousands)
+    options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(chosen, name)) is not None}
+    options["factors"] = {**_factors(chosen.factor), **(more or {})}
+    options["status"] = None if chosen.status == NONE else chosen.status
+    options["seed_column"] = None if chosen.seed_column == NONE else chosen.seed_column
+    return observe(table, reads=reads, **options)
 
 
 def _factors(given: list[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from analysis.allocation.isoflop import isoflop
 from analysis.fitting import fit_law
@@ -14,9 +15,7 @@ from analysis.laws.registry import LAWS
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line, lines
 from analysis.published.sources import Source, find
-from analysis.tables import ColumnMap, Filters, Observations, read
-from analysis.tables.file import read_raw
-from analysis.tables.raw import RawTable
+from analysis.tables import Observations, observe, read
 
 FloatArray = npt.NDArray[np.float64]
 Find = Callable[[Source], Path]
@@ -24,11 +23,12 @@ Find = Callable[[Source], Path]
 
 def chinchilla(where: Find = find, *, num_replicates: int = 4000) -> Comparison:
     """Besiroglu et al. 2024: Hoffmann et al.'s Figure 4, the five highest losses left out."""
-    path = where(sources.CHINCHILLA)
-    roles = ColumnMap(loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True)
+    runs = read(where(sources.CHINCHILLA))
 
     def points(dropped: int) -> Observations:
-        return read(path, roles, Filters(drop_highest=dropped))
+        return observe(
+            runs, loss="loss", params="Model Size", flops="Training FLOP", tokens_from_flops=True, drop_highest=dropped
+        )
 
     def columns(table: Observations) -> dict[str, FloatArray]:
         return {name: table.columns[name] for name in ("N", "D")}
@@ -69,10 +69,12 @@ def chinchilla(where: Find = find, *, num_replicates: int = 4000) -> Comparison:
 
 def llama3(where: Find = find) -> Comparison:
     """Open-Athena's isoFLOP points of the Llama 3 report."""
-    path = where(sources.ISOFLOPS)
-    roles = ColumnMap(loss="loss", params="params", tokens="tokens", flops="budget")
+    runs = read(where(sources.ISOFLOPS))
     chosen = "experiment == 'llama_3__raw_loss'"
-    every, kept = (read(path, roles, Filters(where=where_)) for where_ in (chosen, f"{chosen} and not outlier"))
+    every, kept = (
+        observe(runs, loss="loss", params="params", tokens="tokens", flops="budget", where=where_)
+        for where_ in (chosen, f"{chosen} and not outlier")
+    )
 
     def frontier(table: Observations) -> tuple[float, float, float]:
         columns = table.columns
@@ -113,11 +115,11 @@ ROUTING = {
 
 def routing(where: Find = find) -> Comparison:
     """Clark et al. 2022: final losses, routing in every other layer, one expert, seed 42, dense models among them."""
-    raw = read_raw(where(sources.ROUTING))
+    runs = read(where(sources.ROUTING))
     found: list[Line] = []
     names = ("a", "b", "c", "d", "Es", "Em")
     for router, printed in ROUTING.items():
-        columns, loss = routed(raw, router)
+        columns, loss = routed(runs, router)
         values = fit_law("routed", columns, loss, objective="log_lsq").values
         found += lines([(f"{router}, {name}", text) for name, text in zip(names, printed, strict=True)],
                        [values[name] for name in names])  # fmt: skip
@@ -129,26 +131,25 @@ def routing(where: Find = find) -> Comparison:
     )
 
 
-def routed(raw: RawTable, router: str) -> tuple[dict[str, FloatArray], FloatArray]:
+def routed(runs: pd.DataFrame, router: str) -> tuple[dict[str, FloatArray], FloatArray]:
     """The columns of the routing law and the losses, of one router and the dense models."""
-    kinds, run = np.array(raw.text("router_type")), raw.numbers("hyper_id")
-    step, loss = raw.numbers("step"), raw.numbers("loss_validation")
-    chosen = (raw.numbers("routing_frequency") == 0.5) & (raw.numbers("k") == 1) & (raw.numbers("seed") == 42)
-    chosen &= np.isin(kinds, (router, "Dense"))
-    last: list[int] = []
-    for one in np.unique(run[chosen]):
-        rows = np.flatnonzero(chosen & (run == one))
-        last.append(int(rows[np.argmax(step[rows])]))
-    columns = {"N": raw.numbers("dense_parameter_count")[last], "E": raw.numbers("num_experts")[last]}
-    return columns, loss[last]
+    chosen = (runs["routing_frequency"] == 0.5) & (runs["k"] == 1) & (runs["seed"] == 42)
+    chosen &= runs["router_type"].isin([router, "Dense"])
+    last = runs[chosen].sort_values("step").groupby("hyper_id").tail(1).sort_values("hyper_id")
+    columns = {"N": last["dense_parameter_count"], "E": last["num_experts"]}
+    return {name: _floats(values) for name, values in columns.items()}, _floats(last["loss_validation"])
+
+
+def _floats(column: pd.Series) -> FloatArray:
+    return column.to_numpy(dtype=np.float64, copy=True)
 
 
 def overtraining(where: Find = find) -> Comparison:
     """Gadre et al. 2024: five small runs predict the loss of large and over-trained ones, and a link their errors."""
-    raw = read_raw(where(sources.TESTBED))
-    own = np.array(raw.text("dataset_name")) == "rpj"
+    runs = read(where(sources.TESTBED))
+    own = runs[runs["dataset_name"] == "rpj"]
     params, tokens, flops, loss, error = (
-        raw.numbers(name)[own] for name in ("N", "D", "flops", "loss_c4_val", "err_avg_subset")
+        _floats(own[name]) for name in ("N", "D", "flops", "loss_c4_val", "err_avg_subset")
     )
     ratio = tokens / params
     rounded = ratio.round()

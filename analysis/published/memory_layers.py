@@ -19,7 +19,7 @@ from analysis.published import sources
 from analysis.published.comparison import Comparison, Line
 from analysis.published.fits import Find
 from analysis.published.sources import find
-from analysis.tables.file import read_raw
+from analysis.tables import read
 
 TASKS = ("NQ", "TQA", "PIQA", "OBQA", "HotPot")
 TABLE_1 = {  # at 1.3b: total parameters in billions, then NQ EM, TQA F1, PIQA, OBQA, HotPot F1
@@ -58,23 +58,17 @@ class Curve:
 
 def figure_1(path: Path) -> tuple[Curve, ...]:
     """The digitised figure."""
-    raw = read_raw(path)
-    task, metric = np.array(raw.text("task")), np.array(raw.text("metric"))
-    params, value, dense = (raw.numbers(name) for name in ("memory_param_count", "value", "dense_7b_2T_baseline"))
-    found = []
-    for name, kind in sorted({(str(a), str(b)) for a, b in zip(task, metric, strict=True)}):
-        rows = np.flatnonzero((task == name) & (metric == kind))
-        rows = rows[np.argsort(params[rows])]
-        found.append(
-            Curve(
-                task=name,
-                metric=kind,
-                table_params=tuple(params[rows].tolist()),
-                values=tuple(value[rows].tolist()),
-                dense_7b=float(dense[rows[0]]),
-            )
+    points = read(path).sort_values("memory_param_count", kind="stable")
+    return tuple(
+        Curve(
+            task=str(task),
+            metric=str(metric),
+            table_params=tuple(rows["memory_param_count"].astype(float)),
+            values=tuple(rows["value"].astype(float)),
+            dense_7b=float(rows["dense_7b_2T_baseline"].iloc[0]),
         )
-    return tuple(found)
+        for (task, metric), rows in points.groupby(["task", "metric"])
+    )
 
 
 def memory_layers(where: Find = find) -> Comparison:

@@ -1,10 +1,14 @@
-"""Tables of any origin as points for fits: columns by role, the rows they came from, and what was left out and why."""
+"""Tables of any origin as observations for fits: columns by letter, the rows they came from, and what was left out."""
 
 from analysis.tables.columns import ColumnMap
+from analysis.tables.file import read
 from analysis.tables.filters import Filters
+from analysis.tables.frames import TableLike
 from analysis.tables.from_results import of_results
-from analysis.tables.mlflow import read_experiment
-from analysis.tables.points import Exclusion, Observations
-from analysis.tables.select import read, take
+from analysis.tables.observations import Exclusion, Observations
+from analysis.tables.options import TableOptions
+from analysis.tables.selection import observe
 
-__all__ = ["ColumnMap", "Exclusion", "Filters", "Observations", "of_results", "read", "read_experiment", "take"]
+__all__ = [
+    "ColumnMap", "Exclusion", "Filters", "Observations", "TableLike", "TableOptions", "observe", "of_results", "read",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which column of a table plays which role, and which roles are derived from others because somebody asked for it.
+"""Which column of a table is which quantity, and which quantities are derived from others on request.
 
 Refuses columns that the table lacks (it lists those there are and the closest), one name for two factors, factors
 with a name that is taken, and a derivation whose inputs are not mapped.
@@ -6,17 +6,20 @@ with a name that is taken, and a derivation whose inputs are not mapped.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from analysis.errors import TableError
-from analysis.tables.points import FLOPS, PARAMS, TOKENS
+from analysis.tables.observations import CLUSTER, FLOPS, LOSS, NO_FACTORS, PARAMS, STDERR, TOKENS, WEIGHT
+from analysis.tables.suggestion import suggestion
 
 RATE, SCHEDULE = "learning rate", "schedule's end"
 """What is looked at, but no law reads; no factor can have such a name."""
-LISTED = 30
-"""Longest list of columns in an error."""
+OPTIONS = {
+    PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops", LOSS: "--loss", RATE: "--learning-rate",
+    SCHEDULE: "--schedule-tokens", WEIGHT: "--weight", STDERR: "--stderr",
+}  # fmt: skip
+"""The option of the command line that names each column; factors have --factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +36,18 @@ class ColumnMap:
     """Rows with one value of this column are drawn together in a bootstrap."""
     status: str | None = "status"
     """How a run ended, where the table has such a column; None: do not look at it."""
-    seed: str | None = "seed"
+    seed_column: str | None = "seed"
     """What tells replicates from rows that stand twice, where the table has such a column."""
     learning_rate: str | None = None
     """Looked at for edges of its sweep; no law reads it."""
     schedule_tokens: str | None = None
     """Tokens at which the schedule of the learning rate ends; no law reads them."""
+    weight: str | None = None
+    """Weight of a row in the fit's objective, above zero."""
+    stderr: str | None = None
+    """Standard error of a row's loss, in the loss's unit."""
+    train: str | None = None
+    """Says which rows are fitted ('train', true) and which are only predicted ('test', false)."""
     tokens_from_flops: bool = False
     """Derive the tokens as C / (6 N)."""
     flops_from_tokens: bool = False
@@ -48,8 +57,8 @@ class ColumnMap:
         for name in self.factors:
             if not name.isidentifier():
                 raise TableError(f"--factor {name}=...: a factor's name is one word of letters, digits and '_'")
-            if name in (PARAMS, TOKENS, FLOPS, "loss"):
-                option = {PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops"}.get(name, "--loss")
+            if name in (PARAMS, TOKENS, FLOPS, *NO_FACTORS):
+                option = OPTIONS.get(name, f"--{name}")
                 raise TableError(f"--factor {name}=...: the name {name} is taken; give that column with {option}")
         for asked, given, inputs, option in (
             (self.tokens_from_flops, self.tokens, (self.params, self.flops), "--tokens-from-flops"),
@@ -60,15 +69,21 @@ class ColumnMap:
             if asked and None in inputs:
                 other = "--flops" if option == "--tokens-from-flops" else "--tokens"
                 raise TableError(f"{option} needs the columns of both inputs: give --params and {other}")
-
+        if self.weight is not None and self.stderr is not None:
+            raise TableError("--weight and --stderr both say how much a row counts; give one of them")
         if self.schedule_tokens is not None and self.tokens is None and not self.tokens_from_flops:
             raise TableError("--schedule-tokens is compared with the tokens of a run: give --tokens COL too")
 
     def measured(self) -> dict[str, str]:
         """The number columns by letter, those that are derived left out, the loss as 'loss'."""
-        given = {PARAMS: self.params, TOKENS: self.tokens, FLOPS: self.flops, **self.factors, "loss": self.loss}
-        given |= {RATE: self.learning_rate, SCHEDULE: self.schedule_tokens}
+        given = {PARAMS: self.params, TOKENS: self.tokens, FLOPS: self.flops, **self.factors, LOSS: self.loss}
+        given |= {WEIGHT: self.weight, STDERR: self.stderr, RATE: self.learning_rate, SCHEDULE: self.schedule_tokens}
         return {letter: column for letter, column in given.items() if column is not None}
+
+    def labels(self) -> dict[str, str]:
+        """The columns that are no numbers, by what they say."""
+        given = {CLUSTER: self.cluster, "train": self.train}
+        return {name: column for name, column in given.items() if column is not None}
 
     def derived(self) -> dict[str, str]:
         """The formulas of the columns that are derived, by letter. Kaplan et al. 2020: C = 6 N D."""
@@ -77,24 +92,14 @@ class ColumnMap:
 
     def check(self, source: str, columns: Sequence[str]) -> None:
         """Raises TableError for a column that was named and is not there."""
-        options = {PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops", "loss": "--loss"}
-        options |= {RATE: "--learning-rate", SCHEDULE: "--schedule-tokens"}
-        named = [(options.get(letter, f"--factor {letter}"), column) for letter, column in self.measured().items()]
-        if self.cluster is not None:
-            named.append(("--cluster", self.cluster))
-        for option, default, column in (("--status", "status", self.status), ("--seed-column", "seed", self.seed)):
+        named = [(OPTIONS.get(letter, f"--factor {letter}"), column) for letter, column in self.measured().items()]
+        named += [(f"--{name}", column) for name, column in self.labels().items()]
+        for option, default, column in (
+            ("--status", "status", self.status),
+            ("--seed-column", "seed", self.seed_column),
+        ):
             if column is not None and column != default:
                 named.append((option, column))
         for option, column in named:
             if column not in columns:
                 raise TableError(f"{source} has no column '{column}' ({option}).{suggestion(column, columns)}")
-
-
-def suggestion(given: str, columns: Sequence[str]) -> str:
-    """The closest column, and all there are."""
-    folded = {column.lower(): column for column in columns}
-    close = difflib.get_close_matches(given.lower(), list(folded), n=1, cutoff=0.6)
-    hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
-    listed = ", ".join(f"'{column}'" for column in columns[:LISTED])
-    more = f" and {len(columns) - LISTED} more" if len(columns) > LISTED else ""
-    return f"{hint} It has: {listed}{more}"

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from analysis.errors import TableError
-from analysis.tables.columns import suggestion
-from analysis.tables.raw import EMPTY, RawTable
+from analysis.tables.cells import EMPTY, not_a_number, parsed, place, source, text
+from analysis.tables.suggestion import suggestion
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -72,10 +73,10 @@ class Where:
         """Every column that the condition names."""
         return frozenset(self.column(node.id) for node in ast.walk(self.tree) if isinstance(node, ast.Name))
 
-    def holds(self, raw: RawTable, rows: IntArray) -> BoolArray:
-        """Which of these rows (from 0) meet the condition. Raises TableError."""
+    def holds(self, table: pd.DataFrame, rows: IntArray) -> BoolArray:
+        """Which of the rows at these positions (from 0) meet the condition. Raises TableError."""
         with np.errstate(all="ignore"):  # what is no number compares as false
-            truth = _Evaluation(where=self, raw=raw, rows=rows).truth(self.tree)
+            truth = _Evaluation(where=self, table=table.iloc[rows]).truth(self.tree)
         return truth.holds & truth.known
 
 
@@ -102,8 +103,7 @@ def parse(text: str) -> Where:
 @dataclass(frozen=True, kw_only=True)
 class _Evaluation:
     where: Where
-    raw: RawTable
-    rows: IntArray
+    table: pd.DataFrame
 
     def refuse(self, what: str) -> TableError:
         return TableError(f'--where "{self.where.text}": {what}')
@@ -149,10 +149,9 @@ class _Evaluation:
     def numbers(self, value: _Value) -> FloatArray:
         """A value as numbers. Raises TableError with the row of the first text."""
         if isinstance(value, _Column):
-            numbers, texts = self.raw.parsed(value.name, self.rows)
-            for row, word in texts.items():
-                place = f"{self.raw.name}, {self.raw.place(row)}, column '{value.name}'"
-                raise self.refuse(f"{place}: {self.raw.not_a_number(word)}")
+            numbers, is_text = parsed(self.table, value.name)
+            for at in np.flatnonzero(is_text):
+                raise self.refuse(str(not_a_number(self.table, int(at), value.name)))
             return numbers
         if isinstance(value, str | bool):
             raise self.refuse(f"'{value}' is no number and cannot be computed with")
@@ -160,8 +159,8 @@ class _Evaluation:
 
     def _name(self, name: str) -> str:
         name = self.where.column(name)
-        if name not in self.raw.columns:
-            raise self.refuse(f"there is no column '{name}'.{suggestion(name, self.raw.columns)}")
+        if name not in self.table.columns:
+            raise self.refuse(f"there is no column '{name}'.{suggestion(name, list(self.table.columns))}")
         return name
 
     def _joined(self, parts: Sequence[_Truth], every: bool) -> _Truth:
@@ -193,13 +192,10 @@ class _Evaluation:
             if isinstance(against, str | bool):
                 if not isinstance(value, _Column):
                     raise self.refuse(f"'{against}' can only be compared with a column")
-                words = self._text(value.name)
+                words = text(self.table[value.name])
                 return self._words(words, against) if isinstance(against, str) else self._truths(value, words, against)
         x, y = np.broadcast_arrays(self.numbers(one), self.numbers(other))
         return self._every_row(x == y, ~(np.isnan(x) | np.isnan(y)))
-
-    def _text(self, column: str) -> npt.NDArray[np.object_]:
-        return np.array(self.raw.text(column), dtype=object)[self.rows]
 
     def _words(self, words: npt.NDArray[np.object_], wanted: str) -> _Truth:
         # An empty text is a value of its own: name != '' is a sensible question.
@@ -209,12 +205,12 @@ class _Evaluation:
         lower = np.array([str(word).lower() for word in words], dtype=object)
         true, false, empty = (np.isin(lower, list(choice)) for choice in (TRUE, FALSE, tuple(EMPTY)))
         for at in np.flatnonzero(~(true | false | empty)):
-            place = f"{self.raw.name}, {self.raw.place(int(self.rows[at]))}, column '{column.name}'"
-            raise self.refuse(f"{place}: '{words[at]}' is neither true nor false")
+            where = f"{source(self.table)}, {place(self.table, int(at))}, column '{column.name}'"
+            raise self.refuse(f"{where}: '{words[at]}' is neither true nor false")
         return self._every_row(true if wanted else false, ~empty)
 
     def _every_row(self, holds: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> _Truth:
-        shape = (len(self.rows),)
+        shape = (len(self.table),)
         return _Truth(holds=np.broadcast_to(holds, shape), known=np.broadcast_to(known, shape))
 
 

@@ -1,8 +1,7 @@
-"""Bytes to columns: CSV, Parquet and JSON-lines files as they are, turned into numbers column by column.
+"""`read`: a CSV, TSV, JSON-lines, Parquet or Excel file, or an MLflow experiment, as a DataFrame.
 
-Decides nothing about runs, and guesses no types: a column of a CSV file is text until somebody asks for numbers.
-Refuses files that are absent, empty, of another kind, encoding or separator, or damaged, columns named twice, and text
-where a number is asked for, by row and by the line of the file where it stands.
+Column names stay as the source has them. A column of a text file is numeric where every value is a number or empty,
+else text: a single word in a column of numbers is found, by row and line, when the column is used.
 """
 
 from __future__ import annotations
@@ -11,59 +10,91 @@ import csv
 import gzip
 import hashlib
 import io
+import warnings
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow
-import pyarrow.csv
 import pyarrow.parquet
 
 from analysis.errors import TableError
+from analysis.tables import mlflow
+from analysis.tables.cells import DECIMAL_COMMA, MLFLOW, ROW, numbers
+from analysis.tables.excel import read_excel
 from analysis.tables.json_lines import read_json_lines
-from analysis.tables.raw import RawTable
-
-__all__ = ["RawTable", "read_raw"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-KINDS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
-NEEDED = "a .parquet, .csv, .tsv or .jsonl file (the last three also as .gz)"
+KINDS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx")
+NEEDED = "a .parquet, .csv, .tsv, .jsonl or .xlsx file (all but .parquet and .xlsx also as .gz)"
 OTHER_SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'", ",": "','"}
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_raw(path: Path, *, separator: str | None = None, thousands: str = "") -> RawTable:
-    """Read a table file; `separator` is a CSV file's (default: by the file's ending), `thousands` the mark inside its
-    numbers (default: none is allowed). Raises TableError."""
+def read(
+    source: str | Path,
+    *,
+    separator: str | None = None,
+    decimal: str = ".",
+    thousands: str = "",
+    sheet: str | None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """Read a table of runs from a file or an MLflow experiment.
+
+    Args:
+        source: Path of a .csv, .tsv, .jsonl, .ndjson (these also as .gz), .parquet or .xlsx file, or
+            `mlflow:EXPERIMENT`.
+        separator: Character between the values of a .csv file (default ',').
+        decimal: Decimal mark of a text file; ',' for 3,14.
+        thousands: Mark inside the numbers of a text file, as ',' in 1,000; by default none is allowed.
+        sheet: Name of a sheet of an .xlsx file; needed where it has several.
+        tracking_uri: MLflow's store (default: MLFLOW_TRACKING_URI).
+
+    Returns:
+        The table, its columns named as in the source, its index named 'row' and counted from 1 below the header.
+        `attrs` holds the source and the file's sha256.
+
+    Raises:
+        TableError: The file is absent, empty, damaged, of another kind, encoding or separator, or names a column
+            twice; names file and line.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("runs.csv").write_text("N,D,loss\\n1e7,2e8,4.1\\n1e8,2e9,3.3\\n")
+        >>> table = read("runs.csv")
+        >>> print(table)
+                       N             D  loss
+        row
+        1     10000000.0  2.000000e+08   4.1
+        2    100000000.0  2.000000e+09   3.3
+        >>> table.attrs["source"]
+        'runs.csv'
+    """
+    if str(source).startswith(MLFLOW):
+        return mlflow.read_experiment(str(source).removeprefix(MLFLOW), tracking_uri=tracking_uri)
+    path = Path(source)
     kind = _kind(path)
     stored = _content(path)
-    content = _unpacked(path, stored)
+    marks = {"decimal": decimal, "thousands": thousands, "separator": separator or SEPARATORS.get(kind, "")}
     if kind == ".parquet":
-        table = _parquet(path, content)
+        table = _parquet(path, stored)
+    elif kind == ".xlsx":
+        table = read_excel(path, stored, sheet)
     else:
-        content = content.removeprefix(UTF8_MARK)
-        words = _decoded(path, content)
+        words = _decoded(path, _unpacked(path, stored).removeprefix(UTF8_MARK))
         if not words.strip():
             raise TableError(f"{path} holds blank lines only")
-        if kind in SEPARATORS:
-            table = _csv(path, content, words, separator or SEPARATORS[kind])
-        else:
-            table = read_json_lines(path, words)
-    names = [str(name).strip() for name in table.column_names]
+        table = _csv(path, words, **marks) if kind in SEPARATORS else read_json_lines(path, words)
+    names = [str(name).strip() for name in table.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(f"{path} has the column '{twice[0]}' more than once. Rename or remove one of them")
-    return RawTable(
-        name=str(path),
-        kind=kind[1:],
-        sha256=hashlib.sha256(stored).hexdigest(),
-        columns=tuple(names),
-        num_rows=int(table.num_rows),
-        table=table.rename_columns(names),
-        content=b"" if kind == ".parquet" else content,
-        separator=separator or SEPARATORS.get(kind, ""),
-        thousands=thousands,
-    )
+    table.columns = pd.Index(names)
+    table.index = pd.RangeIndex(1, len(table) + 1, name=ROW)
+    table.attrs |= {"source": str(path), "sha256": hashlib.sha256(stored).hexdigest(), "kind": kind[1:]} | marks
+    return table
 
 
 def _kind(path: Path) -> str:
@@ -96,11 +127,14 @@ def _unpacked(path: Path, content: bytes) -> bytes:
         raise TableError(f"{path} cannot be unpacked: {error}. It is no gzip file, or it was cut short") from None
 
 
-def _parquet(path: Path, content: bytes) -> Any:
+def _parquet(path: Path, content: bytes) -> pd.DataFrame:
     try:
-        return pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, OSError) as error:
+        # Through pyarrow, since pandas would hide the columns that a pandas user had as the index.
+        stored = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+        table: pd.DataFrame = stored.to_pandas(ignore_metadata=True)
+    except (pyarrow.ArrowException, OSError) as error:
         raise TableError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    return table
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -116,40 +150,56 @@ def _decoded(path: Path, content: bytes) -> str:
         ) from None
 
 
-def _csv(path: Path, content: bytes, words: str, separator: str) -> Any:
-    """Every column as text: what is a number is decided by who asks, never guessed."""
+def _csv(path: Path, words: str, *, separator: str, decimal: str, thousands: str) -> pd.DataFrame:
     header = _header(path, words, separator)
-    options = pyarrow.csv.ConvertOptions(
-        column_types={name: pyarrow.string() for name in header}, strings_can_be_null=False
-    )
-    parse = pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    # One block holds the header and at least one row of any sensible table.
-    read = pyarrow.csv.ReadOptions(block_size=1 << 24)
     try:
-        return pyarrow.csv.read_csv(
-            pyarrow.BufferReader(content), read_options=read, parse_options=parse, convert_options=options
-        )
-    except pyarrow.ArrowInvalid as error:
-        ragged = _ragged(words, separator)
-        raise TableError(f"{path}{ragged or ' cannot be read as csv: ' + str(error).splitlines()[0]}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row that is longer than the header
+            table = pd.read_csv(
+                io.StringIO(words, newline=""), sep=separator, dtype=str, keep_default_na=False, index_col=False
+            )
+        reason = ""
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        table, reason = pd.DataFrame(), str(error).splitlines()[0]
+    # pandas fills up lines that are too short: only they and lines that end in an empty value end in ''.
+    if not reason and (table.iloc[:, -1] == "").any():
+        reason = _ragged(words, separator)
+    if reason:
+        raise TableError(f"{path} cannot be read as csv: {_ragged(words, separator) or reason}")
+    table.columns = pd.Index(header)
+    marks = {"thousands": thousands, "decimal": decimal}
+    columns = [_numeric(table.iloc[:, at], **marks) for at in range(table.shape[1])]
+    return pd.concat(columns, axis=1)
+
+
+def _numeric(column: pd.Series, *, thousands: str, decimal: str) -> pd.Series:
+    """A column of text as numbers if every value is a number or empty, whole numbers as integers; else stripped."""
+    values, is_text = numbers(column, thousands=thousands, decimal=decimal)
+    if is_text.any() or np.isnan(values).all():
+        return column.str.strip()
+    whole = bool((np.abs(values) < 2**53).all()) and column.str.fullmatch(r"\s*[+-]?\d+\s*").to_numpy(dtype=bool).all()
+    return pd.Series(values.astype(np.int64) if whole else values, name=column.name, index=column.index)
 
 
 def _header(path: Path, words: str, separator: str) -> list[str]:
     """The names in the first line. Refuses a line that another separator would part."""
-    header = next((row for row in csv.reader(io.StringIO(words, newline=""), delimiter=separator) if row), [])
+    rows = (row for row in csv.reader(io.StringIO(words, newline=""), delimiter=separator) if row)
+    header = next(rows, [])
     if len(header) == 1:
         for other, name in OTHER_SEPARATORS.items():
             if other != separator and other in header[0]:
+                values = ";".join(next(rows, [])).split(other)
+                comma = any(pd.Series(values).str.strip().str.fullmatch(DECIMAL_COMMA)) and other != ","
                 raise TableError(
                     f"{path} has one column, '{_short(header[0])}': it is separated by {name}, and was read with"
                     f" {OTHER_SEPARATORS.get(separator, repr(separator))}. Save it with commas, or give the separator"
-                    f" (--separator {name if name != 'tabs' else 'tab'})"
+                    f" (--separator {name if name != 'tabs' else 'tab'}{' --decimal ,' if comma else ''})"
                 )
     return header
 
 
 def _ragged(words: str, separator: str) -> str:
-    """Where the first row stands that has more or fewer values than the header, in words; '' where none has."""
+    """Where the first row is that has more or fewer values than the header, in words; '' where none has."""
     reader = csv.reader(io.StringIO(words, newline=""), delimiter=separator)
     width = 0
     for values in reader:
@@ -160,7 +210,7 @@ def _ragged(words: str, separator: str) -> str:
                 if len(values) > width and separator == ","
                 else ""
             )
-            return f" cannot be read as csv: line {reader.line_num} has {len(values)} values, the header {width}{more}"
+            return f"line {reader.line_num} has {len(values)} values, the header {width}{more}"
     return ""
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from analysis.errors import TableError
+from analysis.tables.cells import place, source, text
 from analysis.tables.columns import ColumnMap
 from analysis.tables.expression import Where, parse
-from analysis.tables.points import Exclusion
-from analysis.tables.raw import RawTable
+from analysis.tables.observations import Exclusion
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -59,12 +60,12 @@ class Filters:
         return None if self.where is None else parse(self.where)
 
 
-def by_status(raw: RawTable, roles: ColumnMap) -> list[Exclusion]:
+def by_status(table: pd.DataFrame, columns: ColumnMap) -> list[Exclusion]:
     """Rows whose run did not come to its end. Raises TableError for a word that is not known."""
-    if roles.status is None or roles.status not in raw.columns:
+    if columns.status is None or columns.status not in table.columns:
         return []
-    left_out = []
-    for row, given in enumerate(raw.text(roles.status)):
+    exclusions = []
+    for at, given in enumerate(text(table[columns.status])):
         word = given.lower()
         if word in DONE:
             continue
@@ -77,30 +78,31 @@ def by_status(raw: RawTable, roles: ColumnMap) -> list[Exclusion]:
         else:
             known = ", ".join(sorted(DONE | DIVERGED | UNFINISHED))
             raise TableError(
-                f"{raw.name}, {raw.place(row)}, column '{roles.status}': '{given}' is no known status ({known})."
-                " Write one of these, name another column (--status COL), or do not look at it (--status none)"
+                f"{source(table)}, {place(table, at)}, column '{columns.status}': '{given}' is no known status"
+                f" ({known}). Write one of these, name another column (--status COL), or do not look at it"
+                " (--status none)"
             )
-        left_out.append(Exclusion(row=row + 1, rule="status", reason=reason))
-    return left_out
+        exclusions.append(Exclusion(row=int(table.index[at]), rule="status", reason=reason))
+    return exclusions
 
 
-def by_stage(raw: RawTable, condition: Where | None) -> list[Exclusion]:
+def by_stage(table: pd.DataFrame, condition: Where | None) -> list[Exclusion]:
     """A sweep's tuning runs, unless the condition says which stage is wanted."""
-    if not SWEEP_COLUMNS.issubset(raw.columns) or (condition is not None and "stage" in condition.columns):
+    if not SWEEP_COLUMNS.issubset(table.columns) or (condition is not None and "stage" in condition.columns):
         return []
     return [
-        Exclusion(row=row + 1, rule="stage", reason="a tuning run of the sweep, which no comparison counts")
-        for row, stage in enumerate(raw.text("stage"))
+        Exclusion(row=int(row), rule="stage", reason="a tuning run of the sweep, which no comparison counts")
+        for row, stage in zip(table.index, text(table["stage"]), strict=True)
         if stage == "tune"
     ]
 
 
-def by_condition(raw: RawTable, condition: Where, rows: IntArray) -> list[Exclusion]:
-    """Rows (from 0) that do not meet it."""
+def by_condition(table: pd.DataFrame, condition: Where, rows: IntArray) -> list[Exclusion]:
+    """Those of the rows at these positions (from 0) that do not meet it."""
     rule = f"where {condition.text}"
     return [
-        Exclusion(row=int(row) + 1, rule=rule, reason="it does not meet the condition, or has no value in it")
-        for row in rows[~condition.holds(raw, rows)]
+        Exclusion(row=int(row), rule=rule, reason="it does not meet the condition, or has no value in it")
+        for row in table.index[rows[~condition.holds(table, rows)]]
     ]
 
 
@@ -112,7 +114,7 @@ def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[BoolArray, li
     gone, limit = order[:number], loss[order[number - 1]]
     kept = np.ones(len(loss), dtype=bool)
     kept[gone] = False
-    left_out = [
+    exclusions = [
         Exclusion(row=int(row[at]), rule=f"drop-highest {number}", reason=f"its loss {loss[at]:.6g} is number {rank}")
         for rank, at in enumerate(gone, start=1)
     ]
@@ -122,7 +124,7 @@ def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[BoolArray, li
         if tied.any()
         else ""
     )
-    return kept, left_out, warning
+    return kept, exclusions, warning
 
 
 def listed(rows: Sequence[int], most: int = 5) -> str:

@@ -7,13 +7,14 @@ results were read, and is not judged again.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from analysis.errors import TableError
-from analysis.tables.columns import suggestion
-from analysis.tables.points import FLOPS, PARAMS, TOKENS, Exclusion, Observations
+from analysis.tables.observations import FLOPS, LOSS, PARAMS, SETTING, TOKENS, Exclusion, Observations
 from analysis.tables.replicates import find_repeats
 from analysis.tables.results import Results
 from analysis.tables.runs import Runs
+from analysis.tables.suggestion import suggestion
 
 
 def of_results(
@@ -50,10 +51,9 @@ def of_results(
         sha256=results.sha256,
         num_rows=results.num_rows,
         roles=named,
-        row=runs.row[chosen],
-        columns=columns,
-        loss=losses,
-        setting=repeats.setting,
+        frame=pd.DataFrame(
+            {**columns, LOSS: losses, SETTING: repeats.setting}, index=pd.Index(runs.row[chosen], name="row")
+        ),
         exclusions=_exclusions(results, runs, chosen.tolist(), series),
     )
 

@@ -1,4 +1,4 @@
-"""An MLflow experiment as a table: one row a run, its metrics (the last value of each), parameters and tags as columns.
+"""An MLflow experiment as a DataFrame: one row a run, its metrics (each's last value), parameters and tags as columns.
 
 A column is named as MLflow's own search names it (`metrics.loss`, `params.width`, `tags.note`), and by the bare key
 where only one of the three has it; `run_id`, `run_name` and `status` are always there. Reads page after page to the
@@ -18,20 +18,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow
+import pandas as pd
 
 from analysis.errors import TableError
-from analysis.tables.columns import ColumnMap, suggestion
-from analysis.tables.filters import PARENT, Filters
-from analysis.tables.points import Observations
-from analysis.tables.raw import RawTable
-from analysis.tables.select import take
+from analysis.tables.cells import MLFLOW, ROW
+from analysis.tables.filters import PARENT
+from analysis.tables.suggestion import suggestion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PREFIX = "mlflow:"
 PAGE = 1000
 """The most runs that a tracking server returns at once."""
 LARGEST = 1.7e308
@@ -39,15 +36,8 @@ LARGEST = 1.7e308
 SQLITE, SQLITE_MARK = "sqlite:///", b"SQLite format 3\0"
 
 
-def read_experiment(
-    experiment: str, roles: ColumnMap, rules: Filters | None = None, *, tracking_uri: str | None = None
-) -> Observations:
-    """The runs of an experiment as points. `tracking_uri` falls back to MLFLOW_TRACKING_URI. Raises TableError."""
-    return take(experiment_table(experiment, tracking_uri=tracking_uri), roles, rules)
-
-
-def experiment_table(experiment: str, *, tracking_uri: str | None = None) -> RawTable:
-    """The runs of an experiment, not yet checked. Raises TableError."""
+def read_experiment(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The runs of an experiment. `tracking_uri` falls back to MLFLOW_TRACKING_URI. Raises TableError."""
     uri = _uri(tracking_uri)
     client, failure = _client(uri)
     shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
@@ -63,7 +53,7 @@ def experiment_table(experiment: str, *, tracking_uri: str | None = None) -> Raw
         ) from None
     if not runs:
         raise TableError(f"the experiment '{experiment}' at {shown} has no run yet")
-    return _table(f"{PREFIX}{experiment} at {shown}", runs)
+    return _table(f"{MLFLOW}{experiment} at {shown}", runs)
 
 
 def _uri(given: str | None) -> str:
@@ -115,7 +105,7 @@ def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
             return
 
 
-def _table(name: str, runs: list[Run]) -> RawTable:
+def _table(name: str, runs: list[Run]) -> pd.DataFrame:
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
     columns: dict[str, Any] = {
         "run_id": [run.info.run_id for run in runs],
@@ -135,15 +125,9 @@ def _table(name: str, runs: list[Run]) -> RawTable:
     for kind in kinds.values():
         columns |= {key: values for key, values in kind.items() if uses[key] == 1 and key not in columns}
     columns |= {f"{word}.{key}": values for word, kind in kinds.items() for key, values in kind.items()}
-    return RawTable(
-        name=name,
-        kind="mlflow",
-        sha256="",
-        columns=tuple(columns),
-        num_rows=len(runs),
-        table=pyarrow.table(columns),
-        labels=tuple(f"run '{run.info.run_name}', {run.info.run_id}" for run in runs),
-    )
+    table = pd.DataFrame(columns, index=pd.RangeIndex(1, len(runs) + 1, name=ROW))
+    table.attrs = {"source": name, "sha256": "", "kind": "mlflow"}
+    return table
 
 
 def _by_key(data: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

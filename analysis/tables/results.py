@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from analysis.errors import TableError
-from analysis.tables.file import read_raw
-from analysis.tables.raw import RawTable
+from analysis.tables.cells import column_numbers, place, source
+from analysis.tables.cells import text as column_text
+from analysis.tables.file import read as read_table
 from analysis.tables.runs import BoolArray, FloatArray, IntArray, Runs
 
 __all__ = ["BoolArray", "FloatArray", "IntArray", "LeftOut", "Results", "Runs", "read"]
@@ -102,25 +104,25 @@ class Results:
 
 def read(path: Path) -> Results:
     """Read and check a results table (.parquet or .csv). Raises TableError."""
-    raw = read_raw(path)
+    table = read_table(path)
     where = str(path)
     for column in (*NEEDED_TEXT, *NEEDED_NUMBERS):
-        if column not in raw.columns:
-            close = difflib.get_close_matches(column, raw.columns, n=1, cutoff=0.6)
+        if column not in table.columns:
+            close = difflib.get_close_matches(column, list(table.columns), n=1, cutoff=0.6)
             hint = f" Did you name it '{close[0]}'?" if close else ""
             raise TableError(f"{where} has no column '{column}', which every results table needs.{hint}")
-    if raw.num_rows == 0:
+    if len(table) == 0:
         raise TableError(f"{where} has a header, but no row; no run has been recorded in it yet")
-    text = {column: raw.text(column) for column in TEXT if column in raw.columns}
-    numbers = {column: raw.numbers(column) for column in raw.columns if _is_number(column)}
-    check = _Checker(raw=raw, text=text, numbers=numbers, num_rows=raw.num_rows)
+    text = {column: tuple(column_text(table[column])) for column in TEXT if column in table.columns}
+    numbers = {column: column_numbers(table, column) for column in table.columns if _is_number(column)}
+    check = _Checker(table=table, text=text, numbers=numbers, num_rows=len(table))
     check.words()
     check.values()
     text.setdefault("series", text["family"])
     text.setdefault("budget", tuple(repr(flops) for flops in numbers["budget_flops"].tolist()))
     check.groups()
     check.duplicates()
-    return _split(path, raw, text, numbers)
+    return _split(path, table, text, numbers)
 
 
 def _is_loss(column: str) -> bool:
@@ -134,7 +136,7 @@ def _is_number(column: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Checker:
-    raw: RawTable
+    table: pd.DataFrame
     text: Mapping[str, tuple[str, ...]]
     numbers: Mapping[str, FloatArray]
     num_rows: int
@@ -142,7 +144,7 @@ class _Checker:
     def fail(self, row: int, column: str, what: str) -> TableError:
         name = self.text["name"][row] if "name" in self.text else ""
         run = f" (run '{name}')" if name else ""
-        return TableError(f"{self.raw.name}, {self.raw.place(row)}{run}, column '{column}': {what}")
+        return TableError(f"{source(self.table)}, {place(self.table, row)}{run}, column '{column}': {what}")
 
     def words(self) -> None:
         """Text columns hold known words, and one sweep."""
@@ -159,7 +161,7 @@ class _Checker:
             if len(found) > 1:
                 names = ", ".join(f"'{name}'" for name in found)
                 raise TableError(
-                    f"{self.raw.name}, column '{column}': holds {names}. Runs of different {column}s are not"
+                    f"{source(self.table)}, column '{column}': holds {names}. Runs of different {column}s are not"
                     f" comparable; keep the rows of one {column}"
                 )
 
@@ -228,8 +230,10 @@ class _Checker:
                 seen[key] = row
 
 
-def _split(path: Path, raw: RawTable, text: Mapping[str, tuple[str, ...]], numbers: dict[str, FloatArray]) -> Results:
-    num_rows = raw.num_rows
+def _split(
+    path: Path, table: pd.DataFrame, text: Mapping[str, tuple[str, ...]], numbers: dict[str, FloatArray]
+) -> Results:
+    num_rows = len(table)
     stage, status = np.array(text["stage"]), np.array(text["status"])
     names = text.get("name", tuple(f"row {row + 1}" for row in range(num_rows)))
     compared = (stage == "compare") & (status == "done")
@@ -269,7 +273,7 @@ def _split(path: Path, raw: RawTable, text: Mapping[str, tuple[str, ...]], numbe
 
     return Results(
         path=path,
-        sha256=raw.sha256,
+        sha256=str(table.attrs["sha256"]),
         sweep=text.get("sweep", ("",))[0],
         scale=text.get("scale", ("",))[0],
         compare=runs(compared),

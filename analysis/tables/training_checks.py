@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.tables.filters import listed
-from analysis.tables.points import IntArray
+from analysis.tables.observations import IntArray
 
 FloatArray = npt.NDArray[np.float64]
 

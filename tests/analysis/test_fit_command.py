@@ -148,13 +148,13 @@ def test_isoflop_shows_all_approaches(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_table_is_fitted_where_nothing_of_the_platform_is_installed(tmp_path: Path) -> None:
-    """Nothing beside numpy, scipy, matplotlib and pyarrow may be imported."""
+    """Nothing beside numpy, pandas, scipy, matplotlib and pyarrow may be imported."""
     table = str(written(tmp_path / "t.csv"))
     code = f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in "torch mlflow hydra numba lm_eval submitit pandas memscale".split():
+        if name.partition(".")[0] in "torch mlflow hydra numba lm_eval submitit openpyxl polars memscale".split():
             raise ModuleNotFoundError(name=name)
 sys.meta_path.insert(0, Absent())
 from analysis.cli.main import main

@@ -94,7 +94,7 @@ def test_wrong_tables_are_refused_by_row_and_column(tmp_path: Path, spoil: Spoil
         ("empty.csv", b"", "is empty"),
         ("empty.parquet", b"", "is empty"),
         ("text.parquet", b"not a parquet file at all", "cannot be read as parquet"),
-        ("table.xlsx", b"PK", "'.xlsx'"),
+        ("table.ods", b"PK", "'.ods'"),
         ("ragged.csv", b"stage,family,status\ncompare,dense\n", "cannot be read as csv"),
         ("header.csv", b"stage,family,status,seed,budget_flops,flops_train,loss_nats\n", "no row"),
         ("twice.csv", b"stage,stage\na,b\n", "more than once"),

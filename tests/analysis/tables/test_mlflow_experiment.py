@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import TableError
-from analysis.tables import ColumnMap, Filters, mlflow
-from analysis.tables.mlflow import experiment_table, read_experiment
+from analysis.tables import ColumnMap, Filters, mlflow, observe
+from analysis.tables.mlflow import read_experiment
 
 pytest.importorskip("mlflow")
 
-ROLES = ColumnMap(loss="metrics.loss", params="N", tokens="params.D")
+COLUMNS = ColumnMap(loss="metrics.loss", params="N", tokens="params.D")
 NUM_RUNS = 25
 
 
@@ -45,7 +45,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_all_pages_are_read(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "PAGE", 7)
-    points = read_experiment("widths", ROLES, tracking_uri=uri)
+    points = observe(read_experiment("widths", tracking_uri=uri), COLUMNS)
     assert points.columns["N"].tolist() == [number * 1e6 for number in range(1, NUM_RUNS + 1)]
     assert points.loss.tolist() == [4 - 0.01 * number for number in range(1, NUM_RUNS + 1)]
     reasons = {one.row: one.reason for one in points.exclusions}
@@ -56,13 +56,13 @@ def test_all_pages_are_read(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_columns_are_named_as_mlflow_names_them(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    table = experiment_table("widths")
+    table = read_experiment("widths")
     assert {"loss", "metrics.loss", "N", "params.N", "params.D", "tags.D", "status"} <= set(table.columns)
     assert "D" not in table.columns  # a parameter and a tag: which one is for the caller to say
     with pytest.raises(TableError, match=r"row 2 \(run 'run-1', [0-9a-f]{32}\), column 'tags.D': 'no number' is text"):
-        read_experiment("widths", ColumnMap(loss="loss", params="N", tokens="tags.D"))
+        observe(read_experiment("widths"), ColumnMap(loss="loss", params="N", tokens="tags.D"))
     with pytest.raises(TableError, match=rf"row {NUM_RUNS + 3} .*column 'loss': it is infinite"):
-        read_experiment("widths", ColumnMap(loss="loss", status=None), Filters(where="run_name != 'all'"))
+        observe(read_experiment("widths"), ColumnMap(loss="loss", status=None), Filters(where="run_name != 'all'"))
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_wrong_names_and_places_are_refused(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     known = {"URI": uri, "THIS": f"sqlite:///{Path(__file__).absolute()}"}
     with pytest.raises(TableError, match=said):
-        read_experiment(experiment, ROLES, tracking_uri=known.get(address or "", address))
+        read_experiment(experiment, tracking_uri=known.get(address or "", address))
 
 
 def test_without_mlflow_the_message_says_what_to_install(uri: str) -> None:
     code = (
         "import sys; sys.modules['mlflow'] = None\n"
-        "from analysis.tables.mlflow import experiment_table\n"
-        f"try: experiment_table('widths', tracking_uri={uri!r})\n"
+        "from analysis.tables.mlflow import read_experiment\n"
+        f"try: read_experiment('widths', tracking_uri={uri!r})\n"
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from analysis.errors import TableError
-from analysis.tables import ColumnMap, Filters, Observations, read
+from analysis.tables import ColumnMap, Filters, Observations, observe
 
-ROLES = ColumnMap(loss="loss", params="N", tokens="D")
+COLUMNS = ColumnMap(loss="loss", params="N", tokens="D")
 HEADER = "N,D,loss,seed,status,host\n"
 
 
-def points_of(tmp_path: Path, rows: str, rules: Filters | None = None, roles: ColumnMap = ROLES) -> Observations:
+def points_of(tmp_path: Path, rows: str, filters: Filters | None = None, columns: ColumnMap = COLUMNS) -> Observations:
     path = tmp_path / "t.csv"
     path.write_text(HEADER + rows)
-    return read(path, roles, rules)
+    return observe(path, columns, filters)
 
 
 def test_runs_without_an_end_leave_by_their_status(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_runs_without_an_end_leave_by_their_status(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"row 2 .*column 'status': 'weird' is no known status"):
         points_of(tmp_path, rows.replace("diverged", "weird"))
     with pytest.raises(TableError, match=r"row 2 .*column 'loss': it has no value"):
-        points_of(tmp_path, rows, roles=ColumnMap(loss="loss", params="N", tokens="D", status=None))
+        points_of(tmp_path, rows, columns=ColumnMap(loss="loss", params="N", tokens="D", status=None))
 
 
 def test_rules_apply_in_their_order_and_account_for_every_row(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_rules_apply_in_their_order_and_account_for_every_row(tmp_path: Path) ->
         "5,1,6,0,done,a\n"  # drop-duplicates
         "6,1,5,0,done,a\n"
     )
-    rules = Filters(where="host == 'a'", drop_invalid=True, drop_duplicates=True, drop_highest=1)
-    points = points_of(tmp_path, rows, rules)
+    filters = Filters(where="host == 'a'", drop_invalid=True, drop_duplicates=True, drop_highest=1)
+    points = points_of(tmp_path, rows, filters)
     assert points.row.tolist() == [5, 7]
     assert points.loss.tolist() == [6, 5]
     assert points.excluded_by() == {
@@ -86,20 +86,21 @@ def test_replicates_and_duplicates_are_told_apart(tmp_path: Path) -> None:
     assert any("row 3 agree" in one and "(row 3 with row 1)" in one for one in points.warnings)
     assert any("row 4 have the columns and the seed of an earlier row, but another loss" in one
                for one in points.warnings)  # fmt: skip
-    factor = ColumnMap(loss="loss", params="N", tokens="D", factors={"host": "seed"}, seed=None)
-    assert points_of(tmp_path, rows, roles=factor).setting.tolist() == [0, 1, 0, 1, 2]
+    factor = ColumnMap(loss="loss", params="N", tokens="D", factors={"host": "seed"}, seed_column=None)
+    assert points_of(tmp_path, rows, columns=factor).setting.tolist() == [0, 1, 0, 1, 2]
 
 
 def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None:
-    roles = ColumnMap(loss="loss", params="N", flops="D", tokens_from_flops=True)
-    points = points_of(tmp_path, "2,24,3,0,done,a\n4,24,2,0,done,b\n", roles=roles)
+    columns = ColumnMap(loss="loss", params="N", flops="D", tokens_from_flops=True)
+    points = points_of(tmp_path, "2,24,3,0,done,a\n4,24,2,0,done,b\n", columns=columns)
     assert points.columns["D"].tolist() == [2.0, 1.0]
     assert points.roles["D"] == "C / (6 N)"
     assert (
-        "D" not in points_of(tmp_path, "2,24,3,0,done,a\n", roles=ColumnMap(loss="loss", params="N", flops="D")).columns
+        "D"
+        not in points_of(tmp_path, "2,24,3,0,done,a\n", columns=ColumnMap(loss="loss", params="N", flops="D")).columns
     )
     both = ColumnMap(loss="loss", params="N", tokens="D", flops_from_tokens=True)
-    assert points_of(tmp_path, "2,2,3,0,done,a\n", roles=both).columns["C"].tolist() == [24.0]
+    assert points_of(tmp_path, "2,2,3,0,done,a\n", columns=both).columns["C"].tolist() == [24.0]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_roles_that_contradict_each_other_are_refused(given: dict[str, object], 
 
 
 def test_a_cluster_is_any_column(tmp_path: Path) -> None:
-    roles = ColumnMap(loss="loss", params="N", tokens="D", cluster="host")
-    points = points_of(tmp_path, "1,1,3,0,done,b\n2,1,4,0,done,a\n3,1,2,0,done,b\n", Filters(drop_highest=1), roles)
+    columns = ColumnMap(loss="loss", params="N", tokens="D", cluster="host")
+    points = points_of(tmp_path, "1,1,3,0,done,b\n2,1,4,0,done,a\n3,1,2,0,done,b\n", Filters(drop_highest=1), columns)
     assert points.cluster is not None
     assert np.array_equal(points.cluster, [1, 1])
 
@@ -129,6 +130,6 @@ def test_a_sweep_s_tuning_runs_leave_unless_they_are_asked_for(tmp_path: Path) -
         "run_id,stage,family,status,params_active,tokens,loss_nats\n"
         "a,tune,dense,done,1,1,3\nb,compare,dense,done,1,2,2.9\nc,compare,dense,done,2,2,2.8\n"
     )
-    roles = ColumnMap(loss="loss_nats", params="params_active", tokens="tokens")
-    assert read(path, roles).excluded_by() == {"stage": 1}
-    assert read(path, roles, Filters(where="stage == 'tune'")).row.tolist() == [1]
+    columns = ColumnMap(loss="loss_nats", params="params_active", tokens="tokens")
+    assert observe(path, columns).excluded_by() == {"stage": 1}
+    assert observe(path, columns, Filters(where="stage == 'tune'")).row.tolist() == [1]

@@ -8,16 +8,16 @@ import pytest
 
 from analysis.cli.main import main
 from analysis.errors import TableError
-from analysis.tables import ColumnMap, Filters, Observations, read
+from analysis.tables import ColumnMap, Filters, Observations, observe
 
-ROLES = ColumnMap(loss="loss", params="N", tokens="D", learning_rate="lr", schedule_tokens="end")
+COLUMNS = ColumnMap(loss="loss", params="N", tokens="D", learning_rate="lr", schedule_tokens="end")
 HEADER = "N,D,lr,end,seed,loss\n"
 
 
-def points_of(tmp_path: Path, rows: str, rules: Filters | None = None) -> Observations:
+def points_of(tmp_path: Path, rows: str, filters: Filters | None = None) -> Observations:
     path = tmp_path / "t.csv"
     path.write_text(HEADER + rows)
-    return read(path, ROLES, rules)
+    return observe(path, COLUMNS, filters)
 
 
 def sweep(best_at: dict[float, int], *, rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)) -> str:

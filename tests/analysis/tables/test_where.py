@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.errors import TableError
 from analysis.tables.expression import LONGEST, parse
-from analysis.tables.file import read_raw
-from analysis.tables.raw import RawTable
+from analysis.tables.file import read
 
 TABLE = """Model Size,loss,dataset,outlier,note,class
 1e7,3.5,c4,False,,a
@@ -21,10 +21,10 @@ TABLE = """Model Size,loss,dataset,outlier,note,class
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> RawTable:
+def table(tmp_path: Path) -> pd.DataFrame:
     path = tmp_path / "t.csv"
     path.write_text(TABLE)
-    return read_raw(path)
+    return read(path)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def raw(tmp_path: Path) -> RawTable:
         ("9 ** 9 ** 9 ** 9 > loss", [0, 1, 3]),  # infinite at once, no endless whole number
     ],
 )
-def test_conditions_hold_where_they_should(raw: RawTable, text: str, rows: list[int]) -> None:
+def test_conditions_hold_where_they_should(table: pd.DataFrame, text: str, rows: list[int]) -> None:
     condition = parse(text)
-    assert np.flatnonzero(condition.holds(raw, np.arange(4))).tolist() == rows
-    assert np.flatnonzero(condition.holds(raw, np.array([1, 3]))).tolist() == [
+    assert np.flatnonzero(condition.holds(table, np.arange(4))).tolist() == rows
+    assert np.flatnonzero(condition.holds(table, np.array([1, 3]))).tolist() == [
         at for at, row in enumerate((1, 3)) if row in rows
     ]
 
@@ -92,6 +92,6 @@ def test_conditions_hold_where_they_should(raw: RawTable, text: str, rows: list[
         ("loss > 1 or " * 200 + "loss > 1", f"at most {LONGEST}"),
     ],
 )
-def test_everything_else_is_refused(raw: RawTable, text: str, said: str) -> None:
+def test_everything_else_is_refused(table: pd.DataFrame, text: str, said: str) -> None:
     with pytest.raises(TableError, match=said):
-        parse(text).holds(raw, np.arange(4))
+        parse(text).holds(table, np.arange(4))

@@ -1,0 +1,54 @@
+"""Any DataFrame of a notebook, and any path, as the pandas DataFrame that `observe` works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+import pyarrow
+
+from analysis.errors import TableError
+from analysis.tables.cells import ROW, source
+from analysis.tables.file import read
+
+TableLike: TypeAlias = Any
+"""A pandas or polars DataFrame, another object with `to_pandas`, `__arrow_c_stream__` or `__dataframe__`, a mapping of
+columns, or the path of a file."""
+
+
+def as_frame(given: TableLike) -> pd.DataFrame:
+    """The table as a DataFrame with text as column names and rows numbered from 1. Raises TableError."""
+    if isinstance(given, str | Path):
+        return read(given)
+    table = _pandas(given)
+    if table.columns.nlevels > 1:
+        raise TableError(f"{source(table)} has column names of several levels; join them, such as 'loss_c4'")
+    names = [str(name).strip() for name in table.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TableError(f"{source(table)} has the column '{twice[0]}' more than once. Rename or remove one of them")
+    if names != list(table.columns):
+        table = table.set_axis(names, axis=1)
+    counted = table.index.name == ROW and pd.api.types.is_integer_dtype(table.index) and table.index.is_unique
+    return table if counted else table.set_axis(pd.RangeIndex(1, len(table) + 1, name=ROW), axis=0)
+
+
+def _pandas(given: TableLike) -> pd.DataFrame:
+    if isinstance(given, pd.DataFrame):
+        return given
+    if hasattr(given, "to_pandas"):
+        table: pd.DataFrame = given.to_pandas()
+        return table
+    if hasattr(given, "__arrow_c_stream__"):
+        arrow: pd.DataFrame = pyarrow.table(given).to_pandas()
+        return arrow
+    if hasattr(given, "__dataframe__"):
+        return pd.api.interchange.from_dataframe(given)
+    if isinstance(given, Mapping):
+        return pd.DataFrame(dict(given))
+    raise TableError(
+        "a table is needed: a path, a pandas or polars DataFrame, or a mapping of columns; given"
+        f" {type(given).__name__}"
+    )

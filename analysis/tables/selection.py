@@ -1,0 +1,291 @@
+"""`observe`: a table's rows as observations: columns by letter, filters in their order, every number checked.
+
+Refuses, by row and column, what no law can be fitted to (unless --drop-invalid leaves such rows out): empty, infinite,
+zero or negative parameters, tokens, FLOPs and losses, factors that are no finite number, text in place of a number.
+Refuses a table of which no row is left. Warns of what it concluded: replicates, duplicates, columns that do not vary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.errors import TableError
+from analysis.tables.cells import parsed, place, source, text, text_for_number
+from analysis.tables.columns import RATE, SCHEDULE, ColumnMap
+from analysis.tables.filters import Filters, by_condition, by_stage, by_status, highest, listed
+from analysis.tables.frames import TableLike, as_frame
+from analysis.tables.observations import (
+    CLUSTER,
+    FLOPS,
+    HELD_OUT,
+    LOSS,
+    NO_FACTORS,
+    PARAMS,
+    SETTING,
+    STDERR,
+    TOKENS,
+    WEIGHT,
+    Exclusion,
+    Observations,
+)  # fmt: skip
+from analysis.tables.options import TableOptions, resolve
+from analysis.tables.replicates import Repeats, find_repeats, numbered
+from analysis.tables.training_checks import rates_at_the_edge, unfinished_schedules
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+POSITIVE = (PARAMS, TOKENS, FLOPS, LOSS, WEIGHT, STDERR, RATE, SCHEDULE)
+NO_SETTING = (LOSS, WEIGHT, STDERR, SCHEDULE)
+"""Columns in which replicates may differ."""
+WORDS = {PARAMS: "parameters", TOKENS: "tokens", FLOPS: "FLOPs"}
+TRAIN, TEST = ("train", "training", "fit", "true", "1"), ("test", "held_out", "held-out", "heldout", "false", "0")
+
+
+def observe(
+    table: TableLike | Observations,
+    columns: ColumnMap | None = None,
+    filters: Filters | None = None,
+    *,
+    reads: Collection[str] = (),
+    **options: Unpack[TableOptions],
+) -> Observations:
+    """Turn a table of runs into checked numbers by letter: N parameters, D tokens, C training FLOPs, loss.
+
+    Args:
+        table: A pandas or polars DataFrame, a path, or observations, which are given back as they are.
+        columns: Which column is which quantity; instead of it, keywords.
+        filters: Which rows are left out; instead of it, keywords.
+        reads: The letters that a law reads, which are taken from columns of that name where no option names another.
+        **options: The fields of `ColumnMap` and `Filters` by name: loss, params, tokens, flops, factors, where, ...
+            Without them, the columns named N, D, C and loss are taken.
+
+    Returns:
+        The rows that are left, and what was left out, by row with the reason.
+
+    Raises:
+        TableError: A column that is not there, a value that no law can be fitted to, a status that is not known, or
+            no row left; names the source, row (counted from 1) and column.
+
+    Example:
+        >>> runs = {"Model Size": [1e8, 1e9], "tokens": [2e9, 2e10], "loss": [3.4, 2.7], "status": ["done", "failed"]}
+        >>> observations = observe(runs, params="Model Size", tokens="tokens")
+        >>> observations.frame[["N", "D", "loss"]]
+                       N             D  loss
+        row
+        1    100000000.0  2.000000e+09   3.4
+        >>> observations.exclusions
+        (Exclusion(row=2, rule='status', reason='failed: it has no final loss'),)
+    """
+    if isinstance(table, Observations):
+        if columns is not None or filters is not None or options:
+            raise TableError("these observations are read already: give options of columns and rows to the table")
+        return table
+    frame = as_frame(table)
+    if columns is None or options:
+        if columns is not None or filters is not None:
+            raise TableError("give either columns and filters, or keywords for both, not a mixture")
+        columns, filters = resolve(source(frame), list(frame.columns), options, reads)
+    return _observe(frame, columns, filters or Filters())
+
+
+def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Observations:
+    condition = filters.condition
+    columns.check(source(table), list(table.columns))
+    if len(table) == 0:
+        raise TableError(f"{source(table)} has a header, but no row; there is nothing to fit")
+    left = _Left(table=table, at=np.arange(len(table)))
+    left.out(by_status(table, columns))
+    left.out(by_stage(table, condition))
+    if condition is not None:
+        left.out(by_condition(table, condition, left.at))
+    numbers = _numbers(left, columns, filters)
+    here = table.iloc[left.at]
+    seed = _codes(here, columns.seed_column) if columns.seed_column in table.columns else None
+    repeats = find_repeats([one for letter, one in numbers.items() if letter not in NO_SETTING], seed, numbers[LOSS])
+    warnings = _repeat_warnings(left.rows, repeats)
+    trained = pd.DataFrame({name: numbers.pop(name) for name in (RATE, SCHEDULE) if name in numbers}, index=here.index)
+    observations = Observations(
+        source=source(table),
+        sha256=str(table.attrs.get("sha256", "")),
+        num_rows=len(table),
+        roles={**columns.measured(), **columns.derived(), **columns.labels()},
+        frame=_frame(here, numbers, repeats, columns),
+        exclusions=tuple(left.exclusions),
+    )
+    if filters.drop_duplicates and repeats.duplicated.any():
+        observations = observations.only(~repeats.duplicated, tuple(_duplicates(left.rows, repeats)))
+    if filters.drop_highest:
+        kept, exclusions, tie = highest(observations.loss, observations.row, filters.drop_highest)
+        observations = observations.only(kept, tuple(exclusions))
+        warnings += [tie] if tie else []
+    warnings += [*_flat(observations), *_training(observations, trained.loc[observations.row])]
+    return replace(observations, warnings=tuple(warnings))
+
+
+def _frame(here: pd.DataFrame, numbers: Mapping[str, FloatArray], repeats: Repeats, columns: ColumnMap) -> pd.DataFrame:
+    """The rows that are left, with the columns of `Observations.frame`."""
+    frame = pd.DataFrame({name: values for name, values in numbers.items() if name not in NO_FACTORS}, index=here.index)
+    frame[LOSS] = numbers[LOSS]
+    frame[SETTING] = repeats.setting
+    if columns.cluster is not None:
+        frame[CLUSTER] = _codes(here, columns.cluster)
+    for name in (WEIGHT, STDERR):
+        if name in numbers:
+            frame[name] = numbers[name]
+    if columns.train is not None:
+        frame[HELD_OUT] = _held_out(here, columns.train)
+    return frame
+
+
+def _held_out(here: pd.DataFrame, column: str) -> BoolArray:
+    """Which rows are only predicted. Raises TableError for a word that is not known, and where no row is fitted."""
+    words = np.array([word.lower() for word in text(here[column])], dtype=object)
+    test = np.isin(words, TEST)
+    for at in np.flatnonzero(~test & ~np.isin(words, TRAIN)):
+        raise TableError(
+            f"{source(here)}, {place(here, int(at))}, column '{column}': '{words[at]}' says neither train"
+            f" ({', '.join(TRAIN)}) nor test ({', '.join(TEST)})"
+        )
+    if test.all():
+        raise TableError(f"{source(here)}, column '{column}': no row that is left is a training row")
+    return test
+
+
+@dataclass(kw_only=True)
+class _Left:
+    """The positions (from 0) of the rows that are still in, and the rows that are out."""
+
+    table: pd.DataFrame
+    at: IntArray
+    exclusions: list[Exclusion] = field(default_factory=list)
+
+    @property
+    def rows(self) -> IntArray:
+        """The rows that are still in, as the source counts them."""
+        return self.table.index.to_numpy(dtype=np.int64)[self.at]
+
+    def out(self, exclusions: list[Exclusion]) -> None:
+        """Leave these out, as far as they are still in. Raises TableError where none is left."""
+        still = set(self.rows.tolist())
+        self.exclusions += [one for one in exclusions if one.row in still]
+        self.at = self.at[~np.isin(self.rows, [one.row for one in exclusions])]
+        if len(self.at) == 0:
+            counts = Counter(one.rule for one in self.exclusions)
+            by = ", ".join(f"{count} by '{rule}'" for rule, count in counts.items())
+            raise TableError(f"{source(self.table)}: all {len(self.table)} rows are left out ({by}); nothing is left")
+
+
+def _numbers(left: _Left, columns: ColumnMap, filters: Filters) -> dict[str, FloatArray]:
+    """Every number column by letter, for the rows that are left; rows with a wrong value leave or are refused."""
+    here, wrong = left.table.iloc[left.at], dict[int, str]()
+    numbers = {}
+    for letter, column in columns.measured().items():
+        numbers[letter], is_text = parsed(here, column)
+        for at, what in _wrong(numbers[letter], positive=letter in POSITIVE).items():
+            message = text_for_number(text(here[column].iloc[[at]])[0]) if is_text[at] else what
+            wrong.setdefault(at, f"column '{column}': {message}")
+    if wrong and not filters.drop_invalid:
+        first = min(wrong)
+        more = f". {len(wrong) - 1} more rows have such values" if len(wrong) > 1 else ""
+        raise TableError(
+            f"{source(here)}, {place(here, first)}, {wrong[first]}{more}. Mend the table, or leave such rows out"
+            " (--drop-invalid)"
+        )
+    kept = np.array([at not in wrong for at in range(len(here))])
+    left.out([Exclusion(row=int(here.index[at]), rule="drop-invalid", reason=wrong[at]) for at in sorted(wrong)])
+    numbers = {letter: values[kept] for letter, values in numbers.items()}
+    # C = 6 N D, six FLOPs a parameter and token (Kaplan et al. 2020).
+    if columns.tokens_from_flops:
+        numbers[TOKENS] = numbers[FLOPS] / (6 * numbers[PARAMS])
+    if columns.flops_from_tokens:
+        numbers[FLOPS] = 6 * numbers[PARAMS] * numbers[TOKENS]
+    return numbers
+
+
+def _wrong(values: FloatArray, *, positive: bool) -> dict[int, str]:
+    """What is wrong with each value that no law can be fitted to, by index."""
+    bad = ~np.isfinite(values) | (values <= 0 if positive else np.zeros(len(values), dtype=bool))
+    said = {}
+    for at in np.flatnonzero(bad):
+        value = values[at]
+        if np.isnan(value):
+            said[int(at)] = "it has no value"
+        elif np.isinf(value):
+            said[int(at)] = "it is infinite"
+        else:
+            said[int(at)] = f"it is {value:g}; it must be above zero"
+    return said
+
+
+def _codes(here: pd.DataFrame, column: str | None) -> IntArray:
+    """A number for each different text of a column."""
+    assert column is not None
+    return pd.factorize(text(here[column]), sort=True)[0].astype(np.int64)
+
+
+def _duplicates(rows: IntArray, repeats: Repeats) -> list[Exclusion]:
+    return [
+        Exclusion(
+            row=int(rows[at]),
+            rule="drop-duplicates",
+            reason=f"it agrees with row {int(rows[repeats.duplicate_of[at]])} in every column that is used",
+        )
+        for at in np.flatnonzero(repeats.duplicated)
+    ]
+
+
+def _repeat_warnings(rows: IntArray, repeats: Repeats) -> list[str]:
+    """Warnings of rows that repeat others."""
+    warnings = []
+    twice = [int(row) for row in rows[repeats.duplicated]]
+    if twice:
+        first = int(rows[repeats.duplicate_of[np.flatnonzero(repeats.duplicated)[0]]])
+        warnings.append(
+            f"{listed(twice)} agree with an earlier row in every column that is used, the loss among them (row"
+            f" {twice[0]} with row {first}): one run counted twice makes intervals too narrow"
+            " (--drop-duplicates)"
+        )
+    seeds = [int(row) for row in rows[repeats.same_seed >= 0]]
+    if seeds:
+        warnings.append(f"{listed(seeds)} have the columns and the seed of an earlier row, but another loss")
+    return warnings
+
+
+def _training(observations: Observations, trained: pd.DataFrame) -> list[str]:
+    """Warnings of how the runs were trained, as far as the table has columns for it."""
+    warnings = []
+    if RATE in trained:
+        setting = numbered(list(observations.columns.values()), len(observations))
+        rate = trained[RATE].to_numpy(dtype=np.float64)
+        warnings += rates_at_the_edge(rate, observations.loss, setting, observations.row)
+    if SCHEDULE in trained:
+        end = trained[SCHEDULE].to_numpy(dtype=np.float64)
+        warnings += unfinished_schedules(observations.columns[TOKENS], end, observations.row)
+    return warnings
+
+
+def _flat(observations: Observations) -> list[str]:
+    """Warnings of columns that do not vary: a law cannot say how the loss changes with them."""
+    if len(observations) < 2:
+        return []
+    warnings = [
+        f"every point has the same {WORDS.get(letter, letter)} ({letter} = {values[0]:.3g}): how the loss changes with"
+        f" {letter} cannot be told"
+        for letter, values in observations.columns.items()
+        if np.ptp(values) == 0
+    ]
+    if np.ptp(observations.loss) == 0:
+        warnings.append(f"every point has the same loss ({observations.loss[0]:.3g})")
+    return warnings
