@@ -11,6 +11,8 @@ RUN ?=
 FOLDER ?= exported/$(RUN)
 NODES ?= 4
 SEEDS ?= 10
+# One more than there are cores: tests with a cluster or a server mostly wait.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
 # Written by cluster-up, removed by cluster-down: how to reach that cluster, and what its nodes can hold.
@@ -24,7 +26,7 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
 memscale := set -f +B; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test chaos lint bench doctor clean \
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos lint docs bench doctor clean \
 	cluster-up cluster-down
 
 help: ## show this
@@ -36,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
 		{ echo "memscale needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]' \
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt torch==2.13.0 -e '.[dev]' \
 		| grep --line-buffered -E '^(Collecting|Downloading|Installing|Successfully|ERROR)' | cut -c 1-150; \
 		exit $${PIPESTATUS[0]}
 	@$(BIN)/python -m memscale.kernels.compile
@@ -86,14 +88,20 @@ data: $(READY) ## prepare the data of SWEEP
 export: $(READY) ## the weights of RUN as a Hugging Face folder, FOLDER
 	@$(memscale) export $(SWEEP) $(RUN) $(FOLDER)
 
-test: $(READY) ## the tests
-	@$(BIN)/python -m pytest
+test: $(READY) ## the tests, WORKERS at a time
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+test-fast: $(READY) ## the tests without the slow ones, for daily work
+	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (an hour)
 	@MEMSCALE_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/launch/chaos --log-cli-level=INFO
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(READY) ## the documentation as one static site, docs/_build/html
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -j auto docs docs/_build/html && echo "docs/_build/html/index.html"
 
 bench: $(READY) ## the benchmarks, beside other libraries
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'

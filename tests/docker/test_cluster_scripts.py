@@ -11,7 +11,10 @@ import pytest
 
 from tests.launch.slurm_cluster import SCRIPTS, box, box_environment, cluster, missing
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "")
+pytestmark = [
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 Environment = dict[str, str]
 

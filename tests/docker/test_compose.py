@@ -142,6 +142,7 @@ def _containers(root: Path) -> Iterator[Containers]:
             process.wait()
 
 
+@pytest.mark.xdist_group("slurm")
 @pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "")
 def test_the_services_of_the_file_make_a_cluster(tmp_path: Path) -> None:
     with _containers(tmp_path) as containers:

@@ -16,7 +16,11 @@ import pytest
 from tests.launch.slurm_cluster import cluster, missing
 from tests.sweeps import memscale, wait_for, write_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("slurm-faults"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 SWEEP = "memory_scaling"
 BAD_NODE = "n2"

@@ -14,7 +14,11 @@ from memscale.records.metrics import read_metrics
 from tests.launch.slurm_cluster import cluster, missing
 from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 JOB = [
     "scale=laptop", "launcher=slurm", "launcher.nodes_per_run=2", "launcher.cpus_per_run=1", "launcher.gpus_per_run=0",

@@ -10,7 +10,11 @@ import pytest
 from tests.launch.slurm_cluster import cluster, missing
 from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 JOB = [
     "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10",

@@ -17,7 +17,11 @@ from tracking_server import TrackingServer, missing
 from memscale.records.layout import RunPaths
 from memscale.records.lease import Lease
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("postgresql"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 _WORKERS, _ROUNDS, _STEPS = 8, 60, 10
 

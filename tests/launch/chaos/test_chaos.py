@@ -20,7 +20,11 @@ from tests.launch.chaos.truth import Sampler
 from tests.launch.slurm_cluster import cluster, missing
 from tests.sweeps import NAME, final_weights, memscale, small_sweep, write_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("slurm-faults"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
+]
 
 log = logging.getLogger(__name__)
 SEEDS = int(os.environ.get("MEMSCALE_CHAOS_SEEDS", "0"))
