@@ -1,4 +1,4 @@
-"""The errors a person may meet. Each says what, where, what was given, what is needed and what to do next."""
+"""The errors that a person may meet. Each message says what, where, what was given, what is needed and what to do."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from collections.abc import Iterable
 
 
 class MemscaleError(ValueError):
-    """A mistake or a fault that a person can mend; the command line prints it without a traceback."""
+    """An error that a person can fix; the command line prints it without a traceback."""
 
 
 class ConfigError(MemscaleError):
-    """Something a person wrote (a YAML file or an override) cannot be used."""
+    """A configuration (a YAML file, an override, an argument) is invalid."""
 
 
 class PlanError(MemscaleError):
-    """The sweep is well formed, but no plan meets what it asks for."""
+    """The sweep is valid, but no plan meets its terms."""
 
 
 class DataError(MemscaleError):
-    """A data source is missing, empty or not what its configuration says."""
+    """A data source or prepared data are missing, empty, unreadable or different from their configuration."""
 
 
 class RecordError(MemscaleError):
-    """A file of a run is missing, corrupt, of a newer format, or held by somebody else."""
+    """A file of a run is missing, corrupt, of a newer format, or locked by another process."""
 
 
 class CheckpointError(RecordError):
-    """A checkpoint cannot be trusted: a file is missing, or its checksum or its content differs."""
+    """A checkpoint is invalid: a file is missing, or its checksum or content is wrong."""
 
 
 def nearest(given: str, choices: Iterable[str]) -> str:
-    """Return ' Did you mean X?' for the closest of `choices`, or '' where none is close."""
+    """Return a hint to append to a message: the closest of `choices`, or '' where none is close.
+
+    Example:
+        >>> nearest("flops_per_tokn", ["tokens", "flops_per_token"])
+        " Did you mean 'flops_per_token'?"
+    """
     close = difflib.get_close_matches(given, list(choices), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

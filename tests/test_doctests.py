@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = [
+    "memscale.config",
     "memscale.planning",
 ]
 """Packages whose examples run, with all packages below them. Each must hold at least one."""

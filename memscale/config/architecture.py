@@ -1,7 +1,7 @@
-"""What a model is: one frozen description that the planner counts and the model zoo builds.
+"""The architecture of a model: one frozen description that the planner counts and `memscale.models` builds.
 
-A layer's feed-forward slot is dense unless the part that makes the family (`memscale.config.layers`) names the layer.
-Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
+The feed-forward layer of a block is dense, unless the sparse part of the family (`memscale.config.layers`) lists the
+block. Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
 """
 
 from __future__ import annotations
@@ -12,22 +12,36 @@ from memscale.config.checks import at_least, one_of, require
 from memscale.config.layers import Memory, MoE, Peer
 
 PARTS = {"dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer"}
-"""Family -> the field of Architecture that makes it one."""
+"""Family -> the field of `Architecture` that holds its sparse part; None for dense."""
 FAMILIES = tuple(PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A Llama-type decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU feed-forward slots."""
+    """A Llama-type decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU feed-forward layers.
+
+    Raises ConfigError for a shape that cannot be built. `memscale.planning.accounting.count` gives its parameters and
+    FLOPs, `memscale.models.transformer.Transformer` the module.
+
+    Example:
+        >>> from memscale.config.layers import Memory
+        >>> memory = Memory(layers=(2,), num_keys=64, num_heads=4, knn=16, key_width=32, value_width=64)
+        >>> model = Architecture(family="memory_plus", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4,
+        ...                      head_width=16, ffn_hidden=176, vocab_size=1024, memory=memory)
+        >>> [model.feed_forward_kind(layer) for layer in range(4)], model.num_slots
+        (['dense', 'dense', 'memory', 'dense'], 4096)
+    """
 
     family: str
+    """One of FAMILIES."""
     d_model: int
+    """Width of the residual stream."""
     num_layers: int
     num_heads: int
     num_kv_heads: int
     head_width: int
     ffn_hidden: int
-    """Hidden width of every dense feed-forward slot."""
+    """Hidden width of every dense feed-forward layer."""
     vocab_size: int
     tied_embeddings: bool = False
     rope_theta: float = 10_000.0
@@ -66,8 +80,8 @@ class Architecture:
             f"layers {list(layers)} must be increasing indices between 0 and {self.num_layers - 1}",
         )
 
-    def slot(self, layer: int) -> str:
-        """What fills the feed-forward slot of `layer`: 'dense', 'moe', 'memory' or 'peer'."""
+    def feed_forward_kind(self, layer: int) -> str:
+        """Return what block `layer` has as its feed-forward layer: 'dense', 'moe', 'memory' or 'peer'."""
         for name in ("moe", "memory", "peer"):
             part: MoE | Memory | Peer | None = getattr(self, name)
             if part is not None and layer in part.layers:
@@ -76,21 +90,22 @@ class Architecture:
 
     @property
     def trains_causally(self) -> bool:
-        """Whether no later token changes an earlier logit in training either; in evaluation none ever does.
+        """Whether training is causal: no token changes the logits of an earlier one.
 
-        Not so where experts choose their tokens, nor where queries are normalised over a batch.
+        False where experts choose their tokens (`expert_choice`) or queries are normalised over a batch. Evaluation is
+        causal for every architecture.
         """
-        by_experts = self.moe is not None and self.moe.routing == "expert_choice"
+        expert_choice = self.moe is not None and self.moe.routing == "expert_choice"
         keyed = self.memory or self.peer
-        return not by_experts and (keyed is None or keyed.query_norm != "batch")
+        return not expert_choice and (keyed is None or keyed.query_norm != "batch")
 
     @property
     def num_slots(self) -> int | None:
-        """Rows of a table; None without one."""
+        """Slots of a memory layer (experts of a PEER layer); None without one."""
         keyed = self.memory or self.peer
         return keyed.num_slots if keyed is not None else None
 
     @property
     def has_table(self) -> bool:
-        """Whether rows of a table are read, which are then optimised at a rate of their own."""
+        """Whether the model has a memory table, which is trained at a learning rate of its own."""
         return self.memory is not None or self.peer is not None

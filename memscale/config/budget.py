@@ -1,6 +1,7 @@
-"""Budgets: how much is trained, and the dense shapes that anchor the comparison at each.
+"""Budgets: how long to train, and the dense model that the others are compared with at each.
 
-Three ways to write them, which add up: explicit budgets, ladders of sizes, and isoFLOP grids.
+There are three ways to write them, and a scale may use several at once: explicit budgets, ladders of sizes, and isoFLOP
+grids.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ class _Length:
     """How long a model is trained: exactly one of flops, tokens and tokens_per_parameter."""
 
     flops: float | None = None
-    """Training FLOPs of the dense run (3 x forward x tokens)."""
+    """Training FLOPs of the dense run: 3 x forward FLOPs per token x tokens."""
     tokens: float | None = None
-    """Rounded to whole batches, as all token counts."""
+    """Training tokens; rounded to whole batches, as every token count is."""
     tokens_per_parameter: float | None = None
-    """Tokens over the dense model's non-embedding parameters (about 20 in Hoffmann et al. 2022)."""
+    """Training tokens per non-embedding parameter of the dense model (about 20 in Hoffmann et al. 2022)."""
 
     def __post_init__(self) -> None:
         lengths = {"flops": self.flops, "tokens": self.tokens, "tokens_per_parameter": self.tokens_per_parameter}
@@ -37,10 +38,10 @@ class _Length:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget(_Length):
-    """A dense shape and how long it is trained."""
+    """A dense model and how long it is trained."""
 
     name: str | None = None
-    """Stands in run names; None: the FLOPs or tokens, and the shape where two budgets share them."""
+    """Part of run names. None: the FLOPs or tokens, followed by the shape where two budgets share them."""
     d_model: int
     num_layers: int
     num_heads: int
@@ -69,11 +70,11 @@ class Budget(_Length):
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A rule that makes a dense shape from its width alone: heads of one width, depth in proportion."""
+    """A rule that derives a dense shape from its width: heads of one width, and depth proportional to width."""
 
     head_width: int
     width_per_layer: float
-    """d_model over the number of layers, which is rounded to the nearest whole number."""
+    """d_model divided by the number of layers; the number of layers is rounded to the nearest integer."""
     least_layers: int = 2
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(_Length):
-    """Sizes in order, all trained by one rule."""
+    """Models of several widths, all trained for the same length."""
 
     shapes: Shapes
     d_models: tuple[int, ...]
@@ -103,18 +104,21 @@ class Ladder(_Length):
 
 @dataclass(frozen=True, kw_only=True)
 class IsoFlop:
-    """At each FLOP budget several widths about an optimum, evenly spaced in the logarithm of the parameters.
+    """At each FLOP budget, several model sizes around the expected optimum, evenly spaced in log parameters.
 
-    The optimum is N* = optimum_coefficient x FLOPs**optimum_exponent non-embedding parameters, as a fit gives it, or
-    follows from `tokens_per_parameter`: N* = sqrt(FLOPs / (6 tokens_per_parameter)).
+    The optimum N*, in non-embedding parameters, is either
+
+    1. `optimum_coefficient` x FLOPs^`optimum_exponent`, as a fit gives it, or
+    2. sqrt(FLOPs / (6 x `tokens_per_parameter`)), from FLOPs = 6 N D and D = tokens_per_parameter x N (Hoffmann et al.
+       2022).
     """
 
     shapes: Shapes
     flops: tuple[float, ...]
     points: int = 5
-    """Widths per budget; odd, so that one lies at the optimum."""
+    """Model sizes per budget; odd, so that one is the optimum."""
     span: float = 4.0
-    """The largest has this many times the optimum's parameters, the smallest as many times fewer."""
+    """The largest model has `span` x N* parameters, the smallest N* / `span`."""
     tokens_per_parameter: float | None = None
     optimum_coefficient: float | None = None
     optimum_exponent: float | None = None
@@ -140,17 +144,17 @@ class IsoFlop:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Budgets and shapes for one size of machine."""
+    """The budgets, seeds and batch for one size of machine."""
 
     name: str
     budgets: tuple[Budget, ...] = ()
     ladders: tuple[Ladder, ...] = ()
     isoflops: tuple[IsoFlop, ...] = ()
     seeds: tuple[int, ...]
-    """Seeds of the compared runs; tuning uses a seed of its own."""
+    """Seeds of the compared runs; tuning runs use `Recipe.tune_seed`."""
     sequence_length: int
     batch_tokens: int
-    """Tokens per optimizer step, whatever the hardware; `recipe.batch` can let a rule choose them instead."""
+    """Tokens per optimizer step, on any hardware; with `recipe.batch` a rule chooses them instead."""
     ffn_multiple_of: int = 1
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The few checks every configuration shares. Each raises ConfigError with what was given and what is needed."""
+"""The checks that all configuration classes share. Each raises ConfigError with the value and the requirement."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from memscale.errors import ConfigError, nearest
 
 
 def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    if not (math.isfinite(value) and value >= least):  # a plan checks millions of numbers, and writes no message
+    """Raise ConfigError unless `value` is finite and at least `least`."""
+    if not (math.isfinite(value) and value >= least):  # called millions of times per plan: build no message beforehand
         raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
 
 def positive(name: str, value: float) -> None:
+    """Raise ConfigError unless `value` is finite and greater than zero."""
     require(math.isfinite(value) and value > 0, f"{name} is {value}; it must be greater than zero")
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high."""
     require(low <= value <= high, f"{name} is {value}; it must lie between {low} and {high}")
 
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ConfigError unless `value` is one of `choices`; the message lists them and the nearest spelling."""
     options = list(choices)
-    if value not in options:  # the nearest spelling takes longer to find than a whole model to count
+    if value not in options:  # finding the nearest spelling is slow
         raise ConfigError(f"{name} is '{value}'; valid: {', '.join(options)}.{nearest(str(value), options)}")

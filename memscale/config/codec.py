@@ -1,7 +1,8 @@
-"""Between frozen dataclasses and plain JSON or YAML values: one strict translation for both directions.
+"""Converts between frozen dataclasses and plain JSON or YAML values, strictly, in both directions.
 
-Refuses a wrong key, type or value, and says where it stood, what was given, what is valid and the nearest spelling.
-A number written as text (YAML reads `1e18` so) is taken where a number is due; a fraction for an integer is not.
+Refuses a wrong key, type or value; the message names the place, the value, the valid ones and the nearest spelling.
+Where a number is needed, a number written as text is accepted, since YAML reads `1e18` as text; a fraction is not
+accepted for an integer.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from memscale.errors import ConfigError, nearest
 T = TypeVar("T")
 
 Describe = Callable[[str], str]
-"""Tells a person where a key stands, such as 'scale.seeds (sweeps/scale/laptop.yaml)'."""
+"""Describes where a key is set, such as 'scale.seeds (sweeps/scale/laptop.yaml)'."""
 
-# Classes chosen by a word in the YAML: base class -> (the key that holds the word, word -> class).
+# Classes chosen by a value in the YAML: base class -> (the key that holds the value, value -> class).
 _CHOICES: dict[type, tuple[str, dict[str, type]]] = {
     Source: ("kind", {cls.kind: cls for cls in SOURCES}),
     Family: ("family", {cls.family: cls for cls in FAMILY_CLASSES}),
 }
-# Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key, and where an element is
-# a single value, the field that takes it.
 _RENAMED: dict[type, dict[str, str]] = {Launcher: {"slots": "workers"}}
-"""Keys that earlier versions had, by class, and what they are called now."""
+"""Keys of earlier versions, by class, and their present names."""
+# Tuples written as a mapping in YAML: element class -> the field that takes the mapping's key and, where an element is
+# a single value, the field that takes that value.
 _KEYED: dict[type, tuple[str, str | None]] = {
     Source: ("name", None),
     Family: ("name", None),
@@ -48,7 +49,21 @@ _KEYED: dict[type, tuple[str, str | None]] = {
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as dicts, lists, strings, numbers, booleans and None. Raises TypeError for any other type."""
+    """Return `value` as dicts, lists, strings, numbers, booleans and None.
+
+    Args:
+        value: A dataclass, or a tuple, list, string, number, boolean or None.
+
+    Raises:
+        TypeError: A value of any other type.
+
+    Example:
+        >>> from memscale.config.optimizer import Schedule
+        >>> to_plain(Schedule(kind="cosine", decay_fraction=0.5))["decay_fraction"]
+        0.5
+        >>> from_plain(Schedule, {"kind": "cosine"}) == Schedule(kind="cosine")
+        True
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         for base, (key, _) in _CHOICES.items():
@@ -63,17 +78,24 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = str) -> T:
-    """Build a `cls` from plain values.
+    """Build a dataclass from plain values; the inverse of `to_plain`.
 
-    `where` is the dotted key of `plain`; `describe` turns a dotted key into words for a person.
-    Raises ConfigError.
+    Args:
+        cls: The dataclass to build. For a base class of sources or families, the value of `kind` or `family` in `plain`
+            chooses the subclass.
+        plain: A mapping from field names to plain values.
+        where: The dotted key of `plain` in the whole configuration, for messages.
+        describe: Turns a dotted key into a description for a person.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value has the wrong type or is out of range.
     """
     chosen: Any = cls
     given = dict(_mapping(plain, cls, where, describe))
     if cls in _CHOICES:
         key, words = _CHOICES[cls]
         name = given.get("name")
-        word = given.pop(key, name if name in words else None)  # `moe: {...}` needs not say that its family is moe
+        word = given.pop(key, name if name in words else None)  # `moe: {...}` is of family moe unless it says otherwise
         if not isinstance(word, str) or word not in words:
             near = nearest(str(word), words)
             raise ConfigError(f"{describe(_join(where, key))} is {word!r}; valid: {', '.join(words)}.{near}")
@@ -121,7 +143,7 @@ def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> 
         name, single = _KEYED[element]
         parts = []
         for key, item in value.items():
-            if item is not None:  # a group switched off: `families: {moe: null}`
+            if item is not None:  # null removes an entry: `families: {moe: null}`
                 place = _join(where, str(key))
                 keys = {single: item} if single is not None else _mapping(item, element, place, describe)
                 parts.append(from_plain(element, {name: key, **keys}, place, describe))
@@ -134,7 +156,7 @@ def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> 
 
 
 def changed(value: T, changes: Mapping[str, Any], where: str) -> T:
-    """Return the dataclass `value` with other, plainly written, values of some keys. Raises ConfigError."""
+    """Return a copy of the dataclass `value` with `changes`, given as plain values. Raises ConfigError."""
     hints: dict[str, Any] = _hints(typing.cast(Any, type(value)))
     for key in changes:
         if key not in hints:
@@ -155,13 +177,13 @@ def _convert_scalar(kind: Any, value: Any, where: str, describe: Describe) -> An
     if kind is Any:
         return _frozen(value)
     converted = _scalar(kind, value)
-    if converted is None:  # only now: to say where a key stands means to read the files again
+    if converted is None:  # `describe` reads the YAML files again, so it is called only for an error
         raise ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
     return converted
 
 
 def _scalar(kind: Any, value: Any) -> bool | int | float | str | None:
-    """`value` as a bool, str, float or int, whichever `kind` is; None where it is no such thing."""
+    """Return `value` as the bool, str, float or int that `kind` asks for, or None where it is none."""
     if kind in (bool, str):
         return value if isinstance(value, kind) else None
     if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -1,4 +1,4 @@
-"""What a model reads: weighted sources, one tokenizer for all of them, and how much of each is held out."""
+"""Training data: weighted sources, one tokenizer for all of them, and the share of each that is held out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from memscale.config.checks import at_least, between, one_of, positive, require
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What every source has; `kind` chooses the class below."""
+    """The settings that every source has; `kind` chooses the subclass."""
 
     kind: ClassVar[str]
 
     name: str
-    """Its key in the YAML; names the source in metrics and files."""
+    """The key in the YAML; part of the names of metrics and files."""
     weight: float = 1.0
     """Share of the training tokens, relative to the other sources' weights."""
     held_out: float = 0.05
@@ -29,35 +29,35 @@ class Source:
 
 
 NUM_ATTRIBUTES = 6
-"""Facts known of each invented person."""
+"""Facts about each synthetic person."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts(Source):
-    """Invented people with six attributes each, drawn uniformly: the knowledge is known to the bit.
+    """Synthetic people with six attributes each, drawn uniformly, so that the information content is known in bits.
 
-    Each person has `num_documents` different descriptions; held out are descriptions, some sentence templates, and a
-    share of the questions (their facts are told in statements only).
+    Each person has `num_documents` different documents. Held out from training are some descriptions, one sentence
+    template per attribute, and a share of the questions, whose facts then occur in training as statements only.
     """
 
     kind: ClassVar[str] = "facts"
 
     num_people: int | None = None
-    """None: sized from `bits_per_parameter`, the rule of the sweep, when the sweep is planned."""
+    """None: derived from `bits_per_parameter` when the sweep is planned."""
     bits_per_parameter: float = 0.2
-    """Knowledge in bits per non-embedding parameter of the smallest dense model of the sweep."""
+    """Bits of facts per non-embedding parameter of the smallest dense model of the sweep."""
     num_documents: int = 30
-    """Different descriptions of each person to train on; later exposures repeat them."""
+    """Different training documents about each person; later epochs repeat them."""
     num_values: int = 64
-    """Values of each attribute; one fact holds log2(num_values) bits."""
+    """Possible values of each attribute; one fact has log2(num_values) bits."""
     question_share: float = 0.2
-    """Share of the documents that are question and answer instead of a description."""
+    """Fraction of the documents that are questions with answers instead of a description."""
     held_out_questions: float = 0.4
-    """Share of the (person, attribute) questions never asked in training."""
+    """Fraction of the (person, attribute) questions that training never asks."""
     num_eval_questions: int = 400
-    """Held-out questions put to each trained model (fewer where there are not as many)."""
+    """Held-out questions that each trained model is evaluated on; all of them where there are fewer."""
     num_choices: int = 8
-    """Answers offered per multiple-choice question, the right one among them."""
+    """Choices of a multiple-choice question, the right answer included."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,18 +75,18 @@ class Facts(Source):
 
     @property
     def bits_per_person(self) -> float:
-        """Each attribute is one of `num_values`, drawn uniformly and independently."""
+        """Entropy of one person's attributes: NUM_ATTRIBUTES x log2(num_values), since they are independent."""
         return NUM_ATTRIBUTES * math.log2(self.num_values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonStdlib(Source):
-    """The source code of the running Python's standard library, split by file: real text that every machine has."""
+    """The source code of the running Python's standard library, one document a file: real text on every machine."""
 
     kind: ClassVar[str] = "python_stdlib"
 
     max_bytes: int = 8_000_000
-    """Files are taken in the order of a hash of their names until this many bytes are read."""
+    """Files are added in the order of a hash of their names until this many bytes are reached."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,28 +95,28 @@ class PythonStdlib(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles(Source):
-    """The user's own .txt, .jsonl, .jsonl.gz and .parquet files."""
+    """The user's own `.txt`, `.jsonl`, `.jsonl.gz` and `.parquet` files."""
 
     kind: ClassVar[str] = "text_files"
 
     files: tuple[str, ...] = ()
     """Paths or glob patterns; empty: those of `data.files`."""
     text_column: str = "text"
-    """Column of .jsonl and .parquet files that holds the text."""
+    """Column of `.jsonl` and `.parquet` files that holds the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hub(Source):
-    """A data set by its Hugging Face name (or the path of a local copy), read through `datasets`."""
+    """A data set of the Hugging Face hub, by its name or the path of a local copy; read with `datasets`."""
 
     kind: ClassVar[str] = "hf"
 
     path: str
     config_name: str | None = None
-    """Configuration of the data set, where it has several."""
+    """Configuration of a data set that has several."""
     split: str = "train"
     revision: str | None = None
-    """Commit to read; needed for a data set on the hub, so that the digest means one content."""
+    """Commit to read; required for a data set on the hub, so that a digest identifies one content."""
     text_column: str = "text"
     max_documents: int | None = None
 
@@ -133,12 +133,12 @@ TOKENIZERS = ("bpe",)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """A byte-level BPE trained on the sources' training documents."""
+    """Settings of the byte-level BPE that is trained on the training documents of all sources."""
 
     kind: str = "bpe"
     vocab_size: int = 1024
     train_bytes: int = 4_000_000
-    """Text the tokenizer is trained on, divided among the sources by weight."""
+    """Bytes of text to train the tokenizer on, divided among the sources by weight."""
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, TOKENIZERS)
@@ -148,16 +148,16 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The mixture a sweep trains on."""
+    """The mixture of sources that a sweep trains on."""
 
     name: str
     sources: tuple[Source, ...]
     """In YAML a mapping from each source's name to its keys."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     files: tuple[str, ...] = ()
-    """Files of the `text_files` sources that name none themselves."""
+    """Files of those `text_files` sources that list none themselves."""
     validation_tokens: int = 16_384
-    """Tokens of each source's held-out part that a validation reads (fewer where there are not as many)."""
+    """Held-out tokens of each source that one validation reads; all of them where there are fewer."""
 
     def __post_init__(self) -> None:
         require(len(self.sources) > 0, "sources is empty; a model needs at least one source to read")

@@ -1,6 +1,7 @@
-"""A family as a person writes it: what is set, and what is left (null) to the matching solver or to a rule.
+"""Families as a person writes them: what is given, and what is null and left to the matching solver or a default.
 
-The word `family` chooses the class; the key it stands under is its name, so that one sweep can hold two of a kind.
+In YAML the key of an entry of `families` is its name and its value of `family` chooses the class, so one sweep can have
+two entries of the same family.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ PLACES = ("all", "middle")
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A way to spend parameters, before the planner has solved its widths."""
+    """A way to spend parameters, before the planner has solved its free widths."""
 
     family: ClassVar[str]
     free_by_default: ClassVar[tuple[str, ...]] = ()
-    """Widths that the solver moves where the family does not give them, the outer one first."""
+    """Widths that the solver chooses where they are null, the outer one first."""
 
     name: str
     ffn_hidden: int | None = None
-    """Hidden width of the dense layers; None: solved where it is free, else as in the budget's dense model."""
+    """Hidden width of the dense layers; None: solved where it is free, else that of the budget's dense model."""
 
     def __post_init__(self) -> None:
         if self.ffn_hidden is not None:
@@ -34,21 +35,21 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseFamily(Family):
-    """The base itself: a SwiGLU in every layer."""
+    """The dense model itself: a SwiGLU in every layer."""
 
     family: ClassVar[str] = "dense"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PlacedFamily(Family):
-    """A family that fills some layers' feed-forward slots."""
+    """A family that replaces the feed-forward layer of some blocks."""
 
     layers: str | tuple[int, ...] | None = None
-    """`all`, `middle`, or a list of indices (0-based); null: `centred` layers, `stride` apart."""
+    """Which layers: `all`, `middle`, or 0-based indices; null: `centred` layers, `stride` apart."""
     centred: int | None = None
-    """How many layers, placed around the middle of the stack; used where `layers` is null."""
+    """Number of layers, placed around the middle of the stack; used where `layers` is null."""
     stride: int | None = None
-    """From one of them to the next; null: the number of layers divided by `centred`, rounded up."""
+    """Distance from one to the next; null: the depth divided by `centred`, rounded up."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +64,11 @@ class _PlacedFamily(Family):
 
 @dataclass(frozen=True, kw_only=True)
 class MoEFamily(_PlacedFamily):
-    """Experts; `granularity` of fine-grained experts is experts_per_token with accordingly narrow experts."""
+    """A mixture of experts.
+
+    Fine-grained experts of granularity G (Krajewski et al. 2024) are G times as many experts per token, each 1 / G as
+    wide.
+    """
 
     family: ClassVar[str] = "moe"
     free_by_default: ClassVar[tuple[str, ...]] = ("num_experts", "expert_hidden")
@@ -71,16 +76,16 @@ class MoEFamily(_PlacedFamily):
     layers: str | tuple[int, ...] | None = "all"
     num_experts: int | None = None
     expert_hidden: int | None = None
-    """None: solved where it is free, else the hidden width of the budget's dense model (full experts)."""
+    """Hidden width of one expert; None: solved where it is free, else that of the budget's dense model."""
     experts_per_token: int = 2
     shared_experts: int = 0
     routing: str = "token_choice"
     scores: str = "softmax"
     renormalise: bool | None = None
-    """None: where each token is sent to two experts or more."""
+    """None: true where each token is sent to two experts or more (`token_choice`)."""
     capacity_factor: float = 1.0
     balance: str | None = None
-    """None: the balance loss, or with expert_choice none."""
+    """None: `loss`; with `expert_choice`: `none`."""
     balance_weight: float = 0.01
     bias_rate: float = 0.001
     z_weight: float = 0.001
@@ -103,12 +108,12 @@ class MoEFamily(_PlacedFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class ProductKeyFamily(_PlacedFamily):
-    """What the families with product keys share."""
+    """The settings of all families with product keys."""
 
     free_by_default: ClassVar[tuple[str, ...]] = ("num_slots", "ffn_hidden")
 
     num_slots: int | None = None
-    """Rows of a table, a square number; None: solved."""
+    """Slots of a table, a square number; None: solved."""
     num_heads: int = 4
     knn: int = 32
     key_width: int | None = None
@@ -135,7 +140,7 @@ class ProductKeyFamily(_PlacedFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class PKMFamily(ProductKeyFamily):
-    """Large memory layers with product keys (Lample et al. 2019): a table in each layer, normalised queries."""
+    """Product-key memory (Lample et al. 2019): a table in each memory layer, batch-normalised queries."""
 
     family: ClassVar[str] = "pkm"
 
@@ -145,7 +150,7 @@ class PKMFamily(ProductKeyFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFamily(ProductKeyFamily):
-    """The vanilla memory layer (Berges et al. 2024): one layer in the middle, its sum added as it is."""
+    """The vanilla memory layer (Berges et al. 2024): one in the middle of the stack, without a gate."""
 
     family: ClassVar[str] = "memory"
 
@@ -154,7 +159,7 @@ class MemoryFamily(ProductKeyFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlusFamily(ProductKeyFamily):
-    """Memory layers that share one table, with a gated output (Berges et al. 2024)."""
+    """Memory+ layers (Berges et al. 2024): they share one table and have a gated output."""
 
     family: ClassVar[str] = "memory_plus"
 
@@ -172,7 +177,7 @@ class MemoryPlusFamily(ProductKeyFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerFamily(ProductKeyFamily):
-    """A mixture of a million experts of one hidden value each (He 2024)."""
+    """PEER (He 2024): many experts of a single hidden unit each, chosen by product keys."""
 
     family: ClassVar[str] = "peer"
 

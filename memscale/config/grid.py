@@ -1,4 +1,7 @@
-"""Which cells of families x budgets x seeds x settings are trained: a union of blocks, each a product and a zip."""
+"""Which cells of families x budgets x seeds x settings are trained: a union of blocks.
+
+Each block is the product of some axes, and of a group of axes whose values are paired (`zip`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from memscale.config.checks import require
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """Values of one key; in YAML `key: [values]`. The key is `budget` (by name), `seed`, or a key of the family."""
+    """The values of one key; in YAML `key: [values]`. The key is `budget` (by name), `seed`, or a key of the family."""
 
     key: str
     values: tuple[Any, ...]
@@ -23,10 +26,10 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Every combination of `product`, with the axes of `zip` moving together."""
+    """Every combination of the axes of `product`, with the axes of `zip` paired like Python's zip."""
 
     families: tuple[str, ...]
-    """Names of families; every axis that is not `budget` or `seed` must be a key of each."""
+    """Names of entries of `families`; every axis other than `budget` and `seed` must be a key of each."""
     product: tuple[Axis, ...] = ()
     zip: tuple[Axis, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Where runs are trained: this machine's pool or a SLURM cluster. No part of a run's identity."""
+"""Where runs are trained: in a pool of workers on this machine, or on a SLURM cluster. Not part of a run's identity."""
 
 from __future__ import annotations
 
@@ -14,54 +14,55 @@ TABLE_MEMORIES = ("device", "host", "file")
 
 @dataclass(frozen=True, kw_only=True)
 class Launcher:
-    """The keys of `sweeps/launcher/*.yaml`. A cluster is a file of its own there, chosen by `launcher=its_name`."""
+    """The keys of `sweeps/launcher/*.yaml`; each cluster has its own file there, chosen with `launcher=<file name>`."""
 
     name: str = "auto"
     """`auto` (SLURM where it answers), `local` or `slurm`."""
     workers: int | None = None
-    """Runs trained at once; None: one a GPU, or without GPUs one a core; on SLURM as many as it starts."""
+    """Runs trained at once. None: one per GPU, or per core where there is no GPU; on SLURM as many as it starts."""
     checkpoint_seconds: float = 30.0
-    """Longest work that kill -9 can lose."""
+    """Seconds between checkpoints: the most work that `kill -9` can lose."""
     table_memory: str = "device"
-    """Where tables and their optimizer's state lie: `device`; `host`, pinned memory, for tables larger than a GPU's;
-    `file`, in the run's folder, for tables larger than the machine's memory. A step fetches the rows it reads."""
+    """Where memory tables and their optimizer state are kept: `device`; `host` (pinned memory, for tables larger than
+    GPU memory); `file` (in the run's folder, for tables larger than the machine's memory). With the last two a step
+    copies only the rows that it reads."""
     device_memory: str | None = None
-    """Memory of the GPU (without GPUs: of the worker) that runs will get, such as 80G, for the forecast; None: asked of
-    this machine, or with SLURM and no GPUs the job's `memory`."""
+    """Memory of the GPU (without GPUs: of the worker) for the forecast, such as 80G. None: that of this machine; on
+    SLURM without GPUs the job's `memory`."""
     retries: Retries = field(default_factory=Retries)
     cpus_per_run: int = 8
-    """SLURM only, as all below: cores of each process of a job."""
+    """Cores of each process of a job. SLURM only, as is everything below."""
     gpus_per_run: int = 1
-    """GPUs of a job on each of its nodes, a process each; 0 trains on cores, a process a node."""
+    """GPUs of a job on each node, with one process per GPU; 0: train on cores, one process per node."""
     nodes_per_run: int = 1
-    """Nodes of a job. Several processes share every batch, and each holds the whole model."""
+    """Nodes of a job. Its processes split every batch (data parallel), and each holds the whole model."""
     memory: str = "64G"
-    """Of a job on each of its nodes."""
+    """Host memory of a job on each node."""
     minutes: int = 1440
-    """Time limit of a job. A run that needs more goes on in another."""
+    """Time limit of a job; a run that needs more time continues in another job."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     gres: str | None = None
     exclude: str | None = None
-    """Nodes that get no job, as sbatch has them; nodes that failed are added."""
+    """Nodes to avoid, in the syntax of `sbatch --exclude`; nodes that failed are added."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the worker starts, such as `module load cuda`."""
+    """Shell commands to run before the worker, such as `module load cuda`."""
     container: str | None = None
-    """Image that jobs run in, by srun's --container-image (pyxis)."""
+    """Image for `srun --container-image` (pyxis)."""
     resources: tuple[Resources, ...] = ()
-    """What the jobs of some runs ask for instead; of several that a run meets, later ones win."""
+    """Other requests for the jobs of some runs; where several entries match a run, later ones win."""
     stop_seconds: int = 120
-    """How long before its time limit a job is asked to leave with a checkpoint."""
+    """Seconds before its time limit at which a job is signalled to write a checkpoint and exit."""
     grace_seconds: float = 120.0
-    """How long SLURM may know nothing of a job that left no word, before it counts as lost."""
+    """Seconds for which a job without a recorded outcome may be unknown to SLURM before it counts as lost."""
     detach: bool = True
-    """Leave the terminal free: jobs of one core look after the sweep."""
+    """Whether the command returns at once, while one-core controller jobs run the sweep."""
     check_minutes: float = 5.0
-    """Between two looks of those jobs."""
+    """Minutes between two checks of the controller jobs."""
     check_memory: str | None = None
-    """Memory of those jobs; None: 4G, or `memory` where that is less."""
+    """Memory of the controller jobs; None: 4G, or `memory` where that is less."""
 
     def __post_init__(self) -> None:
         one_of("name", self.name, LAUNCHERS)
@@ -78,11 +79,13 @@ class Launcher:
             self._with(one)
 
     def for_run(self, family: str, params: float, flops: float) -> Launcher:
-        """Return the launcher with the resources of one run: of a family by its name in the sweep, of so many
-        parameters and training FLOPs."""
+        """Return the launcher with the resources of one run.
+
+        `family` is the family's name in the sweep, `params` the run's total parameters, `flops` its training FLOPs.
+        """
         found = self
         for one in self.resources:
-            found = found._with(one) if one.meets(family, params, flops) else found
+            found = found._with(one) if one.matches(family, params, flops) else found
         return found
 
     def _with(self, resources: Resources) -> Launcher:
@@ -90,5 +93,5 @@ class Launcher:
 
     @property
     def processes_per_run(self) -> int:
-        """Those that share a run's batches."""
+        """Number of processes that split a run's batches."""
         return self.nodes_per_run * max(1, self.gpus_per_run) if self.name == "slurm" else 1

@@ -1,7 +1,7 @@
-"""What can stand in a layer's feed-forward slot beside a dense SwiGLU: experts, product-key memory, tiny experts.
+"""The sparse layers that can replace a dense SwiGLU: experts, product-key memory, PEER.
 
-Each is a frozen description that the planner counts and the model zoo builds. Refuses what no module could be: key
-widths that do not halve, more selected than there is, options that contradict each other.
+Each is a frozen description that the planner counts and `memscale.models` builds. Refuses what cannot be built: odd key
+widths, more selected than exists, options that contradict each other.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ QUERY_NORMS = ("none", "batch", "layer")
 
 @dataclass(frozen=True, kw_only=True)
 class MoE:
-    """SwiGLU experts behind a router without bias.
+    """SwiGLU experts with a linear router without bias.
 
-    `token_choice`: each token goes to its best experts, none dropped (Shazeer et al. 2017). `expert_choice`: in
-    training each expert takes its best tokens of every sequence (Zhou et al. 2022), in evaluation each token its best
-    experts, so that only training lets a later token change an earlier one.
+    `token_choice`: each token goes to its top experts, and none is dropped (Shazeer et al. 2017). `expert_choice`: in
+    training each expert takes its top tokens of every sequence (Zhou et al. 2022), which is not causal; in evaluation
+    each token goes to its top experts, which is.
     """
 
     layers: tuple[int, ...]
     """Indices (0-based) of the layers that hold experts."""
     num_experts: int
-    """Routed experts; shared ones come on top."""
+    """Routed experts, without the shared ones."""
     experts_per_token: int
-    """How many routed experts a token is sent to; with `expert_choice`, in evaluation."""
+    """Routed experts that a token is sent to; with `expert_choice` in evaluation only."""
     expert_hidden: int
-    """Hidden width of one expert, routed or shared (three matrices of d_model x expert_hidden)."""
+    """Hidden width of one routed or shared expert (three matrices of d_model x expert_hidden)."""
     shared_experts: int = 0
-    """Experts that every token passes through with weight one (Dai et al. 2024)."""
+    """Experts that every token passes through, with weight one (Dai et al. 2024)."""
     routing: str = "token_choice"
     scores: str = "softmax"
-    """What makes the router's logits weights: softmax over the experts, or each one's sigmoid."""
+    """How router logits become weights: `softmax` over the experts, or `sigmoid` of each."""
     renormalise: bool = True
-    """Whether the chosen experts' scores are scaled to sum to one."""
+    """Whether the weights of a token's experts are scaled to sum to one."""
     capacity_factor: float = 1.0
-    """`expert_choice` only: experts per token on average in training; each takes
+    """`expert_choice` only: average experts per token in training. Each expert takes
     max(1, round(capacity_factor x sequence length / num_experts)) tokens of a sequence."""
     balance: str = "loss"
-    """`loss`: the Switch balance loss; `bias`: a bias on the scores that choose, moved against the load after every
-    step (Wang et al. 2024); `none`."""
+    """`loss`: the load-balancing loss of Switch Transformers (Fedus et al. 2022); `bias`: a bias on the scores that
+    select experts, updated against the load after every step (Wang et al. 2024); or `none`."""
     balance_weight: float = 0.01
-    """`loss` only: its factor (1 when the load is uniform); trained on, never reported as loss."""
+    """`loss` only: weight of the load-balancing loss, which is 1 at a uniform load; not part of reported losses."""
     bias_rate: float = 0.001
-    """`bias` only: how far an expert's bias moves in a step."""
+    """`bias` only: step size of an expert's bias."""
     z_weight: float = 0.001
-    """Factor of the router z-loss (Zoph et al. 2022); trained on, never reported as loss."""
+    """Weight of the router z-loss (Zoph et al. 2022); not part of reported losses."""
 
     def __post_init__(self) -> None:
         for name in ("num_experts", "expert_hidden", "experts_per_token"):
@@ -83,11 +83,11 @@ class MoE:
         )
 
     def capacity(self, sequence_length: int) -> int:
-        """Tokens of a sequence that each expert takes in training; `expert_choice` only."""
+        """Return the tokens of a sequence that each expert takes in training; `expert_choice` only."""
         return min(sequence_length, max(1, round(self.capacity_factor * sequence_length / self.num_experts)))
 
     def trained_experts_per_token(self, sequence_length: int) -> float:
-        """Routed experts that a token passes through in training, on average."""
+        """Return the average number of routed experts per token in training."""
         if self.routing == "token_choice":
             return self.experts_per_token
         return self.capacity(sequence_length) * self.num_experts / sequence_length
@@ -95,22 +95,22 @@ class MoE:
 
 @dataclass(frozen=True, kw_only=True)
 class _ProductKeys:
-    """Two sets of `num_keys` half keys span num_keys**2 slots; each head selects `knn` of them."""
+    """Product keys: two sets of `num_keys` half keys address num_keys^2 slots; each head selects `knn` of them."""
 
     layers: tuple[int, ...]
     """Indices (0-based) of the layers that hold this."""
     num_keys: int
-    """Half keys per set; there are num_keys**2 slots."""
+    """Half keys per set."""
     num_heads: int
     knn: int
     """Slots selected per head and token."""
     key_width: int
-    """Width of a whole key (two halves); each layer and head has its own keys and queries."""
+    """Width of a full key (two halves); every layer and head has its own keys and queries."""
     qk_norm: bool = False
     """RMS-normalise query and key halves before scoring."""
     query_norm: str = "none"
-    """Of the whole query, over its width: `batch` (Lample et al. 2019; in training it lets the tokens of a batch see
-    each other) or `layer`."""
+    """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
+    token depend on the others of its batch."""
 
     def __post_init__(self) -> None:
         for name in ("num_keys", "num_heads", "knn", "key_width"):
@@ -128,19 +128,24 @@ class _ProductKeys:
 
     @property
     def num_slots(self) -> int:
+        """Number of addressable slots: num_keys^2."""
         return self.num_keys**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory(_ProductKeys):
-    """Product-key memory: a weighted sum of the selected rows of a table (Lample et al. 2019; Berges et al. 2024)."""
+    """Product-key memory: the output is a weighted sum of the selected rows of a table.
+
+    Lample et al. 2019; with a shared table and a gate, Berges et al. 2024.
+    """
 
     value_width: int
     """Width of a table row."""
     shared_table: bool = True
-    """One table for all layers; else each has its own."""
+    """Whether all memory layers read one table instead of one each."""
     gated: bool = True
-    """Output (y * silu(x W1)) W2 with W1: d_model x value_width, W2: value_width x d_model; else y itself."""
+    """Whether the output is (y * silu(x W1)) W2, with W1 [d_model, value_width] and W2 [value_width, d_model], instead
+    of the weighted sum y itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,12 +153,14 @@ class Memory(_ProductKeys):
 
     @property
     def num_tables(self) -> int:
+        """Number of distinct tables."""
         return 1 if self.shared_table else len(self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer(_ProductKeys):
-    """A slot is an expert of one hidden value, gelu(x . u_i) v_i: two table rows of width d_model (He 2024, "PEER").
+    """PEER (He 2024): slot i is an expert with one hidden unit, gelu(x . u_i) v_i.
 
-    Each layer has its own two tables; a head's experts are added up with softmax weights.
+    u_i and v_i are rows of two tables of width d_model, which every layer has of its own. The outputs of a head's
+    experts are summed with softmax weights.
     """

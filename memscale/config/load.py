@@ -1,8 +1,8 @@
-"""Composes `sweeps/<name>.yaml` with Hydra and the words of the command line into a checked `Sweep`.
+"""Composes `sweeps/<name>.yaml` and command-line overrides with Hydra into a validated `Sweep`.
 
-A sweep's own file comes before what it sets at one scale (`at/<name>_<scale>.yaml`), and the command line after all.
-Decides where no choice was made: SLURM where `sbatch` answers, else the local pool; scale `node` on SLURM, else
-`laptop`. Refuses unknown sweeps, groups, keys, types and values, and says in which file they stand.
+The order, later values winning: the groups of the defaults list, the sweep's own file, its file for one scale
+(`at/<name>_<scale>.yaml`), the command line. Defaults: launcher `slurm` where SLURM answers, else `local`; scale `node`
+on SLURM, else `laptop`. Refuses unknown sweeps, groups, keys, types and values, and names the file that sets them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS = ("scale", "family", "data", "recipe", "launcher", "evaluate")
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A sweep, and what was chosen for the person who typed it."""
+    """A sweep, and which defaults were chosen."""
 
     sweep: Sweep
     notes: tuple[str, ...]
@@ -37,17 +37,38 @@ class Loaded:
 
 
 def sweeps_folder() -> Path:
-    """The folder of the sweep files: ./sweeps, else the one beside this package's source."""
+    """Return the folder of the sweep files: `./sweeps` if there is one, else that of the source tree."""
     here = Path("sweeps").absolute()
     return here if here.is_dir() else Path(__file__).resolve().parents[2] / "sweeps"
 
 
 def sweep_names(folder: Path) -> list[str]:
+    """Return the names of the sweeps in `folder`, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def load_sweep(name: str, overrides: Sequence[str] = (), *, folder: Path | None = None) -> Loaded:
-    """Compose and check the sweep `name`. `overrides` are Hydra's. Raises ConfigError."""
+    """Compose and validate a sweep.
+
+    Args:
+        name: The sweep's file name in `folder`, without `.yaml`.
+        overrides: Hydra overrides, such as `scale=node` or `recipe.weight_decay=0`.
+        folder: The folder of sweep files; None: `sweeps_folder()`.
+
+    Returns:
+        The sweep, and notes on the launcher and scale that were chosen.
+
+    Raises:
+        ConfigError: The sweep, a group, a key or a value is unknown or out of range.
+
+    Example:
+        >>> loaded = load_sweep("memory_vs_moe", ["launcher=local", "recipe.weight_decay=0"])
+        >>> [family.name for family in loaded.sweep.families], loaded.sweep.recipe.weight_decay
+        (['dense', 'moe', 'memory_plus'], 0.0)
+        >>> load_sweep("memory_vs_mow")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        memscale.errors.ConfigError: there is no sweep 'memory_vs_mow'
+    """
     folder = folder or sweeps_folder()
     if name not in sweep_names(folder):
         names = sweep_names(folder)
@@ -72,7 +93,7 @@ def load_sweep(name: str, overrides: Sequence[str] = (), *, folder: Path | None 
 
 
 def slurm_answers() -> bool:
-    """Whether `sbatch` is here and runs, and a controller answers where `scontrol` can ask for one."""
+    """Whether `sbatch` runs here and, where `scontrol` exists, a SLURM controller answers its ping."""
     if shutil.which("sbatch") is None or not _runs("sbatch", "--version"):
         return False
     return shutil.which("scontrol") is None or _runs("scontrol", "ping")
@@ -107,14 +128,14 @@ def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
 
 
 def _forced(override: str) -> str:
-    """Let an override name a key that no file sets: our own classes, not the files, say which keys there are."""
+    """Prefix an override with `++`, so that it may set a key that no file has; `Sweep` checks which keys exist."""
     key = override.partition("=")[0]
     is_key = "=" in override and key[:1] not in "+~" and key.partition("@")[0] not in GROUPS
     return f"++{override}" if is_key else override
 
 
 def _explain(folder: Path, name: str, overrides: list[str], error: Exception) -> str:
-    """Turn Hydra's complaint into ours: what was given, what is valid, the nearest spelling."""
+    """Turn an error of Hydra into a message with the value given, the valid ones and the nearest spelling."""
     for override in overrides:
         key, _, value = override.partition("=")
         key = key.lstrip("+~").partition("@")[0]
@@ -138,7 +159,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 class _Describe:
-    """Says where a key stands: on the command line, in a group's file, or in the sweep's own."""
+    """Describes where a key is set: on the command line, in a group's file, or in the sweep's own file."""
 
     def __init__(self, folder: Path, name: str, overrides: Sequence[str]) -> None:
         self._folder, self._name = folder, name
@@ -171,7 +192,7 @@ class _Describe:
 
 
 def _holds(path: Path, group: str, rest: str) -> bool:
-    """Whether a sweep's own file sets this key (it then overrides the group)."""
+    """Whether the file at `path` sets this key and so overrides the group."""
     node: Any = OmegaConf.load(path)
     for part in [{"family": "families"}.get(group, group), *re.split(r"[.\[]", rest)]:
         if not isinstance(node, DictConfig) or part not in node:

@@ -1,4 +1,4 @@
-"""What the runs of one budget must share, what may move to make it so, and how far they may miss it."""
+"""What the models of one budget have in common, which widths are free to achieve it, and the tolerance."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from memscale.config.checks import at_least, between, one_of, positive, require
 
 PER_TOKEN = ("flops_per_token", "active_params", "total_params", "decode_bytes", "training_memory", "seconds_per_token")
-"""Quantities that a sparse model can share with the dense one."""
+"""Quantities that a sparse model can have in common with the dense model."""
 EQUAL = (*PER_TOKEN, "tokens", "flops_train", "seconds_train")
-"""`tokens`: as many as the dense run's; `flops_train` and `seconds_train` instead: as many as spend what it spends."""
+"""PER_TOKEN, and one of the three that fix how long a model is trained: for as many tokens, training FLOPs or seconds
+as the dense model."""
 SPARSE_EQUAL = ("total_params", "active_params", "non_embedding_params", "table_params", "decode_bytes",
                 "training_memory")  # fmt: skip
 WIDTHS = ("ffn_hidden", "num_experts", "expert_hidden", "num_slots", "value_width", "key_width")
@@ -18,7 +19,7 @@ _LENGTHS = ("tokens", "flops_train", "seconds_train")
 
 @dataclass(frozen=True, kw_only=True)
 class Free:
-    """The widths of one family that the solver may move; in YAML `family: widths`."""
+    """The widths of one family that the solver chooses; in YAML `family: widths`."""
 
     name: str
     widths: tuple[str, ...]
@@ -30,7 +31,7 @@ class Free:
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleOf:
-    """What a solved width is a multiple of; in YAML `width: number`. For num_slots it holds for their square root."""
+    """A solved width is a multiple of `value`; in YAML `width: number`. For num_slots it applies to the square root."""
 
     width: str
     value: int
@@ -42,7 +43,7 @@ class MultipleOf:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Measured training FLOPs per second of a family; in YAML `family: number`."""
+    """Measured training FLOPs per second of one family; in YAML `family: number`."""
 
     name: str
     flops_per_second: float
@@ -53,22 +54,22 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """The terms of the comparison."""
+    """The terms of the comparison (`memscale.planning.matching` solves them)."""
 
     equal: tuple[str, ...] = ("flops_per_token", "tokens")
-    """What every model shares with the dense model of its budget."""
+    """Quantities that every model has in common with the dense model of its budget."""
     sparse_equal: str | None = "total_params"
-    """What the sparse models of a budget share among each other; None: nothing."""
+    """The quantity that the sparse models of a budget have in common; None: none."""
     free: tuple[Free, ...] = ()
-    """Families not named here move what their class says. A width that its family gives stays where it is."""
+    """Free widths by family; default: `free_by_default` of the family. A width that its family gives is never free."""
     multiple_of: tuple[MultipleOf, ...] = ()
     tolerance: float = 0.01
-    """Largest relative mismatch; a plan beyond it is refused."""
+    """Largest relative mismatch; a plan that exceeds it is refused."""
     total_over_dense: float | None = 9.0
-    """Total parameters of the sparse models over the dense model's, at least; the solver stays within a tenth above
+    """Smallest ratio of the sparse models' total parameters to the dense model's; the solver stays within 10 % above
     it. Not used where a family's own widths fix the size."""
     throughput: tuple[Throughput, ...] = ()
-    """For `seconds_per_token` and `seconds_train`: written down, for a plan must not depend on the machine."""
+    """Needed for `seconds_per_token` and `seconds_train`; given here because a plan must not depend on the machine."""
 
     def __post_init__(self) -> None:
         for name in self.equal:
@@ -89,10 +90,11 @@ class Matching:
 
     @property
     def equal_per_token(self) -> tuple[str, ...]:
+        """The quantities of `equal` that concern one token or one model."""
         return tuple(name for name in self.equal if name in PER_TOKEN)
 
     @property
     def equal_length(self) -> str:
-        """What decides the number of tokens: 'tokens', 'flops_train' or 'seconds_train'."""
+        """The quantity of `equal` that fixes the number of tokens: 'tokens', 'flops_train' or 'seconds_train'."""
         (name,) = (name for name in self.equal if name in _LENGTHS)
         return name

@@ -1,4 +1,4 @@
-"""How a model is optimised: AdamW with a group of its own for tables, and the shape of the learning rate."""
+"""How a model is optimised: AdamW with a parameter group for memory tables, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ TABLE_STORAGES = ("float32", "bfloat16_master", "bfloat16_stochastic")
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019). Norm gains, biases and tables are not decayed unless said."""
+    """AdamW (Loshchilov and Hutter 2019). Norm gains and biases have no weight decay, tables `table_weight_decay`."""
 
     learning_rate: float
     table_learning_rate: float | None = None
-    """Peak rate of the memory table's rows; None in models without a table."""
+    """Peak learning rate of the memory tables; None in models without one."""
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
-    """Decay of matrices (embeddings included), per step: lr * weight_decay."""
+    """Weight decay of matrices, embeddings included; a step shrinks them by learning rate x weight_decay."""
     table_weight_decay: float = 0.0
     table_optimizer: str = "lazy_adamw"
-    """`lazy_adamw`: AdamW at the cost of the rows read (`memscale.kernels.row_adamw`); `lazy_adamw_by_row`: the same
-    with one second moment a row, which is another optimizer with half of the moments; `dense_adamw`: AdamW over every
-    slot at every step, the reference."""
+    """`lazy_adamw`: AdamW at the cost of the rows that a step reads (`memscale.kernels.row_adamw`);
+    `lazy_adamw_by_row`: the same with one second moment per row, which is a different optimizer with half the state;
+    `dense_adamw`: the reference, AdamW over all rows at every step."""
     table_storage: str = "float32"
-    """What a table's values are kept in; `bfloat16_master`: read as bfloat16 beside a float32 copy that the optimizer
-    moves; `bfloat16_stochastic`: bfloat16 alone, rounded stochastically."""
+    """Number format of tables: `float32`; `bfloat16_master`, bfloat16 for reading beside a float32 master copy for the
+    optimizer; `bfloat16_stochastic`, bfloat16 only, with stochastic rounding."""
     clip_norm: float = 1.0
-    """Global gradient norm above which the gradient is scaled down, once a step; 0 turns it off."""
+    """Global gradient norm to which larger gradients are scaled down; 0: no clipping."""
 
     def __post_init__(self) -> None:
         positive("learning_rate", self.learning_rate)
@@ -47,21 +47,22 @@ class Optimizer:
         one_of("table_storage", self.table_storage, TABLE_STORAGES)
         require(
             self.table_optimizer == "dense_adamw" or self.table_learning_rate is None or self.beta1 <= self.beta2,
-            f"beta1 is {self.beta1:g} and beta2 is {self.beta2:g}; {self.table_optimizer} needs beta1 <= beta2 (what a "
-            "row without a gradient owes has no good closed form otherwise); set table_optimizer to dense_adamw",
+            f"beta1 is {self.beta1:g} and beta2 is {self.beta2:g}; {self.table_optimizer} needs beta1 <= beta2 (the "
+            "pending updates of a row have no stable closed form otherwise); set table_optimizer to dense_adamw",
         )
         require(
             self.table_optimizer != "dense_adamw" or self.table_storage == "float32",
-            f"table_storage is {self.table_storage}; dense_adamw keeps tables in float32, and a lazy one in bfloat16",
+            f"table_storage is {self.table_storage}, but dense_adamw needs float32; set table_storage to float32, or "
+            "table_optimizer to lazy_adamw or lazy_adamw_by_row",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate over a run, as a factor of its peak.
+    """The learning rate over a run, as a fraction of its peak.
 
-    `wsd`: linear warm-up, constant, then linear decay over the last `decay_fraction` of the steps;
-    `cosine`: linear warm-up, then half a cosine down to `final_fraction`.
+    `wsd` (warm-up, stable, decay): linear warm-up, constant, then linear decay to `final_fraction` over the last
+    `decay_fraction` of the steps. `cosine`: linear warm-up, then half a cosine down to `final_fraction`.
     """
 
     kind: str = "wsd"

@@ -1,4 +1,4 @@
-"""How every family is trained: the same schedule and optimizer; the rates are tuned, or follow a named rule."""
+"""How every family is trained: one schedule and optimizer for all; learning rates are tuned or follow a named rule."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FIXED = "fixed"
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """The learning rates tried for a family at the smallest budget; the best validation loss decides."""
+    """The learning rates tried for each family at the smallest budget; the lowest validation loss wins."""
 
     learning_rates: tuple[float, ...] = ()
     table_factors: tuple[float, ...] = (1.0,)
-    """Rate of the tables, as multiples of the learning rate (families with a table only)."""
+    """Learning rates of memory tables to try, as multiples of the model's (families with a table only)."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rates", "table_factors"):
@@ -41,19 +41,20 @@ class Multiplier:
 
 @dataclass(frozen=True, kw_only=True)
 class RateRule:
-    """Where learning rates come from (`memscale.planning.rules` names the rules)."""
+    """Where learning rates come from; the named rules are in `memscale.planning.rules`."""
 
     rule: str = TUNED
-    """`tuned`: by a stage of its own; `fixed`: `value`; or a named rule."""
+    """`tuned` (in a stage before the comparison), `fixed` (`value`), or a named rule."""
     value: float | None = None
-    """`fixed` only: the peak rate."""
+    """`fixed` only: the peak learning rate."""
     multiplier: float = 1.0
+    """Factor on what the rule gives."""
     multipliers: tuple[Multiplier, ...] = ()
-    """Factors of single families, on top."""
+    """Further factors for single families."""
     table_factor: float = 1.0
-    """Rate of the tables over the learning rate; not used where it is tuned."""
+    """Learning rate of the tables divided by the model's; not used with `tuned`."""
     allow_outside: bool = False
-    """Use a rule outside the range it was fitted on; the plan then says so."""
+    """Whether a rule may be used outside the range it was fitted on; the plan then has a note."""
 
     def __post_init__(self) -> None:
         require(
@@ -72,7 +73,7 @@ class RateRule:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRule:
-    """Where the batch comes from: `fixed` is `scale.batch_tokens`; or a named rule, rounded to whole sequences."""
+    """Where the batch size comes from: `fixed` (`scale.batch_tokens`), or a named rule rounded to whole sequences."""
 
     rule: str = FIXED
     multiplier: float = 1.0
@@ -84,16 +85,16 @@ class BatchRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How every family is trained; what differs between them is found by tuning, by the same rule for all."""
+    """How every family is trained; only tuned learning rates differ, and one rule chooses them for all."""
 
     name: str
     tune: Tune = field(default_factory=Tune)
     tune_seed: int = 1000
-    """Seed of the tuning runs, not used by the compared ones."""
+    """Seed of the tuning runs; the compared runs must not use it."""
     learning_rate: RateRule = field(default_factory=RateRule)
     batch: BatchRule = field(default_factory=BatchRule)
     width_exponent: float = 1.0
-    """Tuned rates are scaled by (tuned d_model / d_model) to this power; 0 keeps them at every width."""
+    """Tuned rates are multiplied by (tuned d_model / d_model)^width_exponent; 0: the same rate at every width."""
     schedule: Schedule = field(default_factory=Schedule)
     beta1: float = 0.9
     beta2: float = 0.95
@@ -101,7 +102,7 @@ class Recipe:
     weight_decay: float = 0.1
     table_weight_decay: float = 0.0
     table_optimizer: str = "lazy_adamw"
-    """As in `memscale.config.optimizer`, like all around it."""
+    """As in `memscale.config.optimizer.Optimizer`, like the fields around it."""
     table_storage: str = "float32"
     clip_norm: float = 1.0
 

@@ -1,4 +1,4 @@
-"""What the jobs of some runs ask for instead of what the launcher says: more memory or GPUs for the large ones."""
+"""Resource requests for the jobs of some runs in place of the launcher's, such as more memory for large models."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _CHOOSE = ("families", "params_above", "flops_above")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """For runs that meet all of the first three; what is None stays as the launcher has it."""
+    """Requests for the runs that match the first three fields; a field that is None keeps the launcher's value."""
 
     families: tuple[str, ...] = ()
-    """By their names in the sweep; empty: all."""
+    """Names of families in the sweep; empty: all."""
     params_above: float = 0.0
-    """Runs of more total parameters."""
+    """Only runs with more total parameters than this."""
     flops_above: float = 0.0
-    """Runs of more training FLOPs."""
+    """Only runs with more training FLOPs than this."""
     cpus_per_run: int | None = None
     gpus_per_run: int | None = None
     nodes_per_run: int | None = None
@@ -28,13 +28,14 @@ class Resources:
     constraint: str | None = None
     gres: str | None = None
 
-    def meets(self, family: str, params: float, flops: float) -> bool:
+    def matches(self, family: str, params: float, flops: float) -> bool:
+        """Whether a run of that family name, total parameters and training FLOPs gets these requests."""
         return (
             (not self.families or family in self.families) and params > self.params_above and flops > self.flops_above
         )
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The launcher's keys that are other than it says."""
+        """The launcher's keys that are replaced, with their new values."""
         found = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _CHOOSE}
         return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""How often a run is tried again, by what ended its attempts."""
+"""How often a run is retried, by the cause that ended its attempts."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from memscale.config.checks import at_least
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """Tries after the first that ended in each way; None: without limit. One of them is used up by every such end."""
+    """Largest number of retries for each cause; None: no limit. Every attempt that ends so uses one."""
 
     stopped: int | None = None
-    """Asked to leave, by a signal."""
+    """Stopped by a signal."""
     preempted: int | None = None
     """A job of higher priority took its node."""
     time_limit: int | None = None
-    """Its job's time was up; the next goes on from the checkpoint."""
+    """Its job reached its time limit; the next continues from the checkpoint."""
     cancelled: int | None = 3
-    """Its job was cancelled, but not by `memscale cancel`: what that cancels stays so until the sweep is started."""
+    """Its job was cancelled other than by `memscale cancel`, whose cancellations last until the next `memscale
+    sweep`."""
     node_failure: int | None = 3
     """Its node failed."""
     gpu_out_of_memory: int | None = 1
-    """Tried again at half the micro-batch, which changes no result."""
+    """Retried with half the micro-batch, which does not change results."""
     host_out_of_memory: int | None = 0
     killed: int | None = 2
-    """Its process died of a signal."""
+    """Its process was killed by a signal."""
     error: int | None = 2
-    """It raised something; the same error twice in a row is believed at once."""
+    """It raised an exception; the same exception twice in a row ends the retries."""
     lost: int | None = 2
-    """It left no word, and nobody knows it any more."""
+    """It recorded no outcome, and the scheduler no longer knows its job."""
     unknown: int | None = 2
-    """The scheduler used a word that memscale does not know."""
+    """The scheduler reported a state that memscale does not know."""
     disk_full: int | None = 0
     diverged: int | None = 0
     bad_config: int | None = 0
     without_progress: int = 5
-    """Interruptions in a row (the first three above) that found no newer checkpoint, before somebody has to look."""
+    """Consecutive interruptions (the first three causes) without a newer checkpoint, after which retries end."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,6 +1,6 @@
-"""A run: one model to train. Everything here changes the result, so everything here is its identity.
+"""A run: one model to train. Every field changes the result and is therefore part of the run's identity.
 
-Hardware, paths, GPU counts, micro-batches and logging have no place in it.
+Hardware, paths, GPU counts, micro-batches and logging are not part of it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from memscale.config.checks import at_least, require
 from memscale.config.optimizer import Optimizer, Schedule
 
 MEANING = 2
-"""Raised by hand when a change of code changes results; older results are then not taken for new ones."""
+"""Raised by hand when a code change alters results, so that older results get another identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digests:
-    """SHA-256 of what was put in: the contents and settings of the data, the tokenizer and the evaluation sets."""
+    """SHA-256 digests of the inputs: the contents and settings of data, tokenizer and evaluation sets."""
 
     data: str
     tokenizer: str
@@ -26,19 +26,19 @@ class Digests:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A frozen configuration with an identity (`memscale.planning.identity`)."""
+    """A frozen configuration; `memscale.planning.identity.run_id` is its identity."""
 
     architecture: Architecture
     optimizer: Optimizer
     schedule: Schedule
     tokens: int
-    """Tokens trained on; a whole number of batches."""
+    """Training tokens; a whole number of batches."""
     batch_tokens: int
     sequence_length: int
     seed: int
-    """Seeds the initial weights and the order of the data."""
+    """Seed of the initial weights and of the order of the data."""
     validations: int
-    """Validations during training, evenly spaced, the last one at the end."""
+    """Number of validations, evenly spaced, the last one at the end of training."""
     digests: Digests
     meaning: int = MEANING
 
@@ -61,8 +61,10 @@ class Run:
 
     @property
     def num_steps(self) -> int:
+        """Optimizer steps."""
         return self.tokens // self.batch_tokens
 
     @property
     def batch_sequences(self) -> int:
+        """Sequences per optimizer step."""
         return self.batch_tokens // self.sequence_length

@@ -1,6 +1,6 @@
-"""A sweep: the question, the budgets, what is held equal, what may move, and how it is run.
+"""A sweep: its question, budgets, families, matching, data, recipe and launcher, as a sweep's YAML file gives them.
 
-These are the words of the YAML files. The planner turns them into runs (`memscale.config.run`).
+`memscale.planning.plan.make_plan` turns it into runs (`memscale.config.run`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from memscale.errors import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """What is measured after training."""
+    """What is measured during and after training."""
 
     tasks: tuple[str, ...] | None = None
-    """Names of tasks; None: every task the data offers. Empty: none."""
+    """Names of tasks; None: all default tasks of the data; empty: none."""
     validations: int = 4
-    """Validations during a run, the one at its end included."""
+    """Validations during a run, including the one at its end."""
 
     def __post_init__(self) -> None:
         at_least("validations", self.validations, 1)
@@ -34,12 +34,12 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a launch may cost by its forecast; above it, it is refused. None: no limit."""
+    """Largest forecast cost of a launch, above which it is refused. None: no limit."""
 
     gpu_hours: float | None = None
-    """Hours of all GPUs together; of all workers where there are none."""
+    """Total GPU hours; where there are no GPUs, total hours of all workers."""
     disk_gb: float | None = None
-    """Of checkpoints, in units of 1e9 bytes."""
+    """Disk for checkpoints, in units of 1e9 bytes."""
 
     def __post_init__(self) -> None:
         for name in ("gpu_hours", "disk_gb"):
@@ -49,15 +49,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One YAML file of `sweeps/`, composed and checked."""
+    """One YAML file of `sweeps/`, composed and validated."""
 
     name: str
     question: str
     caveats: tuple[str, ...] = ()
-    """What a reader of the report must know and its numbers cannot tell."""
+    """What a reader of the report must know beyond its numbers."""
     scale: Scale
     families: tuple[Family, ...]
-    """In YAML a mapping from each family's name to its keys."""
+    """In YAML, a mapping from the name of each family to its keys."""
     grid: tuple[Block, ...] = ()
     """Empty: every family at every budget and seed."""
     matching: Matching
@@ -74,7 +74,7 @@ class Sweep:
             self.recipe.tune_seed not in self.scale.seeds,
             f"recipe.tune_seed {self.recipe.tune_seed} is also in scale.seeds: tuning must not see the compared runs",
         )
-        # A family can be left out (`families.moe=null`) although other lists name it; a misspelt name cannot pass.
+        # Other keys may name a family that was removed (`families.moe=null`), but not one that is misspelt.
         names = [*dict.fromkeys([*(family.name for family in self.families), *FAMILIES])]
         named = [("grid", name) for block in self.grid for name in block.families]
         named += [("matching.free", free.name) for free in self.matching.free]

@@ -159,7 +159,7 @@ def _tensors(model: Transformer, kind: str) -> Iterator[tuple[str, Tensor]]:
         for name, value in _attention(a, block["attention.qkv.weight"]):
             yield f"{prefix}self_attn.{name}.weight", value
         yield prefix + "self_attn.o_proj.weight", block["attention.out.weight"]
-        if a.slot(layer) == "moe":
+        if a.feed_forward_kind(layer) == "moe":
             for name, value in _EXPERTS[kind](block):
                 yield prefix + name, value
         else:

@@ -71,7 +71,7 @@ def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryL
 
     All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
     """
-    kind = a.slot(layer)
+    kind = a.feed_forward_kind(layer)
     if kind == "moe":
         assert a.moe is not None
         return MoEFeedForward(a.d_model, a.moe)
@@ -140,7 +140,7 @@ class Transformer(nn.Module):
             "memory": a.memory.num_slots if a.memory is not None else 0,
             "peer": a.peer.num_slots if a.peer is not None else 0,
         }
-        slots = [a.slot(layer) for layer in range(a.num_layers)]
+        slots = [a.feed_forward_kind(layer) for layer in range(a.num_layers)]
         shared = Usage(sizes["memory"]) if self.table is not None else None
         self._usages = [
             None if kind == "dense" else shared if kind == "memory" and shared is not None else Usage(sizes[kind])
@@ -160,7 +160,7 @@ class Transformer(nn.Module):
         for layer, usage in enumerate(usages):
             if usage is None:
                 continue
-            kind = self.architecture.slot(layer)
+            kind = self.architecture.feed_forward_kind(layer)
             place = "" if kind == "memory" and self.table is not None else f"_{layer}"
             if kind == "moe":
                 values[f"moe_max_load_share{place}"] = usage.max_share

@@ -65,7 +65,7 @@ def attention(a: Architecture, part: dict[str, Array], x: Array) -> Array:
 
 def slot(a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, training: bool) -> Array:
     """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through the layer's feed-forward slot."""
-    kind, rows = a.slot(layer), x.reshape(-1, a.d_model)
+    kind, rows = a.feed_forward_kind(layer), x.reshape(-1, a.d_model)
     if kind == "moe":
         return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":

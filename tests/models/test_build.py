@@ -21,9 +21,9 @@ def by_hand(a: Architecture) -> int:
     d, total = a.d_model, (1 if a.tied_embeddings else 2) * a.d_model * a.vocab_size + a.d_model
     for layer in range(a.num_layers):
         total += d * a.head_width * (2 * a.num_heads + 2 * a.num_kv_heads) + 2 * d
-        if a.slot(layer) == "dense":
+        if a.feed_forward_kind(layer) == "dense":
             total += 3 * d * a.ffn_hidden
-        elif a.slot(layer) == "moe":
+        elif a.feed_forward_kind(layer) == "moe":
             total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
         else:
             m = a.memory or a.peer

@@ -112,7 +112,7 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
         flops += 2 * sum(projections)
         # Token i of s attends to i + 1 keys: a product for the scores and one for the values.
         flops += sum(2 * 2 * a.num_heads * a.head_width * (i + 1) for i in range(s)) / s
-        if a.slot(layer) == "moe":
+        if a.feed_forward_kind(layer) == "moe":
             assert a.moe is not None
             expert = 3 * a.d_model * a.moe.expert_hidden
             dense += a.d_model * a.moe.num_experts + expert * a.moe.shared_experts
@@ -122,7 +122,7 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 seen = a.moe.num_experts * a.moe.capacity(s) / s
             active += expert * seen
             flops += 2 * a.d_model * a.moe.num_experts + 2 * expert * (seen + a.moe.shared_experts)
-        elif a.slot(layer) in ("memory", "peer"):
+        elif a.feed_forward_kind(layer) in ("memory", "peer"):
             m = a.memory or a.peer
             assert m is not None
             width = m.num_heads * m.key_width
