@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from benchmarks import machine, peers
 from benchmarks.memory_step_case import Batches, Case, new_table, touched_rows
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
 
 TYPES = (torch.bfloat16, torch.float32)
 WIDTHS = (1024, 256)
@@ -130,7 +130,7 @@ def lookup_seconds(name: str, case: Case, batches: Batches) -> float | None:
 
     def sums(batch: peers.Batch) -> Tensor:
         if name == "ours":
-            return lookup(table_NV, batch.slots_TK, batch.weights_TK)
+            return embedding_bag(table_NV, batch.slots_TK, batch.weights_TK)
         return functional.embedding_bag(
             batch.slots_TK, table_NV, mode="sum", per_sample_weights=batch.weights_TK
         )  # fmt: skip

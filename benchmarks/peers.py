@@ -31,9 +31,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import profiler
 
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
-from memscale.kernels.table import Table
 
 RATE, BETAS, EPS, WEIGHT_DECAY = 1e-3, (0.9, 0.95), 1e-8, 0.1
 
@@ -64,19 +64,19 @@ class Ours:
     num_tables, num_reads = 3, 0
 
     def __init__(self, table_NV: Tensor) -> None:
-        self._table = Table(table_NV)
+        self._table = MemoryTable(table_NV)
         self._optimizer = RowAdamW(
             {"table": self._table}, beta1=BETAS[0], beta2=BETAS[1], eps=EPS, weight_decay=WEIGHT_DECAY
         )
 
     def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        return lookup(self._table, slots_TK, weights_TK)
+        return embedding_bag(self._table, slots_TK, weights_TK)
 
     def update(self) -> None:
         self._optimizer.step(RATE)
 
     def table(self) -> Tensor:
-        self._optimizer.settle()
+        self._optimizer.flush()
         return self._table.detach()
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import allocate_table
 from memscale.kernels.row_adamw import RowAdamW
-from memscale.kernels.table import table_in
-from memscale.kernels.table_memory import TableMemory
+from memscale.kernels.table_placement import TablePlacement
 from memscale.records.atomic import write_json
 
 _TOKENS, _READS, _WIDTH = 2048, 128, 256
@@ -34,7 +34,7 @@ _WARM_UP, _ROUNDS = 8, 9
 
 def steps(slots: int, placement: str, folder: Path) -> dict[str, float]:
     """Median seconds of a step, its parts, and the process's private memory at its peak, in bytes."""
-    table = table_in(TableMemory(placement=placement, folder=folder), (slots, _WIDTH), torch.float32, "cpu")
+    table = allocate_table(TablePlacement(placement=placement, folder=folder), (slots, _WIDTH), torch.float32, "cpu")
     optimizer = RowAdamW({"table": table}, weight_decay=0.1)
     generator = torch.Generator().manual_seed(0)
     taken = []
@@ -43,7 +43,7 @@ def steps(slots: int, placement: str, folder: Path) -> dict[str, float]:
         weights_TK = (torch.rand(_TOKENS, _READS, generator=generator) / _READS).requires_grad_()
         gradient_TV = torch.randn(_TOKENS, _WIDTH, generator=generator)
         begun = time.perf_counter()
-        out_TV = lookup(table, slots_TK, weights_TK)
+        out_TV = embedding_bag(table, slots_TK, weights_TK)
         forward = time.perf_counter()
         torch.autograd.backward([out_TV], [gradient_TV])
         backward = time.perf_counter()

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
-from memscale.kernels.product_keys import select
+from memscale.kernels.product_keys import product_key_topk
 from memscale.records.atomic import write_json
 
 _ROUNDS, _WARM_UP = 15, 3
@@ -68,7 +68,7 @@ def grid(query_T2HW: Tensor, keys_2HNW: Tensor, knn: int) -> tuple[Tensor, Tenso
     return slots_HTK.transpose(0, 1), scores_HTK.transpose(0, 1)
 
 
-BACKENDS: dict[str, Select] = {"ours": select, "grid": grid}
+BACKENDS: dict[str, Select] = {"ours": product_key_topk, "grid": grid}
 
 
 def batches(case: Case) -> Iterator[Batch]:

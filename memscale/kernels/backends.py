@@ -4,7 +4,7 @@ A back end is a module of `memscale.kernels` with the same functions, so that ev
 
 | module | runs | functions |
 |---|---|---|
-| `bags_torch`, `bags_numba`, `bags_triton` | lookups | `bag_sums bag_products bag_squares squares grouped distinct` |
+| `bags_torch`, `bags_numba`, `bags_triton` | bags of rows | `embedding_bag`, `per_sample_weight_grad`, ... |
 | `rows_torch`, `rows_numba`, `rows_triton` | the optimizer of rows | `catch_up update` |
 
 `torch` runs any type on any device and is the truth in tests; `numba` float32 and float64 on the CPU; `triton` float16,

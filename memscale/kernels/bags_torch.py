@@ -18,18 +18,18 @@ _SUM = 0
 """embedding_bag's mode, as its operators number it."""
 
 
-def bag_sums(
-    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, longest: int | None = None
+def embedding_bag(
+    rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, max_bag_size: int | None = None
 ) -> Tensor:
-    """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[places_A[a]] over its reads; zero if it has none.
+    """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[indices_A[a]] over its reads; zero if it has none.
 
-    `places_A` and `offsets_B1` are int64, `weights_A` of the rows' type. `longest`: the most reads of a bag, where that
-    is known; some back ends then have less to look for.
+    `indices_A` and `offsets_B1` are int64, `weights_A` of the rows' type. `max_bag_size`: the most lookups of a
+    bag, where that is known; some back ends then have less to look for.
     """
-    del longest
+    del max_bag_size
     found: tuple[Tensor, ...] = torch.ops.aten._embedding_bag(
         rows_NV.contiguous(),
-        places_A,
+        indices_A,
         offsets_B1,
         mode=_SUM,
         per_sample_weights=weights_A.contiguous(),
@@ -38,27 +38,27 @@ def bag_sums(
     return found[0]
 
 
-def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
-    """Return [A]: for every read a of bag b the scalar product of rows_NV[places_A[a]] and x_BV[b]."""
+def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    """Return [A]: for every read a of bag b the scalar product of rows_NV[indices_A[a]] and x_BV[b]."""
     bags_B = torch.arange(len(x_BV), device=x_BV.device)
-    bags_A = torch.repeat_interleave(bags_B, offsets_B1.diff(), output_size=len(places_A))
+    bags_A = torch.repeat_interleave(bags_B, offsets_B1.diff(), output_size=len(indices_A))
     products_A: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        x_BV.contiguous(), rows_NV.contiguous(), places_A, offsets_B1[:-1], bags_A, _SUM
+        x_BV.contiguous(), rows_NV.contiguous(), indices_A, offsets_B1[:-1], bags_A, _SUM
     )
     return products_A
 
 
-def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+def bag_squared_norm(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
     """Return the sum of squares of all bags' sums, a float64 scalar."""
-    return bag_sums(rows_NV, places_A, offsets_B1, weights_A).double().square().sum()
+    return embedding_bag(rows_NV, indices_A, offsets_B1, weights_A).double().square().sum()
 
 
-def squares(rows_NV: Tensor) -> Tensor:
+def squared_norm(rows_NV: Tensor) -> Tensor:
     """Return the sum of squares of all values, a float64 scalar."""
     return rows_NV.square().sum(dtype=torch.float64)
 
 
-def grouped(
+def group_lookups(
     slots: Sequence[Tensor], weights: Sequence[Tensor], num_slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the reads of all parts, `slots` [T, K] with `weights` [T, K] each, in the order of their slots and, within
@@ -89,7 +89,7 @@ def _tokens(slots: Sequence[Tensor]) -> Tensor:
     return torch.cat(tokens)
 
 
-def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
+def unique_slots(slots_A: Tensor, num_slots: int) -> Tensor:
     """Return the slots that are among `slots_A`, rising, int64 [U]."""
     rows_U: Tensor = torch.unique(_narrowed(slots_A, num_slots))
     return rows_U.long()

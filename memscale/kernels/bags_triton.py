@@ -23,17 +23,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memscale.kernels.bags_torch import distinct, grouped, squares
+from memscale.kernels.bags_torch import group_lookups, squared_norm, unique_slots
 
-__all__ = ["bag_products", "bag_squares", "bag_sums", "distinct", "grouped", "squares"]
+__all__ = [
+    "bag_squared_norm",
+    "embedding_bag",
+    "group_lookups",
+    "per_sample_weight_grad",
+    "squared_norm",
+    "unique_slots",
+]
 
 
 CHUNK = 256
 """Reads of a bag that one program sums."""
-READS_AT_ONCE = 16
+LOOKUPS_AT_ONCE = 16
 BLOCK_BYTES = 1024
 """Of a row, for one program: 32 bytes for each of its 32 threads."""
-PRODUCTS_AT_ONCE = 4
+WEIGHT_GRADS_AT_ONCE = 4
 SPLIT = 4
 """Programs that share a bag's products."""
 _RUNTIME = ("num_bags", "step")
@@ -50,7 +57,7 @@ def tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
     """Return what kernels on rows of this width and type are compiled with."""
     return {
         "WIDTH": width,
-        "READS": READS_AT_ONCE,
+        "READS": LOOKUPS_AT_ONCE,
         "COLUMNS": min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize),
         "CHUNK": CHUNK,
         "SPLIT": SPLIT,
@@ -60,33 +67,33 @@ def tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def products_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return what `bag_products_kernel` is compiled with: it keeps sums of every read."""
-    return {**tile(width, dtype), "READS": PRODUCTS_AT_ONCE}
+def weight_grad_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what `per_sample_weight_grad_kernel` is compiled with: it keeps sums of every read."""
+    return {**tile(width, dtype), "READS": WEIGHT_GRADS_AT_ONCE}
 
 
-def bag_sums(
-    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, longest: int | None = None
+def embedding_bag(
+    rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, max_bag_size: int | None = None
 ) -> Tensor:
     num_bags, width = len(offsets_B1) - 1, rows_NV.shape[1]
     sums_BV = torch.empty(num_bags, width, dtype=rows_NV.dtype, device=rows_NV.device)
-    _over_bags(bag_sums_kernel, rows_NV, places_A, offsets_B1, weights_A, sums_BV, longest)
+    _over_bags(embedding_bag_kernel, rows_NV, indices_A, offsets_B1, weights_A, sums_BV, max_bag_size)
     return sums_BV
 
 
-def bag_squares(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+def bag_squared_norm(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
     num_blocks = num_blocks_of(tile(rows_NV.shape[1], rows_NV.dtype))
     squares_BX = torch.empty(len(offsets_B1) - 1, num_blocks, dtype=torch.float64, device=rows_NV.device)
-    _over_bags(bag_squares_kernel, rows_NV, places_A, offsets_B1, weights_A, squares_BX)
+    _over_bags(bag_squared_norm_kernel, rows_NV, indices_A, offsets_B1, weights_A, squares_BX)
     return squares_BX.sum()
 
 
-def bag_products(rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
-    products_A = torch.empty(len(places_A), dtype=rows_NV.dtype, device=rows_NV.device)
-    if len(places_A):
-        tensors = (tensor.detach().contiguous() for tensor in (offsets_B1, places_A, rows_NV, x_BV))
-        constants = products_tile(rows_NV.shape[1], rows_NV.dtype)
-        launch(bag_products_kernel, len(x_BV) * SPLIT, (*tensors, products_A), constants)
+def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    products_A = torch.empty(len(indices_A), dtype=rows_NV.dtype, device=rows_NV.device)
+    if len(indices_A):
+        tensors = (tensor.detach().contiguous() for tensor in (offsets_B1, indices_A, rows_NV, x_BV))
+        constants = weight_grad_tile(rows_NV.shape[1], rows_NV.dtype)
+        launch(per_sample_weight_grad_kernel, len(x_BV) * SPLIT, (*tensors, products_A), constants)
     return products_A
 
 
@@ -98,22 +105,22 @@ def launch(kernel: Any, num_programs: int, arguments: tuple[Any, ...], constants
 
 
 def long_bags(
-    rows_NV: Tensor, places_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, longest: int | None = None
+    rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, max_bag_size: int | None = None
 ) -> Tensor:
     """Return the sums of the chunks of bags that have more than one, but for each bag's first; `longest` as in
-    `memscale.kernels.bags_torch.bag_sums`.
+    `memscale.kernels.bags_torch.embedding_bag`.
 
     Chunk j of a bag begins at read offset + j * CHUNK, and its sum lies in row (offset + j * CHUNK) // CHUNK: no two
     chunks but first ones begin in one window of CHUNK reads. So the number of rows is known without asking the GPU;
     rows in which no chunk belongs are left undefined.
     """
-    most = len(places_A) if longest is None else longest
-    num_windows = triton.cdiv(len(places_A), CHUNK) if most > CHUNK else 0
+    most = len(indices_A) if max_bag_size is None else max_bag_size
+    num_windows = triton.cdiv(len(indices_A), CHUNK) if most > CHUNK else 0
     kind = torch.promote_types(rows_NV.dtype, torch.float32)
     sums_WV = torch.empty(num_windows, rows_NV.shape[1], dtype=kind, device=rows_NV.device)
     if num_windows:
         constants = tile(rows_NV.shape[1], rows_NV.dtype)
-        arguments = (offsets_B1, places_A, weights_A, rows_NV, sums_WV, len(offsets_B1) - 1)
+        arguments = (offsets_B1, indices_A, weights_A, rows_NV, sums_WV, len(offsets_B1) - 1)
         launch(long_bags_kernel, num_windows * num_blocks_of(constants), arguments, constants)
     return sums_WV
 
@@ -126,43 +133,43 @@ def num_blocks_of(constants: dict[str, Any]) -> int:
 def _over_bags(
     kernel: Any,
     rows_NV: Tensor,
-    places_A: Tensor,
+    indices_A: Tensor,
     offsets_B1: Tensor,
     weights_A: Tensor,
     out: Tensor,
-    longest: int | None = None,
+    max_bag_size: int | None = None,
 ) -> None:
     """Run a kernel on each bag and block of columns."""
     if not out.numel():
         return
     constants = tile(rows_NV.shape[1], rows_NV.dtype)
-    tensors = (tensor.detach().contiguous() for tensor in (rows_NV, places_A, offsets_B1, weights_A))
-    rows_NV, places_A, offsets_B1, weights_A = tensors
-    partial_WV = long_bags(rows_NV, places_A, offsets_B1, weights_A, longest)
+    tensors = (tensor.detach().contiguous() for tensor in (rows_NV, indices_A, offsets_B1, weights_A))
+    rows_NV, indices_A, offsets_B1, weights_A = tensors
+    partial_WV = long_bags(rows_NV, indices_A, offsets_B1, weights_A, max_bag_size)
     num_programs = (len(offsets_B1) - 1) * num_blocks_of(constants)
-    launch(kernel, num_programs, (offsets_B1, places_A, weights_A, rows_NV, partial_WV, out), constants)
+    launch(kernel, num_programs, (offsets_B1, indices_A, weights_A, rows_NV, partial_WV, out), constants)
 
 
 @jit
-def add_reads(
+def add_lookups(
     sums_C: tl.tensor,
     first: tl.tensor,
     last: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     columns_C: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     SUM: tl.constexpr,
 ) -> tl.tensor:
     """Add the reads first..last, READS at once."""
-    for start in range(first, last, READS):
-        reads_R = start + tl.arange(0, READS)
-        places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
-        factors_R = tl.load(factors_ptr + reads_R, mask=reads_R < last, other=0.0).to(SUM)
-        wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
-        rows_RC = tl.load(rows_ptr + places_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
+    for start in range(first, last, LOOKUPS):
+        lookups_R = start + tl.arange(0, LOOKUPS)
+        indices_R = tl.load(indices_ptr + lookups_R, mask=lookups_R < last, other=0)
+        factors_R = tl.load(factors_ptr + lookups_R, mask=lookups_R < last, other=0.0).to(SUM)
+        wanted_RC = (lookups_R < last)[:, None] & (columns_C < WIDTH)[None, :]
+        rows_RC = tl.load(rows_ptr + indices_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
         sums_C += tl.sum(factors_R[:, None] * rows_RC.to(SUM), 0)
     return sums_C
 
@@ -172,12 +179,12 @@ def bag_sum(
     b: tl.tensor,
     columns_C: tl.tensor,
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -186,12 +193,12 @@ def bag_sum(
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
     sums_C = tl.zeros([COLUMNS], SUM)
     end = tl.minimum(last, first + CHUNK)
-    sums_C = add_reads(sums_C, first, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
+    sums_C = add_lookups(sums_C, first, end, indices_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, LOOKUPS, SUM)
     if last - first > CHUNK:
         # Fewer rows at once than above: partial sums may be twice as wide as what was read.
         past = first // CHUNK + tl.cdiv(last - first, CHUNK)
-        for start in range(first // CHUNK + 1, past, READS // 4):
-            windows_H = start + tl.arange(0, READS // 4)
+        for start in range(first // CHUNK + 1, past, LOOKUPS // 4):
+            windows_H = start + tl.arange(0, LOOKUPS // 4)
             wanted_HC = (windows_H < past)[:, None] & (columns_C < WIDTH)[None, :]
             more_HC = tl.load(partial_ptr + windows_H[:, None] * WIDTH + columns_C[None, :], mask=wanted_HC, other=0.0)
             sums_C += tl.sum(more_HC, 0)
@@ -199,15 +206,15 @@ def bag_sum(
 
 
 @jit
-def bag_sums_kernel(
+def embedding_bag_kernel(
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     out_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -216,21 +223,21 @@ def bag_sums_kernel(
     b = (tl.program_id(0) // num_blocks).to(tl.int64)
     columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
     sums_C = bag_sum(
-        b, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+        b, columns_C, offsets_ptr, indices_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, LOOKUPS, COLUMNS, CHUNK, SUM
     )
     tl.store(out_ptr + b * WIDTH + columns_C, sums_C.to(out_ptr.dtype.element_ty), mask=columns_C < WIDTH)
 
 
 @jit
-def bag_squares_kernel(
+def bag_squared_norm_kernel(
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     out_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -239,7 +246,7 @@ def bag_squares_kernel(
     b = (tl.program_id(0) // num_blocks).to(tl.int64)
     columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
     sums_C = bag_sum(
-        b, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+        b, columns_C, offsets_ptr, indices_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, LOOKUPS, COLUMNS, CHUNK, SUM
     )
     sums_C = sums_C.to(tl.float64)
     tl.store(out_ptr + tl.program_id(0), tl.sum(sums_C * sums_C, 0))
@@ -248,13 +255,13 @@ def bag_squares_kernel(
 @jit
 def long_bags_kernel(
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     num_bags: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -275,34 +282,34 @@ def long_bags_kernel(
         columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
         sums_C = tl.zeros([COLUMNS], SUM)
         end = tl.minimum(last, start + CHUNK)
-        sums_C = add_reads(sums_C, start, end, places_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, READS, SUM)
+        sums_C = add_lookups(sums_C, start, end, indices_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, LOOKUPS, SUM)
         tl.store(partial_ptr + window * WIDTH + columns_C, sums_C, mask=columns_C < WIDTH)
 
 
 @jit
-def bag_products_kernel(
+def per_sample_weight_grad_kernel(
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     x_ptr: tl.tensor,
     out_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     SPLIT: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
     b = (tl.program_id(0) // SPLIT).to(tl.int64)
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
-    for start in range(first + tl.program_id(0) % SPLIT * READS, last, SPLIT * READS):
-        reads_R = start + tl.arange(0, READS)
-        places_R = tl.load(places_ptr + reads_R, mask=reads_R < last, other=0)
-        products_RC = tl.zeros([READS, COLUMNS], SUM)
+    for start in range(first + tl.program_id(0) % SPLIT * LOOKUPS, last, SPLIT * LOOKUPS):
+        lookups_R = start + tl.arange(0, LOOKUPS)
+        indices_R = tl.load(indices_ptr + lookups_R, mask=lookups_R < last, other=0)
+        products_RC = tl.zeros([LOOKUPS, COLUMNS], SUM)
         for column in tl.range(0, WIDTH, COLUMNS, loop_unroll_factor=4):
             columns_C = column + tl.arange(0, COLUMNS)
-            wanted_RC = (reads_R < last)[:, None] & (columns_C < WIDTH)[None, :]
+            wanted_RC = (lookups_R < last)[:, None] & (columns_C < WIDTH)[None, :]
             x_C = tl.load(x_ptr + b * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0).to(SUM)
-            rows_RC = tl.load(rows_ptr + places_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
+            rows_RC = tl.load(rows_ptr + indices_R[:, None] * WIDTH + columns_C[None, :], mask=wanted_RC, other=0.0)
             products_RC += rows_RC.to(SUM) * x_C[None, :]
         products_R = tl.sum(products_RC, 1)
-        tl.store(out_ptr + reads_R, products_R.to(out_ptr.dtype.element_ty), mask=reads_R < last)
+        tl.store(out_ptr + lookups_R, products_R.to(out_ptr.dtype.element_ty), mask=lookups_R < last)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import torch
 
-from memscale.kernels.lookup import lookup
-from memscale.kernels.product_keys import select
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
+from memscale.kernels.product_keys import product_key_topk
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
-from memscale.kernels.table import Table
 
 
 def compile_kernels() -> None:
     """Run every kernel on the smallest input, forward, backward and two steps of the row optimizer: some ten seconds
     the first time, later under one."""
     query_T2HW, keys_2HNW = torch.zeros(1, 2, 1, 1, requires_grad=True), torch.zeros(2, 1, 2, 1, requires_grad=True)
-    table_NV = Table(torch.zeros(64, 2))
+    table_NV = MemoryTable(torch.zeros(64, 2))
     optimizer = RowAdamW({"table": table_NV})
     for num_micro_batches in (1, 2):  # few reads of a row, and many
         for _ in range(num_micro_batches):
-            slots_THK, scores_THK = select(query_T2HW, keys_2HNW, 2)
-            out_TV = lookup(table_NV, slots_THK.flatten(1), scores_THK.flatten(1))
+            slots_THK, scores_THK = product_key_topk(query_T2HW, keys_2HNW, 2)
+            out_TV = embedding_bag(table_NV, slots_THK.flatten(1), scores_THK.flatten(1))
             products_TK = row_products(table_NV, slots_THK.flatten(1), out_TV)
             torch.autograd.backward([products_TK.sum()])
         optimizer.squared_norms()

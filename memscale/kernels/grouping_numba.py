@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memscale.kernels.compiled import compiled
-from memscale.kernels.threads import run_between
+from memscale.kernels.numba_jit import numba_jit
+from memscale.kernels.threads import parallel_ranges
 
 Integers = NDArray[np.int64]
 Counts = NDArray[np.int32]
@@ -29,7 +29,7 @@ _MOST_SHARES = 4
 """Every share counts the reads of all rows: more of them would cost more than they save."""
 
 
-def grouped(
+def group_lookups(
     slots: Sequence[Tensor], weights: Sequence[Tensor], num_slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     slots_A, weights_A, shapes_P2 = _joined(slots), _joined(weights), np.array([part.shape for part in slots])
@@ -39,16 +39,16 @@ def grouped(
     bounds_C1 = np.array([num_reads * share // num_shares for share in range(num_shares + 1)])
     shares = range(num_shares + 1)
     ranks_A, counts_CU = np.empty(num_reads, np.int32), np.zeros((num_shares, len(rows_U)), np.int32)
-    run_between(_rank, shares, bounds_C1, slots_A, bits, before, ranks_A, counts_CU)
+    parallel_ranges(_rank, shares, bounds_C1, slots_A, bits, before, ranks_A, counts_CU)
     starts_U1, places_CU = np.empty(len(rows_U) + 1, np.int64), counts_CU
     _begin(counts_CU, starts_U1)
     tokens_A, ordered_A = np.empty(num_reads, np.int64), np.empty_like(weights_A)
-    run_between(_order, shares, bounds_C1, shapes_P2, ranks_A, weights_A, places_CU, tokens_A, ordered_A)
+    parallel_ranges(_order, shares, bounds_C1, shapes_P2, ranks_A, weights_A, places_CU, tokens_A, ordered_A)
     rows, starts, tokens, ordered = map(torch.from_numpy, (rows_U, starts_U1, tokens_A, ordered_A))
     return rows, starts, tokens, ordered
 
 
-def distinct(slots_A: Tensor, num_slots: int) -> Tensor:
+def unique_slots(slots_A: Tensor, num_slots: int) -> Tensor:
     return torch.from_numpy(_listed(*_marked(slots_A.contiguous().numpy(), num_slots)))
 
 
@@ -148,7 +148,7 @@ def _order_loop(
 ) -> None:
     """Put each read, its token and its weight where its row's next one goes; tokens are counted through the parts."""
     for c in range(start, stop):
-        places_U = places_CU[c]
+        indices_U = places_CU[c]
         first_read = first_token = 0
         for p in range(shapes_P2.shape[0]):
             num_tokens, num_slots = shapes_P2[p]
@@ -158,8 +158,8 @@ def _order_loop(
                 token = first_token + (begin - first_read) // num_slots
                 left = num_slots - (begin - first_read) % num_slots
                 for a in range(begin, end):
-                    place = places_U[ranks_A[a]]
-                    places_U[ranks_A[a]] = place + 1
+                    place = indices_U[ranks_A[a]]
+                    indices_U[ranks_A[a]] = place + 1
                     tokens_A[place], ordered_A[place] = token, weights_A[a]
                     left -= 1
                     if left == 0:
@@ -167,7 +167,7 @@ def _order_loop(
             first_read, first_token = last_read, first_token + num_tokens
 
 
-_compiled = compiled()
+_compiled = numba_jit()
 count_bits = _compiled(_count_bits_loop)
 _mark = _compiled(_mark_loop)
 _list_rows = _compiled(_list_rows_loop)

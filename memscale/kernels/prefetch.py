@@ -35,11 +35,11 @@ def _prefetch(_typing: Any, array_NV: Any, _row: Any, _column: Any) -> Any:
     return types.void(array_NV, types.intp, types.intp), _ask
 
 
-def _prefetch_number(_typing: Any, array_N: Any, _place: Any) -> Any:
+def _prefetch_element(_typing: Any, array_N: Any, _place: Any) -> Any:
     return types.void(array_N, types.intp), _ask
 
 
 prefetch: Any = intrinsic(_prefetch)
 """`prefetch(array_NV, row, column)`."""
-prefetch_number: Any = intrinsic(_prefetch_number)
-"""`prefetch_number(array_N, place)`."""
+prefetch_element: Any = intrinsic(_prefetch_element)
+"""`prefetch_element(array_N, place)`."""

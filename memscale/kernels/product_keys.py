@@ -23,14 +23,16 @@ from torch.autograd.function import once_differentiable
 
 from memscale.errors import ConfigError
 from memscale.kernels import backends
-from memscale.kernels.lookup import offsets_of
+from memscale.kernels.embedding_bag import bag_offsets
 from memscale.kernels.row_gradient import RowGradient
 
 _SCORE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 28}
 """Of the half scores made at a time: on the CPU as much as stays in its cache."""
 
 
-def select(query_T2HW: Tensor, keys_2HNW: Tensor, knn: int, *, backend: str | None = None) -> tuple[Tensor, Tensor]:
+def product_key_topk(
+    query_T2HW: Tensor, keys_2HNW: Tensor, knn: int, *, backend: str | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the best `knn` slots of every token and head, int64 [T, H, K], and their scores [T, H, K], best first.
 
     Keys are brought to the queries' type for the products; scores are float32 at least. Differentiable once in both.
@@ -53,12 +55,12 @@ def candidate_pairs(knn: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(knn) for j in range(knn // (i + 1))]
 
 
-def best_pairs(halves_2HTN: Tensor, knn: int, *, backend: str | None = None) -> tuple[Tensor, Tensor]:
+def topk_pairs(halves_2HTN: Tensor, knn: int, *, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """Return slots and scores, both [T, H, K], from half scores of float32 or float64, without gradients."""
     if backends.choose_backend(halves_2HTN, backend) == "numba":
         from memscale.kernels import product_keys_numba  # importing Numba takes half a second: only where it is used
 
-        return product_keys_numba.best_pairs(halves_2HTN, knn)
+        return product_keys_numba.topk_pairs(halves_2HTN, knn)
     # A stable sort, not topk: topk leaves open which of two equal scores it returns.
     ordered_2HTN, positions_2HTN = halves_2HTN.sort(dim=-1, descending=True, stable=True)
     pairs_C2 = torch.tensor(candidate_pairs(knn), device=halves_2HTN.device)
@@ -85,7 +87,7 @@ class _Select(torch.autograd.Function):
         parts = []
         for start in range(0, max(1, num_tokens), at_once):
             halves_2HTN = torch.matmul(query_2HTW[:, :, start : start + at_once], keys_2HWN)
-            parts.append(best_pairs(halves_2HTN.to(wide), knn, backend=backend))
+            parts.append(topk_pairs(halves_2HTN.to(wide), knn, backend=backend))
         slots_THK, scores_THK = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         ctx.backend = backend
         ctx.save_for_backward(query_T2HW, keys_2HNW, slots_THK)
@@ -114,13 +116,13 @@ def _gradients(
     _, num_heads, num_keys, width = keys_2HNW.shape
     halves_T2HK = torch.stack([slots_THK // num_keys, slots_THK % num_keys], dim=1)
     lists_2H1 = torch.arange(2 * num_heads, device=slots_THK.device).view(2, num_heads, 1)
-    places_BK = (lists_2H1 * num_keys + halves_T2HK).flatten(0, 2)
+    indices_BK = (lists_2H1 * num_keys + halves_T2HK).flatten(0, 2)
     weights_BK = gradient_THK[:, None].expand_as(halves_T2HK).flatten(0, 2)
-    for_query: Tensor = backends.bags(keys_2HNW, backend).bag_sums(
-        keys_2HNW.view(-1, width), places_BK.flatten(), offsets_of(places_BK), weights_BK.flatten()
+    for_query: Tensor = backends.bags(keys_2HNW, backend).embedding_bag(
+        keys_2HNW.view(-1, width), indices_BK.flatten(), bag_offsets(indices_BK), weights_BK.flatten()
     )
     gradient = RowGradient(2 * num_heads * num_keys, backend=backend)
-    gradient.add(places_BK, weights_BK, query_T2HW.view(-1, width))
+    gradient.add(indices_BK, weights_BK, query_T2HW.view(-1, width))
     return for_query.view_as(query_T2HW), gradient.dense().view_as(keys_2HNW)
 
 

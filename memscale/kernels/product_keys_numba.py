@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memscale.kernels.compiled import compiled
-from memscale.kernels.threads import run_between, run_in_parts
+from memscale.kernels.numba_jit import numba_jit
+from memscale.kernels.threads import parallel_for, parallel_ranges
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -28,13 +28,13 @@ _LANES = 32
 """Work is done in whole multiples of this, so that no loop ends in single steps."""
 
 
-def best_pairs(halves_2HTN: Tensor, knn: int) -> tuple[Tensor, Tensor]:
+def topk_pairs(halves_2HTN: Tensor, knn: int) -> tuple[Tensor, Tensor]:
     """Return slots and scores, both [T, H, K], best first."""
     _, num_heads, num_tokens, _ = halves_2HTN.shape
     slots_THK = torch.empty(num_tokens, num_heads, knn, dtype=torch.int64)
     scores_THK = torch.empty(num_tokens, num_heads, knn, dtype=halves_2HTN.dtype)
     halves = halves_2HTN.detach().contiguous().numpy()
-    run_in_parts(_select, num_tokens, halves, slots_THK.numpy(), scores_THK.numpy())
+    parallel_for(_select, num_tokens, halves, slots_THK.numpy(), scores_THK.numpy())
     return slots_THK, scores_THK
 
 
@@ -43,10 +43,10 @@ def gradients(slots_THK: Tensor, gradient_THK: Tensor, query_T2HW: Tensor, keys_
     for_query, for_keys = torch.empty_like(query_T2HW), torch.zeros_like(keys_2HNW)
     slots, gradient = slots_THK.numpy(), gradient_THK.detach().numpy()
     query, keys = query_T2HW.detach().numpy(), keys_2HNW.detach().numpy()
-    run_in_parts(_query_gradient, len(slots), slots, gradient, keys, for_query.numpy())
+    parallel_for(_query_gradient, len(slots), slots, gradient, keys, for_query.numpy())
     lists = range(2 * keys.shape[1] + 1)
     bounds = lists if torch.get_num_threads() > 1 else (0, lists[-1])
-    run_between(_key_gradient, bounds, slots, gradient, query, for_keys.numpy())
+    parallel_ranges(_key_gradient, bounds, slots, gradient, query, for_keys.numpy())
     return for_query, for_keys
 
 
@@ -208,7 +208,7 @@ def _key_gradient_loop(
 
 # 'reassoc' lets the counts use vector lanes; counts of whole numbers are exact in any order. Sums of two scores have
 # but one order.
-_compile = compiled("reassoc", "contract")
+_compile = numba_jit("reassoc", "contract")
 _rank = _compile(_rank_loop)
 _top_half = _compile(_top_half_loop)
 _top_pairs = _compile(_top_pairs_loop)

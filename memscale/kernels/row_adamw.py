@@ -1,14 +1,14 @@
 """AdamW on tables at the cost of the rows that were read: what dense AdamW computes, for a small part of its work.
 
 A step updates the rows that got a gradient. All others owe the step: their moments decay, and their weights decay and
-move on by them. A row pays what it owes just before it is read, in closed form (`memscale.kernels.idle_steps`); reading
+move on by them. A row pays what it owes just before it is read, in closed form (`memscale.kernels.lazy_decay`); reading
 without gradients brings copies of rows up to date; and all rows pay when the table itself is to be read (`settle`):
 before the last checkpoint, and where weights are loaded for evaluation or export. So the result is that of dense AdamW
 up to rounding and the closed form's error, and no step looks at all rows.
 
 A table belongs to one optimizer and may be read by several layers, in several micro-batches: its gradient collects in
 a `RowGradient`, and one step uses it up. The state is a pure function of rates and gradients, so that it can be taken
-up half-way. Refuses what `IdleSteps` refuses.
+up half-way. Refuses what `LazyDecay` refuses.
 
 N slots, V width of a row.
 """
@@ -23,12 +23,12 @@ from torch import Tensor
 
 from memscale.config.checks import positive
 from memscale.kernels import backends
-from memscale.kernels.idle_steps import IdleSteps
+from memscale.kernels.lazy_decay import LazyDecay
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_gradient import RowGradient
-from memscale.kernels.row_state import RowState, StepNumbers, zero_state
-from memscale.kernels.table import Table
+from memscale.kernels.row_state import AdamWStep, RowState, zero_state
 
-_SETTLED_AT_ONCE = 1 << 20
+_FLUSHED_AT_ONCE = 1 << 20
 """Rows; a list of all would be as long as the table."""
 
 
@@ -39,7 +39,7 @@ class RowAdamW:
 
     def __init__(
         self,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, MemoryTable],
         *,
         beta1: float = 0.9,
         beta2: float = 0.95,
@@ -51,24 +51,24 @@ class RowAdamW:
     ) -> None:
         positive("eps", eps)
         self._beta1, self._beta2, self._eps, self._weight_decay = beta1, beta2, eps, weight_decay
-        self._idle = IdleSteps(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
-        self._idle_on: dict[torch.device, tuple[Tensor, int]] = {}
+        self._decay = LazyDecay(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+        self._coefficients_on: dict[torch.device, tuple[Tensor, int]] = {}
         self.tables = {
-            name: KeptTable(self, table, second_moments=second_moments, master=master, backend=backend)
+            name: TableAdamW(self, table, second_moments=second_moments, master=master, backend=backend)
             for name, table in tables.items()
         }
 
     @property
     def num_steps(self) -> int:
         """Steps taken."""
-        return self._idle.num_steps
+        return self._decay.num_steps
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Take one step at `rate` with the gradients that collected, and clear them. Raises ConfigError, and has then
         changed nothing."""
-        self._idle.check(rate)
-        numbers = StepNumbers(
+        self._decay.check(rate)
+        numbers = AdamWStep(
             step=self.num_steps + 1,
             rate=rate,
             beta1=self._beta1,
@@ -83,7 +83,7 @@ class RowAdamW:
 
     def resume(self, rates: Iterable[float]) -> None:
         """Count steps at these rates as taken; the state is to be filled in by the caller. Raises ConfigError."""
-        self._idle.advance(rates)
+        self._decay.advance(rates)
 
     def squared_norms(self) -> list[Tensor]:
         """Return the sum of squares of each table's gradient, float64 scalars."""
@@ -100,15 +100,15 @@ class RowAdamW:
             table.gradient.clear()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring all rows of all tables up to date."""
         for table in self.tables.values():
-            table.settle()
+            table.flush()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Keep the tables no longer."""
         for table in self.tables.values():
-            table.let_go()
+            table.detach()
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is kept, by `<what>.<table>`: the tensors themselves, not copies."""
@@ -116,21 +116,21 @@ class RowAdamW:
             f"{name}.{key}": tensor for key, table in self.tables.items() for name, tensor in table.tensors().items()
         }
 
-    def idle_on(self, device: torch.device) -> Tensor:
-        """Return what rows owe (`IdleSteps.table`) on a device; only what a step changed is copied there."""
-        table = torch.from_numpy(self._idle.table)
+    def coefficients_on(self, device: torch.device) -> Tensor:
+        """Return what rows owe (`LazyDecay.table`) on a device; only what a step changed is copied there."""
+        table = torch.from_numpy(self._decay.table)
         if device.type == "cpu":
             return table
-        held, copied = self._idle_on.get(device, (table[:0], 0))
+        held, copied = self._coefficients_on.get(device, (table[:0], 0))
         if len(held) < len(table):
             held, copied = torch.empty(2 * len(table), table.shape[1], dtype=table.dtype, device=device), 0
         if copied < len(table):
-            first = max(0, copied - self._idle.window - 1)
+            first = max(0, copied - self._decay.window - 1)
             # A copy of its own: steps go on while the GPU has yet to fetch it, and nothing waits.
             new = table[first:].clone()
             new = new.pin_memory() if device.type == "cuda" else new
             held[first : len(table)].copy_(new, non_blocking=True)
-        self._idle_on[device] = held, len(table)
+        self._coefficients_on[device] = held, len(table)
         return held[: len(table)]
 
     @property
@@ -138,19 +138,19 @@ class RowAdamW:
         return self._eps
 
 
-class KeptTable:
+class TableAdamW:
     """One table, its gradient, and AdamW's state of its rows."""
 
     def __init__(
-        self, optimizer: RowAdamW, table: Table, *, second_moments: str, master: bool, backend: str | None
+        self, optimizer: RowAdamW, table: MemoryTable, *, second_moments: str, master: bool, backend: str | None
     ) -> None:
         self._optimizer, self._table, self._backend = optimizer, table, backend
         self._master = master and table.dtype != torch.promote_types(table.dtype, torch.float32)
         # `data`: what moves rows is no part of what autograd has seen of the table.
         self.state: RowState = zero_state(self._moved(), second_moments, table.memory)
         self.gradient = RowGradient(len(table), device=table.device, backend=backend)
-        self._settled_at = 0
-        table.keeper = self
+        self._flushed_step = 0
+        table.row_optimizer = self
 
     def _moved(self) -> Tensor:
         """The rows that the optimizer moves: the table, or its float32 copy."""
@@ -159,50 +159,50 @@ class KeptTable:
         return self._table.memory.zeros(self._table.shape, torch.float32, self._table.device).copy_(self._table.data)
 
     @property
-    def settled(self) -> bool:
+    def is_flushed(self) -> bool:
         """Whether all rows are known to be up to date."""
-        return self._settled_at == self._optimizer.num_steps
+        return self._flushed_step == self._optimizer.num_steps
 
-    def caught_up(self, rows_U: Tensor) -> Tensor:
+    def peek_rows(self, rows_U: Tensor) -> Tensor:
         """Return copies [U, V] of rows, brought up to date."""
         kept = self.state
         # Copies of narrow weights are as wide as the moments: rounding them stochastically would be a second draw.
         tensors = (kept.weights_NV, kept.first_NV, kept.second_NV, kept.moments_step_N, kept.weights_step_N)
         copied = [tensor.index_select(0, rows_U) for tensor in tensors]
         copies = RowState(copied[0].to(kept.first_NV.dtype), *copied[1:])
-        idle = self._optimizer.idle_on(self._table.device)
-        places_U = torch.arange(len(rows_U), device=rows_U.device)
-        backends.rows(copies.weights_NV, self._backend).catch_up(copies, places_U, idle, self._optimizer.eps)
+        coefficients = self._optimizer.coefficients_on(self._table.device)
+        indices_U = torch.arange(len(rows_U), device=rows_U.device)
+        backends.rows(copies.weights_NV, self._backend).catch_up(copies, indices_U, coefficients, self._optimizer.eps)
         return copies.weights_NV.to(self._table.dtype)
 
     def catch_up(self, slots: Tensor) -> None:
         """Bring the rows `slots` (int64, any shape, repeats allowed) up to date."""
-        if not self.settled and slots.numel():
+        if not self.is_flushed and slots.numel():
             bags = backends.bags(self.state.first_NV, self._backend)
-            self._bring_up(bags.distinct(slots.flatten().to(self._table.device), len(self._table)))
+            self._catch_up(bags.unique_slots(slots.flatten().to(self._table.device), len(self._table)))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring all rows up to date."""
-        if not self.settled:
+        if not self.is_flushed:
             device = self._table.device
-            for first in range(0, len(self._table), _SETTLED_AT_ONCE):
-                last = min(first + _SETTLED_AT_ONCE, len(self._table))
-                self._bring_up(torch.arange(first, last, device=device))
-            self._settled_at = self._optimizer.num_steps
+            for first in range(0, len(self._table), _FLUSHED_AT_ONCE):
+                last = min(first + _FLUSHED_AT_ONCE, len(self._table))
+                self._catch_up(torch.arange(first, last, device=device))
+            self._flushed_step = self._optimizer.num_steps
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Keep the table no longer."""
-        self._table.keeper = None
+        self._table.row_optimizer = None
 
-    def update(self, numbers: StepNumbers) -> None:
+    def update(self, numbers: AdamWStep) -> None:
         """Take a step with the gradient, on the rows that have one."""
-        reads = self.gradient.reads()
-        if reads is None:
+        lookups = self.gradient.lookups()
+        if lookups is None:
             return
-        self._bring_up(reads.rows_U)
-        idle = self._optimizer.idle_on(self._table.device)
-        self._kernels.update(self.state, reads, self.gradient.scale, idle, numbers)
-        self._round(reads.rows_U)
+        self._catch_up(lookups.rows_U)
+        coefficients = self._optimizer.coefficients_on(self._table.device)
+        self._kernels.update(self.state, lookups, self.gradient.scale, coefficients, numbers)
+        self._round(lookups.rows_U)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that is kept by name."""
@@ -215,9 +215,9 @@ class KeptTable:
         }
         return {**kept, "master": state.weights_NV} if self._master else kept
 
-    def _bring_up(self, rows_U: Tensor) -> None:
-        idle = self._optimizer.idle_on(self._table.device)
-        self._kernels.catch_up(self.state, rows_U, idle, self._optimizer.eps)
+    def _catch_up(self, rows_U: Tensor) -> None:
+        coefficients = self._optimizer.coefficients_on(self._table.device)
+        self._kernels.catch_up(self.state, rows_U, coefficients, self._optimizer.eps)
         self._round(rows_U)
 
     def _round(self, rows_U: Tensor) -> None:

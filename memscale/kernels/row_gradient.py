@@ -22,7 +22,7 @@ _FEW_READS = 2
 
 
 @dataclass(frozen=True)
-class Reads:
+class GroupedLookups:
     """Reads in the order of the rows they touch: row u is the sum over a in starts[u]..starts[u + 1] of
     weights_A[a] * x_TV[tokens_A[a]]."""
 
@@ -38,7 +38,7 @@ class Reads:
     def sums(self, backend: str | None) -> Tensor:
         """Return [U, V]: the rows of the gradient."""
         kernels = backends.bags(self.x_TV, backend)
-        sums_UV: Tensor = kernels.bag_sums(self.x_TV, self.tokens_A, self.starts_U1, self.weights_A)
+        sums_UV: Tensor = kernels.embedding_bag(self.x_TV, self.tokens_A, self.starts_U1, self.weights_A)
         return sums_UV
 
 
@@ -60,7 +60,7 @@ class RowGradient:
         self._num_slots, self._device, self._backend = num_slots, device, backend
         self._parts: list[_Part] = []
         self._num_bytes = 0
-        self._reads: Reads | None = None
+        self._lookups: GroupedLookups | None = None
         self.scale: Tensor | float = 1.0
         """Factor on the whole gradient, from clipping; a number or a scalar tensor."""
 
@@ -75,7 +75,7 @@ class RowGradient:
         device = self._device or x_TV.device
         slots_TK = slots_TK.to(device)
         weights_TK, x_TV = weights_TK.detach().to(device, kind), x_TV.detach().to(device, kind)
-        self._reads = None
+        self._lookups = None
         self._parts.append(_Part(slots_TK, weights_TK, x_TV))
         self._num_bytes += slots_TK.nbytes + weights_TK.nbytes + x_TV.nbytes
         if len(self._parts) > 1 and self._num_bytes > self._num_slots * x_TV.shape[1] * x_TV.element_size():
@@ -83,13 +83,13 @@ class RowGradient:
 
     def clear(self) -> None:
         """Back to zero."""
-        self._parts, self._num_bytes, self._reads, self.scale = [], 0, None, 1.0
+        self._parts, self._num_bytes, self._lookups, self.scale = [], 0, None, 1.0
 
-    def reads(self) -> Reads | None:
+    def lookups(self) -> GroupedLookups | None:
         """Return all reads by row, without `scale`; None where there are none."""
-        if self._reads is None and self._parts:
-            self._reads = self._ordered()
-        return self._reads
+        if self._lookups is None and self._parts:
+            self._lookups = self._ordered()
+        return self._lookups
 
     def tensors(self) -> list[Tensor]:
         """Return what is kept: the slots, weights and token gradients of every part."""
@@ -97,54 +97,56 @@ class RowGradient:
 
     def summed(self) -> tuple[Tensor, Tensor]:
         """Return the touched rows, int64 [U], rising, and their sums [U, V], without `scale`; it must not be empty."""
-        reads = self._sum_up()
-        return reads.rows_U, reads.x_TV
+        lookups = self._sum_up()
+        return lookups.rows_U, lookups.x_TV
 
     def squared_norm(self) -> Tensor:
         """Return the sum of squares of the gradient without `scale`, a float64 scalar on the table's device."""
-        reads = self.reads()
-        if reads is None:
+        lookups = self.lookups()
+        if lookups is None:
             return torch.zeros((), dtype=torch.float64, device=self._device)
-        kernels = backends.bags(reads.x_TV, self._backend)
-        if len(reads.tokens_A) > _FEW_READS * len(reads.rows_U):
-            norm: Tensor = kernels.squares(self._sum_up().x_TV)
+        kernels = backends.bags(lookups.x_TV, self._backend)
+        if len(lookups.tokens_A) > _FEW_READS * len(lookups.rows_U):
+            norm: Tensor = kernels.squared_norm(self._sum_up().x_TV)
         else:
-            norm = kernels.bag_squares(reads.x_TV, reads.tokens_A, reads.starts_U1, reads.weights_A)
+            norm = kernels.bag_squared_norm(lookups.x_TV, lookups.tokens_A, lookups.starts_U1, lookups.weights_A)
         return norm
 
     def sparse(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return the gradient as a coalesced sparse tensor [N, V], of a type if given; it must not be empty."""
-        reads = self.reads()
-        assert reads is not None, "the gradient is empty: its width is not known"
-        shape = (self._num_slots, reads.x_TV.shape[1])
-        values_UV = (reads.sums(self._backend) * self.scale).to(dtype or reads.x_TV.dtype)
-        return torch.sparse_coo_tensor(reads.rows_U[None], values_UV, shape, is_coalesced=True, check_invariants=False)
+        lookups = self.lookups()
+        assert lookups is not None, "the gradient is empty: its width is not known"
+        shape = (self._num_slots, lookups.x_TV.shape[1])
+        values_UV = (lookups.sums(self._backend) * self.scale).to(dtype or lookups.x_TV.dtype)
+        return torch.sparse_coo_tensor(
+            lookups.rows_U[None], values_UV, shape, is_coalesced=True, check_invariants=False
+        )
 
     def dense(self) -> Tensor:
         """Return [N, V], for tests; the gradient must not be empty."""
         return self.sparse().to_dense()
 
-    def _ordered(self) -> Reads:
+    def _ordered(self) -> GroupedLookups:
         """Put the reads of all parts in the order of their rows."""
         parts = self._parts
         kernels = backends.bags(parts[0].x_TV, self._backend)
         slots, weights = [part.slots_TK for part in parts], [part.weights_TK for part in parts]
-        rows_U, starts_U1, tokens_A, weights_A = kernels.grouped(slots, weights, self._num_slots)
-        return Reads(rows_U, starts_U1, tokens_A, weights_A, self._stacked())
+        rows_U, starts_U1, tokens_A, weights_A = kernels.group_lookups(slots, weights, self._num_slots)
+        return GroupedLookups(rows_U, starts_U1, tokens_A, weights_A, self._stacked())
 
     def _stacked(self) -> Tensor:
         parts = [part.x_TV for part in self._parts]
         return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
-    def _sum_up(self) -> Reads:
+    def _sum_up(self) -> GroupedLookups:
         """Replace all parts by one that holds the touched rows' sums, each read by its row alone."""
-        reads = self.reads()
-        assert reads is not None
-        sums_UV = reads.sums(self._backend)
-        num_rows = len(reads.rows_U)
+        lookups = self.lookups()
+        assert lookups is not None
+        sums_UV = lookups.sums(self._backend)
+        num_rows = len(lookups.rows_U)
         ones_U = torch.ones(num_rows, dtype=sums_UV.dtype, device=sums_UV.device)
-        self._parts = [_Part(reads.rows_U[:, None], ones_U[:, None], sums_UV)]
+        self._parts = [_Part(lookups.rows_U[:, None], ones_U[:, None], sums_UV)]
         self._num_bytes = sums_UV.nbytes
         tokens_U1 = torch.arange(num_rows + 1, device=sums_UV.device)
-        self._reads = Reads(reads.rows_U, tokens_U1, tokens_U1[:-1], ones_U, sums_UV)
-        return self._reads
+        self._lookups = GroupedLookups(lookups.rows_U, tokens_U1, tokens_U1[:-1], ones_U, sums_UV)
+        return self._lookups

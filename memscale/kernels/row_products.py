@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 
 from memscale.errors import ConfigError
 from memscale.kernels import backends
-from memscale.kernels.lookup import check_slots, hand_over, offsets_of
-from memscale.kernels.table import fetched
+from memscale.kernels.embedding_bag import bag_offsets, check_slots, route_gradient
+from memscale.kernels.memory_table import gather_rows
 
 
 def row_products(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, *, backend: str | None = None) -> Tensor:
@@ -38,8 +38,8 @@ def row_products(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, *, backend: s
         )
     check_slots("row_products", table_NV, slots_TK)
     backends.choose_backend(table_NV, backend)
-    rows_NV, places_TK = fetched(table_NV, slots_TK, leave_no_trace=not torch.is_grad_enabled())
-    return _products(table_NV, rows_NV, places_TK, slots_TK, x_TV.to(table_NV.dtype), backend)
+    rows_NV, indices_TK = gather_rows(table_NV, slots_TK, read_only=not torch.is_grad_enabled())
+    return _products(table_NV, rows_NV, indices_TK, slots_TK, x_TV.to(table_NV.dtype), backend)
 
 
 class _Products(torch.autograd.Function):
@@ -50,29 +50,33 @@ class _Products(torch.autograd.Function):
         ctx: Any,
         table_NV: Tensor,
         rows_NV: Tensor,
-        places_TK: Tensor,
+        indices_TK: Tensor,
         slots_TK: Tensor,
         x_TV: Tensor,
         backend: str | None,
     ) -> Tensor:
         ctx.table, ctx.backend = table_NV, backend
-        ctx.save_for_backward(rows_NV, places_TK, slots_TK, x_TV)
-        products_A: Tensor = backends.bags(rows_NV, backend).bag_products(
-            rows_NV, places_TK.flatten(), offsets_of(places_TK), x_TV
+        ctx.save_for_backward(rows_NV, indices_TK, slots_TK, x_TV)
+        products_A: Tensor = backends.bags(rows_NV, backend).per_sample_weight_grad(
+            rows_NV, indices_TK.flatten(), bag_offsets(indices_TK), x_TV
         )
         return products_A.view(slots_TK.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_TK: Tensor) -> tuple[Tensor | None, None, None, None, Tensor | None, None]:
-        rows_NV, places_TK, slots_TK, x_TV = ctx.saved_tensors
+        rows_NV, indices_TK, slots_TK, x_TV = ctx.saved_tensors
         for_table = for_x = None
         if ctx.needs_input_grad[4]:
-            for_x = backends.bags(rows_NV, ctx.backend).bag_sums(
-                rows_NV, places_TK.flatten(), offsets_of(places_TK), gradient_TK.flatten(), longest=places_TK.shape[1]
+            for_x = backends.bags(rows_NV, ctx.backend).embedding_bag(
+                rows_NV,
+                indices_TK.flatten(),
+                bag_offsets(indices_TK),
+                gradient_TK.flatten(),
+                max_bag_size=indices_TK.shape[1],
             )
         if ctx.needs_input_grad[0]:
-            for_table = hand_over(ctx.table, slots_TK, gradient_TK, x_TV, ctx.backend)
+            for_table = route_gradient(ctx.table, slots_TK, gradient_TK, x_TV, ctx.backend)
         return for_table, None, None, None, for_x, None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memscale.kernels.table_memory import TableMemory
+from memscale.kernels.table_placement import TablePlacement
 
 SECOND_MOMENTS = ("element", "row")
 
@@ -36,7 +36,7 @@ class RowState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepNumbers:
+class AdamWStep:
     """One step of AdamW: the `step`-th, from 1."""
 
     step: int
@@ -57,7 +57,7 @@ class StepNumbers:
         return float((1.0 - self.beta2**self.step) ** -0.5)
 
 
-def zero_state(weights_NV: Tensor, second_moments: str, memory: TableMemory) -> RowState:
+def zero_state(weights_NV: Tensor, second_moments: str, memory: TablePlacement) -> RowState:
     """Return the state before the first step, laid where `memory` says. Moments are float32 at least."""
     num_slots, width = weights_NV.shape
     kind = torch.promote_types(weights_NV.dtype, torch.float32)

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memscale.kernels.bags_numba import Floats, Integers, fetch, sum_bag
-from memscale.kernels.compiled import compiled
-from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2
-from memscale.kernels.prefetch import prefetch_number
-from memscale.kernels.row_gradient import Reads
-from memscale.kernels.row_state import RowState, StepNumbers
-from memscale.kernels.threads import run_in_parts, run_over_bags
+from memscale.kernels.bags_numba import Floats, Integers, prefetch_row, sum_bag
+from memscale.kernels.lazy_decay import BETA1_POWER, BETA2_POWER, FACTORS, LOG_DECAY, NODES, NUM_NODES
+from memscale.kernels.numba_jit import numba_jit
+from memscale.kernels.prefetch import prefetch_element
+from memscale.kernels.row_gradient import GroupedLookups
+from memscale.kernels.row_state import AdamWStep, RowState
+from memscale.kernels.threads import parallel_for, parallel_for_bags
 
 Steps = NDArray[np.int32]
 
@@ -32,16 +32,20 @@ _STAMPS_AHEAD = 24
 """Rows; what step a row is of has to be at hand when it is decided whether to ask for the row."""
 
 
-def catch_up(state: RowState, rows_U: Tensor, idle: Tensor, eps: float) -> None:
-    run_in_parts(_catch_up, len(rows_U), rows_U.numpy(), *_arrays(state), idle.numpy(), eps)
+def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
+    parallel_for(_catch_up, len(rows_U), rows_U.numpy(), *_arrays(state), coefficients.numpy(), eps)
 
 
-def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, numbers: StepNumbers) -> None:
+def update(
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+) -> None:
     n = numbers
     settings = (n.beta1, n.beta2, n.eps, 1.0 - n.rate * n.weight_decay, n.step_size, n.root_correction, float(scale))
-    x_TV, weights_A = reads.x_TV.detach().numpy(), reads.weights_A.detach().numpy()
-    read = (reads.rows_U.numpy(), reads.tokens_A.numpy(), x_TV, weights_A)
-    run_over_bags(_update, reads.starts_U1.numpy(), *read, *_arrays(state), idle.numpy(), n.step, np.array(settings))
+    x_TV, weights_A = lookups.x_TV.detach().numpy(), lookups.weights_A.detach().numpy()
+    read = (lookups.rows_U.numpy(), lookups.tokens_A.numpy(), x_TV, weights_A)
+    parallel_for_bags(
+        _update, lookups.starts_U1.numpy(), *read, *_arrays(state), coefficients.numpy(), n.step, np.array(settings)
+    )
 
 
 def _arrays(state: RowState) -> tuple[NDArray[Any], ...]:
@@ -63,28 +67,28 @@ def _catch_up_loop(
     second_NV: Floats,
     moments_step_N: Steps,
     weights_step_N: Steps,
-    idle: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
     eps: float,
 ) -> None:
-    width, step = weights_NV.shape[1], idle.shape[0] - 1
+    width, step = weights_NV.shape[1], coefficients.shape[0] - 1
     by_row = second_NV.shape[1] < width
     ahead = max(2, _AHEAD_BYTES // (width * weights_NV.itemsize))
     numbers = np.empty(2 * NUM_NODES + 2, weights_NV.dtype)  # brings them to the weights' type
     for u in range(start, stop):
         if u + ahead + _STAMPS_AHEAD < stop:
-            prefetch_number(weights_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
-            prefetch_number(moments_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
+            prefetch_element(weights_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
+            prefetch_element(moments_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
         if u + ahead < stop and weights_step_N[rows_U[u + ahead]] < step:
-            fetch(weights_NV, rows_U[u + ahead])
+            prefetch_row(weights_NV, rows_U[u + ahead])
             if moments_step_N[rows_U[u + ahead]] > 0:
-                fetch(first_NV, rows_U[u + ahead])
-                fetch(second_NV, rows_U[u + ahead])
+                prefetch_row(first_NV, rows_U[u + ahead])
+                prefetch_row(second_NV, rows_U[u + ahead])
         row = rows_U[u]
         since = weights_step_N[row]
         if since == step:
             continue
         weights_step_N[row] = step
-        decay = math.exp(idle[step, LOG_DECAY] - idle[since, LOG_DECAY])
+        decay = math.exp(coefficients[step, LOG_DECAY] - coefficients[since, LOG_DECAY])
         weights = weights_NV[row]
         if moments_step_N[row] == 0:  # never had a gradient: its moments are zero
             if decay != 1.0:
@@ -94,10 +98,10 @@ def _catch_up_loop(
             continue
         # Moments are of the step of the last gradient; by `since` they had decayed.
         waited = since - moments_step_N[row]
-        owed, root_decay = decay * idle[waited, POWER1], math.sqrt(idle[waited, POWER2])
+        owed, root_decay = decay * coefficients[waited, BETA1_POWER], math.sqrt(coefficients[waited, BETA2_POWER])
         for i in range(NUM_NODES):
-            numbers[i] = owed * idle[since, FACTORS + i]
-            numbers[NUM_NODES + i] = root_decay * idle[since, NODES + i]
+            numbers[i] = owed * coefficients[since, FACTORS + i]
+            numbers[NUM_NODES + i] = root_decay * coefficients[since, NODES + i]
         numbers[2 * NUM_NODES], numbers[2 * NUM_NODES + 1] = decay, eps
         if by_row:
             _move_by_row(weights, first_NV[row], math.sqrt(second_NV[row, 0]), numbers)
@@ -142,7 +146,7 @@ def _update_loop(
     second_NV: Floats,
     moments_step_N: Steps,
     weights_step_N: Steps,
-    idle: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
     step: int,
     settings: NDArray[np.float64],
 ) -> None:
@@ -154,16 +158,16 @@ def _update_loop(
     beta1, beta2 = settings[0], settings[1]
     for u in range(start, stop):
         if u + ahead < stop:
-            fetch(weights_NV, rows_U[u + ahead])
-            fetch(first_NV, rows_U[u + ahead])
-            fetch(second_NV, rows_U[u + ahead])
-            fetch(x_TV, tokens_A[starts_U1[u + ahead]])
-            prefetch_number(moments_step_N, rows_U[u + ahead])
-            prefetch_number(weights_step_N, rows_U[u + ahead])
+            prefetch_row(weights_NV, rows_U[u + ahead])
+            prefetch_row(first_NV, rows_U[u + ahead])
+            prefetch_row(second_NV, rows_U[u + ahead])
+            prefetch_row(x_TV, tokens_A[starts_U1[u + ahead]])
+            prefetch_element(moments_step_N, rows_U[u + ahead])
+            prefetch_element(weights_step_N, rows_U[u + ahead])
         row, first, last = rows_U[u], starts_U1[u], starts_U1[u + 1]
         waited = step - 1 - moments_step_N[row]
-        numbers[0], numbers[1] = beta1 * idle[waited, POWER1], 1.0 - beta1
-        numbers[2], numbers[3] = beta2 * idle[waited, POWER2], 1.0 - beta2
+        numbers[0], numbers[1] = beta1 * coefficients[waited, BETA1_POWER], 1.0 - beta1
+        numbers[2], numbers[3] = beta2 * coefficients[waited, BETA2_POWER], 1.0 - beta2
         for i in range(2, 7):
             numbers[2 + i] = settings[i]
         if last - first == 1 and not by_row:  # a single read needs no sum: its weight goes into the scale
@@ -205,7 +209,7 @@ def _step_row_by_row_loop(gradient: Floats, weights: Floats, first: Floats, seco
 
 
 # As in `bags_numba`; 'arcp' lets a quotient be a product with a reciprocal, which takes half the time.
-_compiled = compiled("reassoc", "contract", "arcp")
+_compiled = numba_jit("reassoc", "contract", "arcp")
 _move = _compiled(_move_loop)
 _move_by_row = _compiled(_move_by_row_loop)
 _step_row = _compiled(_step_row_loop)

@@ -14,51 +14,56 @@ import torch
 from torch import Tensor
 
 from memscale.kernels import bags_torch, rounding
-from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2
-from memscale.kernels.row_gradient import Reads
-from memscale.kernels.row_state import RowState, StepNumbers
+from memscale.kernels.lazy_decay import BETA1_POWER, BETA2_POWER, FACTORS, LOG_DECAY, NODES, NUM_NODES
+from memscale.kernels.row_gradient import GroupedLookups
+from memscale.kernels.row_state import AdamWStep, RowState
 
 _BLOCK_VALUES = 1 << 24
 
 
-def catch_up(state: RowState, rows_U: Tensor, idle: Tensor, eps: float) -> None:
+def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
     """Bring the weights of `rows_U` (int64, distinct) from their own step to the last one of `idle`.
 
-    `idle` is `IdleSteps.table`, float64 on the state's device.
+    `idle` is `LazyDecay.table`, float64 on the state's device.
     """
-    step = len(idle) - 1
+    step = len(coefficients) - 1
     kind = state.first_NV.dtype
     for start, stop in _blocks(rows_U, state):
         rows = rows_U[start:stop]
         rows = rows[state.weights_step_N[rows] < step]
         since, moved = state.weights_step_N[rows].long(), state.moments_step_N[rows].long()
-        first = state.first_NV[rows] * idle[since - moved, POWER1, None].to(kind)
-        root = state.second_NV[rows].sqrt() * idle[since - moved, POWER2, None].sqrt().to(kind)
+        first = state.first_NV[rows] * coefficients[since - moved, BETA1_POWER, None].to(kind)
+        root = state.second_NV[rows].sqrt() * coefficients[since - moved, BETA2_POWER, None].sqrt().to(kind)
         slope = torch.zeros_like(root)
         for i in range(NUM_NODES):
-            factor, node = idle[since, FACTORS + i, None].to(kind), idle[since, NODES + i, None].to(kind)
+            factor, node = (
+                coefficients[since, FACTORS + i, None].to(kind),
+                coefficients[since, NODES + i, None].to(kind),
+            )
             slope += factor / (node * root + eps)
-        decay = torch.exp(idle[step, LOG_DECAY] - idle[since, LOG_DECAY])[:, None].to(kind)
+        decay = torch.exp(coefficients[step, LOG_DECAY] - coefficients[since, LOG_DECAY])[:, None].to(kind)
         _put(state, rows, decay * (state.weights_NV[rows].to(kind) - first * slope), step)
 
 
-def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, numbers: StepNumbers) -> None:
+def update(
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+) -> None:
     """Take step `numbers` on the rows that were read. They must have been caught up with `idle`, of the step before.
 
     `scale` multiplies the gradient.
     """
     kind = state.first_NV.dtype
-    for start, stop in _blocks(reads.rows_U, state):
-        rows, starts = reads.rows_U[start:stop], reads.starts_U1[start : stop + 1]
+    for start, stop in _blocks(lookups.rows_U, state):
+        rows, starts = lookups.rows_U[start:stop], lookups.starts_U1[start : stop + 1]
         places = slice(int(starts[0]), int(starts[-1]))
-        gradient = bags_torch.bag_sums(
-            reads.x_TV, reads.tokens_A[places], starts - starts[0], reads.weights_A[places]
+        gradient = bags_torch.embedding_bag(
+            lookups.x_TV, lookups.tokens_A[places], starts - starts[0], lookups.weights_A[places]
         ).to(kind)
         gradient *= scale
-        idle_steps = numbers.step - 1 - state.moments_step_N[rows].long()
+        missed_steps = numbers.step - 1 - state.moments_step_N[rows].long()
         first, second = state.first_NV[rows], state.second_NV[rows]
-        first *= (numbers.beta1 * idle[idle_steps, POWER1, None]).to(kind)
-        second *= (numbers.beta2 * idle[idle_steps, POWER2, None]).to(kind)
+        first *= (numbers.beta1 * coefficients[missed_steps, BETA1_POWER, None]).to(kind)
+        second *= (numbers.beta2 * coefficients[missed_steps, BETA2_POWER, None]).to(kind)
         first += (1.0 - numbers.beta1) * gradient
         squares = gradient.square().mean(1, keepdim=True) if state.by_row else gradient.square()
         second += (1.0 - numbers.beta2) * squares

@@ -19,37 +19,39 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memscale.kernels import idle_steps
+from memscale.kernels import lazy_decay
 from memscale.kernels.bags_triton import bag_sum, jit, launch, long_bags, num_blocks_of, tile
-from memscale.kernels.row_gradient import Reads
-from memscale.kernels.row_state import RowState, StepNumbers
+from memscale.kernels.row_gradient import GroupedLookups
+from memscale.kernels.row_state import AdamWStep, RowState
 
-READS_AT_ONCE = 4
+LOOKUPS_AT_ONCE = 4
 """Most rows have one or two; the largest bags' sums are made beforehand."""
 BLOCK_BYTES = 4096
 """Of a row of moments, for one program."""
 _WARP_BYTES = 1024
 
-_LOG_DECAY = tl.constexpr(idle_steps.LOG_DECAY)
-_POWER1 = tl.constexpr(idle_steps.POWER1)
-_POWER2 = tl.constexpr(idle_steps.POWER2)
-_FACTORS = tl.constexpr(idle_steps.FACTORS)
-_NODES = tl.constexpr(idle_steps.NODES)
-_NUM_NODES = tl.constexpr(idle_steps.NUM_NODES)
-_NUM_COLUMNS = tl.constexpr(idle_steps.NUM_COLUMNS)
+_LOG_DECAY = tl.constexpr(lazy_decay.LOG_DECAY)
+_BETA1_POWER = tl.constexpr(lazy_decay.BETA1_POWER)
+_BETA2_POWER = tl.constexpr(lazy_decay.BETA2_POWER)
+_FACTORS = tl.constexpr(lazy_decay.FACTORS)
+_NODES = tl.constexpr(lazy_decay.NODES)
+_NUM_NODES = tl.constexpr(lazy_decay.NUM_NODES)
+_NUM_COLUMNS = tl.constexpr(lazy_decay.NUM_COLUMNS)
 
 
-def catch_up(state: RowState, rows_U: Tensor, idle: Tensor, eps: float) -> None:
+def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
     if not len(rows_U):
         return
-    step, constants = len(idle) - 1, constants_of(state)
-    arguments = (rows_U.contiguous(), *_tensors(state), idle, _on_device(state, eps), step)
+    step, constants = len(coefficients) - 1, constants_of(state)
+    arguments = (rows_U.contiguous(), *_tensors(state), coefficients, _on_device(state, eps), step)
     launch(catch_up_kernel, len(rows_U) * num_blocks_of(constants), arguments, constants)
     state.weights_step_N.index_fill_(0, rows_U, step)
 
 
-def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, numbers: StepNumbers) -> None:
-    if not len(reads.rows_U):
+def update(
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+) -> None:
+    if not len(lookups.rows_U):
         return
     n, constants = numbers, constants_of(state)
     kept = 1.0 - n.rate * n.weight_decay
@@ -58,10 +60,10 @@ def update(state: RowState, reads: Reads, scale: Tensor | float, idle: Tensor, n
         scale = scale.to(state.first_NV.device, torch.float64)
     else:
         scale = torch.full((), scale, dtype=torch.float64, device=state.first_NV.device)
-    read = (reads.rows_U, reads.starts_U1, reads.tokens_A, reads.weights_A, reads.x_TV)
+    read = (lookups.rows_U, lookups.starts_U1, lookups.tokens_A, lookups.weights_A, lookups.x_TV)
     rows_U, starts_U1, tokens_A, weights_A, x_TV = (tensor.detach().contiguous() for tensor in read)
     sums_WV = long_bags(x_TV, tokens_A, starts_U1, weights_A)
-    arguments = (rows_U, *_tensors(state)[:-1], idle, settings, scale, n.step)
+    arguments = (rows_U, *_tensors(state)[:-1], coefficients, settings, scale, n.step)
     arguments += (starts_U1, tokens_A, weights_A, x_TV, sums_WV)
     if state.by_row:
         launch(update_by_row_kernel, len(rows_U), arguments, constants)
@@ -85,7 +87,7 @@ def rows_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
     columns = min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize)
     return {
         **tile(width, dtype),
-        "READS": READS_AT_ONCE,
+        "READS": LOOKUPS_AT_ONCE,
         "COLUMNS": columns,
         "num_warps": max(1, columns * dtype.itemsize // _WARP_BYTES),
     }
@@ -146,7 +148,7 @@ def catch_up_kernel(
     second_ptr: tl.tensor,
     moments_step_ptr: tl.tensor,
     weights_step_ptr: tl.tensor,
-    idle_ptr: tl.tensor,
+    coefficients_ptr: tl.tensor,
     numbers_ptr: tl.tensor,
     step: tl.tensor,
     WIDTH: tl.constexpr,
@@ -159,8 +161,10 @@ def catch_up_kernel(
     row = tl.load(slots_ptr + tl.program_id(0) // num_blocks)
     since = tl.load(weights_step_ptr + row)
     moved = tl.load(moments_step_ptr + row)
-    owed_ptr = idle_ptr + since.to(tl.int64) * _NUM_COLUMNS
-    log_decay = tl.load(idle_ptr + step.to(tl.int64) * _NUM_COLUMNS + _LOG_DECAY) - tl.load(owed_ptr + _LOG_DECAY)
+    owed_ptr = coefficients_ptr + since.to(tl.int64) * _NUM_COLUMNS
+    log_decay = tl.load(coefficients_ptr + step.to(tl.int64) * _NUM_COLUMNS + _LOG_DECAY) - tl.load(
+        owed_ptr + _LOG_DECAY
+    )
     # A row that never had a gradient has no moments to read, and only weight decay moves it.
     if (since < step) & ((moved > 0) | (log_decay != 0.0)):
         columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
@@ -170,9 +174,9 @@ def catch_up_kernel(
             first_C = tl.load(first_ptr + at_C, mask=real_C, other=0.0)
             second = tl.load(second_ptr + row) if BY_ROW else tl.load(second_ptr + at_C, mask=real_C, other=0.0)
             # Moments are of the step of the last gradient; by `since` they had decayed.
-            waited_ptr = idle_ptr + (since - moved).to(tl.int64) * _NUM_COLUMNS
-            first_C *= tl.load(waited_ptr + _POWER1).to(SUM)
-            root = tl.sqrt(second) * tl.sqrt(tl.load(waited_ptr + _POWER2)).to(SUM)
+            waited_ptr = coefficients_ptr + (since - moved).to(tl.int64) * _NUM_COLUMNS
+            first_C *= tl.load(waited_ptr + _BETA1_POWER).to(SUM)
+            root = tl.sqrt(second) * tl.sqrt(tl.load(waited_ptr + _BETA2_POWER)).to(SUM)
             eps = tl.load(numbers_ptr).to(SUM)
             slope = tl.zeros_like(root)
             for i in tl.static_range(_NUM_NODES):
@@ -186,7 +190,7 @@ def catch_up_kernel(
 def decay(
     row: tl.tensor,
     moments_step_ptr: tl.tensor,
-    idle_ptr: tl.tensor,
+    coefficients_ptr: tl.tensor,
     beta_ptr: tl.tensor,
     step: tl.tensor,
     POWER: tl.constexpr,
@@ -195,7 +199,7 @@ def decay(
     """Return what is kept of a moment by this step, and what is added of the new."""
     waited = (step - 1 - tl.load(moments_step_ptr + row)).to(tl.int64)
     beta = tl.load(beta_ptr)
-    return (beta * tl.load(idle_ptr + waited * _NUM_COLUMNS + POWER)).to(SUM), (1.0 - beta).to(SUM)
+    return (beta * tl.load(coefficients_ptr + waited * _NUM_COLUMNS + POWER)).to(SUM), (1.0 - beta).to(SUM)
 
 
 @jit
@@ -215,17 +219,17 @@ def update_kernel(
     first_ptr: tl.tensor,
     second_ptr: tl.tensor,
     moments_step_ptr: tl.tensor,
-    idle_ptr: tl.tensor,
+    coefficients_ptr: tl.tensor,
     numbers_ptr: tl.tensor,
     scale_ptr: tl.tensor,
     step: tl.tensor,
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -241,12 +245,12 @@ def update_kernel(
     first_C = tl.load(first_ptr + at_C, mask=real_C, other=0.0)
     second_C = tl.load(second_ptr + at_C, mask=real_C, other=0.0)
     sums_C = bag_sum(
-        u, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+        u, columns_C, offsets_ptr, indices_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, LOOKUPS, COLUMNS, CHUNK, SUM
     )
     gradient_C = sums_C * tl.load(scale_ptr).to(SUM)
-    kept, new = decay(row, moments_step_ptr, idle_ptr, numbers_ptr, step, _POWER1, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr, step, _BETA1_POWER, SUM)
     first_C = first_C * kept + new * gradient_C
-    kept, new = decay(row, moments_step_ptr, idle_ptr, numbers_ptr + 1, step, _POWER2, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr + 1, step, _BETA2_POWER, SUM)
     second_C = second_C * kept + new * (gradient_C * gradient_C)
     tl.store(first_ptr + at_C, first_C, mask=real_C)
     tl.store(second_ptr + at_C, second_C, mask=real_C)
@@ -260,17 +264,17 @@ def update_by_row_kernel(
     first_ptr: tl.tensor,
     second_ptr: tl.tensor,
     moments_step_ptr: tl.tensor,
-    idle_ptr: tl.tensor,
+    coefficients_ptr: tl.tensor,
     numbers_ptr: tl.tensor,
     scale_ptr: tl.tensor,
     step: tl.tensor,
     offsets_ptr: tl.tensor,
-    places_ptr: tl.tensor,
+    indices_ptr: tl.tensor,
     factors_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     partial_ptr: tl.tensor,
     WIDTH: tl.constexpr,
-    READS: tl.constexpr,
+    LOOKUPS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
@@ -282,15 +286,26 @@ def update_by_row_kernel(
     for column in range(0, WIDTH, COLUMNS):
         columns_C = column + tl.arange(0, COLUMNS)
         sums_C = bag_sum(
-            u, columns_C, offsets_ptr, places_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, READS, COLUMNS, CHUNK, SUM
+            u,
+            columns_C,
+            offsets_ptr,
+            indices_ptr,
+            factors_ptr,
+            rows_ptr,
+            partial_ptr,
+            WIDTH,
+            LOOKUPS,
+            COLUMNS,
+            CHUNK,
+            SUM,
         )
         gradient_C = sums_C * tl.load(scale_ptr).to(SUM)
         squares_C += gradient_C * gradient_C
-        kept, new = decay(row, moments_step_ptr, idle_ptr, numbers_ptr, step, _POWER1, SUM)
+        kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr, step, _BETA1_POWER, SUM)
         first_C = tl.load(first_ptr + row * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0)
         first_C = first_C * kept + new * gradient_C
         tl.store(first_ptr + row * WIDTH + columns_C, first_C, mask=columns_C < WIDTH)
-    kept, new = decay(row, moments_step_ptr, idle_ptr, numbers_ptr + 1, step, _POWER2, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr + 1, step, _BETA2_POWER, SUM)
     second = tl.load(second_ptr + row) * kept + new * (tl.sum(squares_C, 0) / WIDTH)
     # All threads have read the old second moment, and may read what others wrote of the first.
     tl.debug_barrier()

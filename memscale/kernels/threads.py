@@ -26,13 +26,13 @@ _PARTS_PER_THREAD = 4
 """Where parts cost what only the data tell, more of them than threads even out."""
 
 
-def run_in_parts(kernel: Callable[..., None], size: int, *arguments: object) -> None:
+def parallel_for(kernel: Callable[..., None], size: int, *arguments: object) -> None:
     """Call `kernel(start, stop, *arguments)` over parts that cover range(size); return when all are done."""
     num_parts = max(1, min(torch.get_num_threads(), size // _LEAST_PART))
-    run_between(kernel, [size * part // num_parts for part in range(num_parts + 1)], *arguments)
+    parallel_ranges(kernel, [size * part // num_parts for part in range(num_parts + 1)], *arguments)
 
 
-def run_over_bags(kernel: Callable[..., None], starts_B1: NDArray[np.int64], *arguments: object) -> None:
+def parallel_for_bags(kernel: Callable[..., None], starts_B1: NDArray[np.int64], *arguments: object) -> None:
     """Call `kernel(start, stop, starts_B1, *arguments)` over parts of the bags, of about as many reads each.
 
     A bag itself counts as two reads: its row is to be fetched and written.
@@ -45,10 +45,10 @@ def run_over_bags(kernel: Callable[..., None], starts_B1: NDArray[np.int64], *ar
         costs = starts_B1 + 2 * np.arange(num_bags + 1)
         inner = np.searchsorted(costs, costs[-1] * np.arange(1, num_parts) / num_parts)
         bounds = sorted({0, *(int(bound) for bound in inner), num_bags})
-    run_between(kernel, bounds, starts_B1, *arguments)
+    parallel_ranges(kernel, bounds, starts_B1, *arguments)
 
 
-def run_between(kernel: Callable[..., None], bounds: Sequence[int], *arguments: object) -> None:
+def parallel_ranges(kernel: Callable[..., None], bounds: Sequence[int], *arguments: object) -> None:
     """Call `kernel(start, stop, *arguments)` between neighbouring bounds; return when all are done.
 
     Each thread takes the next part that is left, the calling one too.

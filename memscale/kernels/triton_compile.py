@@ -33,9 +33,9 @@ WIDTHS = (1024, 96)
 
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 _WARP = 32
-_WHOLE = {"offsets_ptr": "*i64", "places_ptr": "*i64", "slots_ptr": "*i64"}
+_WHOLE = {"offsets_ptr": "*i64", "indices_ptr": "*i64", "slots_ptr": "*i64"}
 _STEPS = {"moments_step_ptr": "*i32", "weights_step_ptr": "*i32", "num_bags": "i32", "step": "i32"}
-_EXACT = {"idle_ptr": "*fp64", "numbers_ptr": "*fp64", "scale_ptr": "*fp64"}
+_EXACT = {"coefficients_ptr": "*fp64", "numbers_ptr": "*fp64", "scale_ptr": "*fp64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,10 @@ class Taken:
 def cases(types: Sequence[torch.dtype] = TYPES, widths: Sequence[int] = WIDTHS) -> Iterator[Case]:
     """Every kernel for every table."""
     kernels = [
-        (bags_triton.bag_sums_kernel, False),
-        (bags_triton.bag_squares_kernel, False),
+        (bags_triton.embedding_bag_kernel, False),
+        (bags_triton.bag_squared_norm_kernel, False),
         (bags_triton.long_bags_kernel, False),
-        (bags_triton.bag_products_kernel, False),
+        (bags_triton.per_sample_weight_grad_kernel, False),
         (rows_triton.catch_up_kernel, False),
         (rows_triton.catch_up_kernel, True),
         (rows_triton.update_kernel, False),
@@ -87,7 +87,7 @@ def cases(types: Sequence[torch.dtype] = TYPES, widths: Sequence[int] = WIDTHS) 
                 yield Case(kernel=kernel, table=table, width=width, by_row=by_row)
 
 
-def compiled(case: Case, target: int) -> Taken:
+def compile_case(case: Case, target: int) -> Taken:
     """Compile a kernel for compute capability `target` (80 is sm_80). Raises ConfigError."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise ConfigError("TRITON_INTERPRET is 1: kernels are interpreted, there is nothing to compile. Unset it")
@@ -111,8 +111,8 @@ def _source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
     sums = torch.promote_types(case.table, torch.float32)
     if optimises:
         constants = rows_triton.rows_tile(case.width, sums)
-    elif case.kernel is bags_triton.bag_products_kernel:
-        constants = bags_triton.products_tile(case.width, case.table)
+    elif case.kernel is bags_triton.per_sample_weight_grad_kernel:
+        constants = bags_triton.weight_grad_tile(case.width, case.table)
     else:
         constants = bags_triton.tile(case.width, case.table)
     constants |= {"STOCHASTIC": case.table == torch.bfloat16, "BY_ROW": case.by_row}
@@ -121,7 +121,7 @@ def _source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
     types |= {"partial_ptr": wide, "first_ptr": wide, "second_ptr": wide, **_WHOLE, **_STEPS, **_EXACT}
     if optimises:  # what is read is a gradient there
         types |= {"rows_ptr": wide, "factors_ptr": wide}
-    if case.kernel is bags_triton.bag_squares_kernel:
+    if case.kernel is bags_triton.bag_squared_norm_kernel:
         types["out_ptr"] = "*fp64"
     names = case.kernel.arg_names
     signature = {name: "constexpr" if name.isupper() else types[name] for name in names}
@@ -147,7 +147,7 @@ def main() -> int:
     spills = 0
     for target in TARGETS:
         for case in cases():
-            taken = compiled(case, target)
+            taken = compile_case(case, target)
             spills += taken.spilled_bytes > 0
             sys.stdout.write(f"{taken}\n")
             sys.stdout.flush()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memscale.data.prepared import Prepared
-    from memscale.training.distributed import Processes
-    from memscale.training.trainer import Execution, Progress, Trained
+    from memscale.training.distributed import ProcessGroup
+    from memscale.training.trainer import Execution, Progress, TrainResult
 
 _BEAT_SECONDS = 1.0
 
@@ -93,11 +93,11 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     heart.beat(None, "starting")
     # torch is imported later: a copy that finds the lease taken, or a broken run.json, has not paid for it.
     file, prepared = _opened(attempt)
-    from memscale.training.distributed import PeerLostError, join
+    from memscale.training.distributed import PeerLostError, init_process_group
     from memscale.training.trainer import train
 
     write_provenance(attempt.paths.provenance, data_manifest=prepared.manifest_json())
-    processes, device = join(attempt.device)
+    process_group, device = init_process_group(attempt.device)
     latest: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
@@ -106,25 +106,25 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
 
     trained = train(
         file.run, attempt.paths, prepared, attempt.execution(device), on_progress=on_progress, should_stop=should_stop,
-        processes=processes,
+        process_group=process_group,
     )  # fmt: skip
     if trained.status != "stopped":
         _conclude(attempt, file, prepared, trained, heart, latest[0] if latest else None, begun=begun)
     with suppress(PeerLostError):  # who is gone by now is not needed any more
-        processes.wait()
+        process_group.barrier()
     return trained.status
 
 
-def follow_attempt(attempt: Attempt, processes: Processes, device: str) -> None:
+def follow_attempt(attempt: Attempt, process_group: ProcessGroup, device: str) -> None:
     """Train with the first of the run's processes, and wait until it has written the result. Raises what goes wrong."""
     from memscale.training.trainer import train
 
     file, prepared = _opened(attempt)
     train(
         file.run, attempt.paths, prepared, attempt.execution(device), on_progress=lambda _: None,
-        should_stop=lambda: False, processes=processes,
+        should_stop=lambda: False, process_group=process_group,
     )  # fmt: skip
-    processes.wait()
+    process_group.barrier()
 
 
 def _opened(attempt: Attempt) -> tuple[RunFile, Prepared]:
@@ -146,7 +146,7 @@ def _conclude(
     attempt: Attempt,
     file: RunFile,
     prepared: Prepared,
-    trained: Trained,
+    trained: TrainResult,
     heart: _Heart,
     progress: Progress | None,
     *,
@@ -171,7 +171,7 @@ def _check_digests(file: RunFile, prepared: Prepared) -> None:
         )
 
 
-def _check_counts(file: RunFile, trained: Trained) -> None:
+def _check_counts(file: RunFile, trained: TrainResult) -> None:
     from memscale.models.transformer import count_parameters
 
     built = count_parameters(trained.model)
@@ -183,7 +183,7 @@ def _check_counts(file: RunFile, trained: Trained) -> None:
         )
 
 
-def _evaluate(file: RunFile, prepared: Prepared, trained: Trained) -> dict[str, Any]:
+def _evaluate(file: RunFile, prepared: Prepared, trained: TrainResult) -> dict[str, Any]:
     if file.tasks == ():
         return {}
     from memscale.evaluation.measure import evaluate
@@ -201,7 +201,7 @@ def _evaluate(file: RunFile, prepared: Prepared, trained: Trained) -> dict[str, 
 
 
 def _result(
-    file: RunFile, trained: Trained, scores: dict[str, Any], *, evaluation_seconds: float, total_seconds: float
+    file: RunFile, trained: TrainResult, scores: dict[str, Any], *, evaluation_seconds: float, total_seconds: float
 ) -> dict[str, Any]:
     from memscale.models.transformer import count_parameters
 

@@ -121,12 +121,14 @@ def _begun(given: argparse.Namespace, paths: RunPaths, number: int, rank: int = 
 
 def _follow(given: argparse.Namespace, paths: RunPaths, rank: int) -> int:
     """Be one of the attempt's other processes."""
-    from memscale.training.distributed import join
+    from memscale.training.distributed import init_process_group
 
-    processes, device = join(given.device)  # the first one comes once it has the lease and has made the attempt
+    process_group, device = init_process_group(
+        given.device
+    )  # the first one comes once it has the lease and has made the attempt
     attempt, started = _begun(given, paths, max(attempt_numbers(paths)), rank), time.time()
     try:
-        follow_attempt(attempt, processes, device)
+        follow_attempt(attempt, process_group, device)
     except BaseException as error:
         if type(error).__name__ != _PEER_LOST:
             evidence = f"process {rank} on {host_name()}: {type(error).__name__}: {error}"

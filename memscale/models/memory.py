@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memscale.config.layers import Memory
-from memscale.kernels.lookup import lookup
-from memscale.kernels.table import Table
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -26,9 +26,9 @@ class MemoryLayer(ProductKeySelection):
     def __init__(self, d_model: int, memory: Memory, norm_eps: float) -> None:
         super().__init__(d_model, memory, norm_eps)
         self._gated = memory.gated
-        self.table: Table | None = None
+        self.table: MemoryTable | None = None
         if not memory.shared_table:
-            self.table = Table(torch.empty(memory.num_slots, memory.value_width))
+            self.table = MemoryTable(torch.empty(memory.num_slots, memory.value_width))
         if memory.gated:
             self.gate = nn.Linear(d_model, memory.value_width, bias=False)
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
@@ -39,7 +39,7 @@ class MemoryLayer(ProductKeySelection):
         values_NV = table_NV if own_NV is None else own_NV
         assert values_NV is not None, "a memory layer without a table of its own was handed none"
         x_TD = x_BSD.flatten(0, 1)
-        y_TV = lookup(values_NV, *self.selected(x_TD, usage))
+        y_TV = embedding_bag(values_NV, *self.selected(x_TD, usage))
         if self._gated:
             y_TV = self.out(y_TV * F.silu(self.gate(x_TD)))
         return y_TV.view_as(x_BSD), None

@@ -3,7 +3,7 @@
 A score is the softmax of the router's logits over the experts, or the sigmoid of each (DeepSeek-AI 2024). Tokens choose
 their experts; or in training experts choose their tokens, and in evaluation each token goes to its experts_per_token
 best experts, as in Zhou et al. 2022. So every layer is causal in evaluation, and one with expert choice is not in
-training: `lets_later_tokens_in` says so. With token choice no token is ever dropped; one that no expert chooses passes
+training: `is_noncausal` says so. With token choice no token is ever dropped; one that no expert chooses passes
 the routed experts by. Nothing is padded.
 
 The load is evened out by one of two means. `loss`: the balance loss in Switch form (Fedus et al. 2022), E times the
@@ -55,7 +55,7 @@ class MoEFeedForward(nn.Module):
             self.register_buffer("balance_bias", torch.zeros(moe.num_experts, dtype=torch.float32))
             self.register_buffer("step_load", torch.zeros(moe.num_experts, dtype=torch.int64), persistent=False)
 
-    def lets_later_tokens_in(self, training: bool) -> bool:
+    def is_noncausal(self, training: bool) -> bool:
         """Whether a later token can change an earlier one's output in that mode."""
         return training and self._moe.routing == "expert_choice"
 
@@ -91,7 +91,7 @@ class MoEFeedForward(nn.Module):
     def _assignment(self, logits_TE: Tensor, length: int) -> Assignment:
         moe = self._moe
         scores_TE = logits_TE.softmax(dim=-1) if moe.scores == "softmax" else logits_TE.sigmoid()
-        if self.lets_later_tokens_in(self.training):
+        if self.is_noncausal(self.training):
             return expert_choice(scores_TE.view(-1, length, moe.num_experts), moe.capacity(length))
         choosing_TE = scores_TE.detach()
         if moe.balance == "bias":

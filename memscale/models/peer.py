@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memscale.config.layers import Peer
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_products import row_products
-from memscale.kernels.table import Table
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -26,12 +26,12 @@ class PeerLayer(ProductKeySelection):
 
     def __init__(self, d_model: int, peer: Peer, norm_eps: float) -> None:
         super().__init__(d_model, peer, norm_eps)
-        self.input_table = Table(torch.empty(peer.num_slots, d_model))
-        self.output_table = Table(torch.empty(peer.num_slots, d_model))
+        self.input_table = MemoryTable(torch.empty(peer.num_slots, d_model))
+        self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
     def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
         """Return [B, S, D]; the table stands in every slot's signature and is not read."""
         x_TD = x_BSD.flatten(0, 1)
         slots_TK, weights_TK = self.selected(x_TD, usage)
         hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))
-        return lookup(self.output_table, slots_TK, weights_TK * hidden_TK).view_as(x_BSD), None
+        return embedding_bag(self.output_table, slots_TK, weights_TK * hidden_TK).view_as(x_BSD), None

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memscale.config.layers import Memory, Peer
-from memscale.kernels.product_keys import select
+from memscale.kernels.product_keys import product_key_topk
 from memscale.models.precision import promoted
 from memscale.models.usage import Usage
 
@@ -44,13 +44,13 @@ class ProductKeySelection(nn.Module):
             self.query_norm = QueryLayerNorm(part.num_heads, width, norm_eps)
         self.keys = nn.Parameter(torch.empty(2, part.num_heads, part.num_keys, self._half_width))
 
-    def lets_later_tokens_in(self, training: bool) -> bool:
+    def is_noncausal(self, training: bool) -> bool:
         """Whether a later token, or another sequence's, can change this one's output in that mode."""
         return training and isinstance(self.query_norm, QueryBatchNorm)
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
         """Return the slots of every token, int64 [T, K], and their weights [T, K], which add up to one in each head."""
-        slots_THK, scores_THK = select(*self._queries_and_keys(x_TD), self._knn)
+        slots_THK, scores_THK = product_key_topk(*self._queries_and_keys(x_TD), self._knn)
         slots_TK = slots_THK.flatten(1)
         weights_TK = scores_THK.softmax(dim=-1).flatten(1)
         if usage is not None:

@@ -31,10 +31,10 @@ class Assignment:
     """What each row's output is multiplied by; carries the router's gradient."""
     load_E: Tensor  # noqa: N815
     """Rows of each expert, as integers; they stand in this order."""
-    places_A: Tensor  # noqa: N815
+    indices_A: Tensor  # noqa: N815
     """The rows once more, sorted by token and then by expert."""
     starts_T: Tensor  # noqa: N815
-    """Where in `places_A` each token's rows start; a token without rows starts where the next does."""
+    """Where in `indices_A` each token's rows start; a token without rows starts where the next does."""
 
 
 def token_choice(
@@ -50,13 +50,13 @@ def token_choice(
     # Counts come from sorted numbers, not from a bincount, for which a GPU would have to be waited for.
     experts_A, order_A = experts_TK.flatten().sort(stable=True)
     ends_E = torch.searchsorted(experts_A, torch.arange(scores_TE.shape[1], device=order_A.device), right=True)
-    places_A = torch.empty_like(order_A)
-    places_A[order_A] = torch.arange(len(order_A), device=order_A.device)
+    indices_A = torch.empty_like(order_A)
+    indices_A[order_A] = torch.arange(len(order_A), device=order_A.device)
     return Assignment(
         tokens_A=order_A // num_chosen,
         weights_A=weights_TK.flatten()[order_A],
         load_E=ends_E.diff(prepend=ends_E.new_zeros(1)),
-        places_A=places_A,
+        indices_A=indices_A,
         starts_T=torch.arange(0, len(order_A), num_chosen, device=order_A.device),
     )
 
@@ -70,58 +70,58 @@ def expert_choice(scores_BSE: Tensor, capacity: int) -> Assignment:
     weights_EBC, positions_EBC = scores_BSE.permute(2, 0, 1).topk(capacity, dim=-1)
     firsts_B = torch.arange(0, num_sequences * length, length, device=scores_BSE.device)
     tokens_A = (positions_EBC + firsts_B[:, None]).flatten()
-    by_token_A, places_A = tokens_A.sort(stable=True)
+    by_token_A, indices_A = tokens_A.sort(stable=True)
     tokens_T = torch.arange(num_sequences * length, device=scores_BSE.device)
     return Assignment(
         tokens_A=tokens_A,
         weights_A=weights_EBC.flatten(),
         load_E=torch.full((num_experts,), num_sequences * capacity, device=scores_BSE.device),
-        places_A=places_A,
+        indices_A=indices_A,
         starts_T=torch.searchsorted(by_token_A, tokens_T),
     )
 
 
 def to_rows(x_TD: Tensor, assignment: Assignment) -> Tensor:
     """Return [A, D]: the token of every row. Differentiable once."""
-    return _to_rows(x_TD, assignment.tokens_A, assignment.places_A, assignment.starts_T)
+    return _to_rows(x_TD, assignment.tokens_A, assignment.indices_A, assignment.starts_T)
 
 
 def to_tokens(rows_AD: Tensor, assignment: Assignment) -> Tensor:
     """Return [T, D]: for every token the weighted sum of its rows, zero where it has none. Differentiable once."""
     weights_A = assignment.weights_A.to(rows_AD.dtype)
-    return _to_tokens(rows_AD, weights_A, assignment.tokens_A, assignment.places_A, assignment.starts_T)
+    return _to_tokens(rows_AD, weights_A, assignment.tokens_A, assignment.indices_A, assignment.starts_T)
 
 
-def _summed(rows_AD: Tensor, places_A: Tensor, starts_T: Tensor, weights_A: Tensor | None = None) -> Tensor:
+def _summed(rows_AD: Tensor, indices_A: Tensor, starts_T: Tensor, weights_A: Tensor | None = None) -> Tensor:
     """Return [T, D]: the sum of every token's rows, in the order of the experts, on any device the same each time.
 
     It is the forward pass of torch's embedding bag. Rows added to their tokens one at a time would come in any order on
     a GPU; rows sorted by token and summed by an einsum took 2 to 3 times as long on the CPU.
     """
-    per_sample = None if weights_A is None else weights_A[places_A]
-    return F.embedding_bag(places_A, rows_AD, starts_T, mode="sum", per_sample_weights=per_sample)
+    per_sample = None if weights_A is None else weights_A[indices_A]
+    return F.embedding_bag(indices_A, rows_AD, starts_T, mode="sum", per_sample_weights=per_sample)
 
 
 class _ToRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, tokens_A: Tensor, places_A: Tensor, starts_T: Tensor) -> Tensor:
-        ctx.save_for_backward(places_A, starts_T)
+    def forward(ctx: Any, x_TD: Tensor, tokens_A: Tensor, indices_A: Tensor, starts_T: Tensor) -> Tensor:
+        ctx.save_for_backward(indices_A, starts_T)
         return x_TD.index_select(0, tokens_A)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None, None, None]:
-        places_A, starts_T = ctx.saved_tensors
-        return _summed(gradient_AD.contiguous(), places_A, starts_T), None, None, None
+        indices_A, starts_T = ctx.saved_tensors
+        return _summed(gradient_AD.contiguous(), indices_A, starts_T), None, None, None
 
 
 class _ToTokens(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows_AD: Tensor, weights_A: Tensor, tokens_A: Tensor, places_A: Tensor, starts_T: Tensor
+        ctx: Any, rows_AD: Tensor, weights_A: Tensor, tokens_A: Tensor, indices_A: Tensor, starts_T: Tensor
     ) -> Tensor:
         ctx.save_for_backward(rows_AD, weights_A, tokens_A)
-        return _summed(rows_AD, places_A, starts_T, weights_A)
+        return _summed(rows_AD, indices_A, starts_T, weights_A)
 
     @staticmethod
     @once_differentiable

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
 from memscale.errors import ConfigError
-from memscale.kernels.table import Table, table_in
-from memscale.kernels.table_memory import ON_DEVICE, TableMemory
+from memscale.kernels.memory_table import MemoryTable, allocate_table
+from memscale.kernels.table_placement import ON_DEVICE, TablePlacement
 from memscale.models.attention import Attention
 from memscale.models.cache import KVCache, LayerCache
 from memscale.models.counts import ParameterCounts, count_parameters
@@ -93,10 +93,10 @@ class Transformer(nn.Module):
         self.architecture = a
         # Given its weight, the embedding draws none: on the meta device that would load the compiler, in over a second.
         self.embedding = nn.Embedding(a.vocab_size, a.d_model, _weight=torch.empty(a.vocab_size, a.d_model))
-        self.table: Table | None = None
+        self.table: MemoryTable | None = None
         """The values [num_slots, value_width] that all memory layers of this model read; None where none share."""
         if a.memory is not None and a.memory.shared_table:
-            self.table = Table(torch.empty(a.memory.num_slots, a.memory.value_width))
+            self.table = MemoryTable(torch.empty(a.memory.num_slots, a.memory.value_width))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
         self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.head = nn.Linear(a.d_model, a.vocab_size, bias=False)
@@ -127,10 +127,10 @@ class Transformer(nn.Module):
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
 
-    def lets_later_tokens_in(self, training: bool) -> bool:
+    def is_noncausal(self, training: bool) -> bool:
         """Whether a later token can change an earlier one's logits in that mode; in evaluation none ever can."""
         slots = [part for part in self.modules() if isinstance(part, MoEFeedForward | ProductKeySelection)]
-        return any(slot.lets_later_tokens_in(training) for slot in slots)
+        return any(slot.is_noncausal(training) for slot in slots)
 
     def start_statistics(self) -> None:
         """Begin anew to count, in evaluation mode, which slots and experts are used."""
@@ -179,7 +179,7 @@ def build(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     table_dtype: torch.dtype | None = None,
-    table_memory: TableMemory = ON_DEVICE,
+    table_placement: TablePlacement = ON_DEVICE,
 ) -> Transformer:
     """Return a model with all weights drawn from `seed`: the same on every device, up to the rounding to `dtype`.
 
@@ -189,8 +189,8 @@ def build(
         model = Transformer(architecture)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(parameter, Table):
-                setattr(module, name, table_in(table_memory, parameter.shape, table_dtype or dtype, device))
+            if isinstance(parameter, MemoryTable):
+                setattr(module, name, allocate_table(table_placement, parameter.shape, table_dtype or dtype, device))
             else:
                 setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
         _make_buffers(module, dtype, device)

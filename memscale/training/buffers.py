@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
-class MovesAfterSteps(Protocol):
+class AfterStepHook(Protocol):
     """A module with something to do after every optimizer step, such as moving a bias against the experts' load."""
 
     def after_step(self) -> None: ...
 
 
-def after_step_moves(model: nn.Module) -> list[Callable[[], None]]:
+def after_step_hooks(model: nn.Module) -> list[Callable[[], None]]:
     """Return what is to be called after every optimizer step, in the order of the model's modules."""
-    return [module.after_step for module in model.modules() if isinstance(module, MovesAfterSteps)]
+    return [module.after_step for module in model.modules() if isinstance(module, AfterStepHook)]
 
 
 def persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -32,23 +32,23 @@ def persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
-def copied_buffers(model: nn.Module) -> list[Tensor]:
+def clone_buffers(model: nn.Module) -> list[Tensor]:
     """Return copies of all buffers, for `put_back`."""
     return [buffer.clone() for buffer in model.buffers()]
 
 
 @torch.no_grad()
-def put_back(model: nn.Module, copies: list[Tensor]) -> None:
+def restore_buffers(model: nn.Module, copies: list[Tensor]) -> None:
     """Set all buffers to what they were when `copied_buffers` copied them."""
     for buffer, copy in zip(model.buffers(), copies, strict=True):
         buffer.copy_(copy)
 
 
 @contextmanager
-def unchanged_buffers(model: nn.Module) -> Iterator[None]:
+def preserve_buffers(model: nn.Module) -> Iterator[None]:
     """Leave all buffers as they are, whatever forward passes are run inside."""
-    copies = copied_buffers(model)
+    copies = clone_buffers(model)
     try:
         yield
     finally:
-        put_back(model, copies)
+        restore_buffers(model, copies)

@@ -6,18 +6,20 @@ import torch
 
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Run
-from memscale.kernels.table_memory import ON_DEVICE, TableMemory
+from memscale.kernels.table_placement import ON_DEVICE, TablePlacement
 from memscale.models.transformer import Transformer, build
 
 
-def build_model(run: Run, *, device: str | torch.device = "cpu", table_memory: TableMemory = ON_DEVICE) -> Transformer:
+def build_model(
+    run: Run, *, device: str | torch.device = "cpu", table_placement: TablePlacement = ON_DEVICE
+) -> Transformer:
     """Return the model as it is before its first step. Raises ConfigError where there is no room for its tables."""
     return build(
         run.architecture,
         seed=run.seed,
         device=device,
         table_dtype=_table_dtype(run.optimizer),
-        table_memory=table_memory,
+        table_placement=table_placement,
     )
 
 

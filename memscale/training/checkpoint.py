@@ -28,13 +28,16 @@ from memscale.errors import CheckpointError, ConfigError, RecordError
 from memscale.models.transformer import Transformer
 from memscale.records.atomic import fsync_directory, read_json, write_json
 from memscale.training.buffers import persistent_buffers
-from memscale.training.disk import full_disk_named
-from memscale.training.metrics import IntervalSums
+from memscale.training.disk import explain_full_disk
+from memscale.training.metrics import WindowSums
 from memscale.training.optimizers import AdamW, build_optimizer
-from memscale.training.schedules import factor
+from memscale.training.schedules import lr_factor
 from memscale.training.tensor_file import write_tensors
 
-FORMAT = 1
+FORMAT = 2
+"""2 renamed two keys of `state` in state.json; checkpoints of format 1 are still read."""
+_FORMAT_1_KEYS = {"place": "hardware", "interval": "window"}
+"""Key of `state` in format 1 -> its name since."""
 KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back to."""
 
@@ -50,12 +53,12 @@ class State:
     step: int
     """Optimizer steps done."""
     micro_batch_sequences: int
-    place: str
+    hardware: str
     """What decided rounding: `execution.describe`."""
     train_seconds: float = 0.0
     """Spent in the steps that led here; work lost to a crash is not in it."""
     peak_memory_bytes: int = 0
-    interval: IntervalSums = field(default_factory=IntervalSums)
+    window: WindowSums = field(default_factory=WindowSums)
 
 
 def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> Path:
@@ -63,7 +66,7 @@ def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: St
 
     Raises DiskFullError where there is no room; what was there before is then untouched.
     """
-    with full_disk_named(_existing(folder), f"the checkpoint of step {state.step}"):
+    with explain_full_disk(_existing(folder), f"the checkpoint of step {state.step}"):
         clear_leftovers(folder)
         aside = folder / f".step-{state.step}.tmp"
         aside.mkdir()
@@ -120,8 +123,8 @@ def load_weights(folder: Path, run: Run, model: Transformer) -> int:
     if run.architecture.has_table:
         optimizer = build_optimizer(model, run.optimizer)
         _fill(path, state, run, (weights, kept), model, optimizer)
-        optimizer.settle()
-        optimizer.let_go()
+        optimizer.flush()
+        optimizer.detach()
     else:
         _check_tensors(path / _MODEL, weights, _weights(model))
         _copy(weights, _weights(model))
@@ -176,7 +179,7 @@ def _fill(
     _check_tensors(path / _OPTIMIZER, kept, optimizer.state())
     _copy(weights, _weights(model))
     _copy(kept, optimizer.state())
-    optimizer.resume([factor(run.schedule, step, run.num_steps) for step in range(state.step)])
+    optimizer.resume([lr_factor(run.schedule, step, run.num_steps) for step in range(state.step)])
 
 
 def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -186,7 +189,10 @@ def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dic
         for name in (_MODEL, _OPTIMIZER, _STATE):
             _check_sum(path / name, sums[name])
         content = read_json(path / _STATE, format=FORMAT)
-        state = from_plain(State, content["state"])
+        named = content["state"]
+        if content["format"] == 1:
+            named = {_FORMAT_1_KEYS.get(key, key): value for key, value in named.items()}
+        state = from_plain(State, named)
         weights, kept = load_file(path / _MODEL), load_file(path / _OPTIMIZER)
     except CheckpointError:
         raise

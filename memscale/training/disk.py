@@ -19,7 +19,7 @@ class DiskFullError(RecordError):
 
 
 @contextmanager
-def full_disk_named(folder: Path, what: str) -> Iterator[None]:
+def explain_full_disk(folder: Path, what: str) -> Iterator[None]:
     """Raise DiskFullError in place of the OSError of a full disk while `what` is written somewhere in `folder`."""
     try:
         yield

@@ -27,7 +27,7 @@ from memscale.training.buffers import persistent_buffers
 from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import AdamW
 
-_PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 """The others wait while the first evaluates and writes; who is gone is noticed by its closed connection."""
 _AT_ONCE_BYTES = 64 << 20
 """Gradients summed in one message."""
@@ -38,21 +38,21 @@ class PeerLostError(MemscaleError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
+class ProcessGroup:
     """The processes of a run, as one of them sees them."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, batch_BT: Tensor) -> Tensor:
+    def shard(self, batch_BT: Tensor) -> Tensor:
         """Return the sequences of a batch that are this process's: equal parts, to one sequence."""
         return torch.tensor_split(batch_BT, self.size)[self.rank]
 
-    def most_sequences(self, batch_sequences: int) -> int:
+    def max_local_batch(self, batch_sequences: int) -> int:
         """Return the largest share of a batch. Raises ConfigError where somebody would have none."""
         if batch_sequences < self.size:
             raise ConfigError(
@@ -62,7 +62,7 @@ class Processes:
         return -(-batch_sequences // self.size)
 
     @torch.no_grad()
-    def sum_up(self, model: Transformer, optimizer: AdamW, loss: BatchLoss) -> BatchLoss:
+    def all_reduce_gradients(self, model: Transformer, optimizer: AdamW, loss: BatchLoss) -> BatchLoss:
         """Make the gradients, and what the forward passes noted in buffers, those of the whole batch; return its loss.
 
         Each process comes with its share of both. Raises PeerLostError.
@@ -77,7 +77,7 @@ class Processes:
         _sum([losses_2])
         return BatchLoss(losses_2[0], losses_2[1])
 
-    def decided(self, *words: bool) -> tuple[bool, ...]:
+    def broadcast_flags(self, *words: bool) -> tuple[bool, ...]:
         """Return the first process's words, which all others take for theirs. Raises PeerLostError."""
         if self.size == 1:
             return words
@@ -97,15 +97,15 @@ class Processes:
             raise RecordError(f"process {self.rank} found {what} {value}, the first one {told.item()}; start again")
 
     @contextmanager
-    def first_then_others(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The first process goes through the block alone, before the others do."""
-        if not self.first:
-            self.wait()
+        if not self.is_main:
+            self.barrier()
         yield
-        if self.first:
-            self.wait()
+        if self.is_main:
+            self.barrier()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all are here. Raises PeerLostError."""
         if self.size > 1:
             _sum([torch.zeros(1)])
@@ -113,12 +113,12 @@ class Processes:
     def _exchange(self, gradient: RowGradient) -> None:
         """Have every process add up the rows of all, in the order of their ranks."""
         rows_U, sums_UV = gradient.summed()
-        rows, sums = self._of_all(rows_U), self._of_all(sums_UV)
+        rows, sums = self.all_gather_ragged(rows_U), self.all_gather_ragged(sums_UV)
         gradient.clear()
         for theirs_U, theirs_UV in zip(rows, sums, strict=True):
             gradient.add(theirs_U[:, None], theirs_UV.new_ones(len(theirs_U), 1), theirs_UV)
 
-    def _of_all(self, tensor: Tensor) -> list[Tensor]:
+    def all_gather_ragged(self, tensor: Tensor) -> list[Tensor]:
         """Return what every process has given, which may differ in length."""
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with _peers():
@@ -141,17 +141,17 @@ class Processes:
         _sum([buffer for buffer in model.buffers() if not buffer.is_floating_point()])
 
 
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join(device: str) -> tuple[Processes, str]:
+def init_process_group(device: str) -> tuple[ProcessGroup, str]:
     """Meet the other processes of the run, if the environment names some in torch's way; return them and the device.
 
     RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Waits until all are there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return ALONE, device
+        return SINGLE_PROCESS, device
     rank = int(os.environ["RANK"])
     backend = "gloo"
     if device != "cpu" and torch.cuda.is_available():
@@ -159,8 +159,8 @@ def join(device: str) -> tuple[Processes, str]:
         device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
         torch.cuda.set_device(device)
     with _peers():
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
-    return Processes(rank=rank, size=size), device
+        dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
+    return ProcessGroup(rank=rank, size=size), device
 
 
 def _sum(tensors: Sequence[Tensor]) -> None:

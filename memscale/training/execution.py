@@ -44,7 +44,7 @@ class Execution:
         one_of("table_memory", self.table_memory, TABLE_MEMORIES)
 
 
-def set_up(execution: Execution) -> torch.device:
+def prepare_device(execution: Execution) -> torch.device:
     """Set this process's threads and allocator, and return the device to train on. Raises ConfigError."""
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
@@ -74,10 +74,10 @@ def _keep_freed_memory() -> None:
         mallopt(mmap_threshold, 1 << 30)
 
 
-def describe(device: torch.device, processes: int = 1) -> str:
+def describe_hardware(device: torch.device, num_processes: int = 1) -> str:
     """Name what decides rounding: the kind of device, on the CPU the number of threads, and how many share a batch."""
     kind = f"cpu, threads {torch.get_num_threads()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return kind if processes == 1 else f"{kind}, {processes} processes"
+    return kind if num_processes == 1 else f"{kind}, {num_processes} processes"
 
 
 def peak_memory_bytes(device: torch.device) -> int:

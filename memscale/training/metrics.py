@@ -18,7 +18,7 @@ from memscale.training.micro_batch import BatchLoss, autocast, token_nats
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntervalSums:
+class WindowSums:
     """Sums over the steps since the last training line."""
 
     loss: float = 0.0
@@ -37,10 +37,10 @@ class IntervalSums:
         return {name: sums[name] / self.num_steps for name in ("loss", "auxiliary_loss", "gradient_norm")}
 
 
-class Interval:
+class MetricsWindow:
     """Adds up the figures of steps where they are computed, so that a GPU is waited for only when they are read."""
 
-    def __init__(self, device: torch.device, start: IntervalSums) -> None:
+    def __init__(self, device: torch.device, start: WindowSums) -> None:
         self._sums_3 = torch.tensor(
             [start.loss, start.auxiliary_loss, start.gradient_norm], dtype=torch.float64, device=device
         )
@@ -50,9 +50,9 @@ class Interval:
         self._sums_3 += torch.stack((loss.nats_per_token, loss.auxiliary, gradient_norm))
         self._num_steps += 1
 
-    def read(self) -> IntervalSums:
+    def read(self) -> WindowSums:
         loss, auxiliary, norm = self._sums_3.tolist()
-        return IntervalSums(loss=loss, auxiliary_loss=auxiliary, gradient_norm=norm, num_steps=self._num_steps)
+        return WindowSums(loss=loss, auxiliary_loss=auxiliary, gradient_norm=norm, num_steps=self._num_steps)
 
     def clear(self) -> None:
         self._sums_3.zero_()

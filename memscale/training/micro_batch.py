@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from memscale.errors import MemscaleError
 from memscale.models.transformer import Transformer
-from memscale.training.buffers import unchanged_buffers
+from memscale.training.buffers import preserve_buffers
 from memscale.training.optimizers import AdamW
 
 _WORKING_MEMORY = 2.0
@@ -74,7 +74,7 @@ def accumulate_gradients(
     return BatchLoss(nats, auxiliary)
 
 
-def fitting(
+def max_micro_batch(
     model: Transformer, sequence_length: int, batch_sequences: int, *, free_bytes: int, most: int | None = None
 ) -> int:
     """Return how many sequences of the batch to take at once: at most `most`, and what fits into `free_bytes`.
@@ -109,7 +109,7 @@ def activation_bytes(model: Transformer, sequence_length: int) -> int:
         return tensor
 
     tokens_BT = torch.zeros(1, sequence_length + 1, dtype=torch.int64, device=device)
-    with unchanged_buffers(model), torch.autograd.graph.saved_tensors_hooks(note, same), autocast(device):
+    with preserve_buffers(model), torch.autograd.graph.saved_tensors_hooks(note, same), autocast(device):
         output = model(tokens_BT[:, :-1])
         loss = token_nats(output.logits_BSV, tokens_BT[:, 1:]) + output.auxiliary_loss
     del loss

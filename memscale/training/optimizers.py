@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from memscale.config.optimizer import Optimizer as OptimizerConfig
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_gradient import RowGradient
-from memscale.kernels.table import Table
 from memscale.models.counts import component
 from memscale.models.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ParameterGroup:
     """Parameters with one rate and one decay, and AdamW's state of each."""
 
     parameters: dict[str, nn.Parameter]
@@ -45,7 +45,7 @@ class AdamW:
     directly because torch.optim imports the compiler, which costs every worker 1.5 s and 130 MB.
     """
 
-    def __init__(self, groups: Sequence[Group], config: OptimizerConfig, rows: RowAdamW | None = None) -> None:
+    def __init__(self, groups: Sequence[ParameterGroup], config: OptimizerConfig, rows: RowAdamW | None = None) -> None:
         self.groups = [group for group in groups if group.parameters]
         self.rows = rows
         """The optimizer of the tables; None where there are none, or they are in a group."""
@@ -54,7 +54,7 @@ class AdamW:
         self._num_steps = torch.zeros((), dtype=torch.float32, device=device)
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
+    def step(self, lr_factor: float) -> None:
         """Take one step at `factor` of each group's peak rate. Every parameter outside tables must have a gradient."""
         self._num_steps += 1
         for group in self.groups:
@@ -68,7 +68,7 @@ class AdamW:
                 group.second_moments,
                 [],
                 [self._num_steps] * len(parameters),
-                lr=group.peak_rate * factor,
+                lr=group.peak_rate * lr_factor,
                 beta1=self._config.beta1,
                 beta2=self._config.beta2,
                 weight_decay=group.weight_decay,
@@ -77,7 +77,7 @@ class AdamW:
                 maximize=False,
             )
         if self.rows is not None:
-            self.rows.step(self._table_rate * factor)
+            self.rows.step(self._table_rate * lr_factor)
 
     def clip(self, clip_norm: float) -> torch.Tensor:
         """Scale all gradients down together where their global 2-norm exceeds `clip_norm` (0: never).
@@ -119,15 +119,15 @@ class AdamW:
         if self.rows is not None:
             self.rows.clear_gradients()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Have rows pay what they owe, so that the model's parameters are what its steps have made of it."""
         if self.rows is not None:
-            self.rows.settle()
+            self.rows.flush()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Keep the model's tables no longer: their rows stay as they are, and their gradients are their own again."""
         if self.rows is not None:
-            self.rows.let_go()
+            self.rows.detach()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return AdamW's state by `<what>.<parameter name>`: the tensors themselves, not copies."""
@@ -142,7 +142,7 @@ class AdamW:
         """Count steps at these factors as taken; the state is to be filled in by the caller."""
         self._num_steps.fill_(len(factors))
         if self.rows is not None:
-            self.rows.resume(self._table_rate * factor for factor in factors)
+            self.rows.resume(self._table_rate * lr_factor for lr_factor in factors)
 
     @property
     def _table_rate(self) -> float:
@@ -153,24 +153,24 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
     """Return AdamW over all parameters of `model` (tied ones once), with moments of zero."""
     matrices: dict[str, nn.Parameter] = {}
     vectors: dict[str, nn.Parameter] = {}
-    tables: dict[str, Table] = {}
+    tables: dict[str, MemoryTable] = {}
     for name, parameter in model.named_parameters():
         if component(name) == "table":
-            assert isinstance(parameter, Table)
+            assert isinstance(parameter, MemoryTable)
             tables[name] = parameter
         elif parameter.ndim >= 2:
             matrices[name] = parameter
         else:
             vectors[name] = parameter
     groups = [
-        Group(parameters=matrices, peak_rate=config.learning_rate, weight_decay=config.weight_decay),
-        Group(parameters=vectors, peak_rate=config.learning_rate, weight_decay=0.0),
+        ParameterGroup(parameters=matrices, peak_rate=config.learning_rate, weight_decay=config.weight_decay),
+        ParameterGroup(parameters=vectors, peak_rate=config.learning_rate, weight_decay=0.0),
     ]
     if not tables:
         return AdamW(groups, config)
     if config.table_optimizer == "dense_adamw":
         rate = config.table_learning_rate or config.learning_rate  # Run refuses a table without a rate of its own
-        groups.append(Group(parameters=dict(tables), peak_rate=rate, weight_decay=config.table_weight_decay))
+        groups.append(ParameterGroup(parameters=dict(tables), peak_rate=rate, weight_decay=config.table_weight_decay))
         return AdamW(groups, config)
     rows = RowAdamW(
         tables,

@@ -11,7 +11,7 @@ import math
 from memscale.config.optimizer import Schedule
 
 
-def factor(schedule: Schedule, step: int, num_steps: int) -> float:
+def lr_factor(schedule: Schedule, step: int, num_steps: int) -> float:
     """Return the factor (in 0..1) for the update that follows `step` finished ones, 0 <= step < num_steps.
 
     `wsd` (Hu et al. 2024): min(linear warm-up, 1, linear decay); `cosine` (Loshchilov and Hutter 2017): linear

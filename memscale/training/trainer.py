@@ -21,24 +21,30 @@ from memscale.config.architecture import PARTS
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
-from memscale.kernels.table_memory import TableMemory
+from memscale.kernels.table_placement import TablePlacement
 from memscale.models.transformer import Transformer
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
-from memscale.training.buffers import after_step_moves, copied_buffers, put_back
+from memscale.training.buffers import after_step_hooks, clone_buffers, restore_buffers
 from memscale.training.building import build_model
 from memscale.training.checkpoint import State
-from memscale.training.disk import full_disk_named
-from memscale.training.distributed import ALONE, Processes
-from memscale.training.execution import Execution, describe, free_memory_bytes, peak_memory_bytes, set_up
-from memscale.training.metrics import Interval, Validation, Validator
+from memscale.training.disk import explain_full_disk
+from memscale.training.distributed import SINGLE_PROCESS, ProcessGroup
+from memscale.training.execution import (
+    Execution,
+    describe_hardware,
+    free_memory_bytes,
+    peak_memory_bytes,
+    prepare_device,
+)
+from memscale.training.metrics import MetricsWindow, Validation, Validator
 from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import build_optimizer
 from memscale.training.progress import Progress, Reporter
-from memscale.training.schedules import factor
+from memscale.training.schedules import lr_factor
 
-__all__ = ["Execution", "Progress", "Trained", "train", "validation_steps"]
+__all__ = ["Execution", "Progress", "TrainResult", "train", "validation_steps"]
 
 TRAIN_LINES = 200
 """Training lines of a run, at most: each is the mean over the steps since the one before it."""
@@ -47,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainResult:
     """How training ended and what came of it."""
 
     status: str
@@ -87,16 +93,16 @@ def train(
     *,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
-    processes: Processes = ALONE,
-) -> Trained:
+    process_group: ProcessGroup = SINGLE_PROCESS,
+) -> TrainResult:
     """Train `run` in the folder `paths` from its newest checkpoint, or from its start.
 
     Needs the run's lease. `should_stop` is asked before every step; of several `processes` the first one's counts, and
     it alone writes. Raises DataError, ConfigError, CheckpointError, DiskFullError, OutOfMemoryError or PeerLostError.
     """
     _check_data(run, prepared)
-    training = _Training(run, paths, prepared, execution, processes)
-    return training.trained(training.loop(on_progress, should_stop))
+    training = _Training(run, paths, prepared, execution, process_group)
+    return training.result(training.loop(on_progress, should_stop))
 
 
 def validation_steps(num_steps: int, validations: int) -> frozenset[int]:
@@ -109,15 +115,15 @@ class _Training:
     """The state of one attempt."""
 
     def __init__(
-        self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution, processes: Processes
+        self, run: Run, paths: RunPaths, prepared: Prepared, execution: Execution, process_group: ProcessGroup
     ) -> None:
-        self._run, self._paths, self._execution, self._processes = run, paths, execution, processes
-        self._device = set_up(execution)
-        folder = paths.root / ("tables" if processes.first else f"tables-{processes.rank}")
-        tables = TableMemory(placement=execution.table_memory, folder=folder)
-        self._model = build_model(run, device=self._device, table_memory=tables)
+        self._run, self._paths, self._execution, self._process_group = run, paths, execution, process_group
+        self._device = prepare_device(execution)
+        folder = paths.root / ("tables" if process_group.is_main else f"tables-{process_group.rank}")
+        tables = TablePlacement(placement=execution.table_memory, folder=folder)
+        self._model = build_model(run, device=self._device, table_placement=tables)
         self._optimizer = build_optimizer(self._model, run.optimizer)
-        self._after_step = after_step_moves(self._model)
+        self._after_step = after_step_hooks(self._model)
         self._sampler = prepared.sampler(
             seed=run.seed, sequence_length=run.sequence_length, batch_sequences=run.batch_sequences
         )
@@ -129,30 +135,32 @@ class _Training:
 
     def _resume(self) -> None:
         """Take up the newest checkpoint, or start; bring the metrics to the same step."""
-        with self._processes.first_then_others():
+        with self._process_group.main_process_first():
             state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
-        place = describe(self._device, self._processes.size)
+        hardware = describe_hardware(self._device, self._process_group.size)
         if state is None:
-            state = State(step=0, micro_batch_sequences=self._first_micro_batch(), place=place)
-        elif state.place != place:
+            state = State(step=0, micro_batch_sequences=self._first_micro_batch(), hardware=hardware)
+        elif state.hardware != hardware:
             log.warning(
-                "started on %s and resumed on %s: the same run, but sums may round differently", state.place, place
+                "started on %s and resumed on %s: the same run, but sums may round differently",
+                state.hardware,
+                hardware,
             )
-        self._processes.check_equal("the checkpoint of step", state.step)
+        self._process_group.check_equal("the checkpoint of step", state.step)
         self._step, self._saved_step = state.step, state.step
         self._micro_batch = state.micro_batch_sequences
         self._train_seconds, self._peak_memory = state.train_seconds, state.peak_memory_bytes
-        self._interval = Interval(self._device, state.interval)
+        self._window = MetricsWindow(self._device, state.window)
         self._loss: float | None = None
         # A line of step 0 would belong to a start, not to a checkpoint.
-        if self._processes.first:
+        if self._process_group.is_main:
             cut_back(self._paths.metrics, state.step if state.step > 0 else -1)
 
     def _first_micro_batch(self) -> int:
-        return micro_batch.fitting(
+        return micro_batch.max_micro_batch(
             self._model,
             self._run.sequence_length,
-            self._processes.most_sequences(self._run.batch_sequences),
+            self._process_group.max_local_batch(self._run.batch_sequences),
             free_bytes=free_memory_bytes(self._device),
             most=self._execution.micro_batch_sequences,
         )
@@ -163,19 +171,19 @@ class _Training:
         reporter = Reporter(on_progress, run.num_steps, run.batch_tokens, self._step)
         reporter.report(self._step, None, at_once=True)
         saved_at = time.monotonic()
-        lines = MetricsLog(self._paths.metrics if self._processes.first else None)
-        with full_disk_named(self._paths.root, "metrics"), closing(lines) as self._lines:
+        lines = MetricsLog(self._paths.metrics if self._process_group.is_main else None)
+        with explain_full_disk(self._paths.root, "metrics"), closing(lines) as self._lines:
             while self._step < run.num_steps:
                 late = time.monotonic() - saved_at > self._execution.checkpoint_seconds
-                stop, save = self._processes.decided(should_stop(), late)
-                if save and not self._interval.read().finite:
+                stop, save = self._process_group.broadcast_flags(should_stop(), late)
+                if save and not self._window.read().finite:
                     return "diverged"
                 if stop:
                     return self._save("stopped")
                 if save:
                     self._save("running")
                     saved_at = time.monotonic()
-                if not (self._advance() and self._measure()):
+                if not (self._train_step() and self._validate()):
                     return "diverged"
                 reporter.report(self._step, self._loss)
             if self._validation is None:  # resumed from the very end, where it was measured and logged before
@@ -184,18 +192,18 @@ class _Training:
         reporter.report(self._step, self._loss, at_once=True)
         return status
 
-    def _advance(self) -> bool:
+    def _train_step(self) -> bool:
         """Take one optimizer step; return whether it was finite, as far as it was looked at."""
         run, started = self._run, time.perf_counter()
-        tokens_BT = self._processes.share(torch.from_numpy(self._sampler.batch(self._step))).to(self._device)
-        loss = self._processes.sum_up(self._model, self._optimizer, self._gradients(tokens_BT))
+        tokens_BT = self._process_group.shard(torch.from_numpy(self._sampler.batch(self._step))).to(self._device)
+        loss = self._process_group.all_reduce_gradients(self._model, self._optimizer, self._gradients(tokens_BT))
         norm = self._optimizer.clip(run.optimizer.clip_norm)
-        self._optimizer.step(factor(run.schedule, self._step, run.num_steps))
+        self._optimizer.step(lr_factor(run.schedule, self._step, run.num_steps))
         for move in self._after_step:
             move()
         self._optimizer.clear_gradients()
         self._step += 1
-        self._interval.add(loss, norm)
+        self._window.add(loss, norm)
         finite = True
         if self._step % self._line_every == 0 or self._step in self._validation_steps:
             finite = self._write_line()
@@ -205,26 +213,26 @@ class _Training:
     def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
         """Compute the gradient of these sequences, in smaller parts wherever a GPU's memory turns out too small."""
         whole = self._run.batch_sequences
-        before = copied_buffers(self._model)
+        before = clone_buffers(self._model)
         while True:
             try:
                 return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch, whole)
             except torch.OutOfMemoryError as error:
                 self._micro_batch = micro_batch.halved(self._micro_batch, error)
             micro_batch.release(self._optimizer)
-            put_back(self._model, before)  # parts that went through will go through again
+            restore_buffers(self._model, before)  # parts that went through will go through again
 
     def _write_line(self) -> bool:
         """Write the means since the last line; return whether they are finite."""
-        sums = self._interval.read()
-        rate = self._run.optimizer.learning_rate * factor(self._run.schedule, self._step - 1, self._run.num_steps)
+        sums = self._window.read()
+        rate = self._run.optimizer.learning_rate * lr_factor(self._run.schedule, self._step - 1, self._run.num_steps)
         self._loss = sums.means()["loss"]
         self._lines.add(self._step, self._tokens, "train", **sums.means(), learning_rate=rate)
         self._lines.flush()
-        self._interval.clear()
+        self._window.clear()
         return sums.finite
 
-    def _measure(self) -> bool:
+    def _validate(self) -> bool:
         """Validate where it is due; return whether the losses are finite."""
         if self._step not in self._validation_steps:
             return True
@@ -242,19 +250,19 @@ class _Training:
         The last step's holds tables as they are, with nothing owed, whatever it is written for.
         """
         if self._step == self._run.num_steps:
-            self._optimizer.settle()
+            self._optimizer.flush()
         self._peak_memory = max(self._peak_memory, peak_memory_bytes(self._device))
         if self._step > self._saved_step:
             self._lines.flush(durable=True)
             state = State(
                 step=self._step,
                 micro_batch_sequences=self._micro_batch,
-                place=describe(self._device, self._processes.size),
+                hardware=describe_hardware(self._device, self._process_group.size),
                 train_seconds=self._train_seconds,
                 peak_memory_bytes=self._peak_memory,
-                interval=self._interval.read(),
+                window=self._window.read(),
             )
-            if self._processes.first:
+            if self._process_group.is_main:
                 checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)
             self._saved_step = self._step
         return status
@@ -263,8 +271,8 @@ class _Training:
     def _tokens(self) -> int:
         return self._step * self._run.batch_tokens
 
-    def trained(self, status: str) -> Trained:
-        return Trained(
+    def result(self, status: str) -> TrainResult:
+        return TrainResult(
             status=status,
             model=self._model,
             device=self._device,

@@ -95,7 +95,7 @@ def test_a_run_whose_final_weights_are_gone_is_refused(runs: Path, tmp_path: Pat
     assert "SHA-256" in refused(runs, name, folder)
     shutil.rmtree(checkpoints)
     model = build(run.architecture, seed=0)
-    earlier = State(step=step - 1, micro_batch_sequences=1, place="here")
+    earlier = State(step=step - 1, micro_batch_sequences=1, hardware="here")
     save(checkpoints, run, model, build_optimizer(model, run.optimizer), earlier)
     assert f"of step {step - 1} of {step}: its final weights are gone" in refused(runs, name, folder)
     shutil.rmtree(checkpoints)

@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
 
     seed: int
     tokens: int
-    reads: int
+    lookups: int
     slots: int
     width: int
 
@@ -41,7 +41,7 @@ SIZES = st.builds(
     Sizes,
     seed=st.integers(0, 10_000),
     tokens=st.one_of(st.integers(0, 9), st.just(70)),
-    reads=st.one_of(st.integers(1, 12), st.sampled_from([16, 33, 64])),
+    lookups=st.one_of(st.integers(1, 12), st.sampled_from([16, 33, 64])),
     slots=st.one_of(st.integers(1, 5), st.integers(6, 200)),
     width=st.one_of(st.integers(1, 40), st.sampled_from([96, 300, 768, 1000])),
 )

@@ -103,23 +103,23 @@ def assert_grouped_alike(parts: list[Tensor], num_slots: int, num_threads: int =
     """Grouped by both back ends, and by sorting pairs of slot and place in Python."""
     weights = [torch.arange(part.numel(), dtype=torch.float64).view(part.shape) + 0.5 for part in parts]
     with threads(num_threads):
-        found = bags_numba.grouped(parts, weights, num_slots)
-    for one, two in zip(found, bags_torch.grouped(parts, weights, num_slots), strict=True):
+        found = bags_numba.group_lookups(parts, weights, num_slots)
+    for one, two in zip(found, bags_torch.group_lookups(parts, weights, num_slots), strict=True):
         assert one.dtype == two.dtype
         assert torch.equal(one, two)
     rows_U, starts_U1, tokens_A, weights_A = found
     assert rows_U.dtype == starts_U1.dtype == tokens_A.dtype == torch.int64
-    token, reads = 0, []
+    token, lookups = 0, []
     for part, weights_TK in zip(parts, weights, strict=True):
         for slots_K, weights_K in zip(part.tolist(), weights_TK.tolist(), strict=True):
-            reads += [(slot, token, weight) for slot, weight in zip(slots_K, weights_K, strict=True)]
+            lookups += [(slot, token, weight) for slot, weight in zip(slots_K, weights_K, strict=True)]
             token += 1
-    reads.sort(key=lambda read: read[0])
-    assert rows_U.repeat_interleave(starts_U1.diff()).tolist() == [slot for slot, _, _ in reads]
-    assert list(zip(tokens_A.tolist(), weights_A.tolist(), strict=True)) == [(t, w) for _, t, w in reads]
+    lookups.sort(key=lambda read: read[0])
+    assert rows_U.repeat_interleave(starts_U1.diff()).tolist() == [slot for slot, _, _ in lookups]
+    assert list(zip(tokens_A.tolist(), weights_A.tolist(), strict=True)) == [(t, w) for _, t, w in lookups]
     slots_A = torch.cat([part.flatten() for part in parts])
-    assert torch.equal(bags_numba.distinct(slots_A, num_slots), rows_U)
-    assert torch.equal(bags_torch.distinct(slots_A, num_slots), rows_U)
+    assert torch.equal(bags_numba.unique_slots(slots_A, num_slots), rows_U)
+    assert torch.equal(bags_torch.unique_slots(slots_A, num_slots), rows_U)
 
 
 @given(
@@ -163,14 +163,14 @@ def test_strided_slots_are_grouped() -> None:
 def test_bags_of_any_lengths(lengths: list[int], width: int, dtype: torch.dtype, count: int, seed: int) -> None:
     """Positive numbers, so that no sum cancels."""
     offsets_B1 = torch.tensor([0, *lengths]).cumsum(0)
-    places_A = random_slots(seed, 9, int(offsets_B1[-1]))
-    rows_NV, weights_A = random(seed, 9, width, dtype=dtype).abs(), random(seed + 1, len(places_A), dtype=dtype).abs()
+    indices_A = random_slots(seed, 9, int(offsets_B1[-1]))
+    rows_NV, weights_A = random(seed, 9, width, dtype=dtype).abs(), random(seed + 1, len(indices_A), dtype=dtype).abs()
     x_BV = random(seed + 2, len(lengths), width, dtype=dtype).abs()
-    for name, last in (("bag_sums", weights_A), ("bag_squares", weights_A), ("bag_products", x_BV)):
-        given = (rows_NV, places_A, offsets_B1, last)
+    for name, last in (("embedding_bag", weights_A), ("bag_squared_norm", weights_A), ("per_sample_weight_grad", x_BV)):
+        given = (rows_NV, indices_A, offsets_B1, last)
         with threads(count):
             found = getattr(bags_numba, name)(*given)
         expected = getattr(bags_torch, name)(*(part.double() if part.is_floating_point() else part for part in given))
-        assert found.dtype == (torch.float64 if name == "bag_squares" else dtype)
+        assert found.dtype == (torch.float64 if name == "bag_squared_norm" else dtype)
         torch.testing.assert_close(found.double(), expected, rtol=CLOSE[dtype], atol=0.0)
         assert torch.equal(getattr(bags_numba, name)(*given), found)

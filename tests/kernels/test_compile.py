@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import memscale
-from memscale.kernels import compiled
+from memscale.kernels import numba_jit
 
 STEPS = """
 import torch
@@ -36,7 +36,7 @@ for family, part in (("memory_plus", {"memory": Memory(value_width=5, **keys)}),
             optimizer.clear_gradients()
         with torch.no_grad():
             model(torch.zeros(2, 4, dtype=torch.int64))
-        optimizer.settle()
+        optimizer.flush()
 """
 
 
@@ -66,8 +66,8 @@ def copied_package(folder: Path) -> Path:
 
 def test_what_is_kept_lies_in_a_folder_named_by_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = copied_package(tmp_path)
-    monkeypatch.setattr(compiled, "__file__", str(kernels / "compiled.py"))
-    folder = compiled._folder.__wrapped__
+    monkeypatch.setattr(numba_jit, "__file__", str(kernels / "numba_jit.py"))
+    folder = numba_jit._folder.__wrapped__
     first = folder()
     assert Path(first).parent == kernels / "__pycache__"
     assert folder() == first
@@ -85,10 +85,10 @@ def test_a_changed_source_is_compiled_again(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import torch
-from memscale.kernels import bags_numba, compiled
-assert compiled.__file__.startswith({str(tmp_path)!r})
-assert not compiled.settings.CACHE_DIR
-print(bags_numba.distinct(torch.tensor([2, 5, 2]), 9).tolist())
+from memscale.kernels import bags_numba, numba_jit
+assert numba_jit.__file__.startswith({str(tmp_path)!r})
+assert not numba_jit.settings.CACHE_DIR
+print(bags_numba.unique_slots(torch.tensor([2, 5, 2]), 9).tolist())
 """
     assert run(code) == "[2, 5]\n"
     (first,) = (kernels / "__pycache__").glob("numba-*")

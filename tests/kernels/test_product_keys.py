@@ -17,7 +17,7 @@ from torch import Tensor
 
 from memscale.errors import ConfigError
 from memscale.kernels import product_keys
-from memscale.kernels.product_keys import best_pairs, candidate_pairs, select
+from memscale.kernels.product_keys import candidate_pairs, product_key_topk, topk_pairs
 
 BACKENDS = pytest.mark.parametrize("backend", CPU_BACKENDS)
 
@@ -59,7 +59,7 @@ def test_the_best_pairs_are_those_of_a_search_of_the_whole_grid(example: tuple[T
     halves, knn = example
     expected_slots, expected_scores = brute_force(halves, knn)
     for backend in CPU_BACKENDS:
-        slots, scores = best_pairs(halves, knn, backend=backend)
+        slots, scores = topk_pairs(halves, knn, backend=backend)
         assert torch.equal(slots, expected_slots), backend
         assert torch.equal(scores, expected_scores), backend
 
@@ -93,7 +93,7 @@ def test_the_selection_is_that_of_a_search_of_the_whole_grid(
     wide = torch.promote_types(dtype, torch.float32)
     expected_slots, expected_scores = brute_force(half_scores(query_T2HW.to(wide), keys_2HNW.to(wide)), knn)
     for backend in CPU_BACKENDS:
-        slots, scores = select(query_T2HW, keys_2HNW, knn, backend=backend)
+        slots, scores = product_key_topk(query_T2HW, keys_2HNW, knn, backend=backend)
         assert torch.equal(slots, expected_slots), backend
         assert scores.dtype == wide
         assert torch.equal(scores, expected_scores), backend
@@ -103,7 +103,7 @@ def test_rounded_sums_are_ties() -> None:
     # 1 + 2**-30 is 1 in float32: both first halves give the same sum, and the higher one goes first.
     halves = torch.tensor([[2.0**-30, 2.0**-29], [1.0, 0.0]])[:, None, None]
     for backend in CPU_BACKENDS:
-        slots, scores = best_pairs(halves, 2, backend=backend)
+        slots, scores = topk_pairs(halves, 2, backend=backend)
         assert slots.flatten().tolist() == [2, 0]
         assert scores.flatten().tolist() == [1.0, 1.0]
 
@@ -129,7 +129,7 @@ def recount(slots_THK: Tensor, query_T2HW: Tensor, keys_2HNW: Tensor, gradient_T
 
 def assert_gradients(query_T2HW: Tensor, keys_2HNW: Tensor, gradient_THK: Tensor, backend: str) -> None:
     query, keys = query_T2HW.requires_grad_(), keys_2HNW.requires_grad_()
-    slots, scores = select(query, keys, gradient_THK.shape[2], backend=backend)
+    slots, scores = product_key_topk(query, keys, gradient_THK.shape[2], backend=backend)
     assert not slots.requires_grad
     found = [scores, *torch.autograd.grad(scores, (query, keys), gradient_THK)]
     expected = recount(slots, query, keys, gradient_THK)
@@ -162,7 +162,7 @@ def test_scores_and_gradients_are_those_of_autograd(
 @BACKENDS
 def test_gradients_are_those_of_the_function(backend: str) -> None:
     query, keys = random(0, 3, 2, 2, 4).requires_grad_(), random(1, 2, 2, 9, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda q, k: select(q, k, 5, backend=backend)[1], (query, keys))
+    assert torch.autograd.gradcheck(lambda q, k: product_key_topk(q, k, 5, backend=backend)[1], (query, keys))
 
 
 @BACKENDS
@@ -171,7 +171,7 @@ def test_strided_inputs_expanded_gradients_and_mixed_types(backend: str) -> None
     assert_gradients(query_T2HW, keys_2HNW, torch.tensor(0.7).double().expand(5, 2, 3), backend)
     assert_gradients(query_T2HW, keys_2HNW.float(), random(2, 3, 2, 5).permute(2, 1, 0), backend)
     narrow = [random(seed, *shape).bfloat16() for seed, shape in enumerate([(5, 2, 2, 4), (2, 2, 9, 4)])]
-    slots, scores = select(narrow[0].requires_grad_(), narrow[1].requires_grad_(), 3, backend=backend)
+    slots, scores = product_key_topk(narrow[0].requires_grad_(), narrow[1].requires_grad_(), 3, backend=backend)
     scores.sum().backward()
     expected = recount(slots, *narrow, torch.ones(5, 2, 3))
     for one, two in zip((scores.bfloat16(), narrow[0].grad, narrow[1].grad), expected, strict=True):
@@ -182,21 +182,21 @@ def test_strided_inputs_expanded_gradients_and_mixed_types(backend: str) -> None
 @pytest.mark.parametrize("tokens_at_once", [1, 7, 30])
 def test_tokens_are_scored_a_few_at_a_time(tokens_at_once: int, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     query_T2HW, keys_2HNW = whole_numbers(0, 30, 3, 40, 5, 2)
-    expected = select(query_T2HW, keys_2HNW, 9, backend=backend)
+    expected = product_key_topk(query_T2HW, keys_2HNW, 9, backend=backend)
     monkeypatch.setattr(product_keys, "_SCORE_BYTES", {"cpu": tokens_at_once * 2 * 3 * 40 * 4})
     scored = []
 
     def noted(halves_2HTN: Tensor, *given: int, **named: str) -> tuple[Tensor, Tensor]:
         scored.append(halves_2HTN.shape[2])
-        return best_pairs(halves_2HTN, *given, **named)
+        return topk_pairs(halves_2HTN, *given, **named)
 
-    monkeypatch.setattr(product_keys, "best_pairs", noted)
-    found = select(query_T2HW, keys_2HNW, 9, backend=backend)
+    monkeypatch.setattr(product_keys, "topk_pairs", noted)
+    found = product_key_topk(query_T2HW, keys_2HNW, 9, backend=backend)
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
     assert sum(scored) == 30
     assert max(scored) == tokens_at_once
     monkeypatch.setattr(product_keys, "_SCORE_BYTES", {"cpu": 1})  # less than one token's
-    found = select(query_T2HW, keys_2HNW, 9, backend=backend)
+    found = product_key_topk(query_T2HW, keys_2HNW, 9, backend=backend)
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
 
 
@@ -206,7 +206,7 @@ def test_bits_depend_on_neither_threads_nor_repetition() -> None:
         query = random(0, 300, 2, 2, 16, dtype=torch.float32).requires_grad_()
         keys = random(1, 2, 2, 50, 16, dtype=torch.float32).requires_grad_()
         with threads(count):
-            slots, scores = select(query, keys, 9, backend="numba")
+            slots, scores = product_key_topk(query, keys, 9, backend="numba")
             scores.backward(random(2, 300, 2, 9, dtype=torch.float32))
         found.append((slots, scores, query.grad, keys.grad))
     for other in found[1:]:
@@ -218,9 +218,9 @@ def test_bits_depend_on_neither_threads_nor_repetition() -> None:
 @pytest.mark.parametrize("side", [0, 1])
 def test_what_is_not_finite_in_a_query_reaches_its_scores(value: float, side: int, backend: str) -> None:
     query_T2HW, keys_2HNW = random(0, 5, 2, 2, 4, dtype=torch.float32), random(1, 2, 2, 40, 4, dtype=torch.float32)
-    expected_slots, expected_scores = select(query_T2HW, keys_2HNW, 8, backend=backend)
+    expected_slots, expected_scores = product_key_topk(query_T2HW, keys_2HNW, 8, backend=backend)
     query_T2HW[2, side, 1, 3] = value
-    slots, scores = select(query_T2HW, keys_2HNW, 8, backend=backend)
+    slots, scores = product_key_topk(query_T2HW, keys_2HNW, 8, backend=backend)
     assert not scores[2, 1].isfinite().any()
     assert bool(((slots >= 0) & (slots < 40 * 40)).all())
     others = torch.ones(5, 2, dtype=torch.bool)
@@ -238,13 +238,13 @@ def test_one_half_score_that_is_not_finite_makes_all_scores_nan(value: float, si
         halves[:] = value
     else:
         halves[side, 1, 2, 17] = value
-    slots, scores = best_pairs(halves, 8, backend="numba")
+    slots, scores = topk_pairs(halves, 8, backend="numba")
     assert scores[2, 1].isnan().all()
     assert bool(((slots >= 0) & (slots < 40 * 40)).all())
     if side is not None:
         assert scores[:, 0].isfinite().all()
         if value != -math.inf:
-            assert not best_pairs(halves, 8, backend="torch")[1][2, 1].isfinite().all()
+            assert not topk_pairs(halves, 8, backend="torch")[1][2, 1].isfinite().all()
 
 
 @BACKENDS
@@ -255,7 +255,7 @@ def test_neither_all_pairs_nor_gradients_of_all_half_scores_are_made(
     query, keys_2HNW = random(0, tokens, 2, heads, 8).requires_grad_(), random(1, 2, heads, keys, 8).requires_grad_()
     monkeypatch.setattr(product_keys, "_SCORE_BYTES", {"cpu": 10 * 2 * heads * keys * 8})
     with Largest() as forward:
-        _, scores = select(query, keys_2HNW, knn, backend=backend)
+        _, scores = product_key_topk(query, keys_2HNW, knn, backend=backend)
     assert 0 < forward.values <= 2 * heads * tokens * knn < 2 * heads * tokens * keys
     with Largest() as backward:
         scores.sum().backward()
@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_refused() -> None:
     query_T2HW, keys_2HNW = torch.zeros(3, 2, 1, 4), torch.zeros(2, 1, 5, 4)
     for knn in (0, 6):
         with pytest.raises(ConfigError, match=f"knn is {knn}; it must lie between 1 and the 5 half keys of a set"):
-            select(query_T2HW, keys_2HNW, knn)
+            product_key_topk(query_T2HW, keys_2HNW, knn)
     needs = r"select needs queries \[T, 2, H, W\] and keys \[2, H, N, W\]; given were "
     for query, keys, given_were in (
         (query_T2HW[:, :1], keys_2HNW, r"\[3, 1, 1, 4\] and \[2, 1, 5, 4\]"),
@@ -277,6 +277,6 @@ def test_what_does_not_fit_is_refused() -> None:
         (query_T2HW, keys_2HNW[:, 0], r"\[3, 2, 1, 4\] and \[2, 5, 4\]"),
     ):
         with pytest.raises(ConfigError, match=needs + given_were):
-            select(query, keys, 2)
+            product_key_topk(query, keys, 2)
     with pytest.raises(ConfigError, match="Did you mean 'numba'"):
-        select(query_T2HW, keys_2HNW, 2, backend="numbra")
+        product_key_topk(query_T2HW, keys_2HNW, 2, backend="numbra")

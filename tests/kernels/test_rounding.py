@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from memscale.kernels import rounding, rows_torch
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
-from memscale.kernels.table import Table
-from tests.kernels.row_worlds import Lazy, World, same
+from tests.kernels.row_scenarios import Lazy, World, same
 
 BRAIN = World(num_steps=40, dtype=torch.bfloat16, eps=1e-8, coupling=0.0, peak_rate=1e-2)
 """Without a share of what tokens got, gradients are the same whatever the table's type."""
@@ -114,10 +114,10 @@ def test_a_master_copy_is_what_a_float32_table_would_be(moments: str) -> None:
     narrow = trained(BRAIN, master=True, second_moments=moments)
     wide_world = World(**{**vars(BRAIN), "dtype": torch.float32})
     wide = trained(wide_world, second_moments=moments)
-    for settled in (False, True):
-        if settled:
-            narrow.optimizer.settle()
-            wide.optimizer.settle()
+    for is_flushed in (False, True):
+        if is_flushed:
+            narrow.optimizer.flush()
+            wide.optimizer.flush()
         kept = narrow.optimizer.state()
         assert kept["master.values"].dtype == torch.float32
         assert torch.equal(kept["master.values"], wide.table.data)
@@ -126,7 +126,7 @@ def test_a_master_copy_is_what_a_float32_table_would_be(moments: str) -> None:
 
 
 def test_a_float32_table_needs_no_master_copy() -> None:
-    assert "master.t" not in RowAdamW({"t": Table(torch.zeros(3, 2))}, master=True).state()
+    assert "master.t" not in RowAdamW({"t": MemoryTable(torch.zeros(3, 2))}, master=True).state()
 
 
 def test_a_stochastic_run_has_the_same_bits_again_resumed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,8 +137,8 @@ def test_a_stochastic_run_has_the_same_bits_again_resumed_and_in_blocks(monkeypa
         resumed = resumed.resumed() if i == 17 else resumed
         resumed.step(i)
     assert same(whole.bits(), resumed.bits())
-    whole.optimizer.settle()
-    resumed.optimizer.settle()
+    whole.optimizer.flush()
+    resumed.optimizer.flush()
     assert same(whole.bits(), resumed.bits())
     assert whole.optimizer.state()["first_moments.values"].dtype == torch.float32
 
@@ -147,9 +147,9 @@ def test_looking_at_a_stochastic_table_leaves_no_trace() -> None:
     run = trained(BRAIN)
     before, rows = run.bits(), torch.arange(BRAIN.num_slots)[:, None]
     with torch.no_grad():
-        seen = lookup(run.table, rows, torch.ones(len(rows), 1, dtype=torch.bfloat16))
+        seen = embedding_bag(run.table, rows, torch.ones(len(rows), 1, dtype=torch.bfloat16))
     assert same(run.bits(), before)
-    run.optimizer.settle()
+    run.optimizer.flush()
     # What was seen is rounded to the nearest, the table at random: they are at most neighbours.
     table = run.table.detach()
     assert float(((seen - table).abs() / table.abs().clamp(min=1e-3)).max()) <= 1 / 64
@@ -163,12 +163,12 @@ def test_small_steps_are_not_lost() -> None:
     slots = torch.arange(num_rows)[:, None]
     drifts = {}
     for dtype in (torch.float32, torch.bfloat16):
-        table = Table(initial.to(dtype, copy=True))
+        table = MemoryTable(initial.to(dtype, copy=True))
         optimizer = RowAdamW({"t": table})
         num_still = 0.0
         for _ in range(100):
             before = table.data.clone()
-            lookup(table, slots, torch.ones(num_rows, 1)).backward(-torch.ones(num_rows, width, dtype=dtype))
+            embedding_bag(table, slots, torch.ones(num_rows, 1)).backward(-torch.ones(num_rows, width, dtype=dtype))
             optimizer.step(rate)
             num_still += float((table.data == before).float().mean()) / 100
         drifts[dtype] = table.data.double() - initial.double()

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memscale.errors import ConfigError
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
-from memscale.kernels.table import Table
-from tests.kernels.row_worlds import BETAS, Dense, Lazy, World, off, same
+from tests.kernels.row_scenarios import BETAS, Dense, Lazy, World, off, same
 
 BACKENDS = ("numba", "torch")
 SINGLE = World(dtype=torch.float32, eps=1e-8)
@@ -55,7 +55,7 @@ def test_a_thousand_steps_are_those_of_dense_adamw(world: World, share: float, m
         off_out = max(off_out, off(found, expected))
         off_norm = max(off_norm, abs(float(norm / expected_norm) - 1.0))
         num_clipped += bool(expected_norm > world.max_norm * world.scale)
-    lazy.optimizer.settle()
+    lazy.optimizer.flush()
     difference, movement = off(lazy.table, dense.table), dense.movement()
     assert movement > 0.1
     assert 0.1 < num_clipped / world.num_steps < 0.9
@@ -76,7 +76,7 @@ def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(backend: str, dtype: t
         assert torch.equal(outs[0], outs[1])
         assert torch.equal(outs[0], outs[2])
     for run in (whole, again, resumed):
-        run.optimizer.settle()
+        run.optimizer.flush()
     assert same(whole.bits(), again.bits())
     assert same(whole.bits(), resumed.bits())
 
@@ -90,7 +90,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(moments: str) -> None:
         lazy = Lazy(world, "numba", second_moments=moments)
         for i in range(world.num_steps):
             lazy.step(i)
-        lazy.optimizer.settle()
+        lazy.optimizer.flush()
         results.append(lazy.bits())
     assert same(*results)
 
@@ -103,32 +103,34 @@ def test_settling_leaves_dense_adamws_table_and_a_run_that_goes_on(backend: str)
         lazy.step(i)
         if i in (0, 20, 21, 59):
             assert off(lazy.table, dense.table) > 1e-6 or i == 0
-            assert not lazy.optimizer.tables["values"].settled
-            lazy.optimizer.settle()
+            assert not lazy.optimizer.tables["values"].is_flushed
+            lazy.optimizer.flush()
             assert off(lazy.table, dense.table) <= 1e-7 * dense.movement() + 1e-15
             assert (lazy.optimizer.state()["weights_steps.values"] == i + 1).all()
-            assert lazy.optimizer.tables["values"].settled
-            settled = lazy.bits()
-            lazy.optimizer.settle()
-            assert same(lazy.bits(), settled)
+            assert lazy.optimizer.tables["values"].is_flushed
+            is_flushed = lazy.bits()
+            lazy.optimizer.flush()
+            assert same(lazy.bits(), is_flushed)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("settled", [False, True])
-def test_looking_without_gradients_shows_todays_table_and_leaves_no_trace(backend: str, settled: bool) -> None:
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_looking_without_gradients_shows_todays_table_and_leaves_no_trace(backend: str, is_flushed: bool) -> None:
     dense, lazy, blind = Dense(SHORT), Lazy(SHORT, backend), Lazy(SHORT, backend)
     all_rows = torch.arange(SHORT.num_slots).repeat(2)[:, None]
     x = torch.eye(SHORT.width, dtype=SHORT.dtype)
     for i in range(40):
         for run in (dense, lazy, blind):
             run.step(i)
-        if settled and i == 20:
-            lazy.optimizer.settle()
-            blind.optimizer.settle()
+        if is_flushed and i == 20:
+            lazy.optimizer.flush()
+            blind.optimizer.flush()
         if i in (20, 30):
             before = lazy.bits()
             with torch.no_grad():
-                seen = lookup(lazy.table, all_rows, torch.ones(len(all_rows), 1, dtype=SHORT.dtype), backend=backend)
+                seen = embedding_bag(
+                    lazy.table, all_rows, torch.ones(len(all_rows), 1, dtype=SHORT.dtype), backend=backend
+                )
                 products = row_products(lazy.table, all_rows.T[:, :310].expand(SHORT.width, -1), x, backend=backend)
             assert off(seen, dense.table.repeat(2, 1)) <= 1e-7 * dense.movement()
             assert off(products, dense.table.T) <= 1e-7 * dense.movement()
@@ -141,9 +143,9 @@ def test_a_table_that_was_let_go_has_a_sparse_gradient() -> None:
     lazy = Lazy(SHORT)
     lazy.step(0)
     assert lazy.table.grad is None
-    lazy.optimizer.let_go()
+    lazy.optimizer.detach()
     slots, weights = torch.tensor([[3, 5], [5, 7]]), torch.ones(2, 2, dtype=SHORT.dtype)
-    lookup(lazy.table, slots, weights).sum().backward()
+    embedding_bag(lazy.table, slots, weights).sum().backward()
     gradient = lazy.table.grad
     assert gradient is not None
     assert gradient.is_sparse
@@ -163,7 +165,7 @@ def test_two_tables_of_one_optimizer_and_of_different_widths(backend: str) -> No
     initial = {"input": 0.3 * drawn(40, 5), "output": 0.3 * drawn(40, 9)}
     dense = {name: rows.clone().requires_grad_() for name, rows in initial.items()}
     reference = torch.optim.AdamW(dense.values(), betas=BETAS, eps=1e-12, weight_decay=0.1)
-    tables = {name: Table(rows.clone()) for name, rows in initial.items()}
+    tables = {name: MemoryTable(rows.clone()) for name, rows in initial.items()}
     optimizer = RowAdamW(tables, beta1=BETAS[0], beta2=BETAS[1], eps=1e-12, weight_decay=0.1, backend=backend)
     for step in range(80):
         slots, weights = torch.randint(40, (4, 2), generator=generator), drawn(4, 2)
@@ -171,22 +173,22 @@ def test_two_tables_of_one_optimizer_and_of_different_widths(backend: str) -> No
         hidden = F.gelu((dense["input"][slots] * x[:, None]).sum(-1))
         expected = (dense["output"][slots] * (weights * hidden)[..., None]).sum(1)
         found = row_products(tables["input"], slots, x, backend=backend)
-        found = lookup(tables["output"], slots, weights * F.gelu(found), backend=backend)
+        found = embedding_bag(tables["output"], slots, weights * F.gelu(found), backend=backend)
         assert off(found, expected) <= 1e-8
         reference.zero_grad()
         (expected - target).square().sum().backward()
         (found - target).square().sum().backward()
         norm = torch.nn.utils.clip_grad_norm_(dense.values(), 5.0)
-        squares = [square.detach() for square in optimizer.squared_norms()]
-        assert [float(square) for square in squares] == pytest.approx(
+        squared_norm = [square.detach() for square in optimizer.squared_norms()]
+        assert [float(square) for square in squared_norm] == pytest.approx(
             [float(table.gradient.dense().detach().square().sum()) for table in optimizer.tables.values()], rel=1e-12
         )
-        assert float(sum(squares)) ** 0.5 == pytest.approx(float(norm), rel=1e-7)
+        assert float(sum(squared_norm)) ** 0.5 == pytest.approx(float(norm), rel=1e-7)
         optimizer.scale_gradients((5.0 / (norm + 1e-6)).clamp(max=1.0))
         reference.param_groups[0]["lr"] = rate
         reference.step()
         optimizer.step(rate)
-    optimizer.settle()
+    optimizer.flush()
     for name, table in tables.items():
         assert off(table, initial[name]) > 0.1
         assert off(table, dense[name]) <= 1e-8
@@ -200,9 +202,9 @@ def test_two_tables_of_one_optimizer_and_of_different_widths(backend: str) -> No
 def adamw_step(table: Tensor, moments: tuple[Tensor, Tensor], gradient: Tensor, step: int, rate: float) -> None:
     """AdamW on all rows from the paper's formulas; a second moment of one column is that of a row's mean square."""
     (first, second), (beta1, beta2) = moments, BETAS
-    squares = gradient.square() if second.shape[1] > 1 else gradient.square().mean(1, keepdim=True)
+    squared_norm = gradient.square() if second.shape[1] > 1 else gradient.square().mean(1, keepdim=True)
     first.mul_(beta1).add_((1 - beta1) * gradient)
-    second.mul_(beta2).add_((1 - beta2) * squares)
+    second.mul_(beta2).add_((1 - beta2) * squared_norm)
     table.mul_(1 - rate * 0.1)
     table.sub_(rate * first / (1 - beta1**step) / ((second / (1 - beta2**step)).sqrt() + 1e-12))
 
@@ -213,7 +215,7 @@ def test_odd_steps_and_second_moments_by_row(backend: str, moments: str) -> None
     """Steps without any gradient, rows read with weights of zero, rows read but not in the loss, clipped steps."""
     generator = torch.Generator().manual_seed(0)
     initial = 0.3 * torch.randn(30, 6, generator=generator, dtype=torch.float64)
-    table, dense = Table(initial.clone()), initial.clone()
+    table, dense = MemoryTable(initial.clone()), initial.clone()
     optimizer = RowAdamW({"t": table}, eps=1e-12, weight_decay=0.1, second_moments=moments, backend=backend)
     kept = torch.zeros_like(dense), torch.zeros(30, 6 if moments == "element" else 1, dtype=torch.float64)
     assert optimizer.state()["second_moments.t"].shape == kept[1].shape
@@ -226,10 +228,10 @@ def test_odd_steps_and_second_moments_by_row(backend: str, moments: str) -> None
                 if step % 3 == 0:
                     weights[0] = 0.0
                 x = torch.randn(3, 6, generator=generator, dtype=torch.float64)
-                lookup(table, slots, weights, backend=backend).backward(x)
+                embedding_bag(table, slots, weights, backend=backend).backward(x)
                 gradient.index_add_(0, slots.flatten(), (weights[..., None] * x[:, None]).flatten(0, 1))
             unused = torch.randint(29, (2, 2), generator=generator)
-            seen = lookup(table, unused, torch.ones(2, 2, dtype=torch.float64), backend=backend)
+            seen = embedding_bag(table, unused, torch.ones(2, 2, dtype=torch.float64), backend=backend)
             assert off(seen, dense[unused].sum(1)) <= 1e-8
         if step % 4 == 0:
             optimizer.scale_gradients(torch.tensor(0.3, dtype=torch.float64))
@@ -237,7 +239,7 @@ def test_odd_steps_and_second_moments_by_row(backend: str, moments: str) -> None
         optimizer.step(rate)
         adamw_step(dense, kept, gradient, step, rate)
     assert optimizer.num_steps == 100
-    optimizer.settle()
+    optimizer.flush()
     assert off(table, initial) > 0.1
     assert off(table, dense) <= 1e-8
     shrunk = (1 - 1e-2 * 0.1) ** 89
@@ -246,12 +248,12 @@ def test_odd_steps_and_second_moments_by_row(backend: str, moments: str) -> None
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_zero_weights_are_a_gradient_of_zero(backend: str) -> None:
-    table = Table(torch.ones(4, 3, dtype=torch.float64))
+    table = MemoryTable(torch.ones(4, 3, dtype=torch.float64))
     optimizer = RowAdamW({"t": table}, weight_decay=0.1, backend=backend)
-    lookup(table, torch.tensor([[2]]), torch.zeros(1, 1, dtype=torch.float64), backend=backend).sum().backward()
+    embedding_bag(table, torch.tensor([[2]]), torch.zeros(1, 1, dtype=torch.float64), backend=backend).sum().backward()
     assert optimizer.squared_norms()[0] == 0.0
     optimizer.step(1e-2)
-    optimizer.settle()
+    optimizer.flush()
     torch.testing.assert_close(table.data, torch.full((4, 3), 1 - 1e-3, dtype=torch.float64), rtol=1e-14, atol=0.0)
     assert optimizer.state()["moments_steps.t"].tolist() == [0, 0, 1, 0]
 
@@ -260,14 +262,14 @@ def test_zero_weights_are_a_gradient_of_zero(backend: str) -> None:
 def test_a_gradient_may_come_after_rows_have_fallen_behind(backend: str) -> None:
     """A backward pass a step late: its rows still owe that step when theirs is taken."""
     initial = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    table, dense, slots = Table(initial.clone()), initial.clone(), torch.tensor([[1, 3]])
+    table, dense, slots = MemoryTable(initial.clone()), initial.clone(), torch.tensor([[1, 3]])
     kept, weights = (torch.zeros_like(dense), torch.zeros_like(dense)), torch.ones(1, 2, dtype=torch.float64)
     optimizer = RowAdamW({"t": table}, eps=1e-12, weight_decay=0.1, backend=backend)
     late = None
     for step in range(1, 7):
         gradient = torch.zeros_like(dense)
         if step in (1, 4):
-            late = lookup(table, slots, weights, backend=backend)
+            late = embedding_bag(table, slots, weights, backend=backend)
             late.sum().backward(retain_graph=True)
             gradient[[1, 3]] = 1.0
         if step == 6:
@@ -276,12 +278,12 @@ def test_a_gradient_may_come_after_rows_have_fallen_behind(backend: str) -> None
             gradient[[1, 3]] = 1.0
         optimizer.step(1e-2)
         adamw_step(dense, kept, gradient, step, 1e-2)
-    optimizer.settle()
+    optimizer.flush()
     assert off(table, dense) <= 1e-8
 
 
 def test_what_has_no_closed_form_is_refused() -> None:
-    table = Table(torch.zeros(2, 2))
+    table = MemoryTable(torch.zeros(2, 2))
     with pytest.raises(ConfigError, match="lazy AdamW needs beta1 <= beta2"):
         RowAdamW({"t": table}, beta1=0.9, beta2=0.8)
     with pytest.raises(ConfigError, match="eps"):

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memscale.kernels import bags_torch
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_gradient import RowGradient
 from memscale.kernels.row_products import row_products
-from memscale.kernels.table import Table
 
 Part = tuple[Tensor, Tensor, Tensor]
 """Slots [T, K], weights [T, K] and token gradients [T, V]."""
@@ -29,12 +29,12 @@ BACKENDS = pytest.mark.parametrize("backend", CPU_BACKENDS)
 
 
 def parts_of(
-    seed: int, num_parts: int, tokens: int, reads: int, slots: int, width: int, dtype: torch.dtype = torch.float64
+    seed: int, num_parts: int, tokens: int, lookups: int, slots: int, width: int, dtype: torch.dtype = torch.float64
 ) -> list[Part]:
     return [
         (
-            random_slots(seed + part, slots, tokens, reads),
-            random(seed + 10 + part, tokens, reads, dtype=dtype),
+            random_slots(seed + part, slots, tokens, lookups),
+            random(seed + 10 + part, tokens, lookups, dtype=dtype),
             random(seed + 20 + part, tokens, width, dtype=dtype),
         )
         for part in range(num_parts)
@@ -61,7 +61,7 @@ def gradient_of(num_slots: int, parts: list[Part], backend: str | None = None) -
 @BACKENDS
 def test_the_keeper_has_the_gradient_of_all_layers_and_micro_batches(backend: str, dtype: torch.dtype) -> None:
     initial_NV = random(0, 40, 33, dtype=dtype)
-    table = Table(initial_NV.clone())
+    table = MemoryTable(initial_NV.clone())
     gradient = RowAdamW({"t": table}, backend=backend).tables["t"].gradient
     plain_NV = initial_NV.double().requires_grad_()
     for micro_batch in range(3):
@@ -76,7 +76,9 @@ def test_the_keeper_has_the_gradient_of_all_layers_and_micro_batches(backend: st
             return (last_TV * x_TV.to(table_NV.dtype)).sum()  # noqa: B023
 
         loss(
-            lambda *given: lookup(*given, backend=backend), lambda *given: row_products(*given, backend=backend), table
+            lambda *given: embedding_bag(*given, backend=backend),
+            lambda *given: row_products(*given, backend=backend),
+            table,
         ).backward()
         loss(
             lambda rows, at, weights: (rows[at] * weights[..., None]).sum(1),
@@ -93,15 +95,15 @@ def test_the_keeper_has_the_gradient_of_all_layers_and_micro_batches(backend: st
     seed=st.integers(0, 1000),
     num_parts=st.integers(1, 6),
     tokens=st.integers(0, 12),
-    reads=st.integers(1, 20),
+    lookups=st.integers(1, 20),
     slots=st.sampled_from([1, 2, 30, 64, 65, 1000]),
     width=st.integers(1, 20),
 )
 @settings(max_examples=40, deadline=None)
 def test_any_parts_add_up_to_the_recount(
-    seed: int, num_parts: int, tokens: int, reads: int, slots: int, width: int
+    seed: int, num_parts: int, tokens: int, lookups: int, slots: int, width: int
 ) -> None:
-    parts = parts_of(seed, num_parts, tokens, reads, slots, width)
+    parts = parts_of(seed, num_parts, tokens, lookups, slots, width)
     magnitudes = recount(slots, [(at, weights.abs(), x.abs()) for at, weights, x in parts])
     expected = recount(slots, parts)
     for backend in CPU_BACKENDS:
@@ -148,13 +150,13 @@ def test_the_squared_norm_for_few_and_many_reads_of_a_row(
 ) -> None:
     # 600 reads are little more than one of each of 5,000 rows that are read at all; of 20 rows, which are summed, 30.
     parts = parts_of(0, 2, 100, 3, num_read, 70, dtype)
-    gradient, squares = gradient_of(5000, parts, backend), recount(5000, parts).square().sum()
+    gradient, squared_norm = gradient_of(5000, parts, backend), recount(5000, parts).square().sum()
     for _ in range(2):
-        assert_near(gradient.squared_norm().to(dtype), squares)
+        assert_near(gradient.squared_norm().to(dtype), squared_norm)
         assert len(gradient.tensors()) == num_kept
     assert_near(gradient.dense(), recount(5000, parts))
     gradient.scale = torch.tensor(0.5)
-    assert_near(gradient.squared_norm().to(dtype), squares)
+    assert_near(gradient.squared_norm().to(dtype), squared_norm)
 
 
 @pytest.mark.parametrize("scale", [0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64)])
@@ -167,7 +169,7 @@ def test_a_scale_counts_for_the_whole_gradient(scale: float | Tensor) -> None:
 
 
 def test_adding_after_clipping_is_a_mistake() -> None:
-    table = Table(random(0, 30, 8))
+    table = MemoryTable(random(0, 30, 8))
     optimizer = RowAdamW({"t": table})
     gradient = optimizer.tables["t"].gradient
     part = parts_of(0, 1, 5, 3, 30, 8)[0]
@@ -184,11 +186,11 @@ def test_clearing_forgets_everything() -> None:
     parts = parts_of(0, 3, 5, 3, 30, 8)
     gradient = gradient_of(30, parts[:2])
     assert gradient
-    assert gradient.reads() is gradient.reads()
+    assert gradient.lookups() is gradient.lookups()
     gradient.scale = torch.tensor(0.5)
     gradient.clear()
     assert not gradient
-    assert gradient.reads() is None
+    assert gradient.lookups() is None
     assert gradient.tensors() == []
     assert gradient.squared_norm() == 0.0
     gradient.add(*parts[2])
@@ -221,8 +223,8 @@ def test_bits_depend_on_neither_threads_nor_repetition(num_slots: int) -> None:
 def test_slots_of_any_size_are_put_in_order(num_slots: int) -> None:
     slots_TK = torch.tensor([[num_slots - 1, 3], [0, num_slots - 1]])
     weights_TK = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    rows_U, starts_U1, tokens_A, weights_A = bags_torch.grouped([slots_TK], [weights_TK], num_slots)
-    assert rows_U.tolist() == bags_torch.distinct(slots_TK.flatten(), num_slots).tolist() == [0, 3, num_slots - 1]
+    rows_U, starts_U1, tokens_A, weights_A = bags_torch.group_lookups([slots_TK], [weights_TK], num_slots)
+    assert rows_U.tolist() == bags_torch.unique_slots(slots_TK.flatten(), num_slots).tolist() == [0, 3, num_slots - 1]
     assert starts_U1.tolist() == [0, 1, 2, 4]
     assert tokens_A.tolist() == [1, 0, 0, 1]
     assert weights_A.tolist() == [3.0, 2.0, 1.0, 4.0]

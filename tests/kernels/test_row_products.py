@@ -30,10 +30,10 @@ from memscale.kernels.row_products import row_products
 
 def inputs(sizes: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Return a table [N, V], slots [T, K] and x [T, V]."""
-    seed, tokens, reads, slots, width = sizes
+    seed, tokens, lookups, slots, width = sizes
     table_NV = random(seed, slots, width, dtype=dtype).requires_grad_()
     x_TV = random(seed + 1, tokens, width, dtype=dtype).requires_grad_()
-    return table_NV, random_slots(seed, slots, tokens, reads), x_TV
+    return table_NV, random_slots(seed, slots, tokens, lookups), x_TV
 
 
 def small(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +69,7 @@ def assert_agrees(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, gradient_TK:
 def test_values_and_gradients_are_those_of_plain_indexing(sizes: Sizes) -> None:
     for backend in CPU_BACKENDS:
         for dtype in (torch.float64, torch.float32):
-            gradient_TK = random(sizes.seed + 2, sizes.tokens, sizes.reads, dtype=dtype)
+            gradient_TK = random(sizes.seed + 2, sizes.tokens, sizes.lookups, dtype=dtype)
             assert_agrees(*inputs(sizes, dtype), gradient_TK, backend)
 
 
@@ -113,7 +113,7 @@ def test_only_asked_for_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) 
 
     table_NV, slots_TK, x_TV = small()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "hand_over", refused)
+        patch.setattr(module, "route_gradient", refused)
         row_products(table_NV.detach(), slots_TK, x_TV, backend="torch").sum().backward()
     assert x_TV.grad is not None
     out_TK = row_products(table_NV, slots_TK, x_TV.detach(), backend="torch")

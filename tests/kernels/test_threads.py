@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from memscale.kernels import threads as kernel_threads
-from memscale.kernels.threads import run_between, run_in_parts, run_over_bags
+from memscale.kernels.threads import parallel_for, parallel_for_bags, parallel_ranges
 
 COUNTS = st.integers(1, 5)
 
@@ -59,7 +59,7 @@ def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def test_parts_cover_everything_once(size: int, count: int) -> None:
     noted, first, second = Noted(), object(), object()
     with threads(count):
-        run_in_parts(noted, size, first, second)
+        parallel_for(noted, size, first, second)
     assert noted.covered() == list(range(size))
     assert noted.arguments == {(id(first), id(second))}
     assert len(noted.parts) == max(1, min(count, size // 64))
@@ -83,7 +83,7 @@ def test_bags_are_covered_once_and_parts_balanced_by_reads(num_bags: int, mean: 
         generator.shuffle(lengths)
     starts_B1, noted, other = starts_of(lengths), Noted(), object()
     with threads(count):
-        run_over_bags(noted, starts_B1, other)
+        parallel_for_bags(noted, starts_B1, other)
     assert noted.covered() == list(range(num_bags))
     assert noted.arguments == {(id(starts_B1), id(other))}
     assert all(type(bound) is int for part in noted.parts for bound in part)
@@ -100,7 +100,7 @@ def test_one_bag_with_nearly_all_reads_is_a_part_of_its_own() -> None:
     lengths[500] = 100_000
     noted = Noted()
     with threads(2):
-        run_over_bags(noted, starts_of(lengths))
+        parallel_for_bags(noted, starts_of(lengths))
     assert noted.covered() == list(range(1000))
     assert sorted(noted.parts)[1:] == [(501, 1000)]
 
@@ -114,7 +114,7 @@ def test_every_thread_takes_the_next_part() -> None:
         noted(start, stop)
 
     with threads(3):
-        run_between(kernel, [0, 1, 2, 3])
+        parallel_ranges(kernel, [0, 1, 2, 3])
     assert noted.covered() == [0, 1, 2]
     assert len(noted.threads) == 3
     assert threading.get_ident() in noted.threads
@@ -123,7 +123,7 @@ def test_every_thread_takes_the_next_part() -> None:
 def test_one_thread_is_the_calling_one() -> None:
     noted = Noted()
     with threads(1):
-        run_between(noted, [0, 1, 5, 9])
+        parallel_ranges(noted, [0, 1, 5, 9])
     assert noted.parts == [(0, 1), (1, 5), (5, 9)]
     assert noted.threads == {threading.get_ident()}
 
@@ -141,13 +141,13 @@ def test_what_a_part_raises_is_raised_when_all_are_done(by_caller: bool) -> None
         done(start, stop)
 
     with threads(2), pytest.raises(ZeroDivisionError):
-        run_between(kernel, range(7))
+        parallel_ranges(kernel, range(7))
     assert len(done.parts) == 5
     assert len(set(done.parts)) == 5
     assert len(done.threads) == 1
     noted = Noted()
     with threads(2):
-        run_between(noted, range(7))  # and nothing is left of it
+        parallel_ranges(noted, range(7))  # and nothing is left of it
     assert noted.covered() == list(range(6))
 
 
@@ -159,7 +159,7 @@ def test_two_threads_may_run_kernels_at_once() -> None:
         with threads(3):  # torch's number is each thread's own
             for _ in range(50):
                 noted = Noted()
-                run_in_parts(noted, 400)
+                parallel_for(noted, 400)
                 found.append(noted.covered())
 
     callers = [threading.Thread(target=run) for _ in range(4)]

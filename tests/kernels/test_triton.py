@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from memscale.kernels import backends, bags_torch, rounding, rows_torch
-from memscale.kernels.idle_steps import IdleSteps
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.lazy_decay import LazyDecay
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
 from memscale.kernels.row_state import RowState
-from memscale.kernels.table import Table
 
 DEVICE = os.environ.get("MEMSCALE_TRITON_CHECKS", "")
 """Where the checks run, in a process of theirs."""
@@ -73,8 +73,8 @@ import torch
 from memscale.kernels import bags_triton, triton_compile
 tile = bags_triton.tile
 bags_triton.tile = lambda width, dtype: tile(width, dtype) | {"maxnreg": 32}
-case = triton_compile.Case(kernel=bags_triton.bag_sums_kernel, table=torch.bfloat16, width=1024)
-print(triton_compile.compiled(case, 90).spilled_bytes)
+case = triton_compile.Case(kernel=bags_triton.embedding_bag_kernel, table=torch.bfloat16, width=1024)
+print(triton_compile.compile_case(case, 90).spilled_bytes)
 """
     done = run_python("-c", code)
     assert int(done.stdout) > 0, done.stderr
@@ -97,8 +97,8 @@ def bags(lengths: list[int], width: int, dtype: torch.dtype, seed: int = 0) -> t
     generator = torch.Generator().manual_seed(seed)
     offsets_B1 = torch.tensor([0, *lengths]).cumsum(0)
     num_reads = int(offsets_B1[-1])
-    places_A = torch.randint(9, (num_reads,), generator=generator)
-    return random(generator, 9, width, dtype=dtype), places_A, offsets_B1, random(generator, num_reads, dtype=dtype)
+    indices_A = torch.randint(9, (num_reads,), generator=generator)
+    return random(generator, 9, width, dtype=dtype), indices_A, offsets_B1, random(generator, num_reads, dtype=dtype)
 
 
 def on_device(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -117,60 +117,60 @@ TABLES = [(3, DOUBLE), (96, SINGLE), (768, BRAIN), (300, DOUBLE), (1000, SINGLE)
 def check_sums_and_squares_of_bags(width: int, dtype: torch.dtype) -> None:
     given = bags([3, 0, 64, 257, 1, 520, 0], width, dtype)
     kernels = backends.bags(given[0].to(DEVICE), "triton")
-    sums_BV = kernels.bag_sums(*on_device(*given))
+    sums_BV = kernels.embedding_bag(*on_device(*given))
     assert sums_BV.dtype == dtype
-    assert_near(sums_BV, bags_torch.bag_sums(*exact(*given)))
-    squares = kernels.bag_squares(*on_device(*given))
-    assert squares.dtype == torch.float64
-    assert_near(squares, bags_torch.bag_squares(*exact(*given)), min(CLOSE[dtype], 1e-5))
-    assert torch.equal(sums_BV, kernels.bag_sums(*on_device(*given)))
+    assert_near(sums_BV, bags_torch.embedding_bag(*exact(*given)))
+    squared_norm = kernels.bag_squared_norm(*on_device(*given))
+    assert squared_norm.dtype == torch.float64
+    assert_near(squared_norm, bags_torch.bag_squared_norm(*exact(*given)), min(CLOSE[dtype], 1e-5))
+    assert torch.equal(sums_BV, kernels.embedding_bag(*on_device(*given)))
 
 
 @pytest.mark.parametrize("width, dtype", TABLES)
 def check_products_of_bags(width: int, dtype: torch.dtype) -> None:
-    rows_NV, places_A, offsets_B1, _ = bags([3, 0, 64, 1, 8, 17], width, dtype)
+    rows_NV, indices_A, offsets_B1, _ = bags([3, 0, 64, 1, 8, 17], width, dtype)
     x_BV = random(torch.Generator().manual_seed(1), 6, width, dtype=dtype)
-    given = (rows_NV, places_A, offsets_B1, x_BV)
-    products_A = backends.bags(rows_NV.to(DEVICE), "triton").bag_products(*on_device(*given))
+    given = (rows_NV, indices_A, offsets_B1, x_BV)
+    products_A = backends.bags(rows_NV.to(DEVICE), "triton").per_sample_weight_grad(*on_device(*given))
     assert products_A.dtype == dtype
-    assert_near(products_A, bags_torch.bag_products(*exact(*given)))
+    assert_near(products_A, bags_torch.per_sample_weight_grad(*exact(*given)))
 
 
 def check_a_long_bag_has_the_same_bits_wherever_its_reads_lie() -> None:
-    rows_NV, places_A, offsets_B1, weights_A = bags([700], 40, torch.float32)
+    rows_NV, indices_A, offsets_B1, weights_A = bags([700], 40, torch.float32)
     kernels = backends.bags(rows_NV.to(DEVICE), "triton")
-    alone_BV = kernels.bag_sums(*on_device(rows_NV, places_A, offsets_B1, weights_A))
+    alone_BV = kernels.embedding_bag(*on_device(rows_NV, indices_A, offsets_B1, weights_A))
     for before in (1, 255, 256, 300):
-        shifted = (torch.cat([places_A[:before], places_A]), torch.tensor([0, before, before + 700]))
-        found_BV = kernels.bag_sums(*on_device(rows_NV, *shifted, torch.cat([weights_A[:before], weights_A])))
+        shifted = (torch.cat([indices_A[:before], indices_A]), torch.tensor([0, before, before + 700]))
+        found_BV = kernels.embedding_bag(*on_device(rows_NV, *shifted, torch.cat([weights_A[:before], weights_A])))
         assert torch.equal(found_BV[1:], alone_BV)
 
 
 def check_nothing_to_do_is_done() -> None:
     kernels = backends.bags(torch.zeros(1, device=DEVICE), "triton")
     for lengths in ([], [0, 0]):
-        rows_NV, places_A, offsets_B1, weights_A = on_device(*bags(lengths, 5, torch.float32))
+        rows_NV, indices_A, offsets_B1, weights_A = on_device(*bags(lengths, 5, torch.float32))
         zeros_BV = torch.zeros(len(lengths), 5, device=DEVICE)
-        assert torch.equal(kernels.bag_sums(rows_NV, places_A, offsets_B1, weights_A), zeros_BV)
-        assert kernels.bag_squares(rows_NV, places_A, offsets_B1, weights_A) == 0.0
-        assert kernels.bag_products(rows_NV, places_A, offsets_B1, zeros_BV).shape == (0,)
-    state, idle, rows_N = rows_owing(torch.float32, 5, by_row=False)
+        assert torch.equal(kernels.embedding_bag(rows_NV, indices_A, offsets_B1, weights_A), zeros_BV)
+        assert kernels.bag_squared_norm(rows_NV, indices_A, offsets_B1, weights_A) == 0.0
+        assert kernels.per_sample_weight_grad(rows_NV, indices_A, offsets_B1, zeros_BV).shape == (0,)
+    state, coefficients, rows_N = rows_owing(torch.float32, 5, by_row=False)
     kernels_of_rows = backends.rows(torch.zeros(1, device=DEVICE), "triton")
-    kernels_of_rows.catch_up(RowState(*on_device(*state)), rows_N[:0].to(DEVICE), idle.to(DEVICE), 1e-8)
+    kernels_of_rows.catch_up(RowState(*on_device(*state)), rows_N[:0].to(DEVICE), coefficients.to(DEVICE), 1e-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("tokens, reads, width", [(5, 1, 96), (2, 64, 300), (0, 3, 7), (4, 7, 33)])
-def check_lookups_and_products_with_gradients(dtype: torch.dtype, tokens: int, reads: int, width: int) -> None:
+def check_lookups_and_products_with_gradients(dtype: torch.dtype, tokens: int, lookups: int, width: int) -> None:
     generator = torch.Generator().manual_seed(tokens)
     table_NV, x_TV = random(generator, 6, width, dtype=dtype), random(generator, tokens, width, dtype=dtype)
-    slots_TK = torch.randint(6, (tokens, reads), generator=generator)
-    weights_TK = random(generator, tokens, reads, dtype=dtype)
+    slots_TK = torch.randint(6, (tokens, lookups), generator=generator)
+    weights_TK = random(generator, tokens, lookups, dtype=dtype)
 
     def results(backend: str | None, *tensors: Tensor) -> list[Tensor]:
         table_NV, weights_TK, x_TV = (tensor.requires_grad_() for tensor in tensors)
         at_TK = slots_TK.to(table_NV.device)
-        out_TV = lookup(table_NV, at_TK, weights_TK, backend=backend)
+        out_TV = embedding_bag(table_NV, at_TK, weights_TK, backend=backend)
         first = [out_TV, *torch.autograd.grad(out_TV, (table_NV, weights_TK), x_TV.detach())]
         out_TK = row_products(table_NV, at_TK, x_TV, backend=backend)
         second = [out_TK, *torch.autograd.grad(out_TK, (table_NV, x_TV), weights_TK.detach())]
@@ -191,19 +191,19 @@ def trained(
     """Return table and state after steps on rows drawn by Zipf's law."""
     generator = torch.Generator().manual_seed(0)
     initial_NV = random(generator, 10, width, dtype=torch.bfloat16)
-    table = Table(initial_NV.to(device, dtype))
+    table = MemoryTable(initial_NV.to(device, dtype))
     optimizer = RowAdamW({"t": table}, weight_decay=0.1, second_moments=moments, master=master, backend=backend)
     chances_N = 1.0 / torch.arange(1, 11)
     for step in range(steps):
         slots_TK = torch.multinomial(chances_N, 6, replacement=True, generator=generator).view(3, 2)
         weights_TK, x_TV = (random(generator, 3, size, dtype=torch.bfloat16) for size in (2, width))
-        out_TV = lookup(table, slots_TK.to(device), weights_TK.to(device, dtype), backend=backend)
+        out_TV = embedding_bag(table, slots_TK.to(device), weights_TK.to(device, dtype), backend=backend)
         out_TV.backward(x_TV.to(device, dtype))
         if step % 3:
             scale = torch.tensor(0.5, dtype=torch.float64, device=device) if step % 3 == 1 else 0.7
             optimizer.tables["t"].gradient.scale = scale
         optimizer.step(1e-2 * (1 + step % 4))
-    optimizer.settle()
+    optimizer.flush()
     return {"table": table.data, **optimizer.state()}
 
 
@@ -237,28 +237,28 @@ def check_steps_of_adamw_on_bfloat16(moments: str, master: bool) -> None:
 
 def rows_owing(dtype: torch.dtype, width: int, by_row: bool) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """Return the state of rows at all steps up to the third, what they owe, and their numbers."""
-    generator, idle = torch.Generator().manual_seed(0), IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.1)
-    idle.advance([1e-2, 2e-2, 3e-2])
+    generator, coefficients = torch.Generator().manual_seed(0), LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.1)
+    coefficients.advance([1e-2, 2e-2, 3e-2])
     pairs = torch.tensor([(moved, since) for since in range(4) for moved in range(since + 1)], dtype=torch.int32)
     kind, num_rows = torch.promote_types(dtype, torch.float32), len(pairs)
     had = (pairs[:, :1] > 0).to(kind)
     first_NV = had * random(generator, num_rows, width, dtype=kind)
     second_NV = had * random(generator, num_rows, 1 if by_row else width, dtype=kind).square()
     state = (random(generator, num_rows, width, dtype=dtype), first_NV, second_NV, *pairs.T.contiguous())
-    return state, torch.from_numpy(idle.table), torch.arange(num_rows)
+    return state, torch.from_numpy(coefficients.table), torch.arange(num_rows)
 
 
 @pytest.mark.parametrize("by_row", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def check_rows_pay_what_they_owe_and_no_more(dtype: torch.dtype, by_row: bool) -> None:
-    state, idle, rows_N = rows_owing(dtype, 300, by_row)
+    state, coefficients, rows_N = rows_owing(dtype, 300, by_row)
     if dtype == torch.bfloat16:
         state[0][:, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
     found = RowState(*(tensor.clone() for tensor in on_device(*state)))
     expected = RowState(*(tensor.clone() for tensor in state))
     rows_U = rows_N[rows_N != 1]
-    backends.rows(found.weights_NV, "triton").catch_up(found, rows_U.to(DEVICE), idle.to(DEVICE), 1e-8)
-    rows_torch.catch_up(expected, rows_U, idle, 1e-8)
+    backends.rows(found.weights_NV, "triton").catch_up(found, rows_U.to(DEVICE), coefficients.to(DEVICE), 1e-8)
+    rows_torch.catch_up(expected, rows_U, coefficients, 1e-8)
     still_N = (state[4] == 3) | (rows_N == 1)
     assert torch.equal(found.weights_NV.cpu()[still_N].nan_to_num(), state[0][still_N].nan_to_num())
     tolerance = {"rtol": CLOSE[dtype], "atol": CLOSE[dtype]} if dtype != torch.bfloat16 else {"rtol": 0, "atol": 0}
@@ -274,7 +274,7 @@ def check_tables_above_two_to_the_31_elements() -> None:
     table_NV = torch.zeros((1 << 21) + 5, 1024, dtype=torch.bfloat16, device=DEVICE)
     table_NV[-1] = torch.arange(1024) % 64
     slots_TK, weights_TK = torch.tensor([[len(table_NV) - 1]]), torch.ones(1, 1)
-    assert torch.equal(lookup(table_NV, *on_device(slots_TK, weights_TK), backend="triton")[0], table_NV[-1])
+    assert torch.equal(embedding_bag(table_NV, *on_device(slots_TK, weights_TK), backend="triton")[0], table_NV[-1])
 
 
 if DEVICE:

@@ -83,6 +83,6 @@ def test_in_training_exactly_the_named_let_a_later_token_in(name: str) -> None:
 @zoo
 def test_a_model_says_itself_when_later_tokens_get_in(name: str) -> None:
     model = build(ZOO[name], seed=0)
-    assert model.lets_later_tokens_in(training=True) == (name in OPEN_IN_TRAINING)
+    assert model.is_noncausal(training=True) == (name in OPEN_IN_TRAINING)
     assert model.architecture.trains_causally == (name not in OPEN_IN_TRAINING)  # what the records say of it
-    assert not model.lets_later_tokens_in(training=False)
+    assert not model.is_noncausal(training=False)

@@ -12,7 +12,7 @@ from torch import nn
 from zoo import ZOO, memory, peer, tokens_of
 
 from memscale.config.layers import Memory, Peer
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
 from memscale.models.memory import MemoryLayer
 from memscale.models.peer import PeerLayer
 from memscale.models.queries import QueryBatchNorm, QueryLayerNorm
@@ -107,7 +107,7 @@ def test_an_ungated_layer_gives_the_weighted_sum_itself() -> None:
     layer, table = filled(MemoryLayer(12, MEMORY, 1e-5)), random(MEMORY.num_slots, 12)
     x = random(2, 5, 12)
     out, _ = layer(x, table, None)
-    expected = lookup(table, *layer.selected(x.flatten(0, 1), None)).view(2, 5, 12)
+    expected = embedding_bag(table, *layer.selected(x.flatten(0, 1), None)).view(2, 5, 12)
     torch.testing.assert_close(out, expected)
     assert not any("gate" in name or "out" in name for name, _ in layer.named_parameters())
 

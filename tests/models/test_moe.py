@@ -104,7 +104,7 @@ def test_the_micro_batch_has_no_say_in_what_training_computes(config: MoE) -> No
 @pytest.mark.parametrize("config", [moe(balance="bias"), moe(scores="sigmoid", shared_experts=1), choosing_tokens()])
 def test_in_evaluation_no_later_token_changes_an_earlier_output(config: MoE) -> None:
     layer, x_BSD = made(config, 6).eval(), random(2, 10, 6)
-    assert not layer.lets_later_tokens_in(training=False)
+    assert not layer.is_noncausal(training=False)
     before_BSD, _ = layer(x_BSD)
     for position in range(1, 10):
         changed_BSD = x_BSD.clone()
@@ -117,7 +117,7 @@ def test_in_training_expert_choice_and_it_alone_lets_later_tokens_in(config: MoE
     layer, x_BSD = made(config, 6), random(2, 10, 6)
     changed_BSD = torch.cat((x_BSD[:, :5], 3 * random(2, 5, 6, seed=1)), dim=1)
     moved = (layer(changed_BSD)[0] - layer(x_BSD)[0])[:, :5].abs().max() > 1e-3
-    assert moved == layer.lets_later_tokens_in(training=True) == (config.routing == "expert_choice")
+    assert moved == layer.is_noncausal(training=True) == (config.routing == "expert_choice")
 
 
 def test_in_evaluation_expert_choice_is_the_top_expert_with_its_score() -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import BATCH_SEQUENCES, SEQUENCE_LENGTH, architecture
-from one_attempt import do
+from train_subprocess import do
 
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.models.transformer import Transformer, build
 from memscale.records.layout import RunPaths
 from memscale.training import checkpoint, trainer
-from memscale.training.buffers import after_step_moves, persistent_buffers, unchanged_buffers
+from memscale.training.buffers import after_step_hooks, persistent_buffers, preserve_buffers
 from memscale.training.checkpoint import State
 from memscale.training.micro_batch import activation_bytes
 from memscale.training.optimizers import build_optimizer
@@ -51,7 +51,7 @@ def test_persistent_buffers_are_saved_and_come_back_bit_for_bit(tmp_path: Path, 
     run = make_run(name)
     saved, loaded, weights_only = (build(run.architecture, seed=seed) for seed in (0, 1, 2))
     optimizer = build_optimizer(shaken(saved), run.optimizer)
-    checkpoint.save(tmp_path, run, saved, optimizer, State(step=3, micro_batch_sequences=1, place="here"))
+    checkpoint.save(tmp_path, run, saved, optimizer, State(step=3, micro_batch_sequences=1, hardware="here"))
     assert checkpoint.restore(tmp_path, run, loaded, build_optimizer(loaded, run.optimizer)) is not None
     assert checkpoint.load_weights(tmp_path, run, weights_only) == 3
     kept = persistent_buffers(saved)
@@ -112,7 +112,7 @@ def test_sizing_a_micro_batch_leaves_no_trace(name: str) -> None:
     model, untouched = build(architecture(name), seed=0), build(architecture(name), seed=0)
     assert activation_bytes(model, SEQUENCE_LENGTH) > 0
     assert_same(model, untouched)
-    with pytest.raises(RuntimeError, match="scalar"), unchanged_buffers(model):  # that it fails makes no difference
+    with pytest.raises(RuntimeError, match="scalar"), preserve_buffers(model):  # that it fails makes no difference
         model(torch.zeros(1, SEQUENCE_LENGTH, dtype=torch.int64)).logits_BSV.backward()
     assert_same(model, untouched)
     model(torch.zeros(1, SEQUENCE_LENGTH, dtype=torch.int64))
@@ -139,5 +139,5 @@ def test_parts_that_are_done_again_after_running_out_of_memory_count_once(
 
 
 def test_only_layers_with_something_to_do_are_called_after_a_step() -> None:
-    assert after_step_moves(build(architecture("dense"), seed=0)) == []
-    assert len(after_step_moves(build(architecture("moe_bias"), seed=0))) == 2
+    assert after_step_hooks(build(architecture("dense"), seed=0)) == []
+    assert len(after_step_hooks(build(architecture("moe_bias"), seed=0))) == 2

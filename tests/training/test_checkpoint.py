@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -19,7 +21,7 @@ from memscale.models.transformer import Transformer, build
 from memscale.training import checkpoint
 from memscale.training.checkpoint import State
 from memscale.training.disk import DiskFullError
-from memscale.training.metrics import IntervalSums
+from memscale.training.metrics import WindowSums
 from memscale.training.optimizers import AdamW, build_optimizer
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -43,8 +45,8 @@ def stepped(run: Run, steps: int = 2) -> Built:
 
 
 def state_of(step: int) -> State:
-    sums = IntervalSums(loss=0.1 + 0.2, auxiliary_loss=1 / 3, gradient_norm=1e-17, num_steps=3)
-    return State(step=step, micro_batch_sequences=5, place="here", train_seconds=1 / 7, interval=sums)
+    sums = WindowSums(loss=0.1 + 0.2, auxiliary_loss=1 / 3, gradient_norm=1e-17, num_steps=3)
+    return State(step=step, micro_batch_sequences=5, hardware="here", train_seconds=1 / 7, window=sums)
 
 
 def everything(built: Built) -> dict[str, torch.Tensor]:
@@ -70,6 +72,26 @@ def test_comes_back_bit_for_bit(tmp_path: Path, make_run: Callable[..., Run], fa
         optimizer.step(1.0)
     for a, b in zip(saved[0].parameters(), loaded[0].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_format_1_is_read(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    """Its state.json has `place` and `interval` for what are `hardware` and `window` by now."""
+    run = make_run("memory_plus")
+    saved, loaded = stepped(run), new(run, seed=1)
+    path = checkpoint.save(tmp_path, run, *saved, state_of(2))
+    content = json.loads((path / "state.json").read_text())
+    assert content["format"] == 2
+    content["format"] = 1
+    for old, name in (("place", "hardware"), ("interval", "window")):
+        content["state"][old] = content["state"].pop(name)
+    (path / "state.json").write_text(json.dumps(content))
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["format"] = 1
+    manifest["sha256"]["state.json"] = hashlib.sha256((path / "state.json").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint.restore(tmp_path, run, *loaded) == state_of(2)
+    for name, tensor in everything(saved).items():
+        assert torch.equal(tensor, everything(loaded)[name]), name
 
 
 def test_tied_embeddings_are_saved_once_and_stay_tied(tmp_path: Path, make_run: Callable[..., Run]) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_run
-from one_attempt import do
+from train_subprocess import do
 
 from memscale.data.prepared import Prepared
 from memscale.errors import ConfigError
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics
 from memscale.training.buffers import persistent_buffers
-from memscale.training.distributed import PeerLostError, Processes, join
+from memscale.training.distributed import PeerLostError, ProcessGroup, init_process_group
 from memscale.training.trainer import Execution, train
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -37,7 +37,7 @@ def member(
     torch.set_num_threads(1)
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()})
-    processes, device = join("cpu")
+    process_group, device = init_process_group("cpu")
     prepared = Prepared.open(data_folder)
     calls = itertools.count()
 
@@ -51,7 +51,7 @@ def member(
         trained = train(
             tiny_run(prepared, family, num_steps=NUM_STEPS), RunPaths(root), prepared,
             Execution(device=device, **how), on_progress=lambda _: None,
-            should_stop=should_stop, processes=processes,
+            should_stop=should_stop, process_group=process_group,
         )  # fmt: skip
     except PeerLostError as error:
         (root / str(rank)).write_text(f"lost {error}")
@@ -60,7 +60,7 @@ def member(
     for tensor in (*trained.model.parameters(), *persistent_buffers(trained.model).values()):
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     (root / str(rank)).write_text(f"{trained.status} {digest.hexdigest()}")
-    processes.wait()
+    process_group.barrier()
 
 
 def together(
@@ -138,5 +138,5 @@ def test_who_is_left_alone_says_so_and_goes_on_from_the_checkpoint(tmp_path: Pat
 
 def test_a_batch_too_small_for_its_processes_is_refused() -> None:
     with pytest.raises(ConfigError, match="6 sequences, too few for 7 processes"):
-        Processes(rank=0, size=7).most_sequences(6)
-    assert Processes(rank=0, size=4).most_sequences(6) == 2
+        ProcessGroup(rank=0, size=7).max_local_batch(6)
+    assert ProcessGroup(rank=0, size=4).max_local_batch(6) == 2

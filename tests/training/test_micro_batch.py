@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memscale.models.transformer import build
 from memscale.training import micro_batch
-from memscale.training.micro_batch import OutOfMemoryError, accumulate_gradients, fitting, halved
+from memscale.training.micro_batch import OutOfMemoryError, accumulate_gradients, halved, max_micro_batch
 
 MODEL = build(architecture("dense"), seed=0)
 TOKENS_BT = torch.randint(0, 300, (7, SEQUENCE_LENGTH + 1), generator=torch.Generator().manual_seed(3))
@@ -51,9 +51,9 @@ def test_as_few_parts_as_memory_allows(batch: int, room: int, rest: float) -> No
     free_bytes = int((room + rest) * 4 * per_sequence) + 1
     if room == 0:
         with pytest.raises(OutOfMemoryError, match="fewer slots"):
-            fitting(model, SEQUENCE_LENGTH, batch, free_bytes=free_bytes)
+            max_micro_batch(model, SEQUENCE_LENGTH, batch, free_bytes=free_bytes)
         return
-    size = fitting(model, SEQUENCE_LENGTH, batch, free_bytes=free_bytes)
+    size = max_micro_batch(model, SEQUENCE_LENGTH, batch, free_bytes=free_bytes)
     assert 1 <= size <= min(room, batch)
     fewest = -(-batch // min(room, batch))
     assert -(-batch // size) == fewest

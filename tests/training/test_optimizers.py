@@ -10,7 +10,7 @@ from conftest import architecture
 
 from memscale.config.architecture import FAMILIES
 from memscale.config.optimizer import Optimizer
-from memscale.kernels.table import Table
+from memscale.kernels.memory_table import MemoryTable
 from memscale.models.transformer import Transformer, build
 from memscale.training.optimizers import AdamW, build_optimizer
 
@@ -32,17 +32,17 @@ def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]
     gradients = []
     for parameter in model.parameters():
         gradients.append(scale * torch.randn(parameter.shape, generator=generator))
-        if isinstance(parameter, Table) and parameter.keeper is not None:
+        if isinstance(parameter, MemoryTable) and parameter.row_optimizer is not None:
             slots = torch.arange(len(parameter))[:, None]
-            parameter.keeper.gradient.add(slots, torch.ones(len(parameter), 1), gradients[-1])
+            parameter.row_optimizer.gradient.add(slots, torch.ones(len(parameter), 1), gradients[-1])
         else:
             parameter.grad = gradients[-1].clone()
     return gradients
 
 
 def gradient_of(parameter: torch.Tensor) -> torch.Tensor:
-    if isinstance(parameter, Table) and parameter.keeper is not None:
-        return parameter.keeper.gradient.dense()
+    if isinstance(parameter, MemoryTable) and parameter.row_optimizer is not None:
+        return parameter.row_optimizer.gradient.dense()
     assert parameter.grad is not None
     return parameter.grad
 
@@ -121,9 +121,9 @@ def test_clipping_scales_all_gradients_to_the_norm_and_only_above_it(table_optim
         gradients = with_gradients(model, scale)
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
         assert optimizer.clip(1.0) == pytest.approx(norm.item(), rel=1e-5)
-        factor = min(1.0, 1.0 / norm.item())
+        lr_factor = min(1.0, 1.0 / norm.item())
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            torch.testing.assert_close(gradient_of(parameter), gradient * factor)
+            torch.testing.assert_close(gradient_of(parameter), gradient * lr_factor)
         optimizer.clear_gradients()
 
 
@@ -139,7 +139,7 @@ def test_clip_norm_zero_leaves_gradients_alone_and_still_measures() -> None:
 def test_a_gradient_that_is_not_finite_is_not_hidden() -> None:
     model, optimizer = optimized("memory_plus")
     with_gradients(model)
-    first = next(parameter for parameter in model.parameters() if not isinstance(parameter, Table))
+    first = next(parameter for parameter in model.parameters() if not isinstance(parameter, MemoryTable))
     assert first.grad is not None
     first.grad.view(-1)[0] = float("nan")
     assert not torch.isfinite(optimizer.clip(1.0))

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from one_attempt import attempt
+from train_subprocess import attempt
 
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics

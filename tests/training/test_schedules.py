@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memscale.config.optimizer import SCHEDULES, Schedule
-from memscale.training.schedules import factor
+from memscale.training.schedules import lr_factor
 
 FRACTIONS = st.floats(0.0, 1.0)
 
@@ -27,7 +27,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
 
 
 def curve(schedule: Schedule, num_steps: int) -> list[float]:
-    return [factor(schedule, step, num_steps) for step in range(num_steps)]
+    return [lr_factor(schedule, step, num_steps) for step in range(num_steps)]
 
 
 @given(schedules(), st.integers(1, 300))
@@ -45,7 +45,7 @@ def test_warm_up_is_linear(schedule: Schedule, num_steps: int) -> None:
     for step in range(int(warmup_steps)):
         decay_begun = schedule.kind == "wsd" and num_steps - step < schedule.decay_fraction * num_steps
         if not decay_begun:
-            assert factor(schedule, step, num_steps) == pytest.approx((step + 1) / warmup_steps)
+            assert lr_factor(schedule, step, num_steps) == pytest.approx((step + 1) / warmup_steps)
 
 
 @given(schedules(), st.integers(1, 300))
@@ -74,6 +74,6 @@ def test_the_shape_does_not_depend_on_the_number_of_steps(schedule: Schedule, nu
 
 def test_cosine_is_half_way_at_half_time() -> None:
     schedule = Schedule(kind="cosine", warmup_fraction=0.0, decay_fraction=0.0, final_fraction=0.2)
-    assert factor(schedule, 500, 1000) == pytest.approx(0.6)
-    assert factor(schedule, 250, 1000) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2)
-    assert factor(schedule, 999, 1000) == pytest.approx(0.2, abs=1e-5)
+    assert lr_factor(schedule, 500, 1000) == pytest.approx(0.6)
+    assert lr_factor(schedule, 250, 1000) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2)
+    assert lr_factor(schedule, 999, 1000) == pytest.approx(0.2, abs=1e-5)

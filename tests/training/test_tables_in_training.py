@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from one_attempt import do
 from safetensors.torch import load_file
+from train_subprocess import do
 
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import ConfigError
-from memscale.kernels.table import Table
+from memscale.kernels.memory_table import MemoryTable
 from memscale.records.layout import RunPaths
 from memscale.training import checkpoint
 from memscale.training.building import build_model
 from memscale.training.optimizers import build_optimizer
-from memscale.training.trainer import Trained
+from memscale.training.trainer import TrainResult
 
 MakeRun = Callable[..., Run]
 
@@ -35,7 +35,7 @@ def sparsely_read(run: Run, **optimizer: str | float) -> Run:
     return replace(run, architecture=replace(run.architecture, **{name: part}), optimizer=settings)
 
 
-def weights(trained: Trained) -> dict[str, torch.Tensor]:
+def weights(trained: TrainResult) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trained.model.named_parameters()}
 
 
@@ -88,8 +88,8 @@ def test_weights_of_a_checkpoint_in_mid_run_are_those_of_its_step(
     expected = dict(reference.model.named_parameters())["table"]
     assert (raw - expected).abs().max() > 1e-3  # rows do owe something
     assert (table - expected).abs().max() < 1e-4
-    assert isinstance(loaded.table, Table)
-    assert loaded.table.keeper is None
+    assert isinstance(loaded.table, MemoryTable)
+    assert loaded.table.row_optimizer is None
 
 
 @pytest.mark.parametrize("family", ["memory_plus", "peer"])

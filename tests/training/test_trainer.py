@@ -17,7 +17,7 @@ import torch
 from conftest import BATCH_SEQUENCES, SEQUENCE_LENGTH
 from hypothesis import given
 from hypothesis import strategies as st
-from one_attempt import do
+from train_subprocess import do
 
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
@@ -27,8 +27,8 @@ from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics
 from memscale.training import execution, trainer
 from memscale.training.execution import Execution
-from memscale.training.schedules import factor
-from memscale.training.trainer import Progress, Trained, train, validation_steps
+from memscale.training.schedules import lr_factor
+from memscale.training.trainer import Progress, TrainResult, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
 ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer")
@@ -40,7 +40,7 @@ def lines(root: Path) -> list[tuple[int, int, str, str, float]]:
     return [(m.step, m.tokens, m.split, m.name, m.value) for m in read_metrics(RunPaths(root).metrics)]
 
 
-def same_weights(one: Trained, other: Trained) -> bool:
+def same_weights(one: TrainResult, other: TrainResult) -> bool:
     pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
@@ -78,7 +78,7 @@ def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: Make
         betas=(config.beta1, config.beta2),
         eps=config.eps,
     )
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(run.schedule, min(step, 5), 6))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(run.schedule, min(step, 5), 6))
     expected = []
     for step in range(6):
         tokens_BT = torch.from_numpy(sampler.batch(step))
@@ -291,7 +291,7 @@ def test_other_data_than_planned_are_refused(tmp_path: Path, prepared: Prepared,
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x", ""])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="device is"):
-        execution.set_up(Execution(device=device))
+        execution.prepare_device(Execution(device=device))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")

@@ -10,7 +10,7 @@ from conftest import SEQUENCE_LENGTH, architecture
 
 from memscale.data.prepared import Prepared
 from memscale.models.transformer import build
-from memscale.training.metrics import Interval, IntervalSums, Validator
+from memscale.training.metrics import MetricsWindow, Validator, WindowSums
 from memscale.training.micro_batch import BatchLoss
 
 CPU = torch.device("cpu")
@@ -57,13 +57,13 @@ def test_losses_do_not_depend_on_the_batch_and_leave_the_model_as_it_was(prepare
 
 def test_an_interval_taken_up_again_has_the_same_sums() -> None:
     values = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).unbind()
-    whole = Interval(CPU, IntervalSums())
+    whole = MetricsWindow(CPU, WindowSums())
     for loss, auxiliary, norm in values:
         whole.add(BatchLoss(loss, auxiliary), norm)
-    first = Interval(CPU, IntervalSums())
+    first = MetricsWindow(CPU, WindowSums())
     for loss, auxiliary, norm in values[:7]:
         first.add(BatchLoss(loss, auxiliary), norm)
-    second = Interval(CPU, first.read())
+    second = MetricsWindow(CPU, first.read())
     for loss, auxiliary, norm in values[7:]:
         second.add(BatchLoss(loss, auxiliary), norm)
     assert second.read() == whole.read()
@@ -74,10 +74,10 @@ def test_an_interval_taken_up_again_has_the_same_sums() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_one_bad_step_is_never_averaged_away(bad: float, which: int) -> None:
-    interval = Interval(CPU, IntervalSums())
+    interval = MetricsWindow(CPU, WindowSums())
     for step in range(5):
         figures = [torch.tensor(bad if step == 1 and i == which else 1.0) for i in range(3)]
         interval.add(BatchLoss(figures[0], figures[1]), figures[2])
     assert not interval.read().finite
     interval.clear()
-    assert interval.read() == IntervalSums()
+    assert interval.read() == WindowSums()

@@ -25,16 +25,16 @@ from torch import Tensor
 
 from memscale.errors import ConfigError
 from memscale.kernels import bags_torch
-from memscale.kernels import lookup as module
-from memscale.kernels.lookup import lookup
+from memscale.kernels import embedding_bag as module
+from memscale.kernels.embedding_bag import embedding_bag
 
 
 def inputs(sizes: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Return a table [N, V], slots [T, K] and weights [T, K]."""
-    seed, tokens, reads, slots, width = sizes
+    seed, tokens, lookups, slots, width = sizes
     table_NV = random(seed, slots, width, dtype=dtype).requires_grad_()
-    weights_TK = random(seed + 1, tokens, reads, dtype=dtype).requires_grad_()
-    return table_NV, random_slots(seed, slots, tokens, reads), weights_TK
+    weights_TK = random(seed + 1, tokens, lookups, dtype=dtype).requires_grad_()
+    return table_NV, random_slots(seed, slots, tokens, lookups), weights_TK
 
 
 def small(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,7 +50,7 @@ def recount(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, gradient_TV:
 
 def assert_agrees(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, gradient_TV: Tensor, backend: str) -> None:
     given = (table_NV, slots_TK, weights_TK)
-    out_TV = lookup(*given, backend=backend)
+    out_TV = embedding_bag(*given, backend=backend)
     for_table, for_weights = torch.autograd.grad(out_TV, (table_NV, weights_TK), gradient_TV)
     assert for_table.layout == torch.sparse_coo
     assert for_table.is_coalesced()
@@ -78,7 +78,7 @@ def test_values_and_gradients_are_those_of_plain_indexing(sizes: Sizes) -> None:
 def test_gradients_are_those_of_the_function(backend: str) -> None:
     table_NV, slots_TK, weights_TK = inputs(Sizes(0, 5, 6, 7, 3), torch.float64)
     assert torch.autograd.gradcheck(
-        lambda t, w: lookup(with_dense_gradient(t), slots_TK, w, backend=backend), (table_NV, weights_TK)
+        lambda t, w: embedding_bag(with_dense_gradient(t), slots_TK, w, backend=backend), (table_NV, weights_TK)
     )
 
 
@@ -96,7 +96,7 @@ def test_bits_depend_on_neither_threads_nor_repetition() -> None:
     for count in (1, 1, 2, 3, 3):
         table_NV, slots_TK, weights_TK = inputs(Sizes(3, 500, 11, 400, 33), torch.float32)
         with threads(count):
-            out_TV = lookup(table_NV, slots_TK, weights_TK, backend="numba")
+            out_TV = embedding_bag(table_NV, slots_TK, weights_TK, backend="numba")
             out_TV.backward(random(5, 500, 33, dtype=torch.float32))
         found.append((out_TV, table_NV.grad.to_dense(), weights_TK.grad))
     for other in found[1:]:
@@ -117,30 +117,30 @@ def test_only_asked_for_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) 
 
     table_NV, slots_TK, weights_TK = small()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "hand_over", refused)
-        lookup(table_NV.detach(), slots_TK, weights_TK, backend="torch").sum().backward()
+        patch.setattr(module, "route_gradient", refused)
+        embedding_bag(table_NV.detach(), slots_TK, weights_TK, backend="torch").sum().backward()
     assert weights_TK.grad is not None
-    monkeypatch.setattr(bags_torch, "bag_products", refused)
-    lookup(table_NV, slots_TK, weights_TK.detach(), backend="torch").sum().backward()
+    monkeypatch.setattr(bags_torch, "per_sample_weight_grad", refused)
+    embedding_bag(table_NV, slots_TK, weights_TK.detach(), backend="torch").sum().backward()
     assert table_NV.grad is not None
 
 
 def test_bfloat16_tables_are_looked_up_and_their_gradients_summed_in_float32() -> None:
     table_NV, slots_TK, weights_TK = small(torch.bfloat16)
     gradient_TV = random(1, 6, 8, dtype=torch.bfloat16)
-    out_TV = lookup(table_NV, slots_TK, weights_TK)
+    out_TV = embedding_bag(table_NV, slots_TK, weights_TK)
     found = [out_TV, *torch.autograd.grad(out_TV, (table_NV, weights_TK), gradient_TV)]
     for one, two in zip(found, recount(table_NV, slots_TK, weights_TK, gradient_TV), strict=True):
         assert one.dtype == torch.bfloat16
         assert_near(one.to_dense() if one.is_sparse else one, two)
     # In bfloat16, 256 + 1 is 256.
-    lookup(table_NV, torch.full((1000, 1), 4), torch.ones(1000, 1)).backward(torch.ones(1000, 8).bfloat16())
+    embedding_bag(table_NV, torch.full((1000, 1), 4), torch.ones(1000, 1)).backward(torch.ones(1000, 8).bfloat16())
     assert torch.equal(table_NV.grad.to_dense()[4], torch.full((8,), 1000.0).bfloat16())
 
 
 def test_the_gradient_of_a_bfloat16_table_is_coalesced_too() -> None:
     table_NV, slots_TK, weights_TK = small(torch.bfloat16)
-    (gradient_NV,) = torch.autograd.grad(lookup(table_NV, slots_TK, weights_TK).sum(), (table_NV,))
+    (gradient_NV,) = torch.autograd.grad(embedding_bag(table_NV, slots_TK, weights_TK).sum(), (table_NV,))
     assert gradient_NV.dtype == torch.bfloat16
     assert gradient_NV.is_coalesced()
     assert torch.equal(gradient_NV.indices()[0], slots_TK.unique())
@@ -149,7 +149,7 @@ def test_the_gradient_of_a_bfloat16_table_is_coalesced_too() -> None:
 def test_weights_are_brought_to_the_tables_type() -> None:
     table_NV, slots_TK, weights_TK = small()
     narrow_TK = weights_TK.detach().bfloat16().requires_grad_()
-    out_TV = lookup(table_NV, slots_TK, narrow_TK)
+    out_TV = embedding_bag(table_NV, slots_TK, narrow_TK)
     out_TV.sum().backward()
     assert out_TV.dtype == torch.float32
     assert_near(out_TV, recount(table_NV, slots_TK, narrow_TK, torch.ones(6, 8))[0])
@@ -161,10 +161,10 @@ def test_nothing_of_size_tokens_by_slots_by_width_or_of_the_table_is_made(backen
     table_NV = torch.ones(100_000, 64, requires_grad=True)
     slots_TK, weights_TK = 331 * random_slots(0, 300, 400, 32), torch.ones(400, 32, requires_grad=True)
     with Largest() as largest:
-        lookup(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
+        embedding_bag(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
     assert 0 < largest.values <= 400 * 64
     tracemalloc.start()  # NumPy reports its arrays, torch does not
-    lookup(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
+    embedding_bag(table_NV, slots_TK, weights_TK, backend=backend).sum().backward()
     _, numpy_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert numpy_bytes < 4 * 400 * 32 * 64 / 10
@@ -176,20 +176,20 @@ def test_a_slot_outside_the_table_is_refused(slot: int, backend: str) -> None:
     table_NV, slots_TK, weights_TK = small()
     slots_TK[3, 2] = slot
     with pytest.raises(ConfigError, match=f"{slot}.*the table has 9 rows"):
-        lookup(table_NV, slots_TK, weights_TK, backend=backend)
+        embedding_bag(table_NV, slots_TK, weights_TK, backend=backend)
 
 
 def test_wrong_shapes_types_and_back_ends_are_refused() -> None:
     table_NV, slots_TK, weights_TK = small()
     with pytest.raises(ConfigError, match=r"needs a table \[N, V\].*\[9, 8\], \[6, 4\] and \[6, 3\]"):
-        lookup(table_NV, slots_TK, weights_TK[:, :3])
+        embedding_bag(table_NV, slots_TK, weights_TK[:, :3])
     with pytest.raises(ConfigError, match=r"given were \[9\], \[6, 4\]"):
-        lookup(table_NV[:, 0], slots_TK, weights_TK)
+        embedding_bag(table_NV[:, 0], slots_TK, weights_TK)
     with pytest.raises(ConfigError, match=r"\[24\] and \[24\]"):
-        lookup(table_NV, slots_TK.flatten(), weights_TK.flatten())
-    with pytest.raises(ConfigError, match=r"lookup needs slots of type int64; given was torch\.int32"):
-        lookup(table_NV, slots_TK.int(), weights_TK)
+        embedding_bag(table_NV, slots_TK.flatten(), weights_TK.flatten())
+    with pytest.raises(ConfigError, match=r"embedding_bag needs slots of type int64; given was torch\.int32"):
+        embedding_bag(table_NV, slots_TK.int(), weights_TK)
     with pytest.raises(ConfigError, match="Did you mean 'numba'"):
-        lookup(table_NV, slots_TK, weights_TK, backend="numbra")
+        embedding_bag(table_NV, slots_TK, weights_TK, backend="numbra")
     with pytest.raises(ConfigError, match="float32 and float64 on the CPU"):
-        lookup(table_NV.bfloat16(), slots_TK, weights_TK, backend="numba")
+        embedding_bag(table_NV.bfloat16(), slots_TK, weights_TK, backend="numba")

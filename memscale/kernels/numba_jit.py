@@ -19,7 +19,7 @@ import numba
 settings: Any = numba.config  # untyped
 
 
-def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
+def numba_jit(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     """Return the decorator that compiles a loop; it runs without the interpreter's lock, and divides as IEEE 754 does.
 
     `fastmath`: LLVM's flags of what roundings may change ('reassoc', 'contract', 'arcp'); the same call still gives

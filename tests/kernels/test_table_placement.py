@@ -20,12 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from memscale.errors import ConfigError
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import allocate_table
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
-from memscale.kernels.table import table_in
-from memscale.kernels.table_memory import TableMemory
-from tests.kernels.row_worlds import Lazy, World, off, same
+from memscale.kernels.table_placement import TablePlacement
+from tests.kernels.row_scenarios import Lazy, World, off, same
 
 NUM_SLOTS, WIDTH = 1 << 20, 64
 NEEDED_ROOM = 5 * 10**9
@@ -66,7 +66,7 @@ def _traced() -> Iterator[None]:
     "dtype, backend", [(torch.float32, "numba"), (torch.float32, "torch"), (torch.bfloat16, "torch")]
 )
 def test_a_step_allocates_nothing_of_the_tables_size(dtype: torch.dtype, backend: str, moments: str) -> None:
-    table = table_in(TableMemory(), (NUM_SLOTS, WIDTH), dtype, "cpu")
+    table = allocate_table(TablePlacement(), (NUM_SLOTS, WIDTH), dtype, "cpu")
     optimizer = RowAdamW({"t": table}, weight_decay=0.1, second_moments=moments, backend=backend)
     generator = torch.Generator().manual_seed(0)
     slots = torch.randint(NUM_SLOTS, (5, 32, 8), generator=generator)
@@ -76,13 +76,13 @@ def test_a_step_allocates_nothing_of_the_tables_size(dtype: torch.dtype, backend
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         with Allocations([table.data, *optimizer.state().values()]) as seen:
-            lookup(table, slots[i], weights, backend=backend).backward(x)
+            embedding_bag(table, slots[i], weights, backend=backend).backward(x)
             row_products(table, slots[i], x, backend=backend).backward(weights.to(dtype))
             norm = torch.stack(optimizer.squared_norms()).sum().sqrt()
             optimizer.scale_gradients((1.0 / norm).clamp(max=1.0))
             optimizer.step(1e-3)
             with torch.no_grad():
-                lookup(table, slots[0], weights, backend=backend)
+                embedding_bag(table, slots[0], weights, backend=backend)
         assert seen.num_ops > 20
         if i:  # at the first step code is loaded
             traced = tracemalloc.get_traced_memory()[1] - before
@@ -94,7 +94,7 @@ def test_a_step_allocates_nothing_of_the_tables_size(dtype: torch.dtype, backend
 @pytest.mark.parametrize("shape", [(3, 5), (1 << 12, 300)])
 @pytest.mark.parametrize("placement", ["device", "host", "file"])
 def test_tables_begin_with_zeros_of_their_own(placement: str, shape: tuple[int, int], tmp_path: Path) -> None:
-    memory = TableMemory(placement=placement, folder=tmp_path / "new" / "folder")
+    memory = TablePlacement(placement=placement, folder=tmp_path / "new" / "folder")
     tensors = [memory.zeros(shape, dtype, "cpu") for dtype in (torch.float32, torch.float32, torch.bfloat16)]
     for number, tensor in enumerate(tensors):
         assert tensor.shape == shape
@@ -107,10 +107,10 @@ def test_tables_begin_with_zeros_of_their_own(placement: str, shape: tuple[int, 
 
 def test_what_cannot_be_laid_anywhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"table_memory.*device, host, file"):
-        TableMemory(placement="disk")
+        TablePlacement(placement="disk")
     with pytest.raises(ConfigError, match="table_memory is 'file', which needs a folder"):
-        TableMemory(placement="file")
-    memory = TableMemory(placement="file", folder=tmp_path)
+        TablePlacement(placement="file")
+    memory = TablePlacement(placement="file", folder=tmp_path)
     with pytest.raises(ConfigError, match=r"a table's file needs 1\.13e\+06 GB in .* GB are free; make room"):
         memory.zeros((1 << 40, 1 << 8), torch.float32, "cpu")
     assert list(tmp_path.iterdir()) == []
@@ -122,8 +122,8 @@ def test_staged_rows_give_the_same_bits(
     backend: str | None, dtype: torch.dtype, placement: str, tmp_path: Path
 ) -> None:
     world = World(num_steps=20, dtype=dtype, eps=1e-8)
-    memory = TableMemory(placement=placement, folder=tmp_path)
-    table = table_in(memory, (world.num_slots, world.width), dtype, "cpu")
+    memory = TablePlacement(placement=placement, folder=tmp_path)
+    table = allocate_table(memory, (world.num_slots, world.width), dtype, "cpu")
     with torch.no_grad():
         table.copy_(world.initial())
     options = {"master": dtype == torch.bfloat16}
@@ -133,11 +133,13 @@ def test_staged_rows_give_the_same_bits(
     for i in range(world.num_steps):
         assert torch.equal(here.step(i)[0], there.step(i)[0])
         with torch.no_grad():
-            one, other = (lookup(run.table, rows, torch.ones(len(rows), 1), backend=backend) for run in (here, there))
+            one, other = (
+                embedding_bag(run.table, rows, torch.ones(len(rows), 1), backend=backend) for run in (here, there)
+            )
         assert torch.equal(one, other)
         assert same(here.bits(), there.bits())
-    here.optimizer.settle()
-    there.optimizer.settle()
+    here.optimizer.flush()
+    there.optimizer.flush()
     assert same(here.bits(), there.bits())
     assert list(tmp_path.iterdir()) == []
 
@@ -146,16 +148,16 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import lookup
 from memscale.kernels.row_adamw import RowAdamW
-from memscale.kernels.table import table_in
-from memscale.kernels.table_memory import TableMemory
+from memscale.kernels.memory_table import allocate_table
+from memscale.kernels.table_placement import TablePlacement
 
 placement, folder = sys.argv[1:]
 N, V = 1 << 20, 256
 
 def train(memory, num_slots, num_steps):
-    table = table_in(memory, (num_slots, V), torch.float32, "cpu")
+    table = allocate_table(memory, (num_slots, V), torch.float32, "cpu")
     for first in range(0, num_slots, 1 << 14):
         rows = torch.arange(first, min(first + (1 << 14), num_slots))
         table.data[rows] = (rows[:, None] % 1000).float().expand(-1, V)
@@ -172,12 +174,12 @@ def train(memory, num_slots, num_steps):
     assert torch.all(table.data[rows] < (rows[:, None] % 1000).float())
     return rows
 
-train(TableMemory(), 1000, 2)  # what is compiled and loaded counts before the limit
+train(TablePlacement(), 1000, 2)  # what is compiled and loaded counts before the limit
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
 limit = used + (600 << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
-    rows = train(TableMemory(placement=placement, folder=Path(folder)), N, 4)
+    rows = train(TablePlacement(placement=placement, folder=Path(folder)), N, 4)
 except (MemoryError, OSError, RuntimeError) as error:
     print("no memory:", error)
 else:
@@ -211,18 +213,20 @@ def test_a_table_in_host_memory_trains_a_model_on_a_gpu() -> None:
     slots, weights, noise = world.draws()
     tables = []
     for placement in ("device", "host"):
-        table = table_in(TableMemory(placement=placement), (world.num_slots, world.width), torch.float32, "cuda")
+        table = allocate_table(
+            TablePlacement(placement=placement), (world.num_slots, world.width), torch.float32, "cuda"
+        )
         assert table.device.type == ("cuda" if placement == "device" else "cpu")
         with torch.no_grad():
             table.copy_(world.initial())
         optimizer = RowAdamW({"t": table}, weight_decay=0.1)
         for i in range(world.num_steps):
             for a in range(len(slots[i])):
-                out = lookup(table, slots[i, a].cuda(), weights[i, a].cuda())
+                out = embedding_bag(table, slots[i, a].cuda(), weights[i, a].cuda())
                 assert out.device.type == "cuda"
                 out.backward(noise[i, a].cuda())
             optimizer.step(1e-2)
-        optimizer.settle()
+        optimizer.flush()
         tables.append(table.data.cpu())
     assert off(tables[0], world.initial()) > 0.05
     assert off(*tables) <= 1e-5

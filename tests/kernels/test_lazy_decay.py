@@ -1,6 +1,6 @@
 """What a row without a gradient owes, in closed form, against the sum over its idle steps.
 
-The sums below are written from the formulas in `memscale.kernels.idle_steps`, with m = 1 and eps = 1, so that sqrt(v)
+The sums below are written from the formulas in `memscale.kernels.lazy_decay`, with m = 1 and eps = 1, so that sqrt(v)
 is its ratio to eps.
 """
 
@@ -13,7 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from memscale.errors import ConfigError
-from memscale.kernels.idle_steps import FACTORS, LOG_DECAY, NODES, NUM_NODES, POWER1, POWER2, IdleSteps, _quadrature
+from memscale.kernels.lazy_decay import (
+    BETA1_POWER,
+    BETA2_POWER,
+    FACTORS,
+    LOG_DECAY,
+    NODES,
+    NUM_NODES,
+    LazyDecay,
+    _quadrature,
+)
 
 Floats = NDArray[np.float64]
 
@@ -46,9 +55,9 @@ def summed(rates: list[float], beta1: float, beta2: float, decay: float, since: 
     steps = np.arange(since + 1, now + 1)
     kept = 1.0 - np.array(rates[since:now]) * decay
     after = np.array([np.prod(kept[i + 1 :]) for i in range(len(kept))])
-    idle = steps - since
-    a = np.array(rates[since:now]) / (1.0 - beta1**steps) * float(beta1) ** idle * after
-    z = beta2 ** (idle / 2) / np.sqrt(1.0 - beta2**steps)
+    coefficients = steps - since
+    a = np.array(rates[since:now]) / (1.0 - beta1**steps) * float(beta1) ** coefficients * after
+    z = beta2 ** (coefficients / 2) / np.sqrt(1.0 - beta2**steps)
     return (a / (z * ROOTS[:, None] + 1.0)).sum(axis=1), float(np.prod(kept))
 
 
@@ -64,10 +73,10 @@ def closed(table: Floats, since: int, now: int) -> tuple[Floats, float]:
 @pytest.mark.parametrize("betas", BETAS)
 def test_the_closed_form_is_the_sum(betas: tuple[float, float], schedule: str, weight_decay: float) -> None:
     rates, (beta1, beta2) = SCHEDULES[schedule], betas
-    idle = IdleSteps(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+    coefficients = LazyDecay(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
     for before, now in pairwise((0, *NOWS)):
-        idle.advance(rates[before:now])
-        table = idle.table
+        coefficients.advance(rates[before:now])
+        table = coefficients.table
         for since in (now - gap for gap in GAPS if gap <= now):
             expected, expected_kept = summed(rates, beta1, beta2, weight_decay, since, now)
             found, kept = closed(table, since, now)
@@ -86,22 +95,22 @@ def test_the_closed_form_is_the_sum(betas: tuple[float, float], schedule: str, w
 
 
 def test_without_a_first_moment_nothing_is_owed_but_decay() -> None:
-    idle = IdleSteps(beta1=0.0, beta2=0.9, weight_decay=0.1)
-    idle.advance(SCHEDULES["constant"])
-    assert not idle.table[:, FACTORS:NODES].any()
-    assert idle.table[-1, LOG_DECAY] == pytest.approx(NUM_STEPS * np.log1p(-RATE * 0.1), rel=1e-12)
+    coefficients = LazyDecay(beta1=0.0, beta2=0.9, weight_decay=0.1)
+    coefficients.advance(SCHEDULES["constant"])
+    assert not coefficients.table[:, FACTORS:NODES].any()
+    assert coefficients.table[-1, LOG_DECAY] == pytest.approx(NUM_STEPS * np.log1p(-RATE * 0.1), rel=1e-12)
 
 
 def test_powers_are_those_of_the_betas() -> None:
-    idle = IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.0)
-    idle.advance([RATE] * 20)
-    np.testing.assert_allclose(idle.table[:, POWER1], 0.9 ** np.arange(21), rtol=1e-14)
-    np.testing.assert_allclose(idle.table[:, POWER2], 0.95 ** np.arange(21), rtol=1e-14)
+    coefficients = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.0)
+    coefficients.advance([RATE] * 20)
+    np.testing.assert_allclose(coefficients.table[:, BETA1_POWER], 0.9 ** np.arange(21), rtol=1e-14)
+    np.testing.assert_allclose(coefficients.table[:, BETA2_POWER], 0.95 ** np.arange(21), rtol=1e-14)
 
 
 def test_steps_at_once_are_steps_one_by_one() -> None:
     rates = SCHEDULES["warm-up and decay"]
-    at_once, one_by_one = (IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.1) for _ in range(2))
+    at_once, one_by_one = (LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.1) for _ in range(2))
     at_once.advance(iter(rates))
     for rate in rates:
         one_by_one.advance([rate])
@@ -111,20 +120,20 @@ def test_steps_at_once_are_steps_one_by_one() -> None:
 
 
 def test_a_step_changes_the_rows_of_its_window_only() -> None:
-    idle = IdleSteps(beta1=0.5, beta2=0.95, weight_decay=0.1)
-    idle.advance([RATE] * 200)
-    before = idle.table.copy()
-    idle.advance([3 * RATE])
-    changed = np.flatnonzero((idle.table[:201] != before).any(axis=1))
+    coefficients = LazyDecay(beta1=0.5, beta2=0.95, weight_decay=0.1)
+    coefficients.advance([RATE] * 200)
+    before = coefficients.table.copy()
+    coefficients.advance([3 * RATE])
+    changed = np.flatnonzero((coefficients.table[:201] != before).any(axis=1))
     assert len(changed)
-    assert changed.min() >= 201 - idle.window
+    assert changed.min() >= 201 - coefficients.window
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.95), (0.9, 0.999), (0.9, 0.9), (0.0, 0.95)])
 def test_long_runs_stay_finite(betas: tuple[float, float]) -> None:
-    idle = IdleSteps(beta1=betas[0], beta2=betas[1], weight_decay=0.1)
-    idle.advance(RATE * (1 - step / 5000) for step in range(5000))
-    table = idle.table
+    coefficients = LazyDecay(beta1=betas[0], beta2=betas[1], weight_decay=0.1)
+    coefficients.advance(RATE * (1 - step / 5000) for step in range(5000))
+    table = coefficients.table
     assert np.isfinite(table).all()
     assert (table[:, FACTORS:NODES] >= 0.0).all()
     assert (table[:, NODES:] >= 0.0).all()
@@ -135,16 +144,16 @@ def test_long_runs_stay_finite(betas: tuple[float, float]) -> None:
 
 def test_betas_that_have_no_closed_form_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"beta1 is 0\.95 and beta2 is 0\.9; lazy AdamW needs beta1 <= beta2"):
-        IdleSteps(beta1=0.95, beta2=0.9, weight_decay=0.0)
+        LazyDecay(beta1=0.95, beta2=0.9, weight_decay=0.0)
 
 
 @pytest.mark.parametrize("rate", [2.0, 2.5])
 def test_rates_that_decay_all_of_a_weight_are_refused(rate: float) -> None:
-    idle = IdleSteps(beta1=0.9, beta2=0.95, weight_decay=0.5)
-    idle.advance([1.9])
+    coefficients = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.5)
+    coefficients.advance([1.9])
     with pytest.raises(ConfigError, match=f"{rate:g} \\* 0.5 = {rate / 2:g}; lazy AdamW needs less than 1"):
-        idle.advance([rate])
-    assert idle.num_steps == 1
+        coefficients.advance([rate])
+    assert coefficients.num_steps == 1
 
 
 @pytest.mark.parametrize("num_points", [1, 2, 3, 20])

@@ -18,11 +18,11 @@ from torch.autograd.function import once_differentiable
 
 from memscale.errors import ConfigError
 from memscale.kernels import backends
+from memscale.kernels.memory_table import gather_rows, row_optimizer_of
 from memscale.kernels.row_gradient import RowGradient
-from memscale.kernels.table import fetched, keeper_of
 
 
-def lookup(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, *, backend: str | None = None) -> Tensor:
+def embedding_bag(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, *, backend: str | None = None) -> Tensor:
     """Return [T, V]: for every token the sum over k of weights_TK[t, k] * table_NV[slots_TK[t, k]].
 
     `slots_TK` is int64. The result has the table's type; weights are brought to it. Differentiable once in table and
@@ -30,13 +30,13 @@ def lookup(table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, *, backend: s
     """
     if table_NV.ndim != 2 or slots_TK.ndim != 2 or slots_TK.shape != weights_TK.shape:
         raise ConfigError(
-            f"lookup needs a table [N, V] and slots and weights [T, K]; given were {list(table_NV.shape)}, "
+            f"embedding_bag needs a table [N, V] and slots and weights [T, K]; given were {list(table_NV.shape)}, "
             f"{list(slots_TK.shape)} and {list(weights_TK.shape)}"
         )
-    check_slots("lookup", table_NV, slots_TK)
+    check_slots("embedding_bag", table_NV, slots_TK)
     backends.choose_backend(table_NV, backend)
-    rows_NV, places_TK = fetched(table_NV, slots_TK, leave_no_trace=not torch.is_grad_enabled())
-    return _lookup(table_NV, rows_NV, places_TK, slots_TK, weights_TK.to(table_NV.dtype), backend)
+    rows_NV, indices_TK = gather_rows(table_NV, slots_TK, read_only=not torch.is_grad_enabled())
+    return _lookup(table_NV, rows_NV, indices_TK, slots_TK, weights_TK.to(table_NV.dtype), backend)
 
 
 def check_slots(op: str, table_NV: Tensor, slots_TK: Tensor) -> None:
@@ -50,7 +50,7 @@ def check_slots(op: str, table_NV: Tensor, slots_TK: Tensor) -> None:
             raise ConfigError(f"slots run from {lowest} to {highest}, but the table has {len(table_NV)} rows")
 
 
-def offsets_of(slots_TK: Tensor) -> Tensor:
+def bag_offsets(slots_TK: Tensor) -> Tensor:
     """Return int64 [T + 1]: where each token's slots begin among all, and the end."""
     num_tokens, num_slots = slots_TK.shape
     if not num_slots:
@@ -58,14 +58,14 @@ def offsets_of(slots_TK: Tensor) -> Tensor:
     return torch.arange(0, num_tokens * num_slots + 1, num_slots, device=slots_TK.device)
 
 
-def hand_over(
+def route_gradient(
     table_NV: Tensor, slots_TK: Tensor, weights_TK: Tensor, x_TV: Tensor, backend: str | None
 ) -> Tensor | None:
     """Give the table's gradient, weights_TK[t, k] * x_TV[t] in row slots_TK[t, k], to its keeper and return None;
     without a keeper return it as a coalesced sparse tensor [N, V]."""
-    keeper = keeper_of(table_NV)
-    if keeper is not None:
-        keeper.gradient.add(slots_TK, weights_TK, x_TV)
+    row_optimizer = row_optimizer_of(table_NV)
+    if row_optimizer is not None:
+        row_optimizer.gradient.add(slots_TK, weights_TK, x_TV)
         return None
     gradient = RowGradient(len(table_NV), device=table_NV.device, backend=backend)
     gradient.add(slots_TK, weights_TK, x_TV)
@@ -80,31 +80,35 @@ class _Lookup(torch.autograd.Function):
         ctx: Any,
         table_NV: Tensor,
         rows_NV: Tensor,
-        places_TK: Tensor,
+        indices_TK: Tensor,
         slots_TK: Tensor,
         weights_TK: Tensor,
         backend: str | None,
     ) -> Tensor:
         ctx.table, ctx.backend = table_NV, backend
-        ctx.save_for_backward(rows_NV, places_TK, slots_TK, weights_TK)
-        sums_TV: Tensor = backends.bags(rows_NV, backend).bag_sums(
-            rows_NV, places_TK.flatten(), offsets_of(places_TK), weights_TK.flatten(), longest=places_TK.shape[1]
+        ctx.save_for_backward(rows_NV, indices_TK, slots_TK, weights_TK)
+        sums_TV: Tensor = backends.bags(rows_NV, backend).embedding_bag(
+            rows_NV,
+            indices_TK.flatten(),
+            bag_offsets(indices_TK),
+            weights_TK.flatten(),
+            max_bag_size=indices_TK.shape[1],
         )
         return sums_TV
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_TV: Tensor) -> tuple[Tensor | None, None, None, None, Tensor | None, None]:
-        rows_NV, places_TK, slots_TK, weights_TK = ctx.saved_tensors
+        rows_NV, indices_TK, slots_TK, weights_TK = ctx.saved_tensors
         for_table = for_weights = None
         if ctx.needs_input_grad[4]:
             for_weights = (
                 backends.bags(rows_NV, ctx.backend)
-                .bag_products(rows_NV, places_TK.flatten(), offsets_of(places_TK), gradient_TV)
+                .per_sample_weight_grad(rows_NV, indices_TK.flatten(), bag_offsets(indices_TK), gradient_TV)
                 .view(slots_TK.shape)
             )
         if ctx.needs_input_grad[0]:
-            for_table = hand_over(ctx.table, slots_TK, weights_TK, gradient_TV, ctx.backend)
+            for_table = route_gradient(ctx.table, slots_TK, weights_TK, gradient_TV, ctx.backend)
         return for_table, None, None, None, for_weights, None
 
 

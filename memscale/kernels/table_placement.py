@@ -28,7 +28,7 @@ _HUGE = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableMemory:
+class TablePlacement:
     """A placement."""
 
     placement: str = "device"
@@ -75,7 +75,7 @@ class TableMemory:
             return mmap.mmap(file.fileno(), num_bytes)
 
 
-ON_DEVICE = TableMemory()
+ON_DEVICE = TablePlacement()
 
 
 def _anonymous(num_bytes: int) -> mmap.mmap:

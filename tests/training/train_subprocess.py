@@ -10,7 +10,7 @@ from conftest import tiny_run
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.records.layout import RunPaths
-from memscale.training.trainer import Execution, Trained, train
+from memscale.training.trainer import Execution, TrainResult, train
 
 
 def attempt(data_folder: Path, root: Path, family: str, num_steps: int) -> None:
@@ -21,7 +21,9 @@ def attempt(data_folder: Path, root: Path, family: str, num_steps: int) -> None:
     train(run, RunPaths(root), prepared, execution, on_progress=lambda _: None, should_stop=lambda: False)
 
 
-def do(run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int | float | str) -> Trained:
+def do(
+    run: Run, root: Path, prepared: Prepared, stop_after: int | None = None, **how: int | float | str
+) -> TrainResult:
     """Train in this process until done, or stop before the step that follows `stop_after` of them."""
     calls = itertools.count()
     return train(

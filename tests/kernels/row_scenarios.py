@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from memscale.kernels.lookup import lookup
+from memscale.kernels.embedding_bag import embedding_bag
+from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
-from memscale.kernels.table import Table
 
 BETAS = (0.9, 0.95)
 
@@ -88,8 +88,8 @@ class Dense:
         with torch.no_grad():
             out = (self.table[slots] * weights[..., None]).sum(dim=-2)
             x = self.world.scale * (noise + self.world.coupling * out)
-            reads = (weights[..., None] * x[..., None, :]).flatten(0, -2)
-            self.table.grad = torch.zeros_like(self.table).index_add_(0, slots.flatten(), reads)
+            lookups = (weights[..., None] * x[..., None, :]).flatten(0, -2)
+            self.table.grad = torch.zeros_like(self.table).index_add_(0, slots.flatten(), lookups)
         norm = nn.utils.clip_grad_norm_([self.table], self.world.max_norm * self.world.scale)
         self.optimizer.param_groups[0]["lr"] = self.rates[i]
         self.optimizer.step()
@@ -102,10 +102,12 @@ class Dense:
 class Lazy:
     """The run as the library does it."""
 
-    def __init__(self, world: World, backend: str | None = None, *, table: Table | None = None, **options: object):
+    def __init__(
+        self, world: World, backend: str | None = None, *, table: MemoryTable | None = None, **options: object
+    ):
         self.world, self.rates, self.draws = world, world.rates(), world.draws()
         self.backend, self.options = backend, options
-        self.table = Table(world.initial()) if table is None else table
+        self.table = MemoryTable(world.initial()) if table is None else table
         self.optimizer = RowAdamW(
             {"values": self.table},
             beta1=BETAS[0],
@@ -121,7 +123,7 @@ class Lazy:
         slots, weights, noise = (drawn[i] for drawn in self.draws)
         world, outs = self.world, []
         for micro_batch in torch.arange(len(slots)).chunk(world.num_micro_batches):
-            found = [lookup(self.table, slots[a], weights[a], backend=self.backend) for a in micro_batch]
+            found = [embedding_bag(self.table, slots[a], weights[a], backend=self.backend) for a in micro_batch]
             gradients = [
                 world.scale * (noise[a] + world.coupling * out.detach())
                 for a, out in zip(micro_batch, found, strict=True)
@@ -135,7 +137,7 @@ class Lazy:
 
     def resumed(self) -> Lazy:
         """Return the run as it goes on in another process: from the table, the state, and the rates so far."""
-        table = Table(self.table.detach().clone())
+        table = MemoryTable(self.table.detach().clone())
         other = Lazy(self.world, self.backend, table=table, **self.options)
         for name, tensor in other.optimizer.state().items():
             tensor.copy_(self.optimizer.state()[name])

@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memscale.errors import ConfigError
-from memscale.kernels.compiled import compiled
+from memscale.kernels.numba_jit import numba_jit
 
 NUM_NODES = 3
-LOG_DECAY, POWER1, POWER2, FACTORS, NODES = 0, 1, 2, 3, 3 + NUM_NODES
+LOG_DECAY, BETA1_POWER, BETA2_POWER, FACTORS, NODES = 0, 1, 2, 3, 3 + NUM_NODES
 """Columns of `table`; FACTORS and NODES are the first of NUM_NODES each."""
 NUM_COLUMNS = 3 + 2 * NUM_NODES
 
@@ -45,7 +45,7 @@ _DEGENERATE = 1e-12
 Floats = NDArray[np.float64]
 
 
-class IdleSteps:
+class LazyDecay:
     """The numbers above for every s, after each step."""
 
     def __init__(self, *, beta1: float, beta2: float, weight_decay: float) -> None:
@@ -61,7 +61,7 @@ class IdleSteps:
         """Rows of `table` that a step may change, the last ones."""
         self.num_steps = 0
         self._table = np.zeros((64, NUM_COLUMNS))
-        self._table[0, [POWER1, POWER2]] = 1.0
+        self._table[0, [BETA1_POWER, BETA2_POWER]] = 1.0
         self._first_node, self._moments = np.zeros(64), np.zeros((64, 2 * NUM_NODES))
 
     @property
@@ -93,7 +93,7 @@ class IdleSteps:
                 old = getattr(self, name)
                 setattr(self, name, np.concatenate([old, np.zeros_like(old)]))
         self._table[n, LOG_DECAY] = self._table[n - 1, LOG_DECAY] + math.log1p(-rate * self._weight_decay)
-        self._table[n, POWER1], self._table[n, POWER2] = self._beta1**n, self._beta2**n
+        self._table[n, BETA1_POWER], self._table[n, BETA2_POWER] = self._beta1**n, self._beta2**n
         since = max(0, n - self.window)
         _add_step(n, since, rate / (1.0 - self._beta1**n), self._table, self._first_node, self._moments)
 
@@ -103,12 +103,12 @@ def _add_step_loop(n: int, since: int, rate: float, table: Floats, first_node: F
 
     Moments are of 1 - z / z_first, whose powers are all positive, so that sums keep their relative precision.
     """
-    correction = 1.0 - table[n, POWER2]
+    correction = 1.0 - table[n, BETA2_POWER]
     for s in range(since, n):
-        z = math.sqrt(table[n - s, POWER2] / correction)
+        z = math.sqrt(table[n - s, BETA2_POWER] / correction)
         if s == n - 1:
             first_node[s] = z
-        term = rate * table[n - s, POWER1] * math.exp(table[s, LOG_DECAY] - table[n, LOG_DECAY]) / z
+        term = rate * table[n - s, BETA1_POWER] * math.exp(table[s, LOG_DECAY] - table[n, LOG_DECAY]) / z
         for k in range(2 * NUM_NODES):
             moments[s, k] += term
             term *= 1.0 - z / first_node[s]
@@ -162,5 +162,5 @@ def _quadrature_loop(moments: Floats, weights: Floats, nodes: Floats) -> None:
         nodes[i] = min(1.0, max(0.0, mean + x))
 
 
-_quadrature = compiled()(_quadrature_loop)
-_add_step = compiled()(_add_step_loop)
+_quadrature = numba_jit()(_quadrature_loop)
+_add_step = numba_jit()(_add_step_loop)
