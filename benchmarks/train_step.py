@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import machine
-from memscale.cli.arguments import make_planned
 from memscale.config.optimizer import Optimizer
+from memscale.launch.planned import plan_sweep
 from memscale.models.transformer import build
 from memscale.planning.plan import PlannedRun
 from memscale.records.atomic import write_json
@@ -52,7 +52,7 @@ class Step:
 
 
 def measure() -> dict[str, Any]:
-    plan = make_planned("memory_vs_moe", ["scale=laptop", "launcher=local", *_OTHERS]).plan
+    plan = plan_sweep("memory_vs_moe", ["scale=laptop", "launcher=local", *_OTHERS]).plan
     scale = plan.sweep.scale
     compared = [run for run in plan.stage("compare") if run.seed == scale.seeds[0]]
     steps = {run.name: Step(run, scale.batch_tokens, scale.sequence_length) for run in compared}

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from memscale.cli import arguments
+from memscale.launch.planned import plan_sweep
 from memscale.records.layout import runs_root
 
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    planned = arguments.make_planned(given.sweep, given.overrides)
+    planned = plan_sweep(given.sweep, given.overrides)
     from memscale.data.prepared import prepare
 
     prepared = prepare(planned.plan.sweep.data, runs_root(), progress=None)

@@ -1,4 +1,4 @@
-"""`memscale evaluate RUN_DIRECTORY`: put a trained run's last weights to its tasks again, or to others.
+"""`memscale evaluate RUN_DIRECTORY`: evaluate a trained run's last weights on its tasks again, or on others.
 
 Prints the scores; the run's result stays as it is.
 """
@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from memscale import api
 from memscale.cli import arguments
-from memscale.cli.train import planned_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,30 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    paths, plan = planned_run(given.directory)
-    from memscale.data.prepared import Prepared
-    from memscale.evaluation.measure import evaluate
-    from memscale.records.run_file import read_run_file
-    from memscale.training.building import build_model
-    from memscale.training.checkpoint import load_weights
-
-    file = read_run_file(paths.run)
-    model = build_model(file.run)
-    step = load_weights(paths.checkpoints, file.run, model)
-    scores = evaluate(
-        model,
-        Prepared.open(Path(plan.data_folder)),
-        given.task,
-        sequence_length=file.run.sequence_length,
-        batch_sequences=file.run.batch_sequences,
-        device=given.device,
-    )
+    found = api.evaluate(given.directory, given.task, device=given.device)
     if given.json:
-        plain = {task: {name: asdict(score) for name, score in metrics.items()} for task, metrics in scores.items()}
-        print(json.dumps({"format": 1, "run_id": file.run_id, "step": step, "scores": plain}, indent=1))
+        scores = {task: {name: asdict(score) for name, score in one.items()} for task, one in found.scores.items()}
+        print(json.dumps({"format": 1, "run_id": found.run_id, "step": found.step, "scores": scores}, indent=1))
         return 0
-    print(f"{file.name} after {step} of {file.run.num_steps} steps")
-    for task, metrics in scores.items():
+    print(f"{found.name} after {found.step} of {found.num_steps} steps")
+    for task, metrics in found.scores.items():
         for name, score in metrics.items():
             error = f" ± {score.stderr:.3g}" if score.stderr is not None else ""
             print(f"  {task} {name}: {score.value:.4g}{error} ({score.num_samples} samples)")

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from memscale.cli.console import console
 from memscale.cli.matches import NAMES
-from memscale.cli.numbers import percent, quantity, size
 from memscale.config.codec import to_plain
 from memscale.errors import ConfigError, nearest
+from memscale.launch.formatting import percent, quantity, size
 from memscale.launch.workers import workers_for
 from memscale.planning.accounting import TRAINING_PASSES, components, conventions, evaluation_flops
 from memscale.planning.plan import Plan

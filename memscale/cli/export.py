@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memscale.cli import arguments
 from memscale.errors import DataError, RecordError
+from memscale.launch.planned import chosen_runs, launched
 from memscale.launch.states import read_state
 from memscale.records.layout import RunPaths
 from memscale.records.run_file import RunFile, read_run_file
@@ -53,8 +54,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
     """The folder and file of a run that is done, and where its data lies. Raises RecordError for any other."""
-    _, plan = arguments.launched(sweep)
-    chosen = arguments.chosen_runs(sweep, name)
+    _, plan = launched(sweep)
+    chosen = chosen_runs(sweep, name)
     state = read_state(chosen[0][1]).state if chosen else "planned"
     if state != "done":
         raise RecordError(

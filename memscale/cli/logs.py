@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memscale.cli import arguments
+from memscale.launch.planned import chosen_runs, sweep_paths
 from memscale.launch.slurm.arrays import job_outputs
 from memscale.launch.states import read_state
 from memscale.records.attempts import attempt_numbers, log_path
@@ -26,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     shown = 0
-    outputs = job_outputs(arguments.sweep_paths(given.sweep))
-    for row, folder in arguments.chosen_runs(given.sweep, given.run):
+    outputs = job_outputs(sweep_paths(given.sweep))
+    for row, folder in chosen_runs(given.sweep, given.run):
         if given.run is None and read_state(folder).state not in ("failed", "lost", "running"):
             continue
         for log in _logs(folder, outputs):

@@ -16,7 +16,7 @@ from memscale.errors import MemscaleError, nearest
 VERBS = {
     "plan": "show what a sweep would train; touches nothing",
     "sweep": "train what a sweep lacks, evaluate it, record it and write the report",
-    "advance": "take the next step of a sweep on SLURM; its own jobs do",
+    "reconcile": "take the next step of a sweep on SLURM by hand; its controller jobs do",
     "status": "show the state of every run; what needs somebody first",
     "watch": "status, renewed until all is done",
     "logs": "show the log of a run's last attempt",

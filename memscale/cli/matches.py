@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memscale.cli.numbers import percent
+from memscale.launch.formatting import percent
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.quantities import measure

@@ -8,12 +8,13 @@ import json
 import sys
 from typing import Any
 
+from memscale import api
 from memscale.cli import arguments
-from memscale.cli.estimates import Estimate, estimate, estimate_json
 from memscale.cli.matches import matched_json
 from memscale.cli.plan_page import print_plan
 from memscale.launch.convert import plan_row
-from memscale.launch.sweep import reopen
+from memscale.launch.estimates import Estimate, estimate_json
+from memscale.launch.planned import plan_sweep
 from memscale.planning.plan import Plan
 from memscale.records.layout import runs_root
 from memscale.records.speeds import record_speeds
@@ -31,20 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    planned = arguments.make_planned(given.sweep, given.overrides)
-    plan = reopen(planned.plan, planned.paths)
     if given.calibrate:
-        _calibrate(plan, quiet=given.json)
+        _calibrate(plan_sweep(given.sweep, given.overrides).plan, quiet=given.json)
+    planned = api.plan(given.sweep, given.overrides)
+    plan, cost = planned.plan, planned.estimate
     if given.explain is not None:
         from memscale.cli.explain import explain
 
         explain(plan, given.explain, as_json=given.json)
         return 0
-    cost = estimate(plan, planned.paths)
     if given.json:
         _write_json(plan, cost)
     else:
-        print_plan(plan, planned, cost, all_rows=given.all)
+        print_plan(planned, all_rows=given.all)
     return 0
 
 

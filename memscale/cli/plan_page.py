@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from memscale.cli.arguments import Planned
+from memscale.api import SweepPlan
 from memscale.cli.console import console
-from memscale.cli.estimates import Estimate, numbers_behind, unit_hours
 from memscale.cli.matches import matched_lines
-from memscale.cli.numbers import percent, quantity, size
-from memscale.launch.progress import duration
+from memscale.launch.estimates import Estimate, numbers_behind, unit_hours
+from memscale.launch.formatting import duration, percent, quantity, size
 from memscale.planning.device_memory import DeviceFit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.plan import Plan
@@ -21,10 +20,10 @@ MOST_ROWS = 40
 MOST_LINES = 10
 
 
-def print_plan(plan: Plan, planned: Planned, cost: Estimate, *, all_rows: bool = False) -> None:
-    """`all_rows` prints every row of the table, however many there are."""
-    out = console()
-    out.print("\n".join(_opening(plan, planned)), markup=False, soft_wrap=True)
+def print_plan(planned: SweepPlan, *, all_rows: bool = False) -> None:
+    """Print a plan and its cost; `all_rows` prints every row of the table, however many there are."""
+    out, plan, cost = console(), planned.plan, planned.estimate
+    out.print("\n".join(_opening(plan, planned.planned.notes)), markup=False, soft_wrap=True)
     rows = _rows(plan)
     shown = rows if all_rows else rows[:MOST_ROWS]
     out.print(_table(plan, shown, cost))
@@ -33,7 +32,7 @@ def print_plan(plan: Plan, planned: Planned, cost: Estimate, *, all_rows: bool =
     out.print("\n".join(_closing(plan, cost)), markup=False, soft_wrap=True)
 
 
-def _opening(plan: Plan, planned: Planned) -> Iterator[str]:
+def _opening(plan: Plan, notes: Sequence[str]) -> Iterator[str]:
     sweep = plan.sweep
     compared, tuning = plan.stage("compare"), len(plan.stage("tune"))
     series, budgets, seeds = (len({key(run) for run in compared}) for key in (_series, _budget, _seed))
@@ -42,7 +41,7 @@ def _opening(plan: Plan, planned: Planned) -> Iterator[str]:
         parts = f"{len(compared)} cells of {series} series, {budgets} budgets and {seeds} seeds"
     yield f"{sweep.name}   {sweep.question}"
     yield f"plan {plan.plan_hash}   {len(plan.runs)} runs = {parts}" + (f" + {tuning} lr tuning" if tuning else "")
-    yield from (f"  {note}" for note in planned.loaded.notes)
+    yield from (f"  {note}" for note in notes)
 
 
 def _series(run: PlannedRun) -> str:

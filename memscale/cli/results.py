@@ -9,11 +9,9 @@ from rich.table import Table
 
 from memscale.cli import arguments
 from memscale.cli.console import console
-from memscale.cli.numbers import exact, quantity
-from memscale.launch.states import read_state
-from memscale.records.layout import SweepPaths
-from memscale.records.plan_file import PlanFile
-from memscale.records.results import Row, read_row, write_table
+from memscale.launch.finish import collect_results
+from memscale.launch.formatting import exact, quantity
+from memscale.launch.planned import launched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    paths, plan = arguments.launched(given.sweep)
-    rows = collect(paths, plan)
+    paths, plan = launched(given.sweep)
+    rows = collect_results(paths, plan)
     if given.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -44,17 +42,6 @@ def run(given: argparse.Namespace) -> int:
     console().print(table)
     print(f"all columns: {paths.results_csv} and {paths.results_parquet}")
     return 0
-
-
-def collect(paths: SweepPaths, plan: PlanFile) -> list[Row]:
-    """Read a row for every run of the plan whose stage is open, and write the table."""
-    rows = []
-    for planned in plan.runs:
-        folder = plan.run_paths(paths, planned)
-        if folder is not None and folder.run.exists():
-            rows.append(read_row(folder, read_state(folder).state))
-    write_table(paths, rows)
-    return rows
 
 
 def _short(value: float | None, form: str) -> str:

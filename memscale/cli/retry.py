@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+from memscale import api
 from memscale.cli import arguments
-from memscale.launch.states import read_state
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,16 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    freed = 0
-    for row, folder in arguments.chosen_runs(given.sweep, given.run):
-        if read_state(folder).state not in ("failed", "lost"):
-            continue
-        if folder.result.exists():
-            root = folder.root
-            number = next(i for i in range(1, 10_000) if not root.with_name(f"{root.name}.{i}").exists())
-            root.rename(root.with_name(f"{root.name}.{number}"))
-        folder.stop.unlink(missing_ok=True)
-        print(f"{row.name} may be trained again")
-        freed += 1
+    freed = api.retry(given.sweep, given.run)
+    for name in freed:
+        print(f"{name} may be trained again")
     print(f"start them with: make sweep SWEEP={given.sweep}" if freed else "no failed or lost run to try again")
     return 0

@@ -6,9 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from memscale.errors import RecordError
-from memscale.records.layout import RunPaths, SweepPaths
-from memscale.records.plan_file import PlanFile, read_plan_file
+from memscale.launch.planned import planned_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +21,3 @@ def run(given: argparse.Namespace) -> int:
     paths, plan = planned_run(given.directory)
     command = [str(paths.root), "--data", plan.data_folder, "--threads", str(given.threads), "--device", given.device]
     return main(command)
-
-
-def planned_run(directory: Path) -> tuple[RunPaths, PlanFile]:
-    """The folder of a run and the plan it belongs to. Raises RecordError where it is none."""
-    paths = RunPaths(directory.absolute())
-    plan = read_plan_file(SweepPaths(paths.root.parent))
-    if plan is None or not paths.run.exists():
-        raise RecordError(f"{paths.root} is not the folder of a planned run; list them with: memscale status SWEEP")
-    return paths, plan

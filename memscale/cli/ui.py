@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from memscale.cli import arguments
+from memscale.launch.planned import launched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,5 +16,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from memscale.tracking.ui import open_ui
 
-    paths, _ = arguments.launched(given.sweep)
+    paths, _ = launched(given.sweep)
     return open_ui(paths.root, port=given.port)

@@ -6,9 +6,10 @@ import argparse
 import sys
 import time
 
+from memscale import api
 from memscale.cli import arguments
-from memscale.cli.status import EXIT_RUNNING, exit_status, print_status
-from memscale.launch.overview import overview
+from memscale.cli.status import EXIT_STATUS, print_status
+from memscale.launch.states import RUNNING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     while True:
-        paths, plan = arguments.launched(given.sweep)
-        seen = overview(paths, plan)
+        seen = api.status(given.sweep)
         if sys.stdout.isatty():
             print("\x1b[H\x1b[2J", end="")
-        print_status(plan, seen)
-        status = exit_status(seen)
-        if status != EXIT_RUNNING:
-            return status
+        print_status(seen)
+        if seen.state != RUNNING:
+            return EXIT_STATUS[seen.state]
         time.sleep(given.seconds)

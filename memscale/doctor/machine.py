@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from memscale.doctor.finding import Finding
-from memscale.launch.workers import find_workers
+from memscale.launch.workers import local_workers
 
 _PACKAGES = ("torch", "numba", "hydra-core", "submitit", "mlflow", "lm_eval")
 
@@ -21,7 +21,7 @@ def machine() -> Iterator[Finding]:
     for name in _PACKAGES:
         yield _package(name)
     yield from _gpus()
-    workers = find_workers(None)
+    workers = local_workers(None)
     device = "a GPU each" if workers[0].device == "cuda" else f"{workers[0].threads} core each"
     yield _finding(True, "local pool", f"{len(workers)} runs at once, {device}")
 

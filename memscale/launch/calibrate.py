@@ -21,7 +21,7 @@ from memscale.config.sweep import Sweep
 from memscale.errors import ConfigError
 from memscale.launch.calibration_workers import MOST_SECONDS, WorkerProcesses
 from memscale.launch.device_memory import device_memory_bytes
-from memscale.launch.progress import duration
+from memscale.launch.formatting import duration
 from memscale.launch.workers import WorkerSpec, workers_for
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.device_memory import fit_on_device

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from memscale.launch.slurm.snapshot import Standing
+from memscale.launch.executor import RunStatus
 from memscale.records.attempts import Outcome, attempt_numbers, host_of
 
 _FAULTS = ("node_failure", "killed", "error", "lost", "unknown")
 _IN_A_ROW = 2
 
 
-def suspicious_nodes(standings: Sequence[Standing], *, done_on: Collection[str] = ()) -> list[str]:
+def suspicious_nodes(statuses: Sequence[RunStatus], *, done_on: Collection[str] = ()) -> list[str]:
     """Return their names, those with most faults first. `done_on`: nodes on which further runs are known to be done."""
     ended: dict[str, list[tuple[Outcome, str]]] = {}
-    for standing in standings:
-        for outcome in standing.outcomes:
+    for status in statuses:
+        for outcome in status.outcomes:
             if outcome.host:
-                ended.setdefault(outcome.host, []).append((outcome, standing.paths.root.name))
+                ended.setdefault(outcome.host, []).append((outcome, status.paths.root.name))
     faults: dict[str, int] = {}
     for host, there in ended.items():
         there.sort(key=lambda one: one[0].ended)
@@ -33,16 +33,16 @@ def suspicious_nodes(standings: Sequence[Standing], *, done_on: Collection[str] 
             faults[host] = sum(outcome.cause in _FAULTS for outcome, _ in there)
     if not faults:
         return []
-    well = {*done_on, *(standing.trains_on for standing in standings if standing.trains_on), *_done_on(standings)}
+    well = {*done_on, *(status.trains_on for status in statuses if status.trains_on), *_done_on(statuses)}
     well |= {host for host, there in ended.items() if any(outcome.cause not in _FAULTS for outcome, _ in there)}
     if not well - set(faults):
         return []
     return sorted(faults, key=lambda host: -faults[host])[: len(well | set(ended)) // 2]
 
 
-def _done_on(standings: Sequence[Standing]) -> set[str]:
+def _done_on(statuses: Sequence[RunStatus]) -> set[str]:
     """The nodes on which runs were done."""
-    done = [standing.paths for standing in standings if standing.kind == "done"]
+    done = [status.paths for status in statuses if status.state == "done"]
     return {host for paths in done if (host := host_of(paths, max(attempt_numbers(paths), default=0)))}
 
 

@@ -1,23 +1,25 @@
 """The state of every run of a launched sweep, for a person: files first, and on SLURM what the queue adds to them.
 
-`planned queued running done failed lost`, each with its evidence and what mends it. Looks only. What is done does not
-change any more, so it is kept in one file; the next look has one `stat` a run for it.
+`planned queued running done failed lost`, each with its evidence and what mends it. This module only reads. A finished
+run does not change any more, so what was read of it is kept in one file; the next look calls `stat` once for it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memscale.errors import RecordError
+from memscale.launch.executor import RunStatus
 from memscale.launch.nodes import own, suspicious_nodes
 from memscale.launch.retry import Decision, decide
-from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
 from memscale.launch.slurm.controllers import controllers
-from memscale.launch.slurm.snapshot import Fleet, Standing, fleet_of
-from memscale.launch.states import RunState, read_state
+from memscale.launch.slurm.snapshot import SweepSnapshot, snapshot_of
+from memscale.launch.states import DONE, NEEDS_SOMEBODY, RUNNING, RunState, halt_reason, read_state
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import host_of, job_id
 from memscale.records.launch_file import Launch, read_launch
@@ -25,13 +27,18 @@ from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.plan_file import PlanFile, PlanRow
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+ORDER = ("failed", "lost", "running", "queued", "planned", "done")
+"""States, those that need somebody first."""
 _FORMAT = 1
 _MANY_NEW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """A run of the plan and how it stands."""
+class RunLine:
+    """A run of the plan, and its state for a person."""
 
     row: PlanRow
     state: RunState
@@ -40,71 +47,146 @@ class Line:
     held: bool = False
     """Whether its job waits for a person."""
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.row.tokens // self.row.batch_tokens
+
+    @property
+    def step(self) -> int | None:
+        """Optimizer steps done, as the last heartbeat says; None before the first."""
+        if self.state.heartbeat is not None:
+            return self.state.heartbeat.step
+        return self.num_steps if self.state.state == "done" else None
+
 
 @dataclass(frozen=True, kw_only=True)
-class Overview:
-    lines: Sequence[Line]
+class SweepStatus:
+    """The state of every run of a launched sweep, those that need somebody first."""
+
+    sweep: str
+    plan_hash: str
+    runs: Sequence[RunLine]
     scheduled: bool
-    """Whether somebody, or a job, looks after the sweep."""
+    """Whether a launcher or a controller job takes the sweep's steps."""
     halted: str
     """Why nothing is started any more; '' where it may be."""
-    silent: str
+    slurm_is_silent: str
     """Why SLURM could not be asked; '' where it answered, or has no part in it."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of runs by state."""
+        return dict(Counter(run.state.state for run in self.runs))
 
-def overview(paths: SweepPaths, plan: PlanFile) -> Overview:
-    """Raises RecordError for damaged files."""
+    @property
+    def state(self) -> str:
+        """`done`, `running`, or `needs_somebody` where nothing more happens until a person acts."""
+        states = set(self.counts)
+        if states <= {"done"}:
+            return DONE
+        moving = any(
+            run.state.state == "running" or (run.state.state == "queued" and not run.held) for run in self.runs
+        )
+        return RUNNING if moving or (self.scheduled and "planned" in states) else NEEDS_SOMEBODY
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `memscale status --json` prints; documented in docs/interfaces.md."""
+        return {
+            "format": 1,
+            "sweep": self.sweep,
+            "plan_hash": self.plan_hash,
+            "counts": self.counts,
+            "scheduled": self.scheduled,
+            "halted": self.halted,
+            "slurm_is_silent": self.slurm_is_silent,
+            "runs": [_run_json(run) for run in self.runs],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row a run, with the columns of `runs[]` in docs/interfaces.md."""
+        import pandas as pd
+
+        return pd.DataFrame([_run_json(run) for run in self.runs])
+
+
+def _run_json(run: RunLine) -> dict[str, Any]:
+    return {
+        "name": run.row.name,
+        "run_id": run.row.run_id,
+        "state": run.state.state,
+        "cause": run.state.cause,
+        "evidence": run.state.evidence,
+        "attempts": run.state.attempts,
+        "step": run.step,
+        "num_steps": run.num_steps,
+        "job_id": run.job_id,
+        "node": run.node,
+        "advice": run.state.advice,
+    }
+
+
+def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
+    """Return the state of every run of a plan.
+
+    Raises:
+        RecordError: A file of a run is damaged.
+
+    """
     launch = read_launch(paths) if plan.launcher == "slurm" else None
-    halted = (paths.cancel.read_text().strip() or "memscale cancel") if paths.cancel.exists() else ""
+    halted = halt_reason(paths)
     scheduled, silent = is_held(paths.lock), ""
-    fleet: Fleet | None = None
+    snapshot: SweepSnapshot | None = None
     if launch is not None:
         try:
-            queue = slurm_commands.queue()
+            queue = commands.queue()
             scheduled = scheduled or any(controllers(paths, queue, None).values())
-            fleet = fleet_of(launch, paths, queue)
+            snapshot = snapshot_of(launch, paths, queue)
         except SlurmError as error:
             silent = str(error)
-    return Overview(
-        lines=_lines(paths, plan, launch, fleet, scheduled=scheduled and not halted),
+    lines = _lines(paths, plan, launch, snapshot, scheduled=scheduled and not halted)
+    return SweepStatus(
+        sweep=plan.sweep,
+        plan_hash=plan.plan_hash,
+        runs=sorted(lines, key=lambda line: (not line.held, ORDER.index(line.state.state))),
         scheduled=scheduled,
         halted=halted,
-        silent=silent,
+        slurm_is_silent=silent,
     )
 
 
 def _lines(
-    paths: SweepPaths, plan: PlanFile, launch: Launch | None, fleet: Fleet | None, *, scheduled: bool
-) -> list[Line]:
+    paths: SweepPaths, plan: PlanFile, launch: Launch | None, snapshot: SweepSnapshot | None, *, scheduled: bool
+) -> list[RunLine]:
     finished = _Finished(paths)
-    lines: list[Line] = []
+    lines: list[RunLine] = []
     open_rows: list[tuple[PlanRow, RunPaths]] = []
     for row in plan.runs:
         folder = plan.run_paths(paths, row)
         if folder is None:
-            lines.append(Line(row=row, state=_waiting("its stage is not open")))
+            lines.append(RunLine(row=row, state=_waiting("its stage is not open")))
         elif (line := finished.line(row, folder)) is not None:
             lines.append(line)
         else:
             open_rows.append((row, folder))
     finished.keep()
-    if fleet is None or launch is None:
+    if snapshot is None or launch is None:
         states = [read_state(folder, queued=scheduled) for _, folder in open_rows]
     else:
-        standings = fleet.stand(folder for _, folder in open_rows)
+        statuses = snapshot.observe(folder for _, folder in open_rows)
         done_on = {line.node for line in lines if line.state.state == "done" and line.node}
-        bad = suspicious_nodes(standings, done_on=done_on)
-        states = [_state(standing, launch, bad, scheduled=scheduled) for standing in standings]
+        bad = suspicious_nodes(statuses, done_on=done_on)
+        states = [_state(status, launch, bad, scheduled=scheduled) for status in statuses]
     for i, ((row, folder), state) in enumerate(zip(open_rows, states, strict=True)):
-        element = standings[i].element if fleet is not None and launch is not None else None
+        entry = statuses[i].entry if snapshot is not None and launch is not None else None
         node = state.heartbeat.host if state.heartbeat is not None and state.state == "running" else None
         lines.append(
-            Line(
+            RunLine(
                 row=row,
                 state=state,
-                job_id=element.job_id if element is not None else job_id(folder) if state.attempts else None,
-                node=node or (element.node if element is not None and element.node else None),
-                held=element is not None and element.held,
+                job_id=entry.job_id if entry is not None else job_id(folder) if state.attempts else None,
+                node=node or (entry.node if entry is not None and entry.node else None),
+                held=entry is not None and entry.held,
             )
         )
     return lines
@@ -114,23 +196,23 @@ def _waiting(evidence: str) -> RunState:
     return RunState(state="planned", cause=None, evidence=evidence, attempts=0, heartbeat=None, advice="")
 
 
-def _state(standing: Standing, launch: Launch, bad: Sequence[str], *, scheduled: bool) -> RunState:
-    """What a run's standing is called."""
-    state = read_state(standing.paths)
-    element, last = standing.element, standing.outcomes[-1] if standing.outcomes else None
+def _state(status: RunStatus, launch: Launch, bad: Sequence[str], *, scheduled: bool) -> RunState:
+    """Return a run's state in a person's words."""
+    state = read_state(status.paths)
+    entry, last = status.entry, status.outcomes[-1] if status.outcomes else None
     if state.state in ("running", "done") or state.cause == "diverged":
         return state
-    if element is not None and standing.kind != "cancelled":
-        return replace(state, state="queued", evidence=_told(element), advice=_release(element))
-    if standing.kind == "unsettled":
+    if entry is not None and status.state != "cancelled":
+        return replace(state, state="queued", evidence=_job_evidence(entry), advice=_job_advice(entry))
+    if status.state == "unsettled":
         word = "queued" if scheduled else "lost"
-        why = f"its job left the queue without a word; {launch.sweep.launcher.grace_seconds:.0f} s decide"
+        why = f"its job left the queue without an outcome; {launch.sweep.launcher.grace_seconds:.0f} s decide"
         return replace(state, state=word, cause="lost", evidence=why, advice="" if scheduled else state.advice)
-    if standing.kind == "cancelled":
+    if status.state == "cancelled":
         return replace(state, state="planned", cause="cancelled", evidence="cancelled", advice="")
     if last is None:
         return replace(state, state="queued", evidence="", advice="") if scheduled and not state.attempts else state
-    outcomes = own(standing.outcomes, bad)
+    outcomes = own(status.outcomes, bad)
     decision = decide(outcomes, launch.sweep.launcher.retries) if outcomes else Decision(again=True)
     if decision.again and scheduled:
         why = decision.reason or f"again, elsewhere: {last.host} is left out"
@@ -139,21 +221,21 @@ def _state(standing: Standing, launch: Launch, bad: Sequence[str], *, scheduled:
     return replace(state, cause=last.cause, evidence=f"{last.evidence} ({decision.reason})")
 
 
-def _told(element: slurm_commands.Element) -> str:
-    if element.word not in WAITING | AT_WORK:
-        return f"SLURM says {element.word} of its job {element.job_id}, a word that memscale does not know"
-    where = f" on {element.node}" if element.node else f" ({element.reason})" if element.reason else ""
-    return f"its job {element.job_id} is {element.word}{where}"
+def _job_evidence(entry: commands.QueueEntry) -> str:
+    if entry.state not in WAITING | AT_WORK:
+        return f"SLURM says {entry.state} of its job {entry.job_id}, a state that memscale does not know"
+    where = f" on {entry.node}" if entry.node else f" ({entry.reason})" if entry.reason else ""
+    return f"its job {entry.job_id} is {entry.state}{where}"
 
 
-def _release(element: slurm_commands.Element) -> str:
-    if element.word not in WAITING | AT_WORK:
-        return f"look at it: scontrol show job {element.job_id}"
-    if not element.held:
+def _job_advice(entry: commands.QueueEntry) -> str:
+    if entry.state not in WAITING | AT_WORK:
+        return f"look at it: scontrol show job {entry.job_id}"
+    if not entry.held:
         return ""
-    if "Partition" in element.reason or "Constraints" in element.reason:
-        return f"no node may ever take it: scancel {element.job_id}, mend the launcher's keys, then start again"
-    return f"it is held, and waits for somebody: scontrol release {element.job_id}"
+    if "Partition" in entry.reason or "Constraints" in entry.reason:
+        return f"no node may ever take it: scancel {entry.job_id}, mend the launcher's keys, then start again"
+    return f"it is held, and waits for somebody: scontrol release {entry.job_id}"
 
 
 class _Finished:
@@ -168,7 +250,7 @@ class _Finished:
         except (RecordError, KeyError):
             self._kept = {}
 
-    def line(self, row: PlanRow, folder: RunPaths) -> Line | None:
+    def line(self, row: PlanRow, folder: RunPaths) -> RunLine | None:
         """The line of a run that has a result; None for any other."""
         try:
             written = folder.result.stat().st_mtime_ns
@@ -186,10 +268,10 @@ class _Finished:
         state = RunState(
             state=word, cause=cause, evidence=evidence, attempts=attempts, heartbeat=None, advice=advice
         )  # fmt: skip
-        return Line(row=row, state=state, job_id=job, node=node)
+        return RunLine(row=row, state=state, job_id=job, node=node)
 
     def keep(self) -> None:
-        """Write what is new; it is no truth of its own, so a look that may not write has lost nothing."""
+        """Write what is new. It is only a cache: a reader without the right to write loses nothing."""
         if self._new >= _MANY_NEW:
             try:
                 write_json(self._path, {"runs": self._kept}, format=_FORMAT)

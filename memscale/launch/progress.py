@@ -1,73 +1,132 @@
-"""Tells a person how far a sweep is: a line that renews itself on a terminal, a line now and then in a log."""
+"""How far a sweep is, as lines of text: a line that renews itself on a terminal, a line now and then in a log.
+
+`Output` is where they go. The command line writes them to standard output; a notebook may pass its own, or SILENT.
+"""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from memscale.launch.costs import cost_of, known_speeds
+from memscale.launch.formatting import duration
+from memscale.launch.reconcile import EndedAttempt, Step
+from memscale.launch.stages import is_done, run_paths
+from memscale.launch.workers import WorkerSpec
 from memscale.planning.forecast import makespan
-from memscale.records.attempts import Outcome
+from memscale.planning.plan import STAGES
 from memscale.records.heartbeat import Heartbeat, read_heartbeat
-from memscale.records.layout import RunPaths
+from memscale.records.layout import RunPaths, SweepPaths
 
-_TERMINAL_SECONDS = 0.5
-_LOG_SECONDS = 15.0
+
+class Output(Protocol):
+    """Where a person reads how far something is."""
+
+    @property
+    def live_seconds(self) -> float:
+        """Seconds between two live lines."""
+
+    def line(self, text: str) -> None:
+        """Write a line that stays."""
+
+    def live(self, text: str) -> None:
+        """Write a line that the next one replaces, where that is possible."""
+
+
+class Silent:
+    """An output that writes nothing."""
+
+    live_seconds = 3600.0
+
+    def line(self, text: str) -> None:
+        """Write nothing."""
+
+    def live(self, text: str) -> None:
+        """Write nothing."""
+
+
+SILENT = Silent()
 
 
 @dataclass(kw_only=True)
-class Reporter:
-    """Reports to `stream`; knows how long each run was thought to take and learns from those that end."""
+class Progress:
+    """Reports the steps of a sweep on this machine; learns from runs that end how long the others will take."""
 
-    num_workers: int
-    paths: Mapping[str, RunPaths]
-    """Of every run that is still to end in this stage."""
-    expected: dict[str, float]
-    """Seconds of each run, by name."""
-    later_seconds: float
-    """Expected seconds of the stages that follow."""
-    num_total: int
-    num_done: int
-    begun: float
+    output: Output
+    paths: SweepPaths
+    workers: Sequence[WorkerSpec]
+    begun: float = field(default_factory=time.monotonic)
     """time.monotonic() when the sweep started."""
+    folders: dict[str, RunPaths] = field(default_factory=dict)
+    """Of the stage's runs that are still to end, by name."""
+    expected: dict[str, float] = field(default_factory=dict)
+    """Seconds of each of these runs."""
+    later_seconds: float = 0.0
+    """Expected seconds of the stages that follow."""
+    num_total: int = 0
+    num_done: int = 0
+    _stage: str = ""
     _last: float = 0.0
     _ratio: float = 1.0
 
+    def report(self, step: Step) -> None:
+        """Write what a step found, and note what is left."""
+        if step.stage != self._stage:
+            self._stage = step.stage
+            self._open(step)
+        self.num_done = step.num_done
+        for message in step.messages:
+            self.output.line(message)
+        for one in step.ended:
+            self.ended(one)
+
+    def _open(self, step: Step) -> None:
+        """Take the expected seconds of a stage's runs, and of the stages after it."""
+        plan = step.plan
+        speeds = known_speeds(self.workers, plan.sweep.launcher)
+        left = {
+            stage: [run for run in plan.stage(stage) if not is_done(self.paths, run)]
+            for stage in STAGES[STAGES.index(step.stage) :]
+        }
+        seconds = {
+            stage: {run.name: speeds.run_seconds(cost_of(plan.sweep, run, done=False)) for run in runs}
+            for stage, runs in left.items()
+        }
+        self.expected = seconds.pop(step.stage)
+        self.folders = {run.name: run_paths(self.paths, run) for run in left[step.stage]}
+        self.later_seconds = sum(makespan(list(one.values()), len(self.workers)) for one in seconds.values())
+        self.num_total = len(plan.runs)
+
     def tick(self, running: Sequence[str]) -> None:
-        live = sys.stdout.isatty()
-        if time.monotonic() - self._last < (_TERMINAL_SECONDS if live else _LOG_SECONDS):
+        """Write the live line, at most once in the output's `live_seconds`. `running`: names of runs at work."""
+        if time.monotonic() - self._last < self.output.live_seconds:
             return
         self._last = time.monotonic()
-        line = self._line(running)
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be renewed in place
-        sys.stdout.write(f"\r\x1b[2K{line[:width]}" if live else f"{line}\n")
-        sys.stdout.flush()
+        self.output.live(self._line(running))
 
-    def ended(self, name: str, outcome: Outcome, again: str) -> None:
-        """Say how a run ended, and learn its speed."""
+    def ended(self, attempt: EndedAttempt) -> None:
+        """Write how an attempt ended, and learn from how long it took."""
+        name, outcome, decision = attempt.name, attempt.outcome, attempt.decision
         took = outcome.ended - outcome.started
         if outcome.cause in ("done", "diverged"):
-            self.num_done += 1
             expected = self.expected.pop(name, took)
             self._ratio = 0.7 * self._ratio + 0.3 * took / max(expected, 1e-3)
-        self.say(f"{self._clock()} {name} {outcome.cause} in {duration(took)}{self._detail(name, outcome)}{again}")
+        again = f"; tried again ({decision.reason})" if decision.again else ""
+        text = f"{self._clock()} {name} {outcome.cause} in {duration(took)}{self._detail(attempt)}{again}"
+        self.output.line(text)
 
-    def say(self, text: str) -> None:
-        """Write a line of its own."""
-        sys.stdout.write(f"\r\x1b[2K{text}\n" if sys.stdout.isatty() else f"{text}\n")
-        sys.stdout.flush()
-
-    def _detail(self, name: str, outcome: Outcome) -> str:
-        if outcome.cause != "done":
-            return f": {outcome.evidence}"
-        heartbeat = read_heartbeat(self.paths[name].heartbeat) if name in self.paths else None
-        loss = f", train loss {heartbeat.loss:.3f}" if heartbeat is not None and heartbeat.loss is not None else ""
+    def _detail(self, attempt: EndedAttempt) -> str:
+        if attempt.outcome.cause != "done":
+            return f": {attempt.outcome.evidence}"
+        folder = self.folders.get(attempt.name)
+        beat = read_heartbeat(folder.heartbeat) if folder is not None else None
+        loss = f", train loss {beat.loss:.3f}" if beat is not None and beat.loss is not None else ""
         return f" ({self.num_done} of {self.num_total}{loss})"
 
     def _line(self, running: Sequence[str]) -> str:
-        beats = {name: read_heartbeat(self.paths[name].heartbeat) for name in running}
+        beats = {name: read_heartbeat(self.folders[name].heartbeat) for name in running if name in self.folders}
         parts = [f"{name} {_percent(beat)}{_speed(beat)}" for name, beat in beats.items()]
         left = duration(self._seconds_left(beats))
         return f"{self._clock()} {self.num_done} of {self.num_total} done | {', '.join(parts)} | about {left} left"
@@ -78,7 +137,7 @@ class Reporter:
             beat = beats.get(name)
             share = 1 - (beat.step / beat.num_steps if beat is not None and beat.num_steps else 0.0)
             left.append(seconds * self._ratio * share)
-        return makespan(left, self.num_workers) + self.later_seconds * self._ratio
+        return makespan(left, len(self.workers)) + self.later_seconds * self._ratio
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self.begun)
@@ -93,12 +152,3 @@ def _percent(beat: Heartbeat | None) -> str:
 
 def _speed(beat: Heartbeat | None) -> str:
     return f" {beat.tokens_per_second / 1000:.3g}k tok/s" if beat is not None and beat.tokens_per_second else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: 42 s, 8.5 min, 3.2 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h"

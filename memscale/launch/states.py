@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from memscale.records.atomic import read_json
 from memscale.records.attempts import STATE_AFTER, attempt_numbers, read_outcome
 from memscale.records.heartbeat import Heartbeat, read_heartbeat
-from memscale.records.layout import RunPaths
+from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.results import RESULT_FORMAT
 
+DONE, RUNNING, NEEDS_SOMEBODY = "done", "running", "needs_somebody"
+"""How a sweep is left: every run has a result; jobs are there; nothing more happens until a person acts."""
 STATES = ("planned", "queued", "running", "done", "failed", "lost")
 _SILENT_SECONDS = 120.0
 
@@ -32,6 +34,11 @@ class RunState:
     heartbeat: Heartbeat | None
     advice: str
     """What a person can do about it; empty where nothing is needed."""
+
+
+def halt_reason(paths: SweepPaths) -> str:
+    """Return why no run of a sweep may be started, as its cancel file says; '' without one."""
+    return (paths.cancel.read_text().strip() or "memscale cancel") if paths.cancel.exists() else ""
 
 
 def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:

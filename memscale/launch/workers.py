@@ -43,7 +43,7 @@ class WorkerSpec:
 def workers_for(launcher: Launcher, num_runs: int) -> tuple[WorkerSpec, ...]:
     """The workers of a launcher. On SLURM as many as runs may be queued at once: it divides its nodes itself."""
     if launcher.name != "slurm":
-        return find_workers(launcher.workers)
+        return local_workers(launcher.workers)
     nodes = f" on each of {launcher.nodes_per_run} nodes" if launcher.nodes_per_run > 1 else ""
     kind = f"SLURM {launcher.partition or ''} {launcher.constraint or ''}".strip()
     worker = WorkerSpec(
@@ -56,7 +56,7 @@ def workers_for(launcher: Launcher, num_runs: int) -> tuple[WorkerSpec, ...]:
     return tuple(replace(worker, number=i) for i in range(launcher.workers or max(1, num_runs)))
 
 
-def find_workers(asked: int | None) -> tuple[WorkerSpec, ...]:
+def local_workers(asked: int | None) -> tuple[WorkerSpec, ...]:
     """Divide this machine into `asked` workers (None: one a GPU, or without GPUs one a core)."""
     gpus = find_gpus()
     cores = len(os.sched_getaffinity(0))

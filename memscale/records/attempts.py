@@ -88,8 +88,23 @@ def log_path(paths: RunPaths, number: int, rank: int = 0) -> Path:
     return paths.attempt(number) / (f"log-{rank}.txt" if rank else "log.txt")
 
 
-def record_unmade(paths: RunPaths, job: str, outcome: Outcome) -> None:
-    """Keep the end of a job that made no attempt of its run as an attempt's, so that it counts as one."""
+def unrecorded_outcome(
+    paths: RunPaths, number: int | None, cause: str, evidence: str, *, trace: str = "", host: str = ""
+) -> Outcome:
+    """Return the outcome of an attempt that wrote none, or (None) of a job that ended before it made an attempt."""
+    return Outcome(
+        cause=cause,
+        evidence=evidence,
+        started=time.time() if number is None else started_at(paths, number),
+        ended=time.time(),
+        host=host or ("" if number is None else host_of(paths, number)),
+        trace=trace,
+        step=last_step(paths),
+    )
+
+
+def record_never_started(paths: RunPaths, job: str | None, outcome: Outcome) -> None:
+    """Record the end of a job that made no attempt of its run as an attempt, so that it counts as one."""
     paths.attempts.mkdir(parents=True, exist_ok=True)
     number = max(attempt_numbers(paths), default=0) + 1
     paths.attempt(number).mkdir()

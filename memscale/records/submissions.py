@@ -42,7 +42,7 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ArrayElement:
     """A run's place in a submission."""
 
     submission: Submission

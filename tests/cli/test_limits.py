@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memscale.cli.estimates import rounded_up
 from memscale.cli.main import main
+from memscale.launch.estimates import rounded_up
 from tests.sweeps import NAME, small_sweep, write_text
 
 

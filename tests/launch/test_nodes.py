@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from memscale.launch.executor import RunStatus
 from memscale.launch.nodes import avoided, own, suspicious_nodes
-from memscale.launch.slurm.snapshot import Standing
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome
 from memscale.records.layout import RunPaths
@@ -15,15 +15,15 @@ def ended(host: str, cause: str = "error", at: float = 1.0) -> Outcome:
     return Outcome(cause=cause, evidence="", started=0.0, ended=at, host=host)
 
 
-def run(name: str, *outcomes: Outcome, kind: str = "idle", trains_on: str = "") -> Standing:
-    return Standing(paths=RunPaths(Path(name)), kind=kind, outcomes=outcomes, trains_on=trains_on)
+def run(name: str, *outcomes: Outcome, state: str = "unsubmitted", trains_on: str = "") -> RunStatus:
+    return RunStatus(paths=RunPaths(Path(name)), state=state, outcomes=outcomes, trains_on=trains_on)
 
 
-def done(root: Path, host: str) -> Standing:
+def done(root: Path, host: str) -> RunStatus:
     paths = RunPaths(root)
     paths.attempt(1).mkdir(parents=True)
     write_json(paths.attempt(1) / "submission.json", {"host": host}, format=1)
-    return Standing(paths=paths, kind="done")
+    return RunStatus(paths=paths, state="done")
 
 
 def test_a_node_is_suspected_once_two_runs_failed_on_it_in_a_row_and_the_sweep_does_well_elsewhere(
@@ -34,10 +34,10 @@ def test_a_node_is_suspected_once_two_runs_failed_on_it_in_a_row_and_the_sweep_d
     assert suspicious_nodes(failed, done_on=("n5",)) == ["n1"]
     assert suspicious_nodes([*failed, done(tmp_path / "c", "n2")]) == ["n1"]
     assert suspicious_nodes([*failed, done(tmp_path / "d", "n1")]) == []  # the only node there is
-    assert suspicious_nodes([*failed, run("c", kind="working", trains_on="n2")]) == ["n1"]
+    assert suspicious_nodes([*failed, run("c", state="working", trains_on="n2")]) == ["n1"]
     assert suspicious_nodes([*failed, run("c", ended("n2", "preempted"))]) == ["n1"]
-    assert suspicious_nodes([*failed, run("c", kind="working", trains_on="n1")]) == []
-    assert suspicious_nodes([*failed, run("c", kind="working")]) == []  # still starting
+    assert suspicious_nodes([*failed, run("c", state="working", trains_on="n1")]) == []
+    assert suspicious_nodes([*failed, run("c", state="working")]) == []  # still starting
 
 
 def test_one_run_that_fails_everywhere_and_a_node_that_recovered_are_not_a_nodes_fault() -> None:
@@ -50,7 +50,7 @@ def test_no_more_than_half_of_the_nodes_is_left_out_and_those_with_most_faults_f
     hosts = ["n1", "n2", "n2", "n3", "n1", "n2", "n3"]
     failed = [run(f"r{i}", ended(host, at=float(i))) for i, host in enumerate(hosts)]
     assert suspicious_nodes(failed, done_on=("n5",)) == ["n2", "n1"]
-    assert suspicious_nodes([*failed, run("w", kind="working", trains_on="n4")]) == ["n2", "n1"]
+    assert suspicious_nodes([*failed, run("w", state="working", trains_on="n4")]) == ["n2", "n1"]
 
 
 def test_a_run_avoids_the_nodes_of_its_last_faults() -> None:

@@ -1,4 +1,4 @@
-"""What a person is told while a sweep runs."""
+"""What a person is told while a sweep runs here."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from memscale.launch.progress import Reporter, duration
+from memscale.cli.console import StandardOutput
+from memscale.launch.formatting import duration
+from memscale.launch.progress import Progress
+from memscale.launch.reconcile import EndedAttempt
+from memscale.launch.retry import Decision
+from memscale.launch.workers import local_workers
 from memscale.records.attempts import Outcome
 from memscale.records.heartbeat import Heartbeat, write_heartbeat
-from memscale.records.layout import RunPaths
+from memscale.records.layout import RunPaths, SweepPaths
 
 
-def reporter(tmp_path: Path, begun: float) -> Reporter:
-    return Reporter(
-        num_workers=2,
-        paths={name: RunPaths(tmp_path / name) for name in ("a", "b", "c")},
+def progress(tmp_path: Path, begun: float) -> Progress:
+    return Progress(
+        output=StandardOutput(),
+        paths=SweepPaths(tmp_path),
+        workers=local_workers(2),
+        folders={name: RunPaths(tmp_path / name) for name in ("a", "b", "c")},
         expected={"a": 100.0, "b": 100.0, "c": 100.0},
         later_seconds=50.0,
         num_total=5,
@@ -25,31 +32,43 @@ def reporter(tmp_path: Path, begun: float) -> Reporter:
     )
 
 
+def attempt(cause: str, seconds: float, evidence: str = "", *, again: bool = False) -> EndedAttempt:
+    outcome = Outcome(cause=cause, evidence=evidence, started=0.0, ended=seconds, host="h")
+    return EndedAttempt(name="a", outcome=outcome, decision=Decision(again=again, reason=cause))
+
+
 def test_the_time_left_counts_what_runs_waits_and_follows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     beat = Heartbeat(
         time=time.time(), step=50, num_steps=100, tokens=1, loss=2.0, tokens_per_second=31_000.0, seconds_left=1.0,
         phase="training", attempt=1, pid=1, host="h",
     )  # fmt: skip
     write_heartbeat(tmp_path / "a" / "heartbeat.json", beat)
-    reporter(tmp_path, time.monotonic() - 133).tick(["a", "b"])
+    progress(tmp_path, time.monotonic() - 133).tick(["a", "b"])
     told = capsys.readouterr().out
     # a has 50 s left, b and c 100 each: two workers need 150 s (c follows a), then 50 s of the next stage.
     assert told == "[02:13] 2 of 5 done | a 50% 31k tok/s, b starting | about 3.33 min left\n"
 
 
+def test_live_lines_in_a_log_are_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = progress(tmp_path, time.monotonic())
+    for _ in range(3):
+        told.tick([])
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_the_estimate_learns_from_what_runs_really_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = reporter(tmp_path, time.monotonic())
-    ended = Outcome(cause="done", evidence="", started=0.0, ended=300.0, host="h")
-    report.ended("a", ended, "")
+    told = progress(tmp_path, time.monotonic())
+    told.num_done = 3
+    told.ended(attempt("done", 300.0))
     assert "a done in 5 min (3 of 5)" in capsys.readouterr().out
-    report.tick(["b", "c"])
+    told.tick(["b", "c"])
     seconds = (0.7 + 0.3 * 3) * (100 + 50)
     assert f"about {duration(seconds)} left" in capsys.readouterr().out
 
 
 def test_a_failure_is_told_with_its_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    failed = Outcome(cause="killed", evidence="its process died of SIGKILL", started=0.0, ended=4.0, host="h")
-    reporter(tmp_path, time.monotonic()).ended("a", failed, "; tried again (killed)")
+    failed = attempt("killed", 4.0, "its process died of SIGKILL", again=True)
+    progress(tmp_path, time.monotonic()).ended(failed)
     assert "a killed in 4 s: its process died of SIGKILL; tried again (killed)" in capsys.readouterr().out
 
 

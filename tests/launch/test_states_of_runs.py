@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from memscale.launch.pool import close_attempts
+from memscale.launch.executor import write_new_outcomes
+from memscale.launch.local import LocalExecutor
 from memscale.launch.states import read_state
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome, new_attempt, write_outcome
@@ -68,8 +69,10 @@ def test_who_holds_the_lease_runs_and_who_died_without_a_word_is_lost(paths: Run
         running = read_state(paths)
     assert (running.state, running.heartbeat) == ("running", beat)
     assert read_state(paths).state == "lost"
-    assert close_attempts(paths, -9).cause == "killed"
-    assert "SIGKILL" in read_state(paths).evidence
+    (status,) = LocalExecutor(workers=(), launched=0.0).observe([paths])
+    write_new_outcomes(status)
+    lost = read_state(paths)
+    assert (lost.state, lost.cause, lost.evidence) == ("lost", "lost", "it left no outcome")
 
 
 def test_a_result_stands_above_all_and_divergence_is_a_failure(paths: RunPaths) -> None:

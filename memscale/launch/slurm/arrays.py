@@ -1,15 +1,14 @@
-"""Submits runs as SLURM arrays through submitit, and finds what a launcher that died in between left behind.
+"""Submits runs as SLURM job arrays through submitit, and adopts the arrays of a launcher that died meanwhile.
 
-Runs that ask for the same are an array, cut at the cluster's MaxArraySize, and the runs at work at once are divided
-among the arrays. What is to be submitted is written down before sbatch is called: a job that nobody wrote down is found
-by its name.
+Runs with the same resources form an array, cut at the cluster's MaxArraySize. The file of a submission is written
+before sbatch is called and again when it has answered: a job whose id was never written is found by its name.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,90 +16,96 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from memscale.config.launcher import Launcher
-from memscale.launch.slurm import commands as slurm_commands
-from memscale.launch.slurm.commands import Element, SlurmError
+from memscale.launch.executor import JobRequest
+from memscale.launch.slurm import commands
+from memscale.launch.slurm.commands import QueueEntry, SlurmError
 from memscale.launch.slurm.job import run_job
-from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.layout import SweepPaths
 from memscale.records.submissions import Submission, accepted, new_submission, submissions, withdrawn, write_submission
 
 _UNSEEN_SECONDS = 15.0
 """An sbatch that outlives its launcher may be heard this much later."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A run to be submitted."""
-
-    paths: RunPaths
-    arguments: tuple[str, ...]
-    """Of `memscale.launch.worker`."""
-    asks: Launcher | None = None
-    """What its job asks for; None: what the sweep's launcher does."""
-    avoid: tuple[str, ...] = ()
-    """Nodes that it should not get, where there are others."""
-
-
 def submit(
-    paths: SweepPaths, launcher: Launcher, code: Path, orders: Sequence[Order], *, alive: int, exclude: Sequence[str]
+    paths: SweepPaths,
+    launcher: Launcher,
+    code: Path,
+    requests: Sequence[JobRequest],
+    *,
+    num_alive: int,
+    exclude: Sequence[str],
 ) -> list[Submission]:
-    """Submit the runs, in their order, as few arrays as the cluster and what they ask for allow. `alive`: jobs of the
-    sweep that there are; those that the launcher's workers leave are divided among the arrays.
+    """Submit runs as job arrays, as few as MaxArraySize and their resources allow.
 
-    Raises SlurmError where sbatch refuses one; what was accepted before it stays so.
+    Args:
+        paths: The sweep's folder.
+        launcher: The sweep's launcher. Its `workers`, less `num_alive`, are divided among the arrays.
+        code: The snapshot of the code that the jobs run.
+        requests: The runs, the one to start first in front.
+        num_alive: Jobs of the sweep that there are already.
+        exclude: Nodes that get no job, where there are others.
+
+    Returns:
+        A submission per array.
+
+    Raises:
+        SlurmError: sbatch refuses an array. The arrays that it accepted before stay submitted.
+
     """
-    if not orders:
+    if not requests:
         return []
-    groups: dict[tuple[Launcher, tuple[str, ...]], list[Order]] = {}
-    for order in orders:
-        groups.setdefault((order.asks or launcher, order.avoid), []).append(order)
-    size = slurm_commands.max_array_size()
+    groups: dict[tuple[Launcher, tuple[str, ...]], list[JobRequest]] = {}
+    for request in requests:
+        groups.setdefault((request.resources or launcher, request.avoid), []).append(request)
+    size = commands.max_array_size()
     chunks = [(*key, chunk) for key, group in groups.items() for chunk in _cut(group, size)]
     at_once = None
     if launcher.workers is not None:
-        at_once = max(1, (launcher.workers - alive) // len(chunks))
+        at_once = max(1, (launcher.workers - num_alive) // len(chunks))
     done = []
-    for asks, avoid, chunk in chunks:
+    for resources, avoid, chunk in chunks:
         try:
-            done.append(_submit(paths, asks, code, chunk, at_once, (*exclude, *avoid)))
+            done.append(_submit(paths, resources, code, chunk, at_once, (*exclude, *avoid)))
         except SlurmError:
             if not (exclude or avoid):
                 raise
-            done.append(_submit(paths, asks, code, chunk, at_once, ()))  # there may be no other nodes
+            done.append(_submit(paths, resources, code, chunk, at_once, ()))  # there may be no other nodes
     return done
 
 
 def _submit(
     paths: SweepPaths,
-    asks: Launcher,
+    resources: Launcher,
     code: Path,
-    chunk: Sequence[Order],
+    chunk: Sequence[JobRequest],
     at_once: int | None,
     exclude: Sequence[str],
 ) -> Submission:
     """Submit one array. Raises SlurmError where it is refused."""
-    submission = new_submission(paths.root.name, tuple(order.paths.root.name for order in chunk))
+    submission = new_submission(paths.root.name, tuple(request.paths.root.name for request in chunk))
     write_submission(paths, submission)
     executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
-    parameters = job_parameters(asks, code, exclude=exclude)
+    parameters = job_parameters(resources, code, exclude=exclude)
     executor.update_parameters(
         job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
     )
     try:
-        jobs = executor.map_array(run_job, [order.arguments for order in chunk])
+        jobs = executor.map_array(run_job, [request.arguments for request in chunk])
     except (FailedJobError, FailedSubmissionError) as error:
         withdrawn(paths, submission)
         raise SlurmError(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
     return accepted(paths, submission, jobs[0].job_id.partition("_")[0])
 
 
-def _cut(orders: Sequence[Order], max_array_size: int) -> list[Sequence[Order]]:
-    """MaxArraySize is one more than the largest index."""
+def _cut(requests: Sequence[JobRequest], max_array_size: int) -> list[Sequence[JobRequest]]:
+    """Cut the requests into arrays; MaxArraySize is one more than the largest index."""
     size = max(1, max_array_size)
-    return [orders[start : start + size] for start in range(0, len(orders), size)]
+    return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
 def job_parameters(launcher: Launcher, code: Path, *, exclude: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what submitit asks SLURM for, for one run."""
+    """Return the parameters of one run's job, by submitit's names."""
     nodes = [*(launcher.exclude.split(",") if launcher.exclude else []), *exclude]
     setup = [*launcher.setup, f"export PYTHONPATH={code}", "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
     given: dict[str, Any] = {
@@ -128,14 +133,22 @@ def _srun_options(launcher: Launcher) -> list[str]:
     return [*options, "--kill-on-bad-exit=1"] if launcher.processes_per_run > 1 else options
 
 
-def recover(paths: SweepPaths, queue: Mapping[str, Element]) -> bool:
-    """Take up the intents of a launcher that died before it wrote down a job id; whether all are settled by now.
+def adopt_orphans(paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> bool:
+    """Find the jobs of submissions whose launcher died before it wrote down their array's id.
 
-    An array whose elements can all start is adopted. One that was cut off before submitit had put its tasks in place is
-    cancelled: those elements would wait for their tasks in vain.
+    An array whose elements can all start is adopted. One whose launcher died before submitit had written a pickle for
+    each element is cancelled: those elements would wait for it in vain.
+
+    Args:
+        paths: The sweep's folder.
+        queue: SLURM's queue, asked right before.
+
+    Returns:
+        Whether every submission is known to be an array, or to be none.
+
     """
     settled = True
-    by_name: dict[str, str] = {element.name: job_id.partition("_")[0] for job_id, element in queue.items()}
+    by_name: dict[str, str] = {entry.name: job_id.partition("_")[0] for job_id, entry in queue.items()}
     for submission in submissions(paths):
         if submission.void or submission.array is not None:
             continue
@@ -143,8 +156,8 @@ def recover(paths: SweepPaths, queue: Mapping[str, Element]) -> bool:
         if array is not None and _in_place(paths, replace(submission, array=array)):
             accepted(paths, submission, array)
         elif array is not None:
-            slurm_commands.cancel([array])
-            settled = False  # until its elements, some of which may train, have left
+            commands.cancel([array])
+            settled = False  # until its entries, some of which may train, have left
         elif time.time() - submission.submitted > _UNSEEN_SECONDS:
             withdrawn(paths, submission)
         else:
@@ -153,7 +166,7 @@ def recover(paths: SweepPaths, queue: Mapping[str, Element]) -> bool:
 
 
 def _in_place(paths: SweepPaths, submission: Submission) -> bool:
-    """Whether submitit has put every element's task where the element looks for it."""
+    """Whether submitit has put every entry's task where the entry looks for it."""
     folder, job_ids = _folder(paths, submission), [submission.job_id(i) for i in range(len(submission.runs))]
     return all(JobPaths(folder, job_id).submitted_pickle.exists() for job_id in job_ids)
 

@@ -1,6 +1,6 @@
 """What SLURM says of jobs: one `squeue` for all of ours, one `sacct` for those that left it, `scontrol` for the rest.
 
-Job ids are as `scontrol` takes them: 17, or 17_4 for an element of an array. Refuses to guess: a command that fails or
+Job ids are as `scontrol` takes them: 17, or 17_4 for an entry of an array. Refuses to guess: a command that fails or
 does not answer raises SlurmError, except where a site may lack it (accounting), which is answered by None.
 """
 
@@ -39,31 +39,31 @@ class SlurmError(MemscaleError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Element:
-    """A job, or one element of an array, that the controller still knows as alive."""
+class QueueEntry:
+    """A job, or one entry of an array, that the controller still knows as alive."""
 
     job_id: str
     name: str
-    word: str
+    state: str
     """SLURM's state."""
     reason: str
     node: str
 
     @property
     def waiting(self) -> bool:
-        return self.word in WAITING
+        return self.state in WAITING
 
     @property
     def held(self) -> bool:
         """Whether it waits for a person."""
-        return self.waiting and (self.word != "PENDING" or _HELD.search(self.reason) is not None)
+        return self.waiting and (self.state != "PENDING" or _HELD.search(self.reason) is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """How a job stands or ended, as the accounting or the controller remembers it."""
 
-    word: str
+    state: str
     exit_code: str
     """`status:signal`."""
     node: str
@@ -72,32 +72,32 @@ class Record:
 
     @property
     def ended(self) -> bool:
-        return self.word not in WAITING | AT_WORK
+        return self.state not in WAITING | AT_WORK
 
     @property
     def evidence(self) -> str:
         where = f" on {self.node}" if self.node else ""
-        return f"{self.source}: {self.word}{where}, exit code {self.exit_code}"
+        return f"{self.source}: {self.state}{where}, exit code {self.exit_code}"
 
 
-def queue() -> dict[str, Element]:
+def queue() -> dict[str, QueueEntry]:
     """Return every job of ours that is pending or at work, by id. Raises SlurmError where squeue does not answer.
 
     Words that memscale does not know are kept: they are shown, and never taken for an end.
     """
     told = ask("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
-    elements = {}
+    entries = {}
     for line in told.splitlines():
         array, index, word, node, name, reason = (part.strip() for part in line.split("|", 5))
         if word in ENDED:
             continue  # squeue shows jobs for a moment after their end
         job_id = f"{array}_{index}" if index.isdigit() else array
-        elements[job_id] = Element(job_id=job_id, name=name, word=word, reason=reason, node=node)
-    return elements
+        entries[job_id] = QueueEntry(job_id=job_id, name=name, state=word, reason=reason, node=node)
+    return entries
 
 
 def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:
-    """Return the records of all elements of these arrays (ids without element), by id, the oldest first.
+    """Return the records of all entries of these arrays (ids without entry), by id, the oldest first.
 
     A requeued job has several. None where there is no accounting, or it does not answer.
     """
@@ -115,7 +115,7 @@ def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:
         job_id, state, exit_code, node = line.split("|")[:4]
         word = state.split()[0] if state else "UNKNOWN"  # CANCELLED by 1000
         node = "" if node == "None assigned" else node
-        records.setdefault(job_id, []).append(Record(word=word, exit_code=exit_code, node=node, source="sacct"))
+        records.setdefault(job_id, []).append(Record(state=word, exit_code=exit_code, node=node, source="sacct"))
     return records
 
 
@@ -130,7 +130,7 @@ def shown(job_id: str) -> Record | None:
         return None
     node = found.get("NodeList", "")
     return Record(
-        word=found["JobState"],
+        state=found["JobState"],
         exit_code=found.get("ExitCode", ""),
         node="" if node == "(null)" else node,
         source="scontrol",
@@ -155,7 +155,7 @@ def max_array_size() -> int:
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs, elements or whole arrays; those that have ended meanwhile are none of anybody's business."""
+    """Cancel jobs, entries or whole arrays; those that have ended meanwhile are none of anybody's business."""
     ids = list(job_ids)
     for start in range(0, len(ids), 500):
         subprocess.run(

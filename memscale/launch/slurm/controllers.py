@@ -1,9 +1,9 @@
-"""The jobs of one core that look after a sweep when nobody is logged in, each by one `memscale advance`.
+"""Controllers: jobs of one core that take a sweep's next steps when nobody is logged in.
 
-There are two kinds. One starts after some minutes and sees to retries while others still train. One depends on all jobs
-of the sweep and starts when they have ended: it opens the next stage, or mirrors the runs and builds the report. Each
-that runs sees to it that both wait in the queue, so either can be lost, and each run's job at its end that one is
-there. They are found by their names.
+There are two kinds. A `look` starts after the launcher's `check_minutes` and retries runs while others still train. A
+`next` depends on all jobs of the sweep and starts when they have ended: it opens the next stage, or mirrors the runs
+and builds the report. Each controller submits what is missing of the two, and each run's job ensures at its end that
+one of them is in the queue: so any of them can be lost. They are found by their names.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from memscale.config.launcher import Launcher
 from memscale.launch.device_memory import parse_bytes
-from memscale.launch.slurm import commands as slurm_commands
-from memscale.launch.slurm.commands import Element
+from memscale.launch.slurm import commands
+from memscale.launch.slurm.commands import QueueEntry
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.submissions import submissions
@@ -41,45 +41,50 @@ def controller_name(sweep: str, kind: str) -> str:
     return f"memscale-{kind}-{sweep}"
 
 
-def controllers(paths: SweepPaths, queue: Mapping[str, Element], me: str | None) -> dict[str, list[Element]]:
-    """Return the sweep's controllers in the queue by kind, without the one that asks (`me`, its job id)."""
+def controllers(paths: SweepPaths, queue: Mapping[str, QueueEntry], own_job: str | None) -> dict[str, list[QueueEntry]]:
+    """Return the sweep's controllers in the queue by kind, without `own_job`, the one that asks."""
     names = {controller_name(paths.root.name, kind): kind for kind in KINDS}
-    found: dict[str, list[Element]] = {kind: [] for kind in KINDS}
-    for element in queue.values():
-        if element.name in names and element.job_id != me and element.word != "COMPLETING":
-            found[names[element.name]].append(element)
+    found: dict[str, list[QueueEntry]] = {kind: [] for kind in KINDS}
+    for entry in queue.values():
+        if entry.name in names and entry.job_id != own_job and entry.state != "COMPLETING":
+            found[names[entry.name]].append(entry)
     return found
 
 
-def see_to_controllers(launch: Launch, paths: SweepPaths, *, me: str | None, submitted: bool) -> None:
-    """Submit what is missing of the two; anew the one that depends, where jobs were `submitted`. Raises SlurmError."""
-    queue = slurm_commands.queue()
-    there = controllers(paths, queue, me)
+def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None, submitted: bool) -> None:
+    """Submit the controllers that are not in the queue, and `next` anew where jobs were `submitted`.
+
+    Raises:
+        SlurmError: SLURM does not answer, or refuses a job.
+
+    """
+    queue = commands.queue()
+    there = controllers(paths, queue, own_job)
     if not there["look"]:
         _submit_look(launch, paths)
     arrays = arrays_of(paths, queue)
     if arrays and (submitted or not there["next"]):
         _submit(launch, paths, "next", f"--dependency=afterany:{':'.join(arrays)}")
-        slurm_commands.cancel(element.job_id for element in there["next"] if element.waiting)
+        commands.cancel(entry.job_id for entry in there["next"] if entry.waiting)
 
 
-def see_to_one(launch: Launch, paths: SweepPaths) -> None:
-    """Submit one that looks, where none of the two kinds is there. Raises SlurmError."""
+def ensure_one_controller(launch: Launch, paths: SweepPaths) -> None:
+    """Submit a `look` where no controller is in the queue. Raises SlurmError."""
     names = ",".join(controller_name(paths.root.name, kind) for kind in KINDS)
-    if not slurm_commands.ask("squeue", "--me", "--noheader", f"--name={names}").strip():
+    if not commands.ask("squeue", "--me", "--noheader", f"--name={names}").strip():
         _submit_look(launch, paths)
 
 
-def dismiss(paths: SweepPaths, *, me: str | None) -> None:
-    """Take the sweep's waiting controllers out of the queue: there is nothing left to look after."""
-    there = controllers(paths, slurm_commands.queue(), me)
-    slurm_commands.cancel(element.job_id for kind in KINDS for element in there[kind] if element.waiting)
+def cancel_controllers(paths: SweepPaths, *, own_job: str | None) -> None:
+    """Cancel the sweep's waiting controllers."""
+    there = controllers(paths, commands.queue(), own_job)
+    commands.cancel(entry.job_id for kind in KINDS for entry in there[kind] if entry.waiting)
 
 
-def arrays_of(paths: SweepPaths, queue: Mapping[str, Element]) -> list[str]:
-    """Return the ids of the sweep's arrays that have elements in the queue."""
+def arrays_of(paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> list[str]:
+    """Return the ids of the sweep's arrays that have entries in the queue."""
     names = {one.name for one in submissions(paths) if not one.void}
-    return sorted({job.partition("_")[0] for job, element in queue.items() if element.name in names})
+    return sorted({job.partition("_")[0] for job, entry in queue.items() if entry.name in names})
 
 
 def _submit_look(launch: Launch, paths: SweepPaths) -> None:
@@ -102,7 +107,7 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
         "--requeue",
         *_options(launcher),
     ]
-    slurm_commands.ask("sbatch", when, given=_script(launch, paths, options))
+    commands.ask("sbatch", when, given=_script(launch, paths, options))
 
 
 def _options(launcher: Launcher) -> Sequence[str]:
@@ -118,11 +123,13 @@ def _memory(launcher: Launcher) -> str:
 
 
 def _script(launch: Launch, paths: SweepPaths, options: Sequence[str]) -> str:
-    """Return the job: the same code, interpreter and runs as those who submit it. It submits itself anew, elsewhere,
-    where its node does not let it do its work."""
+    """Return the job's script: it runs the launch's code with the launch's interpreter on the same runs.
+
+    Where its node fails it (a status that no step has), it submits itself anew on another node, three times at most.
+    """
     kept = {name: value for name, value in os.environ.items() if name.startswith(("MEMSCALE_", "MLFLOW_"))}
     kept |= {"MEMSCALE_RUNS": str(paths.root.parent), "PYTHONPATH": launch.code}
-    command = [launch.python, "-m", "memscale.cli.main", "advance", paths.root.name]
+    command = [launch.python, "-m", "memscale.launch.slurm", paths.root.name]
     return "\n".join(
         [
             "#!/bin/bash",

@@ -37,10 +37,10 @@ _TAIL_BYTES = 20_000
 
 def refined(outcome: Outcome, record: Record | None) -> Outcome:
     """Say why an attempt was asked to leave or lost a process, where SLURM says it."""
-    if outcome.cause not in UNEXPLAINED or record is None or record.word not in _CAUSES:
+    if outcome.cause not in UNEXPLAINED or record is None or record.state not in _CAUSES:
         return outcome
     evidence = f"{outcome.evidence}; {record.evidence}"
-    return replace(outcome, cause=_CAUSES[record.word], evidence=evidence)
+    return replace(outcome, cause=_CAUSES[record.state], evidence=evidence)
 
 
 def cause_of(record: Record | None, output: Path) -> tuple[str, str, str]:
@@ -49,13 +49,13 @@ def cause_of(record: Record | None, output: Path) -> tuple[str, str, str]:
     if record is None:
         return "lost", "it left no word, and SLURM does not know its job any more", ""
     where = f"{record.evidence}; see {output}"
-    if record.word not in (*_CAUSES, *_UNTOLD):
+    if record.state not in (*_CAUSES, *_UNTOLD):
         return "unknown", f"SLURM's word is not known to memscale: {where}", ""
     memory = _last(_MEMORY, said)
-    if record.word == "OUT_OF_MEMORY" or memory:
+    if record.state == "OUT_OF_MEMORY" or memory:
         return "host_out_of_memory", f"{memory or 'out of memory'} ({where})", ""
-    if record.word in _CAUSES:
-        return _CAUSES[record.word], where, ""
+    if record.state in _CAUSES:
+        return _CAUSES[record.state], where, ""
     if node := _last(_NODE, said):
         return "node_failure", f"{node} ({where})", ""
     killed = _signal(record.exit_code)
@@ -64,8 +64,8 @@ def cause_of(record: Record | None, output: Path) -> tuple[str, str, str]:
         return "error", f"{error} ({where})", f"before its first step: {error}"
     if killed:
         return "killed", f"its process died of {killed} ({where})", ""
-    if record.word == "FAILED":
-        return "error", f"its job failed before its worker had a log ({where})", f"{record.word} {record.exit_code}"
+    if record.state == "FAILED":
+        return "error", f"its job failed before its worker had a log ({where})", f"{record.state} {record.exit_code}"
     return "lost", f"its job ended without a word ({where})", ""
 
 

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from memscale.errors import MemscaleError
-from memscale.launch.slurm import commands as slurm_commands
-from memscale.launch.slurm.controllers import see_to_one
+from memscale.launch.slurm import commands
+from memscale.launch.slurm.controllers import ensure_one_controller
 from memscale.launch.worker import EXIT_STOPPED
 from memscale.launch.worker import main as work
 from memscale.launch.workers import TORCH_NAMES
@@ -58,7 +58,7 @@ def torch_environment() -> dict[str, str]:
         "RANK": os.environ["SLURM_PROCID"],
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-        "MASTER_ADDR": slurm_commands.address_of_first(os.environ["SLURM_JOB_NODELIST"]),
+        "MASTER_ADDR": commands.address_of_first(os.environ["SLURM_JOB_NODELIST"]),
         "MASTER_PORT": str(_FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % _NUM_PORTS),
     }
 
@@ -76,11 +76,11 @@ def _time_is_up(paths: RunPaths) -> bool:
 
 
 def _see_that_somebody_looks_after(paths: SweepPaths) -> None:
-    slurm_commands.leave_job()
+    commands.leave_job()
     try:
         launch = read_launch(paths)
         if launch is not None and not paths.cancel.exists():
-            see_to_one(launch, paths)
+            ensure_one_controller(launch, paths)
     except MemscaleError as error:
         log.warning("whether a job looks after %s is not known: %s", paths.root.name, error)
 

@@ -1,9 +1,14 @@
-"""How every run of a sweep on SLURM stands: its files first, then one squeue, one sacct, scontrol, and a bounded grace.
+"""The status of every run of a sweep on SLURM: its files, one `squeue`, one `sacct`, `scontrol`, and a bounded grace.
 
-SLURM is asked before the files are read: what ended before squeue answered has written its files by then, so a run that
-ends meanwhile is seen as at work or as ended, never as lost. A job that squeue does not show and that left no word is
-unsettled for a moment where somebody remembers how it ended (a shared file system lags), for the launcher's
-`grace_seconds` where nobody does, and then its end is written. Looks only; `memscale.launch.advance` acts.
+SLURM's queue is asked before the files are read. What ended before `squeue` answered has written its files by then, so
+a run that ends meanwhile is observed as working or as ended, never as lost.
+
+The job of an attempt that wrote no outcome may be missing from the queue. How it ended is decided
+
+1. after `_SETTLE_SECONDS`, where SLURM has a record of the job's end: a shared file system may show a file late;
+2. after the launcher's `grace_seconds`, where SLURM knows nothing of the job.
+
+Until then the run is unsettled. This module only observes; `memscale.launch.reconcile` acts on what it finds.
 """
 
 from __future__ import annotations
@@ -13,48 +18,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memscale.errors import RecordError
-from memscale.launch.pool import unspoken
-from memscale.launch.slurm import commands as slurm_commands
+from memscale.launch.executor import NewOutcome, RunStatus
+from memscale.launch.slurm import commands
 from memscale.launch.slurm.arrays import job_output
-from memscale.launch.slurm.commands import Element, Record
+from memscale.launch.slurm.commands import QueueEntry, Record
 from memscale.launch.slurm.endings import UNEXPLAINED, cause_of, refined
 from memscale.records.atomic import read_json, write_json
-from memscale.records.attempts import Outcome, attempt_numbers, job_id, read_outcome
+from memscale.records.attempts import Outcome, attempt_numbers, job_id, read_outcome, unrecorded_outcome
 from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
-from memscale.records.submissions import Submission, Task, submissions
+from memscale.records.submissions import ArrayElement, Submission, submissions
 
 _FORMAT = 1
 _SETTLE_SECONDS = 5.0
 _MOST_SHOWN = 20
 """Jobs asked of scontrol at one look."""
-STANDINGS = ("done", "cancelled", "working", "queued", "unsettled", "idle")
-
-
-@dataclass(frozen=True, kw_only=True)
-class End:
-    """An end to be written: of an attempt, or (None) of a job that made no attempt."""
-
-    number: int | None
-    job_id: str | None
-    outcome: Outcome
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A run as it stands."""
-
-    paths: RunPaths
-    kind: str
-    """One of STANDINGS. idle: no job is there for it; cancelled: no job may be, somebody asked it to stop."""
-    element: Element | None = None
-    trains_on: str = ""
-    """The node where a worker holds its lease."""
-    outcomes: tuple[Outcome, ...] = ()
-    """Of its ended attempts since the launch, the last one last."""
-    ends: tuple[End, ...] = ()
-    """Among `outcomes`, those that are not written yet, or otherwise."""
 
 
 @dataclass(frozen=True)
@@ -66,57 +45,60 @@ class _Attempt:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """What the files and the queue say of a run."""
+    """What the files and the queue say of a run that has no result."""
 
     paths: RunPaths
-    task: Task | None
-    element: Element | None
+    place: ArrayElement | None
+    entry: QueueEntry | None
     held: bool
     attempts: list[_Attempt]
 
     @property
     def at_work(self) -> bool:
-        return self.held or (self.element is not None and not self.element.waiting)
+        return self.held or (self.entry is not None and not self.entry.waiting)
 
     @property
-    def unspoken(self) -> list[_Attempt]:
-        """Attempts that are over without a word."""
+    def unrecorded(self) -> list[_Attempt]:
+        """Attempts that have ended without an outcome."""
         if self.at_work:
             return []
         return [attempt for attempt in self.attempts if attempt.outcome is None]
 
     @property
-    def unmade(self) -> bool:
-        """Whether its job has left the queue without an attempt."""
-        task = self.task
-        if task is None or task.job_id is None or self.element is not None or self.held:
+    def never_started(self) -> bool:
+        """Whether its job left the queue before it made an attempt."""
+        place = self.place
+        if place is None or place.job_id is None or self.entry is not None or self.held:
             return False
         return not any(
-            attempt.job_id == task.job_id
-            or (attempt.outcome is not None and attempt.outcome.started > task.submission.submitted)
+            attempt.job_id == place.job_id
+            or (attempt.outcome is not None and attempt.outcome.started > place.submission.submitted)
             for attempt in self.attempts
         )
 
     @property
-    def asks(self) -> set[str]:
-        """The jobs whose end SLURM must be asked about."""
-        jobs = {attempt.job_id for attempt in self.unspoken}
+    def unexplained_jobs(self) -> set[str]:
+        """The jobs whose end SLURM has to be asked about."""
+        jobs = {attempt.job_id for attempt in self.unrecorded}
         jobs |= {one.job_id for one in self.attempts[-1:] if one.outcome and one.outcome.cause in UNEXPLAINED}
-        if self.unmade and self.task is not None:
-            jobs.add(self.task.job_id)
+        if self.never_started and self.place is not None:
+            jobs.add(self.place.job_id)
         return {job for job in jobs if job is not None}
 
 
 @dataclass(kw_only=True)
-class Fleet:
-    """One look at a sweep. `queue` is what `slurm_commands.queue` gave just before it."""
+class SweepSnapshot:
+    """A sweep's jobs at one moment; `observe` combines them with the files of runs.
+
+    The queue has to be asked (`commands.queue`) right before this is made. See the module for how ends are decided.
+    """
 
     paths: SweepPaths
     grace_seconds: float
     launched: float
-    queue: Mapping[str, Element]
+    queue: Mapping[str, QueueEntry]
     now: float = field(default_factory=time.time)
-    _tasks: dict[str, Task] = field(default_factory=dict)
+    _places: dict[str, ArrayElement] = field(default_factory=dict)
     _submissions: dict[str, Submission] = field(default_factory=dict)
     """By the id of their array."""
     _since: dict[str, float] = field(default_factory=dict)
@@ -130,101 +112,108 @@ class Fleet:
         for submission in submissions(self.paths):
             if submission.array is not None and not submission.void:
                 self._submissions[submission.array] = submission
-                self._tasks.update({run: Task(submission=submission, index=i) for i, run in enumerate(submission.runs)})
+                for index, run in enumerate(submission.runs):
+                    self._places[run] = ArrayElement(submission=submission, index=index)
 
-    def stand(self, folders: Iterable[RunPaths]) -> list[Standing]:
-        """Look at these runs. Raises RecordError for damaged files."""
-        standings: list[Standing | _Seen] = [self._see(folder) for folder in folders]
-        self._ask([one for one in standings if isinstance(one, _Seen)])
-        return [self._judge(one) if isinstance(one, _Seen) else one for one in standings]
+    def observe(self, folders: Iterable[RunPaths]) -> list[RunStatus]:
+        """Return the status of each run.
+
+        Raises:
+            RecordError: A file of a run is damaged.
+
+        """
+        statuses: list[RunStatus | _Seen] = [self._see(folder) for folder in folders]
+        self._ask([one for one in statuses if isinstance(one, _Seen)])
+        return [self._status(one) if isinstance(one, _Seen) else one for one in statuses]
 
     def remember(self) -> None:
-        """Keep since when the jobs have been missing that are unsettled, of all that was looked at."""
+        """Write since when the unsettled jobs have been missing, of all runs that were observed."""
         if self._unseen != self._kept:
             write_json(self.paths.unseen, {"since": self._unseen}, format=_FORMAT)
             self._kept = dict(self._unseen)
 
-    def _see(self, paths: RunPaths) -> Standing | _Seen:
-        task = self._tasks.get(paths.root.name)
-        element = self._element(task)
+    def _see(self, paths: RunPaths) -> RunStatus | _Seen:
+        place = self._places.get(paths.root.name)
+        entry = self._entry(place)
         numbers = list(attempt_numbers(paths))  # read before the result: who has no attempt has no result either
         if numbers and paths.result.exists():
-            return Standing(paths=paths, kind="done")
+            return RunStatus(paths=paths, state="done")
         held = bool(numbers) and is_held(paths.lease)
         attempts = [_Attempt(number, job_id(paths, number), read_outcome(paths, number)) for number in numbers]
-        return _Seen(paths=paths, task=task, element=element, held=held, attempts=attempts)
+        return _Seen(paths=paths, place=place, entry=entry, held=held, attempts=attempts)
 
-    def _element(self, task: Task | None) -> Element | None:
-        element = self.queue.get(task.job_id) if task is not None and task.job_id is not None else None
+    def _entry(self, place: ArrayElement | None) -> QueueEntry | None:
+        entry = self.queue.get(place.job_id) if place is not None and place.job_id is not None else None
         # A cluster set up anew counts its jobs from one again.
-        return element if element is not None and task is not None and element.name == task.submission.name else None
+        return entry if entry is not None and place is not None and entry.name == place.submission.name else None
 
     def _ask(self, seen: Sequence[_Seen]) -> None:
-        """Learn how jobs ended: from the accounting, and where it has no end of them from the controller."""
-        jobs = set().union(*(one.asks for one in seen))
-        found = slurm_commands.accounted(job.partition("_")[0] for job in jobs) or {}
+        """Ask how jobs ended: the accounting first, then the controller for those that it has no end of."""
+        jobs = set().union(*(one.unexplained_jobs for one in seen))
+        found = commands.accounted(job.partition("_")[0] for job in jobs) or {}
         self._records = {job: found.get(job, ()) for job in jobs}
-        untold = [job for job in sorted(jobs) if job not in self.queue and not _ends(self._records[job])]
-        for job in untold[:_MOST_SHOWN]:
-            record = slurm_commands.shown(job)
+        unended = [job for job in sorted(jobs) if job not in self.queue and not _has_ended(self._records[job])]
+        for job in unended[:_MOST_SHOWN]:
+            record = commands.shown(job)
             if record is not None and record.ended:
                 self._records = {**self._records, job: (record,)}
 
-    def _judge(self, seen: _Seen) -> Standing:
-        ends, waits = self._ends_of(seen)
-        written = {end.number: end.outcome for end in ends}
+    def _status(self, seen: _Seen) -> RunStatus:
+        new_outcomes, waits = self._new_outcomes(seen)
+        written = {end.number: end.outcome for end in new_outcomes}
         outcomes = [written.get(attempt.number, attempt.outcome) for attempt in seen.attempts]
-        outcomes += [end.outcome for end in ends if end.number is None]
+        outcomes += [end.outcome for end in new_outcomes if end.number is None]
         if seen.at_work:
-            kind = "working"
-        elif seen.element is not None:
-            kind = "queued"
+            state = "working"
+        elif seen.entry is not None:
+            state = "queued"
         elif waits:
-            kind = "unsettled"
+            state = "unsettled"
         else:
-            kind = "idle"
-        if kind in ("idle", "queued") and seen.paths.stop.exists():
-            kind = "cancelled"
-        return Standing(
+            state = "unsubmitted"
+        if state in ("unsubmitted", "queued") and seen.paths.stop.exists():
+            state = "cancelled"
+        return RunStatus(
             paths=seen.paths,
-            kind=kind,
-            element=seen.element,
-            trains_on=seen.element.node if seen.held and seen.element is not None else "",
+            state=state,
+            entry=seen.entry,
+            trains_on=seen.entry.node if seen.held and seen.entry is not None else "",
             outcomes=tuple(one for one in outcomes if one is not None and one.started >= self.launched),
-            ends=tuple(ends),
+            new_outcomes=tuple(new_outcomes),
         )
 
-    def _ends_of(self, seen: _Seen) -> tuple[list[End], bool]:
-        """The ends that can be told, and whether another has to be waited for."""
-        ends, waits = [], False
-        for attempt in seen.unspoken:
+    def _new_outcomes(self, seen: _Seen) -> tuple[list[NewOutcome], bool]:
+        """Return the outcomes that can be decided, and whether another one cannot be yet."""
+        new_outcomes, waits = [], False
+        for attempt in seen.unrecorded:
             record = self._record(seen, attempt)
-            if attempt.job_id is not None and not self._settled(attempt.job_id, record, seen.element):
+            if attempt.job_id is not None and not self._settled(attempt.job_id, record, seen.entry):
                 waits = True
                 continue
-            outcome = self._unspoken(seen, attempt, record)
-            ends.append(End(number=attempt.number, job_id=attempt.job_id, outcome=outcome))
+            outcome = self._unrecorded(seen, attempt, record)
+            new_outcomes.append(NewOutcome(number=attempt.number, job_id=attempt.job_id, outcome=outcome))
         last = seen.attempts[-1] if seen.attempts else None
         if last is not None and last.outcome is not None and last.job_id is not None:
-            told = refined(last.outcome, self._record(seen, last))
-            if told != last.outcome:
-                ends.append(End(number=last.number, job_id=last.job_id, outcome=told))
-        if seen.unmade and seen.task is not None and seen.task.job_id is not None:
-            job = seen.task.job_id
+            better = refined(last.outcome, self._record(seen, last))
+            if better != last.outcome:
+                new_outcomes.append(NewOutcome(number=last.number, job_id=last.job_id, outcome=better))
+        if seen.never_started and seen.place is not None and seen.place.job_id is not None:
+            job = seen.place.job_id
             record = _last_end(self._records.get(job, ()))
             if self._settled(job, record, None):
-                cause, evidence, trace = cause_of(record, job_output(self.paths, seen.task.submission, job))
-                outcome = unspoken(seen.paths, None, cause, evidence, trace=trace, host=record.node if record else "")
-                ends.append(End(number=None, job_id=job, outcome=outcome))
+                cause, evidence, trace = cause_of(record, job_output(self.paths, seen.place.submission, job))
+                host = record.node if record is not None else ""
+                outcome = unrecorded_outcome(seen.paths, None, cause, evidence, trace=trace, host=host)
+                new_outcomes.append(NewOutcome(number=None, job_id=job, outcome=outcome))
             else:
                 waits = True
-        return ends, waits
+        return new_outcomes, waits
 
-    def _settled(self, job: str, record: Record | None, element: Element | None) -> bool:
-        """Whether a job that left no word has been missing for long enough to believe it."""
+    def _settled(self, job: str, record: Record | None, entry: QueueEntry | None) -> bool:
+        """Whether a job without an outcome has been missing for long enough to decide how it ended."""
         since = self._since.get(job, self.now)
         self._unseen[job] = since
-        known = record is not None or element is not None
+        known = record is not None or entry is not None
         return self.now - since >= (_SETTLE_SECONDS if known else self.grace_seconds)
 
     def _record(self, seen: _Seen, attempt: _Attempt) -> Record | None:
@@ -235,29 +224,27 @@ class Fleet:
         place = [one.number for one in seen.attempts if one.job_id == attempt.job_id].index(attempt.number)
         if place < len(records):
             return records[place]
-        return records[-1] if records and seen.element is None else None
+        return records[-1] if records and seen.entry is None else None
 
-    def _unspoken(self, seen: _Seen, attempt: _Attempt, record: Record | None) -> Outcome:
+    def _unrecorded(self, seen: _Seen, attempt: _Attempt, record: Record | None) -> Outcome:
         if attempt.job_id is None:
-            return unspoken(seen.paths, attempt.number, "lost", "it left no word")
-        if record is None and seen.element is not None:
-            why = (
-                f"SLURM put its job {attempt.job_id} back into the queue ({seen.element.reason}), and left no word why"
-            )
-            return unspoken(seen.paths, attempt.number, "stopped", why)
+            return unrecorded_outcome(seen.paths, attempt.number, "lost", "it left no outcome")
+        if record is None and seen.entry is not None:
+            why = f"SLURM put its job {attempt.job_id} back into the queue ({seen.entry.reason}), and gave no reason"
+            return unrecorded_outcome(seen.paths, attempt.number, "stopped", why)
         submission = self._submissions.get(attempt.job_id.partition("_")[0])
         output = job_output(self.paths, submission, attempt.job_id) if submission else seen.paths.root / "no output"
         cause, evidence, trace = cause_of(record, output)
-        return unspoken(seen.paths, attempt.number, cause, evidence, trace=trace)
+        return unrecorded_outcome(seen.paths, attempt.number, cause, evidence, trace=trace)
 
 
-def fleet_of(launch: Launch, paths: SweepPaths, queue: Mapping[str, Element]) -> Fleet:
-    """The look at a launched sweep."""
+def snapshot_of(launch: Launch, paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> SweepSnapshot:
+    """Return the snapshot of a launched sweep, with the queue as it was just asked."""
     grace_seconds = launch.sweep.launcher.grace_seconds
-    return Fleet(paths=paths, grace_seconds=grace_seconds, launched=launch.launched, queue=queue)
+    return SweepSnapshot(paths=paths, grace_seconds=grace_seconds, launched=launch.launched, queue=queue)
 
 
-def _ends(records: Sequence[Record]) -> bool:
+def _has_ended(records: Sequence[Record]) -> bool:
     return any(record.ended for record in records)
 
 

@@ -20,7 +20,7 @@ from analysis.gains.differences import multiplier
 from analysis.gains.multipliers import Family, gains
 from analysis.gains.scaling_curves import FLOPS, fit_curves
 from analysis.tables.results import read
-from memscale.cli.arguments import make_planned
+from memscale.launch.planned import plan_sweep
 from memscale.planning.plan import Plan
 
 MULTIPLIER = 1.7
@@ -147,7 +147,7 @@ def results_of(plan: Plan, folder: Path, seed: int) -> Path:
 @pytest.mark.slow
 def test_a_known_multiplier_is_recovered_from_plan_to_gain(tmp_path: Path) -> None:
     """Planner, simulated losses with seed noise, results table, fit, gain: memory over dense, and MoE over memory."""
-    plan = make_planned("memory_vs_moe", ["scale=laptop", "launcher=local"]).plan
+    plan = plan_sweep("memory_vs_moe", ["scale=laptop", "launcher=local"]).plan
     hits = {("memory_plus", "dense"): 0, ("moe", "memory_plus"): 0}
     for seed in range(SEEDS):
         curves = fit_curves(read(results_of(plan, tmp_path, seed)).compare, FLOPS, num_replicates=400)

@@ -14,12 +14,12 @@ from memscale.config.load import load_sweep
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 from memscale.config.run import Digests
+from memscale.launch.executor import JobRequest, RunStatus
 from memscale.launch.retry import decide
-from memscale.launch.slurm import arrays, job
-from memscale.launch.slurm import commands as slurm_commands
-from memscale.launch.slurm.arrays import Order, recover, submit
+from memscale.launch.slurm import arrays, commands, job
+from memscale.launch.slurm.arrays import adopt_orphans, submit
 from memscale.launch.slurm.commands import SlurmError
-from memscale.launch.slurm.snapshot import Fleet, Standing
+from memscale.launch.slurm.snapshot import SweepSnapshot
 from memscale.records.attempts import Outcome, new_attempt, read_outcome, write_outcome
 from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
@@ -40,13 +40,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     return FakeSlurm(tmp_path / "bin", monkeypatch)
 
 
-def orders(paths: SweepPaths, number: int) -> list[Order]:
-    return [Order(paths=RunPaths(paths.root / f"r{i}-{i:012x}"), arguments=(str(i),)) for i in range(number)]
+def requests(paths: SweepPaths, number: int) -> list[JobRequest]:
+    return [JobRequest(paths=RunPaths(paths.root / f"r{i}-{i:012x}"), arguments=(str(i),)) for i in range(number)]
 
 
 def submitted(paths: SweepPaths, array: str = "7", number: int = 2) -> tuple[list[RunPaths], str]:
     """A submission of runs and the name of its jobs."""
-    runs = [order.paths for order in orders(paths, number)]
+    runs = [request.paths for request in requests(paths, number)]
     submission = new_submission("s", tuple(run.root.name for run in runs))
     write_submission(paths, submission)
     accepted(paths, submission, array)
@@ -63,13 +63,13 @@ def attempt(run: RunPaths, monkeypatch: pytest.MonkeyPatch, array: str = "7", in
     return number
 
 
-def look(paths: SweepPaths, run: RunPaths, *, later: float = 0.0, grace: float = 100.0) -> Standing:
+def look(paths: SweepPaths, run: RunPaths, *, later: float = 0.0, grace: float = 100.0) -> RunStatus:
     """A look `later` seconds from now, after one now."""
     for now in (time.time(), time.time() + later):
-        fleet = Fleet(paths=paths, grace_seconds=grace, launched=0.0, queue=slurm_commands.queue(), now=now)
-        (standing,) = fleet.stand([run])
-        fleet.remember()
-    return standing
+        snapshot = SweepSnapshot(paths=paths, grace_seconds=grace, launched=0.0, queue=commands.queue(), now=now)
+        (status,) = snapshot.observe([run])
+        snapshot.remember()
+    return status
 
 
 def squeue(name: str, word: str = "RUNNING", reason: str = "None", job: str = "7|0") -> dict[str, str | None]:
@@ -78,7 +78,7 @@ def squeue(name: str, word: str = "RUNNING", reason: str = "None", job: str = "7
 
 def test_arrays_are_cut_at_the_clusters_limit_and_share_the_workers(paths: SweepPaths, slurm: FakeSlurm) -> None:
     slurm.say({"scontrol config": "MaxArraySize            = 10"})
-    done = submit(paths, Launcher(workers=40), paths.code, orders(paths, 95), alive=10, exclude=("n9",))
+    done = submit(paths, Launcher(workers=40), paths.code, requests(paths, 95), num_alive=10, exclude=("n9",))
     assert [len(one.runs) for one in done] == [10] * 9 + [5]
     assert len(slurm.calls("sbatch")) == 10
     assert len({one.array for one in done}) == 10
@@ -86,7 +86,7 @@ def test_arrays_are_cut_at_the_clusters_limit_and_share_the_workers(paths: Sweep
     assert sum("--array=0-9%3" in script for script in scripts) == 9
     assert sum("--array=0-4%3" in script for script in scripts) == 1
     assert all("--exclude=n9" in script and "--signal=USR2@120" in script for script in scripts)
-    assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in orders(paths, 95)}
+    assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in requests(paths, 95)}
 
 
 def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_workers(
@@ -101,8 +101,8 @@ def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_worker
             ("dense", 2e9, 2e20), ("memory_plus", 3e9, 1e19),
         ]
     ]  # fmt: skip
-    given = [replace(order, asks=one) for order, one in zip(orders(paths, 6), asked, strict=True)]
-    done = submit(paths, launcher, paths.code, given, alive=1, exclude=())
+    given = [replace(request, resources=one) for request, one in zip(requests(paths, 6), asked, strict=True)]
+    done = submit(paths, launcher, paths.code, given, num_alive=1, exclude=())
     assert [len(one.runs) for one in done] == [2, 2, 1, 1]
     assert len(slurm.calls("sbatch")) == 4
     assert done[1].runs == tuple(given[place].paths.root.name for place in (1, 5))
@@ -121,29 +121,29 @@ def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_worker
 
 def test_a_cluster_without_arrays_and_one_run_get_single_jobs(paths: SweepPaths, slurm: FakeSlurm) -> None:
     slurm.say({"scontrol config": "MaxArraySize            = 0"})
-    done = submit(paths, Launcher(), paths.code, orders(paths, 2), alive=0, exclude=())
+    done = submit(paths, Launcher(), paths.code, requests(paths, 2), num_alive=0, exclude=())
     assert [one.job_id(0) for one in done] == ["101", "102"]
 
 
 def test_a_refused_array_is_withdrawn_and_said(paths: SweepPaths, slurm: FakeSlurm) -> None:
     (slurm.folder / "sbatch").write_text("#!/bin/sh\necho 'Invalid account' >&2\nexit 1\n")
     with pytest.raises(SlurmError, match="sbatch refused 3 runs"):
-        submit(paths, Launcher(), paths.code, orders(paths, 3), alive=0, exclude=())
+        submit(paths, Launcher(), paths.code, requests(paths, 3), num_alive=0, exclude=())
     assert [one.void for one in submissions(paths)] == [True]
 
 
 def test_a_retried_run_keeps_away_from_the_node_that_failed_it_where_there_are_others(
     paths: SweepPaths, slurm: FakeSlurm
 ) -> None:
-    given = [replace(order, avoid=("n3",) if i else ()) for i, order in enumerate(orders(paths, 3))]
-    done = submit(paths, Launcher(), paths.code, given, alive=0, exclude=("n9",))
+    given = [replace(request, avoid=("n3",) if i else ()) for i, request in enumerate(requests(paths, 3))]
+    done = submit(paths, Launcher(), paths.code, given, num_alive=0, exclude=("n9",))
     assert [len(one.runs) for one in done] == [1, 2]
     scripts = [next((paths.slurm / one.uid).glob("*_submission.sh")).read_text() for one in done]
     assert "--exclude=n9\n" in scripts[0]
     assert "--exclude=n9,n3\n" in scripts[1]
     refusing = "#!/bin/sh\n/bin/grep -q exclude=n9,n3 $1 && exit 1\necho Submitted batch job 300\n"
     (slurm.folder / "sbatch").write_text(refusing)
-    (alone,) = submit(paths, Launcher(), paths.code, given[1:], alive=0, exclude=("n9",))
+    (alone,) = submit(paths, Launcher(), paths.code, given[1:], num_alive=0, exclude=("n9",))
     assert alone.array == "300"
     assert [one.void for one in submissions(paths)] == [False, False, True, False]
 
@@ -154,9 +154,9 @@ def test_who_is_in_the_queue_is_left_alone_whatever_word_it_is_in(
     (run, _), name = submitted(paths)
     attempt(run, monkeypatch)
     slurm.say(squeue(name, "TELEPORTING"))
-    assert look(paths, run, later=1e6).kind == "working"
+    assert look(paths, run, later=1e6).state == "working"
     slurm.say(squeue("another-1a2b3c4d"))  # a cluster set up anew counts from one: this is not our job
-    assert look(paths, run, later=1e6).kind == "idle"
+    assert look(paths, run, later=1e6).state == "unsubmitted"
 
 
 def test_without_accounting_the_controller_is_asked_and_then_the_grace_decides(
@@ -165,13 +165,13 @@ def test_without_accounting_the_controller_is_asked_and_then_the_grace_decides(
     slurm = FakeSlurm(tmp_path / "bin", monkeypatch, without=("sacct",))
     (run, _), _ = submitted(paths)
     attempt(run, monkeypatch)
-    assert look(paths, run, later=50).kind == "unsettled"
+    assert look(paths, run, later=50).state == "unsettled"
     lost = look(paths, run, later=150)
-    assert (lost.kind, lost.outcomes[-1].cause, lost.outcomes[-1].host) == ("idle", "lost", "n3")
+    assert (lost.state, lost.outcomes[-1].cause, lost.outcomes[-1].host) == ("unsubmitted", "lost", "n3")
     slurm.say({"scontrol job 7_0": "JobId=8 JobState=FAILED Reason=RaisedSignal:9 ExitCode=0:9 NodeList=n3"})
-    assert look(paths, run).kind == "unsettled"  # a shared file system may lag
+    assert look(paths, run).state == "unsettled"  # a shared file system may lag
     killed = look(paths, run, later=10)
-    assert (killed.outcomes[-1].cause, len(killed.ends)) == ("killed", 1)
+    assert (killed.outcomes[-1].cause, len(killed.new_outcomes)) == ("killed", 1)
     assert "SIGKILL" in killed.outcomes[-1].evidence
 
 
@@ -184,12 +184,12 @@ def test_since_when_a_job_is_missing_is_kept_while_stage_after_stage_is_looked_a
     kinds = []
     for seconds in (0, 60, 120):
         now = time.time() + seconds
-        fleet = Fleet(paths=paths, grace_seconds=100, launched=0.0, queue=slurm_commands.queue(), now=now)
+        snapshot = SweepSnapshot(paths=paths, grace_seconds=100, launched=0.0, queue=commands.queue(), now=now)
         for stage in ([], [run]):
-            standings = fleet.stand(stage)
-            fleet.remember()
-        kinds.append(standings[0].kind)
-    assert kinds == ["unsettled", "unsettled", "idle"]
+            statuses = snapshot.observe(stage)
+            snapshot.remember()
+        kinds.append(statuses[0].state)
+    assert kinds == ["unsettled", "unsettled", "unsubmitted"]
 
 
 def test_an_accounting_that_lags_says_nothing_about_an_end(
@@ -198,7 +198,7 @@ def test_an_accounting_that_lags_says_nothing_about_an_end(
     (run, _), _ = submitted(paths)
     attempt(run, monkeypatch)
     slurm.say({"sacct": "7_0|RUNNING|0:0|n3"})
-    assert look(paths, run, later=50).kind == "unsettled"
+    assert look(paths, run, later=50).state == "unsettled"
     slurm.say({"sacct": "7_0|NODE_FAIL|1:0|n3"})
     assert look(paths, run, later=50).outcomes[-1].cause == "node_failure"
 
@@ -228,7 +228,7 @@ def test_each_end_is_told_from_its_evidence(
     output: str,
     cause: str,
 ) -> None:
-    (run, unmade), _ = submitted(paths)
+    (run, never_started), _ = submitted(paths)
     attempt(run, monkeypatch)
     slurm.say({"sacct": f"7_0|{word}|{exit_code}|n3\n7_1|{word}|{exit_code}|n4"})
     (submission,) = submissions(paths)
@@ -236,12 +236,12 @@ def test_each_end_is_told_from_its_evidence(
         log = arrays.job_output(paths, submission, job_id)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"{output}\n")
-    for number, one in ((1, run), (None, unmade)):
-        standing = look(paths, one, later=10)
-        assert [end.number for end in standing.ends] == [number]
-        assert standing.outcomes[-1].cause == cause
-        assert standing.outcomes[-1].evidence
-    assert standing.outcomes[-1].host == "n4"
+    for number, one in ((1, run), (None, never_started)):
+        status = look(paths, one, later=10)
+        assert [end.number for end in status.new_outcomes] == [number]
+        assert status.outcomes[-1].cause == cause
+        assert status.outcomes[-1].evidence
+    assert status.outcomes[-1].host == "n4"
 
 
 def test_a_preemption_that_cancels_is_submitted_again(
@@ -252,9 +252,9 @@ def test_a_preemption_that_cancels_is_submitted_again(
     told = Outcome(cause="stopped", evidence="asked to by SIGTERM", started=1.0, ended=2.0, host="n3", step=4)
     write_outcome(run, number, told)
     slurm.say({"sacct": "7_0|PREEMPTED|0:15|n3"})
-    standing = look(paths, run)
-    assert (standing.kind, standing.outcomes[-1].cause) == ("idle", "preempted")
-    assert decide(standing.outcomes, Retries()).again
+    status = look(paths, run)
+    assert (status.state, status.outcomes[-1].cause) == ("unsubmitted", "preempted")
+    assert decide(status.outcomes, Retries()).again
 
 
 def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
@@ -263,20 +263,20 @@ def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
     (run, _), name = submitted(paths)
     attempt(run, monkeypatch)
     slurm.say({**squeue(name, "PENDING", "BeginTime"), "sacct": "7_0|NODE_FAIL|1:0|n3\n7_0|PENDING|0:0|"})
-    standing = look(paths, run, later=10)
-    assert (standing.kind, standing.outcomes[-1].cause) == ("queued", "node_failure")
+    status = look(paths, run, later=10)
+    assert (status.state, status.outcomes[-1].cause) == ("queued", "node_failure")
     slurm.say({"sacct": None})
     silent = look(paths, run, later=10)
-    assert (silent.kind, silent.outcomes[-1].cause) == ("queued", "stopped")
+    assert (silent.state, silent.outcomes[-1].cause) == ("queued", "stopped")
 
 
 def test_a_held_job_needs_somebody(paths: SweepPaths, slurm: FakeSlurm) -> None:
     (run, _), name = submitted(paths)
     slurm.say(squeue(name, "PENDING", "launch failed requeued held"))
-    standing = look(paths, run)
-    assert standing.kind == "queued"
-    assert standing.element is not None
-    assert standing.element.held
+    status = look(paths, run)
+    assert status.state == "queued"
+    assert status.entry is not None
+    assert status.entry.held
 
 
 def test_a_lease_says_more_than_slurm(paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +284,13 @@ def test_a_lease_says_more_than_slurm(paths: SweepPaths, slurm: FakeSlurm, monke
     attempt(run, monkeypatch)
     slurm.say({"sacct": "7_0|FAILED|1:0|n3"})
     with Lease(run.lease, "the run"):
-        assert look(paths, run, later=1e6).kind == "working"
+        assert look(paths, run, later=1e6).state == "working"
 
 
 def test_a_silent_controller_is_no_news(slurm: FakeSlurm) -> None:
     slurm.say({"squeue": None})
     with pytest.raises(SlurmError, match="squeue failed: squeue: error: not for you"):
-        slurm_commands.queue()
+        commands.queue()
 
 
 def test_an_orphaned_array_is_adopted_or_cancelled(
@@ -302,17 +302,17 @@ def test_an_orphaned_array_is_adopted_or_cancelled(
     with monkeypatch.context() as patched:
         patched.setattr(arrays, "accepted", die)
         with pytest.raises(KeyboardInterrupt):
-            submit(paths, Launcher(), paths.code, orders(paths, 3), alive=0, exclude=())
+            submit(paths, Launcher(), paths.code, requests(paths, 3), num_alive=0, exclude=())
     (intent,) = submissions(paths)
     assert intent.array is None
-    assert not recover(paths, {})  # sbatch may have outlived its launcher by a moment
+    assert not adopt_orphans(paths, {})  # sbatch may have outlived its launcher by a moment
     slurm.say({"squeue": "\n".join(f"101|{i}|PENDING||{intent.name}|Priority" for i in range(3))})
-    assert recover(paths, slurm_commands.queue())
+    assert adopt_orphans(paths, commands.queue())
     assert [one.array for one in submissions(paths)] == ["101"]
 
     write_submission(paths, intent)
     next(paths.slurm.glob("*/101_2_submitted.pkl")).unlink()
-    assert not recover(paths, slurm_commands.queue())
+    assert not adopt_orphans(paths, commands.queue())
     assert slurm.calls("scancel") == [["--quiet", "101"]]
 
 
@@ -334,9 +334,9 @@ def test_a_job_that_may_not_requeue_itself_leaves_it_to_the_next_step(
         job.run_job((str(run.root), "--threads", "1"))
     assert slurm.calls("scontrol")[-1] == ["requeue", "7_0"]
     assert "may not put itself back" in caplog.text
-    standing = look(paths, run)
-    assert standing.kind == "idle"
-    assert decide(standing.outcomes, Retries()).again
+    status = look(paths, run)
+    assert status.state == "unsubmitted"
+    assert decide(status.outcomes, Retries()).again
     assert read_outcome(run, number) is not None
     assert json.loads((paths.submissions / f"{next(submissions(paths)).uid}.json").read_text())["array"] == "7"
 
@@ -352,7 +352,7 @@ def test_a_runs_job_sees_to_it_at_its_end_that_a_job_looks_after_the_sweep(
 
     def end_a_job() -> None:
         with pytest.raises(SystemExit, match="0"):
-            job.run_job((str(orders(paths, 1)[0].paths.root), "--threads", "1"))
+            job.run_job((str(requests(paths, 1)[0].paths.root), "--threads", "1"))
 
     end_a_job()
     assert slurm.calls("squeue")[-1][-1] == "--name=memscale-look-s,memscale-next-s"

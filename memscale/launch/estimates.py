@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memscale.cli.numbers import quantity, size
 from memscale.config.launcher import Launcher
 from memscale.errors import PlanError
 from memscale.launch.costs import cost_of, done_names, known_points, known_speeds, launcher_of
 from memscale.launch.device_memory import device_memory_bytes
-from memscale.launch.progress import duration
+from memscale.launch.formatting import duration, quantity, size
 from memscale.launch.workers import workers_for
 from memscale.planning.device_memory import DeviceFit, fit_on_device
 from memscale.planning.forecast import Forecast, forecast

@@ -8,7 +8,13 @@ _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def quantity(value: float) -> str:
-    """1290000 -> 1.29M; above 1e15 as a power of ten."""
+    """Return a count with a suffix: 1290000 -> 1.29M; from 1e15 on as a power of ten.
+
+    Example:
+        >>> quantity(1290000), quantity(2.5e18)
+        ('1.29M', '2.5e+18')
+
+    """
     value = float(f"{value:.3g}")
     for step, letter in _STEPS:
         if abs(value) >= step and abs(value) < 1e15:
@@ -17,7 +23,13 @@ def quantity(value: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as kB, MB, GB or TB."""
+    """Return a number of bytes as kB, MB, GB or TB (powers of 1000).
+
+    Example:
+        >>> size(64e9)
+        '64 GB'
+
+    """
     num_bytes = float(f"{num_bytes:.3g}")
     for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if num_bytes >= step:
@@ -25,10 +37,32 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes / 1e3:.3g} kB"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds as s, min or h.
+
+    Example:
+        >>> duration(42), duration(510), duration(11_520)
+        ('42 s', '8.5 min', '3.2 h')
+
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h"
+
+
 def percent(value: float | None, digits: int = 2) -> str:
+    """Return a signed percentage; '' for None.
+
+    Example:
+        >>> percent(0.0123)
+        '+1.23%'
+
+    """
     return "" if value is None else f"{value:+.{digits}%}"
 
 
 def exact(value: float) -> str:
-    """A budget with every digit it has."""
+    """Return a budget with every digit that it has."""
     return number_name(value)

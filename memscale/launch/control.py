@@ -1,0 +1,73 @@
+"""What a person changes in a launched sweep: cancel it or a run of it, and let runs that failed be trained again."""
+
+from __future__ import annotations
+
+from memscale.launch.planned import chosen_runs, launched
+from memscale.launch.progress import SILENT
+from memscale.launch.slurm.executor import SlurmExecutor
+from memscale.launch.start import launched_follower
+from memscale.launch.states import read_state
+from memscale.records.atomic import write_bytes
+from memscale.records.launch_file import read_launch
+from memscale.records.lease import Lease, is_held
+
+_LOCK_SECONDS = 60.0
+
+
+def cancel_sweep(name: str) -> bool:
+    """Ask a sweep to stop: its runs leave with a checkpoint, and nothing is started until the next launch.
+
+    On SLURM its waiting jobs are cancelled now.
+
+    Returns:
+        False where nothing had to be cancelled: no launcher of the sweep is at work.
+
+    """
+    paths, plan = launched(name)
+    on_slurm = plan.launcher == "slurm" and read_launch(paths) is not None
+    if not on_slurm and not is_held(paths.lock):
+        return False
+    write_bytes(paths.cancel, b"")
+    if on_slurm:
+        follower = launched_follower(paths, SILENT)
+        with Lease(paths.lock, f"the sweep {name}", seconds=_LOCK_SECONDS):
+            follower.locked_step()
+    return True
+
+
+def cancel_runs(name: str, run: str) -> list[str]:
+    """Ask a run to stop with a checkpoint; it stays so until the sweep is started again. Returns the runs' names."""
+    paths, plan = launched(name)
+    launch = read_launch(paths) if plan.launcher == "slurm" else None
+    names = []
+    for row, folder in chosen_runs(name, run):
+        write_bytes(folder.stop, b"")
+        names.append(row.name)
+        if launch is not None:
+            executor = SlurmExecutor(launch=launch, paths=paths)
+            executor.withdraw(
+                status for status in executor.observe([folder]) if status.entry is not None and status.entry.waiting
+            )
+    return names
+
+
+def free_runs(name: str, run: str | None) -> list[str]:
+    """Let the failed and lost runs of a sweep, or the one called `run`, be trained again by the next launch.
+
+    The folder of a run that diverged has a result; it is moved aside, not removed.
+
+    Returns:
+        The names of these runs.
+
+    """
+    freed = []
+    for row, folder in chosen_runs(name, run):
+        if read_state(folder).state not in ("failed", "lost"):
+            continue
+        if folder.result.exists():
+            root = folder.root
+            number = next(i for i in range(1, 10_000) if not root.with_name(f"{root.name}.{i}").exists())
+            root.rename(root.with_name(f"{root.name}.{number}"))
+        folder.stop.unlink(missing_ok=True)
+        freed.append(row.name)
+    return freed

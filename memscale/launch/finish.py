@@ -1,0 +1,126 @@
+"""What follows training: the results table, the report, and MLflow brought up to date; the same on any launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memscale.config.codec import to_plain
+from memscale.errors import MemscaleError
+from memscale.launch.progress import Output
+from memscale.launch.stages import is_done
+from memscale.launch.states import read_state
+from memscale.launch.syncer import Syncer
+from memscale.planning.plan import Plan
+from memscale.records.layout import SweepPaths
+from memscale.records.plan_file import PlanFile, mark_finished, read_plan_file
+from memscale.records.results import Row, read_row, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class NoReportError(MemscaleError):
+    """The results do not make a report yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report that was built."""
+
+    answer: str
+    """What the results say to the sweep's question, in a sentence."""
+    html: Path
+    figures: Path
+    results: Path
+    """The results table as CSV."""
+
+
+def collect_results(paths: SweepPaths, plan: PlanFile) -> list[Row]:
+    """Read a row for every run of the plan whose stage is open, and write the results table.
+
+    Raises:
+        RecordError: A file of a run is damaged.
+
+    """
+    rows = []
+    for planned in plan.runs:
+        folder = plan.run_paths(paths, planned)
+        if folder is not None and folder.run.exists():
+            rows.append(read_row(folder, read_state(folder).state))
+    write_table(paths, rows)
+    return rows
+
+
+def results_frame(paths: SweepPaths, plan: PlanFile) -> pd.DataFrame:
+    """Write the results table, and return it."""
+    import pandas as pd
+
+    return pd.DataFrame(collect_results(paths, plan))
+
+
+def build_report(paths: SweepPaths) -> Report:
+    """Write the results table, and let the analysis build the figures and the report from it.
+
+    Raises:
+        NoReportError: The analysis refuses the results, mostly because too few runs are done.
+        RecordError: A file of a run is damaged.
+
+    """
+    from analysis.errors import AnalysisError
+    from analysis.report import build
+
+    plan = read_plan_file(paths)
+    assert plan is not None
+    collect_results(paths, plan)
+    try:
+        built = build.build(
+            paths.results_parquet,
+            paths.root,
+            question=plan.question,
+            sweep=plan.sweep,
+            plan_summary=to_plain(plan),
+        )
+    except AnalysisError as error:
+        raise NoReportError(f"no report yet: {error}") from None
+    return Report(answer=built.answer, html=built.report, figures=built.figures, results=paths.results_csv)
+
+
+def report_lines(report: Report) -> list[str]:
+    """Return what a person is told of a report."""
+    where = (("report", report.html), ("figures", report.figures), ("results", report.results))
+    return [report.answer, *(f"{name:9} {path}" for name, path in where)]
+
+
+def finish(plan: Plan, paths: SweepPaths, syncer: Syncer, output: Output) -> bool:
+    """Build the report from what there is, and mirror it into MLflow.
+
+    Args:
+        plan: The plan, as far as it is open.
+        paths: The sweep's folder.
+        syncer: The process that mirrors into MLflow.
+        output: Where a person reads what was built.
+
+    Returns:
+        Whether every run has a result. Where MLflow is up to date too, the sweep is marked as finished.
+
+    """
+    name = plan.sweep.name
+    try:
+        for line in report_lines(build_report(paths)):
+            output.line(line)
+    except NoReportError as error:
+        output.line(str(error))
+    mirrored = syncer.finish() == 0
+    if not mirrored:
+        log = paths.root / "sync.log"
+        output.line(f"MLflow was not brought up to date; see {log}; try again with: make ui SWEEP={name}")
+    missing = [run for run in plan.runs if not is_done(paths, run)]
+    if missing:
+        output.line(f"{len(missing)} of {len(plan.runs)} runs have no result; see: make status SWEEP={name}")
+        return False
+    if mirrored:
+        mark_finished(paths, plan.plan_hash)
+    output.line(f"all {len(plan.runs)} runs done")
+    return True

@@ -1,0 +1,103 @@
+"""Sweeps by name: composed and planned, or as they were launched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memscale.errors import RecordError, nearest
+from memscale.launch.stages import reopen
+from memscale.planning.plan import Plan, make_plan
+from memscale.records.layout import RunPaths, SweepPaths, runs_root
+from memscale.records.plan_file import PlanFile, PlanRow, read_plan_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSweep:
+    """A sweep, planned."""
+
+    plan: Plan
+    """Opened as far as an earlier launch opened it."""
+    paths: SweepPaths
+    notes: tuple[str, ...]
+    """What was chosen because nobody chose, such as 'launcher local (no SLURM here)'."""
+
+
+def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
+    """Compose a sweep, take the digests of its data, and plan it. Writes nothing.
+
+    Args:
+        name: A file of the sweeps folder, without `.yaml`.
+        overrides: Hydra overrides, such as `scale=node`.
+
+    Raises:
+        ConfigError: The sweep or an override cannot be used.
+        PlanError: No plan meets what the sweep asks for.
+        DataError: A data source is not what the sweep says.
+
+    """
+    from memscale.config.load import load_sweep
+    from memscale.data.fingerprint import fingerprint
+    from memscale.evaluation.catalogue import choose, offered
+    from memscale.planning.budgets import size_knowledge
+
+    loaded = load_sweep(name, list(overrides))
+    sweep = size_knowledge(loaded.sweep)
+    choose(offered(sweep.data.sources), sweep.evaluate.tasks)  # a task that nothing offers is refused now
+    paths = sweep_paths(name)
+    plan = reopen(make_plan(sweep, fingerprint(sweep.data)), paths)
+    return PlannedSweep(plan=plan, paths=paths, notes=loaded.notes)
+
+
+def sweep_paths(name: str) -> SweepPaths:
+    """Return where the files of a sweep are."""
+    return SweepPaths(runs_root() / name)
+
+
+def launched(name: str) -> tuple[SweepPaths, PlanFile]:
+    """Return the folder and the current plan of a sweep that was launched.
+
+    Raises:
+        RecordError: No sweep of that name was launched, or its plan file is damaged.
+
+    """
+    paths = sweep_paths(name)
+    plan = read_plan_file(paths)
+    if plan is None:
+        root = runs_root()
+        known = sorted(path.parent.name for path in root.glob("*/plan.json"))
+        there = (
+            f"launched were: {', '.join(known)}.{nearest(name, known)}" if known else "nothing was launched there yet."
+        )
+        raise RecordError(f"no sweep '{name}' was launched in {root}; {there} Start it with: make sweep SWEEP={name}")
+    return paths, plan
+
+
+def chosen_runs(name: str, run: str | None) -> list[tuple[PlanRow, RunPaths]]:
+    """Return the launched runs of a sweep that have a folder: all, or the one called `run`.
+
+    Raises:
+        RecordError: The sweep was not launched, or its plan has no run of that name.
+
+    """
+    paths, plan = launched(name)
+    names = [row.name for row in plan.runs]
+    if run is not None and run not in names:
+        raise RecordError(f"no run '{run}' in the sweep {name}.{nearest(run, names)} See: make results SWEEP={name}")
+    found = [(row, plan.run_paths(paths, row)) for row in plan.runs if run in (None, row.name)]
+    return [(row, folder) for row, folder in found if folder is not None and folder.root.is_dir()]
+
+
+def planned_run(directory: Path) -> tuple[RunPaths, PlanFile]:
+    """Return the folder of a run and the plan that it belongs to.
+
+    Raises:
+        RecordError: `directory` is not the folder of a planned run.
+
+    """
+    paths = RunPaths(directory.absolute())
+    plan = read_plan_file(SweepPaths(paths.root.parent))
+    if plan is None or not paths.run.exists():
+        raise RecordError(f"{paths.root} is not the folder of a planned run; list them with: memscale status SWEEP")
+    return paths, plan

@@ -1,0 +1,79 @@
+"""The stages of a plan and their files: what is done, what a stage needs to open, and the files of an opened stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.planning.plan import Plan, choose_rates, open_compare
+from memscale.planning.planned_runs import PlannedRun
+from memscale.records.atomic import read_json
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.plan_file import read_plan_file, write_plan_file
+from memscale.records.results import RESULT_FORMAT
+from memscale.records.run_file import write_run_file
+
+
+def run_paths(paths: SweepPaths, planned: PlannedRun) -> RunPaths:
+    """Return the folder of a run whose stage is open."""
+    assert planned.run_id is not None
+    return paths.run(planned.name, planned.run_id)
+
+
+def is_done(paths: SweepPaths, planned: PlannedRun) -> bool:
+    """Whether a run has a result."""
+    return planned.run_id is not None and run_paths(paths, planned).result.exists()
+
+
+def reopen(plan: Plan, paths: SweepPaths) -> Plan:
+    """Return the plan with its compare stage open, where the plan file of this sweep says that it was opened."""
+    stored = read_plan_file(paths, plan.plan_hash)
+    return open_compare(plan, choices_of(stored)) if stored is not None and stored.choices else plan
+
+
+def open_compare_stage(plan: Plan, paths: SweepPaths, data_folder: Path) -> Plan | None:
+    """Choose each family's rates and open the compare stage; None where a family has no tuning run that ended well.
+
+    The plan file and the files of the opened runs are written before this returns, so that whoever takes the next step
+    opens the stage in the same way.
+    """
+    losses = tuning_losses(plan, paths)
+    tuned = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
+    if tuned != {run.family_name for run in plan.stage("tune")}:
+        return None
+    opened = open_compare(plan, choose_rates(plan, losses))
+    write_files(opened, paths, data_folder)
+    return opened
+
+
+def write_files(plan: Plan, paths: SweepPaths, data_folder: Path, *, forget_stops: bool = False) -> None:
+    """Write the plan file, and `run.json` of every open run that has no result.
+
+    Args:
+        plan: The plan, as far as it is open.
+        paths: The sweep's folder.
+        data_folder: Folder of the prepared data.
+        forget_stops: Remove the stop files that an earlier cancel left.
+
+    """
+    for run in plan.runs:
+        if run.run_id is not None and not is_done(paths, run):
+            folder = run_paths(paths, run)
+            write_run_file(folder.run, run_file(plan.sweep, run))
+            if forget_stops:
+                folder.stop.unlink(missing_ok=True)
+    write_plan_file(paths, plan_file(plan, data_folder))
+
+
+def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
+    """Return the validation loss of the mixture, in nats per token, by tuning run id; None where it has none."""
+    losses: dict[str, float | None] = {}
+    for planned in plan.stage("tune"):
+        folder = run_paths(paths, planned)
+        assert planned.run_id is not None
+        losses[planned.run_id] = None
+        if folder.result.exists():
+            result = read_json(folder.result, format=RESULT_FORMAT)
+            if result["status"] == "done":
+                losses[planned.run_id] = result["losses"]["mixture"]["nats_per_token"]
+    return losses

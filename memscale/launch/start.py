@@ -1,0 +1,257 @@
+"""Starts a planned sweep, or goes on with it: prepares what the workers need, and hands it to the reconcile loop.
+
+On this machine the loop runs here until the sweep is over. On SLURM the first step is taken here; controller jobs take
+the later ones, unless the launcher is to stay (`launcher.detach=false`).
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from memscale.errors import MemscaleError, PlanError, RecordError
+from memscale.launch.code_snapshot import take_snapshot
+from memscale.launch.costs import launcher_of
+from memscale.launch.follow import Follower
+from memscale.launch.local import LocalExecutor
+from memscale.launch.planned import PlannedSweep, sweep_paths
+from memscale.launch.progress import Output, Progress
+from memscale.launch.reconcile import Step
+from memscale.launch.slurm.executor import SlurmExecutor
+from memscale.launch.stages import is_done, reopen, write_files
+from memscale.launch.states import RUNNING
+from memscale.launch.workers import workers_for
+from memscale.planning.plan import Plan, make_plan
+from memscale.records.launch_file import Launch, read_launch, write_launch
+from memscale.records.layout import SweepPaths, runs_root
+from memscale.records.lease import Lease, LeaseTakenError
+from memscale.records.plan_file import is_finished
+
+_LOCK_SECONDS = 60.0
+"""A controller job holds the lock for a moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """What came of starting a sweep, or of taking its next steps."""
+
+    state: str
+    """`done` (every run has a result), `running` (jobs are there) or `needs_somebody`."""
+    num_runs: int
+    num_done: int
+    submitted: int = 0
+    """Runs submitted by the last step."""
+    given_up: dict[str, str] = field(default_factory=dict)
+    """Run -> why it is not tried again."""
+    stopped: str = ""
+    """Why it was stopped before its end; '' where it was not."""
+
+
+@dataclass(kw_only=True)
+class StopRequest:
+    """A Ctrl-C, a SIGTERM or a cancel file. Called, it returns which one came, or ''."""
+
+    cancel_file: Path
+    reason: str = ""
+    _before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, _: FrameType | None) -> None:
+        if self.reason and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: do not wait for the workers, they leave by themselves
+        self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+    def __call__(self) -> str:
+        if not self.reason and self.cancel_file.exists():
+            self.reason = self.cancel_file.read_text().strip() or "memscale cancel"
+        return self.reason
+
+
+def start(planned: PlannedSweep, output: Output) -> SweepOutcome:
+    """Train what a planned sweep lacks, evaluate, record and report it; on SLURM, submit it.
+
+    Args:
+        planned: The sweep.
+        output: Where a person reads how far it is.
+
+    Raises:
+        MemscaleError: Somebody else launches the sweep, the data or MLflow's store cannot be prepared, SLURM refuses.
+
+    """
+    sweep, paths = planned.plan.sweep, planned.paths
+    on_slurm = sweep.launcher.name == "slurm"
+    _check_batches(planned.plan)
+    try:
+        with Lease(paths.lock, f"the sweep {sweep.name}", seconds=_LOCK_SECONDS if on_slurm else 0.0):
+            if not on_slurm:
+                return _train_here(planned, output)
+            follower = _on_slurm(planned, output)
+            step = follower.locked_step()
+    except LeaseTakenError as error:
+        raise MemscaleError(
+            f"{error}. Follow it with: make watch SWEEP={sweep.name}; stop it with: make cancel SWEEP={sweep.name}"
+        ) from None
+    output.line(f"{step.submitted} runs submitted, {step.num_alive} in the queue before, {step.num_done} done")
+    if step.over or not sweep.launcher.detach:
+        return _followed(follower, to_the_end=True)
+    output.line(f"jobs of one core look after it: you may log out. Follow it with: make watch SWEEP={sweep.name}")
+    output.line(f"stop it with: make cancel SWEEP={sweep.name}; its report will be {paths.report}")
+    return _outcome(step, RUNNING)
+
+
+def reconcile_launched(name: str, output: Output, *, to_the_end: bool = False) -> SweepOutcome:
+    """Take the next step of a sweep that was launched on SLURM; what its controller jobs do. Safe at any time.
+
+    Args:
+        name: The sweep.
+        output: Where a person reads what happened.
+        to_the_end: Go on until every run has ended.
+
+    Raises:
+        RecordError: The sweep was not launched on SLURM, or a file of it is damaged.
+
+    """
+    paths = sweep_paths(name)
+    follower = launched_follower(paths, output)
+    outcome = _followed(follower, to_the_end=to_the_end)
+    if outcome.state == RUNNING:
+        follower.syncer.once()
+    return outcome
+
+
+def launched_follower(paths: SweepPaths, output: Output) -> Follower:
+    """Return what takes the steps of a sweep that was launched on SLURM. Raises RecordError where it was not."""
+    launch = read_launch(paths)
+    if launch is None:
+        name = paths.root.name
+        raise RecordError(
+            f"the sweep '{name}' was not launched on SLURM in {paths.root.parent}; start it with: "
+            f"make sweep SWEEP={name} LAUNCHER=slurm"
+        )
+    return _follower(launch, make_plan(launch.sweep, launch.digests), paths, output)
+
+
+def _follower(launch: Launch, plan: Plan, paths: SweepPaths, output: Output) -> Follower:
+    def report(step: Step) -> None:
+        for one in step.ended:
+            output.line(f"{one.name} {one.outcome.cause}: {one.outcome.evidence}")
+        for message in step.messages:
+            output.line(message)
+        if step.submitted:
+            output.line(f"{step.submitted} runs submitted")
+
+    executor = SlurmExecutor.for_this_process(launch, paths)
+    return Follower(launch=launch, plan=plan, paths=paths, executor=executor, output=output, on_step=report)
+
+
+def _followed(follower: Follower, *, to_the_end: bool) -> SweepOutcome:
+    step = follower.follow(to_the_end=to_the_end)
+    if step is None:
+        return SweepOutcome(state=RUNNING, num_runs=len(follower.plan.runs), num_done=0)
+    return _outcome(step, follower.conclude(step) if step.over else RUNNING)
+
+
+def _outcome(step: Step, state: str) -> SweepOutcome:
+    return SweepOutcome(
+        state=state,
+        num_runs=len(step.plan.runs),
+        num_done=step.num_done,
+        submitted=step.submitted,
+        given_up=step.given_up,
+        stopped=step.halted,
+    )
+
+
+def _train_here(planned: PlannedSweep, output: Output) -> SweepOutcome:
+    """Run the loop here until the sweep is over; the lock is held."""
+    launch = _prepare(planned, output)
+    sweep, paths = planned.plan.sweep, planned.paths
+    progress = Progress(output=output, paths=paths, workers=workers_for(sweep.launcher, len(planned.plan.runs)))
+    with StopRequest(cancel_file=paths.cancel) as stop:
+        executor = LocalExecutor(workers=progress.workers, launched=launch.launched, should_stop=stop)
+        follower = Follower(
+            launch=launch,
+            plan=planned.plan,
+            paths=paths,
+            executor=executor,
+            output=output,
+            on_step=progress.report,
+            on_tick=lambda: _tick(progress, executor, follower),
+            should_stop=stop,
+            holds_lock=True,
+        )
+        with executor:
+            step = follower.follow(to_the_end=True)
+    assert step is not None
+    return _outcome(step, follower.conclude(step))
+
+
+def _tick(progress: Progress, executor: LocalExecutor, follower: Follower) -> None:
+    progress.tick([folder.rpartition("-")[0] for folder in executor.running])
+    follower.syncer.now_and_then()
+
+
+def _on_slurm(planned: PlannedSweep, output: Output) -> Follower:
+    """Write what the jobs read; the lock is held."""
+    follower = _follower(_prepare(planned, output), planned.plan, planned.paths, output)
+    write_launch(planned.paths, follower.launch)
+    return follower
+
+
+def _prepare(planned: PlannedSweep, output: Output) -> Launch:
+    """Prepare the data and MLflow's store, and write the files of the runs that are left.
+
+    MLflow's store is made by a process of its own, so that mlflow is not imported here, before a job can open it.
+    """
+    from memscale.data.prepared import prepare
+
+    paths, sweep = planned.paths, planned.plan.sweep
+    paths.cancel.unlink(missing_ok=True)
+    store = subprocess.Popen([sys.executable, "-m", "memscale.tracking", "--create"], stdin=subprocess.DEVNULL)
+    prepared = prepare(sweep.data, runs_root(), progress=lambda what, share: output.line(f"data: {what} {share:.0%}"))
+    if store.wait() != 0:
+        raise MemscaleError("MLflow's store cannot be opened, as said above; no run was started")
+    launch = Launch(
+        launched=round(time.time(), 3),
+        sweep=sweep,
+        digests=planned.plan.digests,
+        data_folder=str(prepared.folder),
+        code=str(take_snapshot(paths.code)) if sweep.launcher.name == "slurm" else "",
+        python=sys.executable,
+    )
+    plan = reopen(planned.plan, paths)
+    write_files(plan, paths, prepared.folder, forget_stops=True)
+    if not all(is_done(paths, run) for run in plan.runs):
+        paths.finished.unlink(missing_ok=True)
+    return launch
+
+
+def _check_batches(plan: Plan) -> None:
+    """Raise PlanError where a run has more processes than a batch has sequences."""
+    for run in plan.runs:
+        processes = launcher_of(plan.sweep, run).processes_per_run
+        sequences = run.batch_tokens // plan.sweep.scale.sequence_length
+        if sequences < processes:
+            raise PlanError(
+                f"{run.name} has {sequences} sequences a batch, too few for its {processes} processes, one a GPU. "
+                "Lower launcher.gpus_per_run or launcher.nodes_per_run, or raise scale.batch_tokens"
+            )
+
+
+def nothing_to_train(planned: PlannedSweep, runs_left: int) -> bool:
+    """Whether a sweep is complete: all runs done, reported and mirrored."""
+    return runs_left == 0 and is_finished(planned.paths, planned.plan.plan_hash)
