@@ -69,7 +69,7 @@ def plan(sweep: str, overrides: Sequence[str] = ()) -> SweepPlan:
         >>> table = planned.to_frame()
         >>> sorted(table["family"].unique())
         ['dense', 'memory_plus', 'moe']
-        >>> bool((table["flops_off"].abs() < 0.02).all())  # equal FLOPs per token, against the dense model
+        >>> bool((table["flops_mismatch"].abs() < 0.02).all())  # equal FLOPs per token, against the dense model
         True
 
     """

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 PACKAGES = [
+    "memscale.api",
     "memscale.config",
+    "memscale.launch",
     "memscale.planning",
 ]
-"""Packages whose examples run, with all packages below them. Each must hold at least one."""
+"""Modules and packages whose examples run, with all packages below them. Each must hold at least one."""
 
 
 def _modules(package: str) -> list[str]:
@@ -21,7 +23,7 @@ def _modules(package: str) -> list[str]:
     root = importlib.import_module(package)
     assert root.__file__ is not None
     files = {package: Path(root.__file__)}
-    for module in pkgutil.walk_packages(root.__path__, f"{package}."):
+    for module in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
         folder = Path(module.module_finder.path)  # type: ignore[union-attr]
         leaf = module.name.rpartition(".")[2]
         files[module.name] = folder / leaf / "__init__.py" if module.ispkg else folder / f"{leaf}.py"
