@@ -1,1 +1,1 @@
-"""Pure planning: counts, matching, identity, forecast. No torch, no files."""
+"""Planning: counts, matching, identity, recipes and forecast, as pure functions without torch and without I/O."""

@@ -1,11 +1,18 @@
 """Exact counts of a model: parameters, rows, forward FLOPs and weights read, by component.
 
-Model FLOPs: every matrix product with a multiply-add as 2, causal attention at (s + 1) / 2 keys, gathers, norms and
-activations as 0; training = 3 x forward. Formulas: Berges et al. 2024, Lample et al. 2019 and He 2024 for product
-keys, and the layer definitions in `memscale.models`, which build the same numbers. A memory layer stands in the place
-of the feed-forward layer, not beside it. Other conventions stand beside ours in `conventions`, under their own names.
+1. FLOPs are model FLOPs. Each matrix product counts a multiply-add as 2; gathers, norms and activations count as 0.
+2. Causal attention: token i attends to i keys, so on average (s + 1) / 2; the products q k and p v cost 2 FLOPs per
+   value and key each, together 4 x heads x head width x (s + 1) / 2.
+3. Product keys (Lample et al. 2019, Berges et al. 2024, He 2024): H heads score 2 n half keys of width w / 2, which is
+   2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
+4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
-In the comments: d model width, H heads, n half keys per set, w width of a key, k selected, v width of a row.
+A sparse layer replaces the feed-forward layer of its block. The modules of `memscale.models` have the same parameters,
+and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
+`conventions`, under their own names.
+
+Symbols: d model width, H heads, n half keys per set, w width of a key, k selected slots per head, v width of a row,
+s sequence length.
 """
 
 from __future__ import annotations
@@ -16,57 +23,91 @@ from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
 
 TRAINING_PASSES = 3
-"""Training FLOPs over forward FLOPs: the backward pass costs two forward passes."""
+"""Training FLOPs divided by forward FLOPs: the backward pass costs twice the forward pass."""
 
-_Row = tuple[str, int, int, float, int]
-"""The fields of a Component in their order: a plan counts a hundred thousand models, and a tuple is quickly made."""
+_ComponentFields = tuple[str, int, int, float, int]
+"""The fields of a Component in order. A plan counts a hundred thousand models, and a tuple is faster to make."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One kind of part, summed over the layers that hold it."""
+    """One kind of component, summed over the layers that have it."""
 
     name: str
     params: int
     active: int
-    """Parameters a token passes through or reads in training; with expert choice on average, rounded."""
+    """Parameters that one token uses in training; with expert choice the average, rounded."""
     flops: float
     """Forward FLOPs per token in training."""
     decode_weights: int
-    """Weights read to generate one token of one sequence: of the embedding a row, of a table the selected rows, of
-    the experts the chosen ones."""
+    """Weights read to generate one token of one sequence: one row of the embedding, the selected rows of a table, the
+    chosen experts, and all of everything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The counts of one model at one sequence length."""
+    """The counts of one model, trained at one sequence length."""
 
     params_total: int
     params_active: int
+    """Parameters that one token uses: of the experts the chosen ones, of a table the selected rows."""
     params_non_embedding: int
-    """Without the embedding and the LM head; the table is counted."""
+    """Parameters without the embedding and the LM head; memory tables are included."""
     params_table: int
+    """Parameters of all memory tables."""
     rows_read_per_token: int
+    """Table rows that a token reads, over all memory layers."""
     flops_per_token_forward: float
 
 
 def components(architecture: Architecture, sequence_length: int) -> tuple[Component, ...]:
-    """Count every component of `architecture`, which is trained at `sequence_length` tokens.
+    """Count the parameters, forward FLOPs per token and weights read of every component.
 
-    In the order embedding, attention, norm, ffn, router, experts, shared_experts, query, key_scoring, table,
-    memory_output, lm_head; what a family does not have is left out.
+    Args:
+        architecture: The model.
+        sequence_length: Tokens per training sequence; attention and expert choice depend on it.
+
+    Returns:
+        The components in the order embedding, attention, norm, ffn, router, experts, shared_experts, query,
+        key_scoring, table, memory_output, lm_head, without those that the family does not have.
+
+    Example:
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> for part in components(dense, sequence_length=128):
+        ...     print(f"{part.name:<10} {part.params:>7,} parameters {part.flops:>9,.0f} FLOPs per token")
+        embedding   65,536 parameters         0 FLOPs per token
+        attention   65,536 parameters   197,120 FLOPs per token
+        norm           576 parameters         0 FLOPs per token
+        ffn        135,168 parameters   270,336 FLOPs per token
+        lm_head     65,536 parameters   131,072 FLOPs per token
     """
     return tuple(
         Component(name=name, params=params, active=active, flops=flops, decode_weights=decode)
-        for name, params, active, flops, decode in _rows(architecture, sequence_length)
+        for name, params, active, flops, decode in _component_fields(architecture, sequence_length)
     )
 
 
 def count(architecture: Architecture, sequence_length: int) -> Counts:
-    """Sum the components of `architecture`."""
+    """Count the parameters and the forward FLOPs per token of a model; the sums over `components`.
+
+    Args:
+        architecture: The model.
+        sequence_length: Tokens per training sequence; attention and expert choice depend on it.
+
+    Returns:
+        The exact counts. Training costs `TRAINING_PASSES` x `flops_per_token_forward` per token.
+
+    Example:
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> counts = count(dense, sequence_length=128)
+        >>> counts.params_total, counts.params_non_embedding, counts.flops_per_token_forward
+        (332352, 201280, 598528.0)
+    """
     total = active = outer = table = 0
     flops = 0.0
-    for name, row_params, row_active, row_flops, _ in _rows(architecture, sequence_length):
+    for name, row_params, row_active, row_flops, _ in _component_fields(architecture, sequence_length):
         total += row_params
         active += row_active
         flops += row_flops
@@ -85,9 +126,10 @@ def count(architecture: Architecture, sequence_length: int) -> Counts:
 
 
 def evaluation_flops(architecture: Architecture, sequence_length: int) -> float:
-    """Return the forward FLOPs per token in evaluation, where expert choice sends a token to its top experts.
+    """Return the forward FLOPs per token in evaluation.
 
-    For every other model they are those of training.
+    They differ from those of training only with expert choice, which in evaluation sends every token to its
+    `experts_per_token` top experts instead of `capacity_factor` experts on average.
     """
     flops = count(architecture, sequence_length).flops_per_token_forward
     moe = architecture.moe
@@ -99,19 +141,23 @@ def evaluation_flops(architecture: Architecture, sequence_length: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """Training FLOPs per token as others count them."""
+    """Training FLOPs per token in other conventions; N counts parameters."""
 
     six_n_total: float
+    """6 x all parameters."""
     six_n_active: float
+    """6 x active parameters."""
     six_n_non_embedding: float
+    """6 x non-embedding parameters (Kaplan et al. 2020)."""
     palm: float
-    """6 N_active + 12 L d_attention s: full, not causal, attention (Chowdhery et al. 2022, appendix B)."""
+    """6 N_active + 12 L d_attention s, with attention over all s keys (Chowdhery et al. 2022, appendix B)."""
     ludziejewski: float
-    """6 N_active with the embedding and the LM head both counted (Ludziejewski et al. 2025). Ours counts a tied head
-    once, so that only models with tied embeddings differ from `six_n_active`."""
+    """6 N_active with both embedding and LM head counted (Ludziejewski et al. 2025); it differs from `six_n_active`
+    only where the two are tied, which `count` counts once."""
 
 
 def conventions(architecture: Architecture, sequence_length: int) -> Conventions:
+    """Return the training FLOPs per token of `architecture` in other conventions, to compare with published numbers."""
     a = architecture
     counts = count(a, sequence_length)
     attention = 12.0 * a.num_layers * a.num_heads * a.head_width * sequence_length
@@ -125,19 +171,19 @@ def conventions(architecture: Architecture, sequence_length: int) -> Conventions
     )
 
 
-def _rows(a: Architecture, sequence_length: int) -> list[_Row]:
+def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentFields]:
     d = a.d_model
     head = d * a.vocab_size
-    rows: list[_Row] = [
+    rows: list[_ComponentFields] = [
         ("embedding", head, head, 0.0, d),
         _attention(a, sequence_length),
-        _all("norm", (2 * a.num_layers + 1) * d, 0.0),
+        _dense("norm", (2 * a.num_layers + 1) * d, 0.0),
     ]
     part = a.moe or a.memory or a.peer
     num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
     if num_dense:
         ffn = 3 * d * a.ffn_hidden * num_dense
-        rows.append(_all("ffn", ffn, 2.0 * ffn))
+        rows.append(_dense("ffn", ffn, 2.0 * ffn))
     if a.moe is not None:
         rows += _moe(d, a.moe, sequence_length)
     elif a.memory is not None:
@@ -149,33 +195,33 @@ def _rows(a: Architecture, sequence_length: int) -> list[_Row]:
     return rows
 
 
-def _all(name: str, params: int, flops: float) -> _Row:
-    """A part that every token passes through whole."""
+def _dense(name: str, params: int, flops: float) -> _ComponentFields:
+    """Return a component that every token uses whole."""
     return name, params, params, flops, params
 
 
-def _attention(a: Architecture, sequence_length: int) -> _Row:
+def _attention(a: Architecture, sequence_length: int) -> _ComponentFields:
     width = a.num_heads * a.head_width
     projections = a.d_model * 2 * (width + a.num_kv_heads * a.head_width)
     scores = 2.0 * width * (sequence_length + 1)
-    return _all("attention", a.num_layers * projections, a.num_layers * (2.0 * projections + scores))
+    return _dense("attention", a.num_layers * projections, a.num_layers * (2.0 * projections + scores))
 
 
-def _moe(d: int, moe: MoE, sequence_length: int) -> list[_Row]:
+def _moe(d: int, moe: MoE, sequence_length: int) -> list[_ComponentFields]:
     router = d * moe.num_experts * len(moe.layers)
     expert = 3 * d * moe.expert_hidden * len(moe.layers)
     trained = expert * moe.trained_experts_per_token(sequence_length)
-    rows: list[_Row] = [
-        _all("router", router, 2.0 * router),
+    rows: list[_ComponentFields] = [
+        _dense("router", router, 2.0 * router),
         ("experts", expert * moe.num_experts, round(trained), 2.0 * trained, expert * moe.experts_per_token),
     ]
     if moe.shared_experts:
         shared = expert * moe.shared_experts
-        rows.append(_all("shared_experts", shared, 2.0 * shared))
+        rows.append(_dense("shared_experts", shared, 2.0 * shared))
     return rows
 
 
-def _memory(d: int, memory: Memory) -> list[_Row]:
+def _memory(d: int, memory: Memory) -> list[_ComponentFields]:
     v, num_layers = memory.value_width, len(memory.layers)
     table = memory.num_slots * v
     selected = memory.num_heads * memory.knn * v
@@ -186,11 +232,11 @@ def _memory(d: int, memory: Memory) -> list[_Row]:
     rows.append(("table", stored, min(stored, read), 2.0 * selected * num_layers, read))
     if memory.gated:
         output = 2 * d * v * num_layers
-        rows.append(_all("memory_output", output, 2.0 * output))
+        rows.append(_dense("memory_output", output, 2.0 * output))
     return rows
 
 
-def _peer(d: int, peer: Peer) -> list[_Row]:
+def _peer(d: int, peer: Peer) -> list[_ComponentFields]:
     num_layers = len(peer.layers)
     table = 2 * peer.num_slots * d
     selected = 2 * peer.num_heads * peer.knn * d
@@ -199,23 +245,23 @@ def _peer(d: int, peer: Peer) -> list[_Row]:
     return [*_product_keys(d, peer), ("table", table * num_layers, read, 2.0 * selected * num_layers, read)]
 
 
-def _product_keys(d: int, part: Memory | Peer) -> list[_Row]:
-    """Queries with a bias, and where they are batch- or layer-normalised a gain and a bias again; two sets of keys."""
+def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
+    """Return queries (with a bias, and a gain and a bias of their normalisation) and the two sets of half keys."""
     num_layers = len(part.layers)
     width = part.num_heads * part.key_width
     query = d * width
     vectors = width if part.query_norm == "none" else 3 * width
     keys = width * part.num_keys
-    # Adding the halves' scores over the k x k candidates (H k^2) belongs to key scoring.
+    # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.
     scoring = 2.0 * keys + part.num_heads * part.knn**2
     return [
-        _all("query", (query + vectors) * num_layers, 2.0 * query * num_layers),
-        _all("key_scoring", keys * num_layers, scoring * num_layers),
+        _dense("query", (query + vectors) * num_layers, 2.0 * query * num_layers),
+        _dense("key_scoring", keys * num_layers, scoring * num_layers),
     ]
 
 
 def _rows_read(a: Architecture) -> int:
-    """Rows of tables that a token reads: those of H k slots in every layer, where PEER reads two a slot."""
+    """Return the table rows that a token reads: H k in every memory layer, or 2 H k in every PEER layer."""
     if a.memory is not None:
         return a.memory.num_heads * a.memory.knn * len(a.memory.layers)
     if a.peer is not None:

@@ -1,7 +1,7 @@
-"""The dense models that baseline a comparison: explicit budgets, ladders and isoFLOP grids, each with its tokens.
+"""The dense baselines of a sweep: the model and the training tokens of every budget, ladder step and isoFLOP size.
 
-Refuses a budget too small for one batch of its own model, and two of one name. A point of an isoFLOP grid that the
-lattice of shapes cannot hold apart from its neighbour is dropped, with the reason.
+Refuses a budget too small for one batch of its own model, and two budgets of one name. A size of an isoFLOP grid whose
+nearest shape is that of its neighbour is dropped, with the reason.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _WIDEST = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class DenseBaseline:
-    """A dense model and how long it is trained."""
+    """The dense model of a budget and how long it is trained; the other families are matched to it."""
 
     name: str
-    """Of the budget; stands in run names."""
+    """Name of the budget; part of run names."""
     flops: float
-    """Training FLOPs asked for, or those of the tokens asked for."""
+    """Training FLOPs of the budget, or those of the given tokens."""
     dense: Architecture
     tokens: int
     """A whole number of batches."""
     batch_tokens: int
     flops_per_token: float
-    """Forward, of the dense model."""
+    """Forward FLOPs per token of the dense model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A cell that the sweep names and the plan leaves out."""
+    """A cell that the sweep names and the plan leaves out, with the reason."""
 
     name: str
     reason: str
@@ -51,18 +51,36 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseBaselines:
+    """The baselines of a sweep, and what was left out."""
+
     baselines: tuple[DenseBaseline, ...]
-    """The smallest budget first; of one budget the smallest model first."""
+    """Sorted by training FLOPs, then by model size."""
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
 
 
 def dense_baselines(sweep: Sweep) -> DenseBaselines:
-    """Every budget of `sweep` with its dense model. Raises PlanError."""
+    """Return the dense model and the training tokens of every budget of `sweep`.
+
+    1. A budget in FLOPs C gives D = C / (3 x forward FLOPs per token) tokens; one in tokens per parameter gives
+       D = tokens_per_parameter x N, with N the non-embedding parameters.
+    2. The batch is `scale.batch_tokens`, or that of the rule `recipe.batch`, rounded to whole sequences.
+    3. D is rounded to whole batches.
+
+    Raises:
+        PlanError: A budget buys less than one batch, two budgets have one name, or the batch rule is used outside the
+            range it was fitted on.
+
+    Example:
+        >>> from memscale.config.load import load_sweep
+        >>> sweep = load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep
+        >>> [(one.name, one.dense.d_model, one.tokens) for one in dense_baselines(sweep).baselines]
+        [('4e11', 48, 361472), ('7.5e11', 64, 422912), ('1.7e12', 96, 480256)]
+    """
     scale, dropped = sweep.scale, list[Dropped]()
     budgets = list(scale.budgets)
     for ladder in scale.ladders:
-        budgets += _rungs(ladder)
+        budgets += _ladder_budgets(ladder)
     for grid in scale.isoflops:
         for flops in grid.flops:
             points, without = _isoflop_points(grid, flops, scale, sweep.data.tokenizer.vocab_size)
@@ -127,7 +145,7 @@ def _baseline(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, 
 
 
 def _batch(sweep: Sweep, dense: Architecture, tokens: float, per_token: float, notes: dict[str, None]) -> int:
-    """Tokens of a batch: the scale's, or a rule's rounded to whole sequences."""
+    """Return the tokens of a batch: the scale's, or a rule's rounded to whole sequences."""
     rule, length = sweep.recipe.batch, sweep.scale.sequence_length
     if rule.rule == FIXED:
         return sweep.scale.batch_tokens
@@ -151,7 +169,7 @@ def _batch(sweep: Sweep, dense: Architecture, tokens: float, per_token: float, n
     return max(1, round(wanted / length)) * length
 
 
-def _rungs(ladder: Ladder) -> Iterator[Budget]:
+def _ladder_budgets(ladder: Ladder) -> Iterator[Budget]:
     for d_model in ladder.d_models:
         yield budget_at_width(
             d_model,
@@ -163,7 +181,7 @@ def _rungs(ladder: Ladder) -> Iterator[Budget]:
 
 
 def _isoflop_points(grid: IsoFlop, flops: float, scale: Scale, vocab_size: int) -> tuple[list[Budget], list[Dropped]]:
-    """The shapes nearest to the wanted sizes, in the logarithm of the non-embedding parameters."""
+    """Return the shapes whose non-embedding parameters are nearest, by ratio, to evenly spaced sizes around N*."""
     budgets: list[Budget] = []
     dropped: list[Dropped] = []
     half = grid.points // 2
@@ -198,7 +216,7 @@ def _optimum(grid: IsoFlop, flops: float) -> float:
 
 
 def _nearest_width(wanted: float, shapes: Shapes, scale: Scale, vocab_size: int) -> int:
-    """The multiple of the head width whose model has the parameters nearest to `wanted`, by their ratio."""
+    """Return the multiple of the head width whose parameters are nearest to `wanted`, by ratio."""
 
     def params(heads: int) -> int:
         budget = budget_at_width(heads * shapes.head_width, shapes, flops=1.0)
@@ -215,9 +233,10 @@ def _nearest_width(wanted: float, shapes: Shapes, scale: Scale, vocab_size: int)
 
 
 def size_knowledge(sweep: Sweep) -> Sweep:
-    """Give every `facts` source without `num_people` its number of people.
+    """Return the sweep with `num_people` filled in for every `facts` source that leaves it null.
 
-    The rule: `bits_per_parameter` bits of knowledge for each non-embedding parameter of the smallest dense model.
+    num_people = bits_per_parameter x N / bits per person, with N the non-embedding parameters of the smallest dense
+    model. Raises PlanError where that gives fewer than 10 people.
     """
     unsized = [source for source in sweep.data.sources if isinstance(source, Facts) and source.num_people is None]
     if not unsized:

@@ -1,7 +1,7 @@
-"""The cells of a sweep: which families with which settings are trained at which budgets and seeds.
+"""The cells of a sweep: which families are trained with which settings at which budgets and seeds.
 
-Without a grid it is every family at every budget and seed. With one it is the union of its blocks. A cell that two
-blocks name is trained once; the second is dropped, with the reason. Refuses keys and budgets that do not exist, and a
+Without a grid: every family at every budget and seed. With one: the union of its blocks; a cell that two blocks name is
+trained once, and the second mention is dropped with the reason. Refuses keys and budgets that do not exist, and a
 series that two blocks define differently at one budget.
 """
 
@@ -23,25 +23,30 @@ from memscale.planning.names import value_name
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One curve: a family, and what the grid changed in it."""
+    """One curve: a family with the settings of one grid cell."""
 
     label: str
-    """The family's name, and the settings that the grid varies: 'memory_plus num_slots=4096'."""
+    """The family's name and the settings that the grid varies, such as 'memory_plus num_slots=4096'."""
     family: Family
     family_name: str
-    """Of the family in the sweep; its rates are tuned once for all of its series."""
+    """The family's name in the sweep; its learning rates are tuned once for all of its series."""
 
 
 @dataclass(kw_only=True)
 class Cells:
-    """Every budget's series, each with its seeds, in the order they are named."""
+    """The series of every budget with their seeds, in the order of the grid."""
 
     by_budget: dict[str, dict[str, tuple[Series, list[int]]]]
     dropped: list[Dropped]
 
 
 def cells(sweep: Sweep, baselines: Sequence[DenseBaseline]) -> Cells:
-    """Raises ConfigError."""
+    """Expand the grid of `sweep` at `baselines`.
+
+    Raises:
+        ConfigError: A key, budget or seed does not exist or is not allowed, or two blocks define one series
+            differently.
+    """
     found = Cells(by_budget={baseline.name: {} for baseline in baselines}, dropped=[])
     if not sweep.grid:
         for here in found.by_budget.values():
@@ -79,7 +84,7 @@ def _add(
 
 
 def _expand(sweep: Sweep, block: Block, budgets: list[str], where: str) -> Iterator[tuple[Series, str, int]]:
-    """The cells of one block."""
+    """Yield (series, budget name, seed) for every cell of one block."""
     families = {family.name: family for family in sweep.families}
     _check_budgets(block, budgets, where)
     known: dict[tuple[str, str], Series] = {}
@@ -89,7 +94,7 @@ def _expand(sweep: Sweep, block: Block, budgets: list[str], where: str) -> Itera
         for cell in _combinations(block):
             settings = {key: value for key, value in cell.items() if key not in ("budget", "seed")}
             label = _label(name, settings, block)
-            # The same settings give the same object, so that a plan's parts can be known by identity.
+            # Equal settings share one object, which `Identities` relies on.
             key = (label, repr(settings))
             if key not in known:
                 family = changed(families[name], settings, f"{where}.{name}") if settings else families[name]
@@ -112,7 +117,7 @@ def _rows(axes: Sequence[Axis]) -> list[tuple[Any, ...]]:
 
 
 def _label(name: str, settings: Mapping[str, Any], block: Block) -> str:
-    """Settings that go with the budget, in one zip, are no series of their own."""
+    """Return a series' label; settings zipped with the budget are not part of it."""
     zipped = {axis.key for axis in block.zip}
     shown = {key: value for key, value in settings.items() if not ("budget" in zipped and key in zipped)}
     return " ".join([name, *(f"{key}={value_name(value)}" for key, value in shown.items())])
@@ -129,7 +134,7 @@ def _check_budgets(block: Block, budgets: list[str], where: str) -> None:
 
 
 def _budget(value: Any) -> str:
-    """A budget's name as written; YAML reads 4e11 as a number."""
+    """Return a budget's name as text; YAML reads 4e11 as a number."""
     return value if isinstance(value, str) else value_name(value)
 
 

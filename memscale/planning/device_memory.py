@@ -1,4 +1,4 @@
-"""Whether a run fits into the memory of its device, at which micro-batch, and what would make it fit."""
+"""Whether a run fits into device memory, with which micro-batch, and how many devices would hold it otherwise."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from memscale.planning.training_memory import SHARDINGS, Parallelism, TrainingMe
 
 MOST_GPUS = 1024
 SHARE_FOR_ACTIVATIONS = 0.25
-"""Of the memory that weights and optimizer leave free, the trainer lets the tensors saved for the backward pass take
-this share (`memscale.training.micro_batch`): half is for gradients and others, and half of the rest is working memory
-of the backward pass."""
+"""Fraction of the memory left by weights and optimizer state that the trainer gives to activations
+(`memscale.training.micro_batch`): half is for gradients and other tensors, and half of the rest is working memory of
+the backward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """The smallest number of devices that holds the run."""
+    """The smallest number of devices that can train the run."""
 
     parallelism: Parallelism
     micro_batch_sequences: int
-    """Per device: all of its share of the batch that fits."""
+    """Sequences per device and forward pass."""
     peak_bytes: float
-    """Of each device."""
+    """Peak memory of each device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class DeviceFit:
     micro_batch_sequences: int
     peak_bytes: float
     fits: bool | None
-    """At one sequence at a time, if need be; None where the device's memory is not known."""
+    """Whether it fits with one sequence at a time; None where the device memory is not known."""
     remedy: Remedy | None
-    """None where it fits, and where no number of devices makes it fit."""
+    """None where the run fits, and where no number of devices is enough."""
 
 
 def fit_on_device(
@@ -47,10 +47,18 @@ def fit_on_device(
     device_bytes: float | None,
     precision: str,
 ) -> DeviceFit:
-    """The memory of `architecture` trained with `batch_sequences` a batch on a device with `device_bytes`.
+    """Choose the micro-batch for one device and compare the peak memory with the device's.
 
-    With None the whole batch goes through at once. Without sharding a device holds all of the model however many
-    there are; what becomes less is the reads that its tables' gradients are made of.
+    Args:
+        architecture: The model.
+        sequence_length: Tokens per sequence.
+        batch_sequences: Sequences per optimizer step.
+        device_bytes: Memory of the device; None: not known, and the micro-batch is then the whole batch.
+        precision: `bfloat16` or `float32`, as in `training_memory`.
+
+    Returns:
+        The micro-batch, its peak memory by `training_memory`, and where it does not fit the smallest number of devices
+        and the sharding that would hold the run.
     """
 
     def memory(micro_batch: int, parallelism: Parallelism) -> TrainingMemory:
@@ -68,11 +76,11 @@ def fit_on_device(
     if device_bytes is None:
         whole = memory(batch_sequences, alone).total
         return DeviceFit(micro_batch_sequences=batch_sequences, peak_bytes=whole, fits=None, remedy=None)
-    room = SHARE_FOR_ACTIVATIONS * (device_bytes - one.weights - one.optimizer)
+    for_activations = SHARE_FOR_ACTIVATIONS * (device_bytes - one.weights - one.optimizer)
     saved = saved_bytes(architecture, sequence_length, 1, precision)
-    micro_batch = equal_parts(batch_sequences, int(room / saved) if room > saved else 1)
+    micro_batch = equal_parts(batch_sequences, int(for_activations / saved) if for_activations > saved else 1)
     while micro_batch > 1 and memory(micro_batch, alone).total > device_bytes:
-        micro_batch = -(-micro_batch // 2)  # as the trainer does where it meets the end of the memory
+        micro_batch = -(-micro_batch // 2)  # as the trainer does when it runs out of memory
     peak = memory(micro_batch, alone).total
     fits = one.total <= device_bytes
     remedy = None if fits else _remedy(memory, batch_sequences, device_bytes)
@@ -80,7 +88,12 @@ def fit_on_device(
 
 
 def equal_parts(batch_sequences: int, most: int) -> int:
-    """Sequences at once: as few parts of the batch as possible, of sizes as equal as possible, each at most `most`."""
+    """Return the micro-batch that splits a batch into the fewest, most equal parts of at most `most` sequences.
+
+    Example:
+        >>> equal_parts(batch_sequences=10, most=4)  # 4 + 4 + 2, against 4 + 3 + 3: 3 parts either way
+        4
+    """
     num_parts = -(-batch_sequences // max(1, min(most, batch_sequences)))
     return -(-batch_sequences // num_parts)
 
@@ -88,9 +101,9 @@ def equal_parts(batch_sequences: int, most: int) -> int:
 def _remedy(
     memory: Callable[[int, Parallelism], TrainingMemory], batch_sequences: int, device_bytes: float
 ) -> Remedy | None:
-    """The least number of devices over the ways of sharding, the lesser sharding on a tie.
+    """Return the fewest devices over all ways of sharding, with the least sharding on a tie.
 
-    Each device needs a sequence of its own, so a batch bounds their number.
+    Each device needs at least one sequence, so the batch bounds their number.
     """
     most = min(MOST_GPUS, batch_sequences)
     found: Parallelism | None = None
@@ -98,16 +111,16 @@ def _remedy(
         ways = [Parallelism(num_gpus=number, sharding=sharding) for number in range(2, most + 1)]
         if found is not None:
             ways = ways[: found.num_gpus - 2]
-        # What holds of a number of devices holds of every greater one.
+        # If a number of devices is enough, so is every larger one: bisect.
         first = bisect_left(ways, True, key=lambda way: memory(1, way).total <= device_bytes)
         if first < len(ways):
             found = ways[first]
     if found is None:
         return None
-    held = found
-    share = -(-batch_sequences // held.num_gpus)
-    too_many = bisect_left(range(1, share + 1), True, key=lambda number: memory(number, held).total > device_bytes)
+    remedy = found
+    share = -(-batch_sequences // remedy.num_gpus)
+    too_many = bisect_left(range(1, share + 1), True, key=lambda number: memory(number, remedy).total > device_bytes)
     micro_batch = equal_parts(share, too_many)
     return Remedy(
-        parallelism=held, micro_batch_sequences=micro_batch, peak_bytes=memory(micro_batch, held).total
+        parallelism=remedy, micro_batch_sequences=micro_batch, peak_bytes=memory(micro_batch, remedy).total
     )  # fmt: skip

@@ -1,8 +1,10 @@
-"""How long a plan will take and how much disk it will fill, from measured speeds; before any, from a guess.
+"""Forecasts the wall time and the disk of a plan from measured speeds, or from default speeds before any measurement.
 
-A run's seconds are its FLOPs over the speed measured for its series, and what it costs beside training. Between two
-measured models the speed is interpolated in the logarithm of their FLOPs per token; outside them it is the nearest
-one's: small models run slower per FLOP, and how much so is a property of machine and family that no formula knows.
+1. seconds of a run = training FLOPs / speed + number of checkpoints x seconds per checkpoint + start + evaluation.
+2. The speed is that of the run's series at its batch size, else of its family at that batch size, else of its family.
+3. Between two measured models the logarithm of the speed is interpolated linearly in log FLOPs per token; beyond them
+   it is that of the nearest. Small models run slower per FLOP, by how much depends on machine and family.
+4. The wall time simulates the pool: stage after stage, each free worker takes the longest waiting run.
 """
 
 from __future__ import annotations
@@ -15,19 +17,19 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 GUESSED_FLOPS_PER_SECOND = {"cpu": 2.0e10, "cuda": 5.0e13}
-"""Training FLOPs of one core, and of one GPU, before anything was measured."""
+"""Assumed training FLOPs per second of one core and of one GPU, before anything was measured."""
 GUESSED_START_SECONDS = 5.0
 GUESSED_EVALUATION_SECONDS = 2.0
 NEAR = 4.0
-"""A model with up to this many times the FLOPs per token of a measured one, or as many times fewer, is near it."""
+"""A forecast counts as measured up to this factor in FLOPs per token from a measured model."""
 BYTES_PER_PARAMETER = 12
-"""A checkpoint holds the weight and AdamW's two moments in fp32."""
+"""A checkpoint holds each weight and the two moments of AdamW in float32."""
 KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What was measured of one model."""
+    """The measured speed of one model."""
 
     family: str
     """Kind of family: dense, moe, ..."""
@@ -39,16 +41,16 @@ class Speed:
     flops_per_second: float
     """Training FLOPs of one worker."""
     start_seconds: float
-    """What a run costs beside training and what stands below: starting, validating, writing its last checkpoint."""
+    """Seconds of a run outside training: start, validations and the last checkpoint."""
     save_seconds: float = 0.0
-    """Of each checkpoint before the last."""
+    """Seconds of each checkpoint before the last."""
     evaluation_seconds: float | None = None
-    """Of the evaluation at its end; None where it had none."""
+    """Seconds of the evaluation at the end; None where the run had none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What is needed to forecast one run."""
+    """What the forecast needs to know of one run."""
 
     family: str
     series: str
@@ -59,15 +61,15 @@ class Cost:
     flops_train: float
     params_total: int
     evaluated: bool
-    """Whether tasks are evaluated at its end."""
+    """Whether tasks are evaluated at the end."""
     done: bool
     processes: int = 1
-    """GPUs, or workers where there are none, that it takes."""
+    """GPUs that the run uses; where there are none, workers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """How fast a run is thought to go."""
+    """The estimated speed of one run."""
 
     flops_per_second: float
     start_seconds: float
@@ -77,7 +79,7 @@ class Pace:
 
 
 class Speeds:
-    """Speeds of one machine, and what to believe of a run from them."""
+    """The measured speeds of one machine, and the estimates that follow from them."""
 
     def __init__(
         self,
@@ -106,9 +108,9 @@ class Speeds:
         self._known: dict[tuple[object, ...], Pace] = {}
 
     def of(self, cost: Cost) -> Pace:
-        """The pace of a run: of its series at its batch, else of its family at its batch, else of its family.
+        """Return the estimated pace of a run.
 
-        It counts as measured only at its own batch, and within NEAR of a measured model.
+        It counts as measured only at the batch size of the run and within a factor NEAR of a measured model.
         """
         key = (
             cost.family, cost.series, cost.batch_tokens, cost.sequence_length, cost.flops_per_token, cost.processes,
@@ -122,13 +124,14 @@ class Speeds:
         return self._known[key]
 
     def run_seconds(self, cost: Cost) -> float:
+        """Return the estimated seconds of a run: training, checkpoints, start and evaluation."""
         pace = self.of(cost)
         training = cost.flops_train / pace.flops_per_second
         saves = training // self.checkpoint_seconds * pace.save_seconds
         return training + saves + pace.start_seconds + (pace.evaluation_seconds if cost.evaluated else 0.0)
 
     def _between(self, points: Sequence[Speed], flops_per_token: float, same_batch: bool) -> Pace:
-        """Interpolate linearly in log(FLOPs per token), the speed itself in its logarithm; nearest at the ends."""
+        """Interpolate linearly in log FLOPs per token, the speed in its logarithm; constant beyond the ends."""
         place = bisect_left(points, flops_per_token, key=lambda one: one.flops_per_token)
         low, high = points[max(place - 1, 0)], points[min(place, len(points) - 1)]
         share = 1.0 if place else 0.0
@@ -149,9 +152,9 @@ class Speeds:
 
 
 def _groups(one: Speed | Cost) -> tuple[tuple[object, ...], ...]:
-    """The groups that a point belongs to and a run looks in, the narrowest first.
+    """Return the groups of a speed or a run, the narrowest first.
 
-    The batch belongs to a speed: the optimizer's pass over all parameters is paid once a batch.
+    The batch size is part of a group because the optimizer's pass over all parameters costs the same for any batch.
     """
     return (
         (one.family, one.series, one.batch_tokens, one.sequence_length),
@@ -162,22 +165,24 @@ def _groups(one: Speed | Cost) -> tuple[tuple[object, ...], ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
+    """The estimated time and disk of a plan."""
+
     seconds: float
-    """Wall time of what is left, on `workers`."""
+    """Wall time of the runs that are left, on `workers`."""
     run_seconds: tuple[float, ...]
-    """Of each run, in the given order."""
+    """Seconds of each run, in the given order."""
     gpu_hours: float
-    """Of what is left: hours of all GPUs together, or of all workers where they have none."""
+    """Total GPU hours of the runs that are left; where there are no GPUs, total hours of workers."""
     disk_bytes: int
-    """Checkpoints of all runs together, done or not."""
+    """Disk for the checkpoints of all runs, done or not."""
     disk_left_bytes: int
-    """Checkpoints of the runs that are left."""
+    """Disk for the checkpoints of the runs that are left."""
     runs_left: int
     workers: int
     measured: bool
-    """From speeds measured on this machine, for every run that is left on a model near its own; otherwise guessed."""
+    """Whether every run that is left is near a model measured on this machine."""
     guessed_families: tuple[str, ...]
-    """Families with runs left that are far from all that was measured."""
+    """Families with runs left that are not near any measured model."""
 
 
 def forecast(
@@ -186,7 +191,20 @@ def forecast(
     *,
     workers: int,
 ) -> Forecast:
-    """Simulate the pool: stage after stage, the longest run first, on `workers`."""
+    """Estimate wall time, GPU hours and disk of a plan.
+
+    Args:
+        stages: The runs of each stage; a stage starts when the one before has ended.
+        speeds: Measured speeds of the machine.
+        workers: Number of runs trained at once.
+
+    Example:
+        >>> run = Cost(family="dense", series="dense", batch_tokens=512, sequence_length=128, flops_per_token=6e5,
+        ...            flops_train=4e11, params_total=332_352, evaluated=True, done=False)
+        >>> found = forecast([[run, run, run]], Speeds(checkpoint_seconds=30, device="cpu", threads=1), workers=2)
+        >>> found.seconds, found.runs_left, found.measured  # (4e11 / 2e10 + 5 + 2) seconds a run, two rounds
+        (54.0, 3, False)
+    """
     wall, gpu_seconds, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
     per_run: list[float] = []
     guessed: dict[str, None] = {}
@@ -220,7 +238,7 @@ def forecast(
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """When the last run ends if each free worker takes the longest that waits."""
+    """Return when the last run ends if each free worker takes the longest waiting one (LPT scheduling)."""
     busy = [0.0] * workers
     for one in sorted(seconds, reverse=True):
         heapq.heapreplace(busy, busy[0] + one)

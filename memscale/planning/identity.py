@@ -1,6 +1,10 @@
-"""The identity of a run: a hash of everything that changes its result, over one canonical form of JSON.
+"""The identity of a run: SHA-256 over the canonical JSON of everything that changes its result.
 
-Refuses values without a canonical form (unknown types, NaN, infinities), and two runs with one identity.
+1. A run is written as JSON with sorted keys, no spaces, ASCII, and floats at full precision.
+2. `run_id` is the first 12 hex digits of the SHA-256 of that text.
+
+Field names of `memscale.config.run.Run` and of its parts are in the text: renaming one changes every run id. Refuses
+values without a canonical form (unknown types, NaN, infinities), and two runs with one identity.
 """
 
 from __future__ import annotations
@@ -17,38 +21,45 @@ from memscale.errors import PlanError
 
 
 def canonical(value: Any) -> str:
-    """Return a dataclass, or a dict of such, as JSON with sorted keys, no spaces, and floats at full precision.
+    """Return a dataclass, or a dict of dataclasses, as canonical JSON.
 
-    Raises TypeError for a type without a plain form and ValueError for NaN and infinities.
+    Raises:
+        TypeError: A value has a type without a plain form.
+        ValueError: A number is NaN or infinite.
+
+    Example:
+        >>> from memscale.config.optimizer import Schedule
+        >>> canonical(Schedule(kind="cosine"))
+        '{"decay_fraction":0.4,"final_fraction":0.0,"kind":"cosine","warmup_fraction":0.05}'
     """
     plain = {key: to_plain(item) for key, item in value.items()} if isinstance(value, dict) else to_plain(value)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of the canonical form, in hex."""
+    """Return the SHA-256 of the canonical form, in hex digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 class Identities:
-    """Run ids of many runs that share their parts: each part's canonical form is made once.
+    """Computes the ids of many runs that share parts, and serialises each part once.
 
-    Parts are known by the object, not by equality, for 1 and 1.0 are equal and have two canonical forms.
+    Parts are cached by object, not by equality, since 1 and 1.0 are equal but have different canonical forms.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, str]] = {}
 
     def part(self, value: Any) -> str:
-        """The canonical form of `value`."""
+        """Return the canonical form of `value`, cached."""
         known = self._known.get(id(value))
         if known is None:
-            known = (value, canonical(value))  # the object is kept, so that its id stays its own
+            known = (value, canonical(value))  # keep the object alive, so that its id is not reused
             self._known[id(value)] = known
         return known[1]
 
     def run_id(self, run: Run) -> str:
-        """As `run_id`."""
+        """Return the same as the function `run_id`."""
         content = ",".join([f'"{name}":{self._value(getattr(run, name))}' for name in _RUN_FIELDS])
         return hashlib.sha256(f"{{{content}}}".encode()).hexdigest()[:12]
 
@@ -62,17 +73,17 @@ _RUN_FIELDS = tuple(sorted(field.name for field in fields(Run)))
 
 
 def _scalar(value: Any) -> str:
-    """The canonical form of a string, a number, a boolean or None."""
+    """Return the canonical form of a string, a number, a boolean or None."""
     return json.dumps(value, allow_nan=False)
 
 
 def run_id(run: Run) -> str:
-    """Return the first 12 hex digits of the run's digest."""
+    """Return the identity of a run: the first 12 hex digits of its digest."""
     return digest(run)[:12]
 
 
 def refuse_duplicates(identities: Iterable[tuple[str, str, Run]]) -> None:
-    """Raise PlanError where two runs, given as (name, run id, run), have one identity, and print both."""
+    """Raise PlanError where two runs, given as (name, run id, run), have one identity; the message names both."""
     seen: dict[str, str] = {}
     for name, key, run in identities:
         if key in seen:

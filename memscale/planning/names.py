@@ -1,4 +1,4 @@
-"""Names of runs: every number with all its digits, so that two runs never share one."""
+"""Names of runs: numbers keep all their digits, so that two runs never share a name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def number_name(value: float) -> str:
 
 
 def value_name(value: Any) -> str:
-    """A setting's value for a name: numbers with all digits, lists joined by dashes."""
+    """Return a setting's value as it appears in names: numbers with all digits, lists joined by dashes.
+
+    Example:
+        >>> value_name((4, 12, 20)), value_name(1e-4), value_name(None)
+        ('4-12-20', '0.0001', 'none')
+    """
     if isinstance(value, tuple):
         return "-".join(value_name(item) for item in value)
     if isinstance(value, bool) or value is None or isinstance(value, str):

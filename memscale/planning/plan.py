@@ -1,9 +1,12 @@
-"""The plan of a sweep: a pure function of the YAML and the digests of its data.
+"""The plan of a sweep: a pure function of its configuration and the digests of its data.
 
-Two stages: `tune` tries the learning rates of every family at the smallest budget; `compare` trains every series at
-every budget and seed with the rates chosen from tuning, scaled by width. Where a rule gives the rates there is nothing
-to tune, and all runs stand in `compare`. The hash covers both stages and the rule between them; the identities of the
-second stage are fixed when it opens.
+1. Stage `tune` trains every learning rate of the grid for each family at the smallest budget.
+2. Each family's rates are chosen by `TUNING_RULE` (`choose_rates`).
+3. Stage `compare` trains every series at every budget and seed with these rates, scaled by width. Its run ids are known
+   once the rates are (`open_compare`).
+
+Where a rule gives the learning rates there is no `tune` stage. The plan hash covers both stages and the rule between
+them.
 """
 
 from __future__ import annotations
@@ -41,26 +44,58 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
-    """The rules that were used, and whether outside their range."""
+    """Rules that were used for rates and batch, and whether outside the range they were fitted on."""
     choices: tuple[Choice, ...] = ()
-    """Empty until the compare stage is open; and where nothing is tuned."""
+    """Tuned rates; empty until the compare stage opens, and where nothing is tuned."""
 
     @property
     def is_open(self) -> bool:
-        """Whether every run has its rates, and so its identity."""
+        """Whether every run has its learning rates and therefore its run id."""
         return all(run.run is not None for run in self.runs)
 
     def stage(self, name: str) -> tuple[PlannedRun, ...]:
+        """Return the runs of stage `tune` or `compare`, in order."""
         return tuple(run for run in self.runs if run.stage == name)
 
 
 def make_plan(sweep: Sweep, digests: Digests) -> Plan:
-    """Plan `sweep`, whose data has `digests`. Raises PlanError or ConfigError where no plan meets what it asks for."""
+    """Plan a sweep.
+
+    Args:
+        sweep: The configuration, with every `facts` source sized (`memscale.planning.budgets.size_knowledge`).
+        digests: SHA-256 of data, tokenizer and evaluation sets (`memscale.data.fingerprint.fingerprint`).
+
+    Returns:
+        The plan. Equal arguments give an equal plan with the same hash.
+
+    Raises:
+        ConfigError: The configuration contradicts itself.
+        PlanError: No plan meets its terms, or two runs are the same experiment.
+
+    Example:
+        >>> from memscale.config.load import load_sweep
+        >>> from memscale.planning.budgets import size_knowledge
+        >>> sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep)
+        >>> plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
+        >>> len(plan.stage("tune")), len(plan.stage("compare")), plan.is_open
+        (20, 18, False)
+        >>> run = plan.stage("compare")[-1]
+        >>> run.name, run.counts.params_total, f"{run.flops_mismatch:+.2%}"
+        ('memory_plus-1.7e12-s1', 5928384, '-0.02%')
+    """
     return _Planner(sweep, digests).plan()
 
 
 def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice, ...]:
-    """Each family's rates from the tune stage; `losses` maps its run ids to validation losses (None: failed)."""
+    """Choose the learning rates of every family by the results of the tune stage.
+
+    Args:
+        plan: The plan whose tune stage has ended.
+        losses: Validation loss of the mixture in nats per token for each run id of the stage; None: failed or diverged.
+
+    Raises:
+        PlanError: No run of a family ended with a finite loss.
+    """
     trials: dict[str, dict[Rates, float | None]] = {}
     for run in plan.stage("tune"):
         assert run.run is not None
@@ -72,7 +107,7 @@ def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice
 
 
 def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
-    """Fix the runs of the compare stage with the chosen rates."""
+    """Return the plan with the chosen rates, and therefore a run id, in every run of the compare stage."""
     chosen = {choice.family_name: choice.rates for choice in choices}
     tuned_d_model = {run.family_name: run.architecture.d_model for run in plan.stage("tune")}
     builder = RunBuilder(plan.sweep, plan.digests)
@@ -124,7 +159,7 @@ class _Planner:
         )
 
     def _to_tune(self, rows: Sequence[SeriesAtBudget]) -> list[SeriesAtBudget]:
-        """Of each family the first series at the smallest budget it is trained at, at the middle one of its widths."""
+        """Return for each family the first series at its smallest budget; of several sizes there, the middle one."""
         first: dict[str, list[SeriesAtBudget]] = {}
         for row in rows:
             known = first.setdefault(row.series.family_name, [])
@@ -178,7 +213,7 @@ class _Planner:
             yield f"batch by the rule {rule.name}: {rule.formula} ({rule.source})"
 
     def _hash(self, runs: Sequence[PlannedRun]) -> str:
-        """Over everything that decides what is trained: the rule between the stages, and each run's content."""
+        """Hash everything that decides what is trained: the rule between the stages, and each run's content."""
         parts = self._builder.identities
         head = {"rule": TUNING_RULE, "sweep": self._sweep.name, "digests": self._digests, "recipe": self._sweep.recipe}
         whole = hashlib.sha256(identity.canonical(head).encode())
@@ -213,6 +248,6 @@ def _refuse_duplicates(runs: Sequence[PlannedRun]) -> None:
             if key in seen:
                 raise PlanError(
                     f"the runs '{seen[key]}' and '{run.name}' train the same model on the same tokens from the same "
-                    f"seed ({run.architecture}). Look for a setting that says what is the default anyway"
+                    f"seed ({run.architecture}). Look for a setting that repeats a default"
                 )
             seen[key] = run.name

@@ -1,7 +1,7 @@
-"""The series of a sweep at its budgets: matched, counted, and with the tokens they are trained on.
+"""Planned runs: the series of a sweep at its budgets, matched, counted and given their training tokens.
 
-A row is a run of the compare stage without its seed and its rates. Two budgets of one shape and the same series are
-matched once. `RunBuilder` gives a row its rates, and so its identity.
+`SeriesMatcher` yields each series at each budget without seeds and learning rates (`SeriesAtBudget`); `RunBuilder` adds
+these, and with them the run id.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from memscale.planning.recipes import Rates, optimizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRun:
-    """A run and its place in the plan; `run` is None while its learning rate awaits an earlier stage."""
+    """A run and its place in the plan; `run` is None while its learning rate depends on an earlier stage."""
 
     name: str
     stage: str
     series: str
-    """Label of its curve: the family's name, and what the grid varies."""
+    """Label of its curve: the family's name and the settings that the grid varies."""
     family: str
-    """What kind of family it is: dense, moe, ..."""
+    """dense, moe, ...: one of `memscale.config.architecture.FAMILIES`."""
     family_name: str
-    """The family's name in the sweep; its rates are tuned once for all of its series."""
+    """The family's name in the sweep; learning rates are tuned once for all of its series."""
     budget: str
     budget_flops: float
     seed: int
@@ -45,18 +45,18 @@ class PlannedRun:
     batch_tokens: int
     flops_train: float
     flops_mismatch: float
-    """FLOPs per token against the dense model of the budget, relative."""
+    """FLOPs per token / those of the budget's dense model - 1."""
     params_mismatch: float | None
-    """Total parameters against the other sparse models of the budget, relative to their mean; None for dense."""
+    """Total parameters / mean of the budget's sparse models - 1; None for dense."""
     mismatch: tuple[tuple[str, float], ...]
-    """What the sweep holds equal per token, each with how far it is off the dense model, relative."""
+    """(quantity, value / dense model's value - 1) for each quantity that the sweep holds equal per token."""
     run: Run | None = None
     run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesAtBudget:
-    """A series at a budget: a run of the compare stage without its seed."""
+    """A series at a budget: the runs of the compare stage that differ only in their seed."""
 
     series: Series
     baseline: DenseBaseline
@@ -65,13 +65,14 @@ class SeriesAtBudget:
 
 
 class SeriesMatcher:
-    """Makes the rows of one sweep."""
+    """Matches the series of a sweep at each of its budgets."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._matches: dict[tuple[Architecture, tuple[str, ...]], dict[str, Matched]] = {}
 
     def at(self, baseline: DenseBaseline, here: Mapping[str, tuple[Series, list[int]]]) -> Iterator[SeriesAtBudget]:
+        """Yield every series of `here` (label -> series and seeds), matched to `baseline`. Raises PlanError."""
         matching, length = self._sweep.matching, self._sweep.scale.sequence_length
         matched = self._match(baseline.dense, {label: series for label, (series, _) in here.items()})
         counted = {label: count(one.architecture, length) for label, one in matched.items()}
@@ -100,7 +101,7 @@ class SeriesMatcher:
             yield SeriesAtBudget(series=series, baseline=baseline, planned=planned, seeds=tuple(seeds))
 
     def _match(self, dense: Architecture, here: Mapping[str, Series]) -> dict[str, Matched]:
-        """Two budgets of one shape and the same series have the same match."""
+        """Match the series to `dense`; budgets of one shape with the same series share the result."""
         key = (dense, tuple(f"{label} {series.family}" for label, series in here.items()))
         if key not in self._matches:
             families = {label: series.family for label, series in here.items()}
@@ -110,7 +111,7 @@ class SeriesMatcher:
 
 
 class RunBuilder:
-    """Makes runs that share their parts, and their identities."""
+    """Completes planned runs with learning rates, seed and run id."""
 
     def __init__(self, sweep: Sweep, digests: Digests) -> None:
         self._sweep, self._digests = sweep, digests
@@ -120,7 +121,7 @@ class RunBuilder:
     def complete(
         self, planned: PlannedRun, rates: Rates, *, seed: int, name: str, stage: str = "compare"
     ) -> PlannedRun:
-        """Give `planned` its seed, its run and its identity."""
+        """Return `planned` with a seed, learning rates and the run id that follows from them."""
         sweep = self._sweep
         if rates not in self._optimizers:
             self._optimizers[rates] = optimizer(sweep.recipe, rates)
@@ -141,7 +142,7 @@ class RunBuilder:
 def _tokens(
     baseline: DenseBaseline, series: Series, architecture: Architecture, matching: Matching, sequence_length: int
 ) -> int:
-    """The budget's tokens; or as many whole batches as spend the same FLOPs or seconds as the dense run."""
+    """Return the budget's tokens, or the whole batches that cost as many FLOPs or seconds as the dense run."""
     if matching.equal_length == "tokens" or architecture.family == "dense":
         return baseline.tokens
     name = "flops_per_token" if matching.equal_length == "flops_train" else "seconds_per_token"

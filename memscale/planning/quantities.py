@@ -1,4 +1,4 @@
-"""What a sweep may hold equal, by its word: the quantities of `matching.equal` and `matching.sparse_equal`."""
+"""The quantities that a sweep may hold equal (`matching.equal`, `matching.sparse_equal`), by name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,24 @@ WORDS = tuple(dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)))
 def measure(
     name: str, architecture: Architecture, sequence_length: int, flops_per_second: float | None = None
 ) -> float:
-    """Return the quantity `name` of `architecture` trained at `sequence_length` tokens.
+    """Measure one quantity of a model.
 
-    Forward FLOPs per token; parameters; bytes of weights read per decoded token (bfloat16); bytes of training memory
-    of one GPU that holds all of it, one sequence at a time; or seconds per trained token at `flops_per_second`
-    training FLOPs per second. Raises ConfigError for an unknown word, and for seconds without a throughput.
+    Args:
+        name: `flops_per_token` (forward FLOPs), `active_params`, `total_params`, `non_embedding_params`,
+            `table_params`, `decode_bytes` (bytes of bfloat16 weights read per decoded token), `training_memory` (bytes
+            of one GPU with one sequence at a time) or `seconds_per_token` (of training).
+        architecture: The model.
+        sequence_length: Tokens per training sequence.
+        flops_per_second: Measured training throughput, for `seconds_per_token` only.
+
+    Raises:
+        ConfigError: The name is unknown, or `seconds_per_token` has no throughput.
+
+    Example:
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> measure("flops_per_token", dense, 128), measure("decode_bytes", dense, 128)
+        (598528.0, 533760)
     """
     if name == "flops_per_token":
         return count(architecture, sequence_length).flops_per_token_forward
@@ -37,7 +50,7 @@ def measure(
         return training_memory(architecture, sequence_length).total
     if name == "seconds_per_token":
         return _seconds_per_token(architecture, sequence_length, flops_per_second)
-    raise ConfigError(f"'{name}' is no quantity of a model; valid: {', '.join(WORDS)}.{nearest(name, WORDS)}")
+    raise ConfigError(f"'{name}' is not a quantity of a model; valid: {', '.join(WORDS)}.{nearest(name, WORDS)}")
 
 
 def _seconds_per_token(architecture: Architecture, sequence_length: int, flops_per_second: float | None) -> float:

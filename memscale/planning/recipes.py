@@ -1,11 +1,13 @@
-"""Learning rates: what is tried for each family and how the best is chosen, or what a named rule says.
+"""Learning rates: the tuning grid of each family and the choice from it, or the value of a named rule.
 
-Tuned, by one rule for all families: at the smallest budget, on a seed of its own, every rate of the grid (and for
-families with a table every multiple of it) is trained; the lowest validation loss of the mixture wins, the lower rate
-on a tie.
-A choice at the edge of its grid is flagged, for then a better one may lie outside.
-The chosen rates hold at the width they were tuned at; at another one they are scaled by (tuned width / width) to the
-recipe's `width_exponent`. 1 is the rule for matrices under Adam (Yang et al. 2022, "Tensor Programs V").
+Tuned, in the same way for every family:
+
+1. At the smallest budget and the seed `tune_seed`, every learning rate of the grid is trained; for families with a
+   memory table, with every multiple of it as the table's rate.
+2. The lowest validation loss of the mixture wins, the lower rate on a tie. A choice at the edge of the grid is flagged,
+   since a better rate may lie outside.
+3. At another width the rate is multiplied by (tuned d_model / d_model)^width_exponent; 1 is the rule for hidden
+   matrices under Adam (Yang et al. 2022, "Tensor Programs V").
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from memscale.planning.rules import LEARNING_RATE_RULES, RuleInputs, learning_ra
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Rates:
-    """Peak learning rates of the model and, where it has one, of its table."""
+    """Peak learning rates of the model and of its memory tables, if it has any."""
 
     learning_rate: float
     table_learning_rate: float | None = None
@@ -30,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A point of a tuning grid and what it reached: nats per token, or None where it failed or diverged."""
+    """A point of a tuning grid and its validation loss in nats per token; None where it failed or diverged."""
 
     rates: Rates
     loss: float | None
@@ -38,18 +40,18 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The rates a family is compared with, and why."""
+    """The chosen rates of a family, and the trials that they were chosen from."""
 
     family_name: str
     """The family's name in the sweep."""
     rates: Rates
     at_edge: bool
-    """The learning rate, or the table's multiple of it, is the lowest or the highest that was tried."""
+    """Whether the learning rate or the table's multiple of it is the lowest or highest that was tried."""
     trials: tuple[Trial, ...]
 
 
 def tuning_grid(recipe: Recipe, *, has_table: bool) -> list[Rates]:
-    """Every point to try, in increasing order."""
+    """Return every point of the tuning grid, in increasing order."""
     if not has_table:
         return [Rates(learning_rate=rate) for rate in sorted(recipe.tune.learning_rates)]
     return [
@@ -60,6 +62,7 @@ def tuning_grid(recipe: Recipe, *, has_table: bool) -> list[Rates]:
 
 
 def optimizer(recipe: Recipe, rates: Rates) -> Optimizer:
+    """Return the optimizer of `recipe` with these learning rates."""
     return Optimizer(
         learning_rate=rates.learning_rate,
         table_learning_rate=rates.table_learning_rate,
@@ -75,7 +78,10 @@ def optimizer(recipe: Recipe, rates: Rates) -> Optimizer:
 
 
 def at_width(recipe: Recipe, rates: Rates, *, tuned_d_model: int, d_model: int) -> Rates:
-    """The rates for a model of width `d_model`, from those tuned at `tuned_d_model`; to 12 significant digits."""
+    """Scale rates tuned at `tuned_d_model` to a model of width `d_model`, to 12 significant digits.
+
+    rate x (tuned_d_model / d_model)^width_exponent, for the model and its tables.
+    """
     scale = (tuned_d_model / d_model) ** recipe.width_exponent
     table = rates.table_learning_rate
     return Rates(
@@ -85,9 +91,11 @@ def at_width(recipe: Recipe, rates: Rates, *, tuned_d_model: int, d_model: int) 
 
 
 def by_rule(recipe: Recipe, family_name: str, inputs: RuleInputs, *, has_table: bool) -> tuple[Rates, str | None]:
-    """The rates that the recipe's rule gives, and what to say of a rule used outside its range, or None.
+    """Return the rates that the recipe's rule gives, and a note where it is used outside its range, else None.
 
-    Raises PlanError outside the range where `allow_outside` is not set, and ConfigError for an unknown rule.
+    Raises:
+        ConfigError: The rule is unknown.
+        PlanError: The inputs are outside the range of the rule, and `allow_outside` is not set.
     """
     rule = recipe.learning_rate
     note = None
@@ -109,7 +117,16 @@ def by_rule(recipe: Recipe, family_name: str, inputs: RuleInputs, *, has_table: 
 
 
 def choose(family_name: str, losses: Mapping[Rates, float | None]) -> Choice:
-    """Choose the rates with the lowest loss. Raises PlanError where no trial has a finite loss."""
+    """Choose the rates with the lowest loss, the lower rate on a tie.
+
+    Raises PlanError where no trial has a finite loss.
+
+    Example:
+        >>> losses = {Rates(learning_rate=0.005): 3.1, Rates(learning_rate=0.012): 2.9, Rates(learning_rate=0.03): None}
+        >>> choice = choose("dense", losses)
+        >>> choice.rates.learning_rate, choice.at_edge
+        (0.012, False)
+    """
     trials = tuple(Trial(rates=rates, loss=_finite(losses[rates])) for rates in sorted(losses, key=_order))
     finished = [trial for trial in trials if trial.loss is not None]
     if not finished:
@@ -126,7 +143,7 @@ def choose(family_name: str, losses: Mapping[Rates, float | None]) -> Choice:
 
 
 def _table_factor(rates: Rates) -> float:
-    """The table's rate as a multiple of the model's, without the noise of the division; 0 without a table."""
+    """Return the table's rate as a multiple of the model's, to 9 digits; 0 without a table."""
     return float(f"{(rates.table_learning_rate or 0.0) / rates.learning_rate:.9g}")
 
 
@@ -135,7 +152,7 @@ def _is_edge(value: float, tried: Sequence[float]) -> bool:
 
 
 def _rounded(value: float) -> float:
-    """Products such as 0.006 x 3 without the noise of their last digits, which would stand in names."""
+    """Round to 12 significant digits, so that products such as 0.006 x 3 have short names."""
     return float(f"{value:.12g}")
 
 

@@ -106,6 +106,7 @@ def too_far_apart(
 
 
 def percent(value: float) -> str:
+    """Return a fraction as a percentage with three significant digits."""
     return f"{100 * value:.3g} %"
 
 
@@ -202,4 +203,5 @@ def _describe(model: CostModel, one: CandidateSet, at: int) -> str:
 
 
 def signed(value: float) -> str:
+    """Return a fraction as a percentage with its sign."""
     return f"{'+' if value >= 0 else '-'}{percent(abs(value))}"

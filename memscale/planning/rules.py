@@ -1,9 +1,9 @@
-"""Named rules for the learning rate and the batch: formula, source, units, and the range each was fitted on.
+"""Published rules for the learning rate and the batch: formula, source, units, and the range each was fitted on.
 
-The rules were fitted on different data, schedules and parametrisations and differ by several times at one point,
-so a plan prints which one it used. None was fitted on memory layers. How far each reaches is data (`Rule.ranges`), so
-that a plan outside it is refused or says so. The formulas are those of the sources; where a source rounds (nanochat's
-batch goes to a power of two) the rule rounds too.
+The rules were fitted on different data, schedules and parametrisations and differ several-fold at the same inputs, so a
+plan prints the one it used. None was fitted on memory layers. A plan outside the range of a rule (`Rule.ranges`) is
+refused or has a note. The formulas are those of the sources; where a source rounds (nanochat rounds the batch to a
+power of two), the rule does too.
 
 Symbols: C training FLOPs, N non-embedding parameters, D training tokens, B tokens per batch, s sequence length,
 d width of the model, E experts.
@@ -22,16 +22,16 @@ from memscale.errors import ConfigError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class RuleInputs:
-    """What the rules read of one run. Raises ConfigError where a value is not a positive number."""
+    """The inputs of the rules for one run. Raises ConfigError where a value is not a positive number."""
 
     flops: float
     """C: FLOPs of the whole training (3 x forward x tokens)."""
     params_non_embedding: float
-    """N: parameters without embedding and LM head; of a sparse model those that one token uses."""
+    """N: non-embedding parameters; of a sparse model those that one token uses."""
     tokens: float
     """D: training tokens."""
     batch_tokens: float | None = None
-    """B: tokens per optimizer step; None while a batch rule is still to choose it."""
+    """B: tokens per optimizer step; None for a batch rule, which gives it."""
     sequence_length: int
     """s: tokens per sequence."""
     d_model: int
@@ -60,14 +60,14 @@ SYMBOLS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Values of one input that a rule rests on, both ends included."""
+    """The values of one input for which a rule was fitted or checked, both ends included."""
 
     reads: str
     """A field of RuleInputs."""
     low: float
     high: float
     basis: str
-    """Where the ends come from."""
+    """Where the source gives the ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,11 @@ class Rule:
     source: str
     formula: str
     units: str
-    """Of what it gives."""
+    """Unit of the value."""
     reads: tuple[str, ...]
-    """Fields of RuleInputs that change what it gives."""
+    """Fields of RuleInputs that the formula uses."""
     ranges: tuple[Range, ...] | None
-    """Where it was fitted or tried; None: the source does not say."""
+    """Where the rule was fitted or checked; None: the source does not say."""
     value: Callable[[RuleInputs], float]
 
 
@@ -249,40 +249,49 @@ BATCH_RULES: Mapping[str, Rule] = {
 
 
 def learning_rate_rule(name: str) -> Rule:
-    """The learning-rate rule of that name. Raises ConfigError for a name that is none."""
+    """Return the learning-rate rule of that name. Raises ConfigError for an unknown name."""
     return _named("learning-rate", name, LEARNING_RATE_RULES, BATCH_RULES, (TUNED, FIXED))
 
 
 def batch_rule(name: str) -> Rule:
-    """The batch rule of that name. Raises ConfigError for a name that is none."""
+    """Return the batch rule of that name. Raises ConfigError for an unknown name."""
     return _named("batch", name, BATCH_RULES, LEARNING_RATE_RULES, (FIXED,))
 
 
 def learning_rate(name: str, inputs: RuleInputs) -> float:
-    """Peak learning rate by a named rule. Raises ConfigError for an unknown name."""
+    """Return the peak learning rate by a named rule.
+
+    Raises ConfigError for an unknown name, or where the rule needs a batch and none is given.
+
+    Example:
+        >>> inputs = RuleInputs(flops=1e19, params_non_embedding=1e8, tokens=1e10, batch_tokens=2**19,
+        ...                     sequence_length=4096, d_model=768)
+        >>> {name: float(f"{learning_rate(name, inputs):.3g}") for name in ("deepseek", "steplaw", "olmo_ladder")}
+        {'deepseek': 0.00131, 'steplaw': 0.00416, 'olmo_ladder': 0.00241}
+    """
     return learning_rate_rule(name).value(inputs)
 
 
 def batch_tokens(name: str, inputs: RuleInputs) -> float:
-    """Tokens per batch by a named rule, not rounded to sequences. Raises ConfigError for an unknown name."""
+    """Return the tokens per batch by a named rule, not rounded to sequences. Raises ConfigError for an unknown name."""
     return batch_rule(name).value(inputs)
 
 
 def outside(rule: Rule, inputs: RuleInputs) -> str | None:
-    """What of `inputs` lies outside the range of `rule`, as a sentence; None where nothing does.
+    """Return which inputs lie outside the range of `rule`, as sentences; None where none does.
 
-    A rule whose source states no range is never outside it; the caller sees that by `rule.ranges is None`.
+    A rule whose source states no range (`rule.ranges is None`) is never outside it.
     """
-    said = []
+    sentences = []
     for given in rule.ranges or ():
         value = float(getattr(inputs, given.reads))
         if not given.low <= value <= given.high:
             symbol, unit = SYMBOLS[given.reads]
-            said.append(
+            sentences.append(
                 f"{rule.name} was fitted for {symbol} between {given.low:.3g} and {given.high:.3g} {unit}; "
                 f"here {symbol} = {value:.3g}"
             )
-    return ". ".join(said) or None
+    return ". ".join(sentences) or None
 
 
 def _named(kind: str, name: str, rules: Mapping[str, Rule], others: Mapping[str, Rule], words: tuple[str, ...]) -> Rule:

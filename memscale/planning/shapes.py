@@ -1,7 +1,4 @@
-"""Dense shapes and the places of special layers: from what a person wrote to an Architecture's plain numbers.
-
-Refuses layers that do not fit into the stack.
-"""
+"""Resolves dense shapes and the indices of sparse layers from the configuration. Refuses layers outside the stack."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from memscale.errors import PlanError
 
 
 def dense_architecture(budget: Budget, scale: Scale, vocab_size: int) -> Architecture:
-    """The dense model that anchors `budget`; hidden width 8/3 d rounded up, as Llama's, where none is given."""
+    """Return the dense model of `budget`; without a given hidden width it is 8/3 d_model rounded up, as in Llama."""
     multiple = scale.ffn_multiple_of
     hidden = budget.ffn_hidden or math.ceil(8 * budget.d_model / 3 / multiple) * multiple
     return Architecture(
@@ -37,7 +34,7 @@ def budget_at_width(
     tokens: float | None = None,
     tokens_per_parameter: float | None = None,
 ) -> Budget:
-    """The budget of the model that is `d_model` wide: depth in proportion, heads of one width."""
+    """Return the budget of the model of width `d_model` by the rule `shapes`, trained for the given length."""
     return Budget(
         flops=flops,
         tokens=tokens,
@@ -49,7 +46,7 @@ def budget_at_width(
 
 
 def placed_layers(family: MoEFamily | ProductKeyFamily, num_layers: int) -> tuple[int, ...]:
-    """Indices (0-based) of the layers that `family` fills in a stack of `num_layers`. Raises PlanError."""
+    """Return the 0-based indices of the sparse layers of `family` in a stack of `num_layers`. Raises PlanError."""
     if family.layers == "all":
         return tuple(range(num_layers))
     if family.layers == "middle":

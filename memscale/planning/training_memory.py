@@ -1,16 +1,18 @@
-"""Memory of one GPU in training, by a formula: weights, gradients, the optimizer's state, activations.
+"""Memory of one GPU in training: weights, gradients, optimizer state and activations, in bytes.
 
-Weights, gradients and AdamW's two moments are float32. A table's gradient is kept as what it is made of, the reads of
-all of the device's tokens, or as the sums of the rows they touched where that is less; beside its moments a row has two
-step numbers. Activations are what our modules' forward pass keeps for the backward pass, tensor
-by tensor, of one micro-batch without recomputation, and the logits and their gradients, which are there when the
-backward pass begins. Under autocast to bfloat16 the inputs of matrix products are kept at 2 bytes, as is a copy of
-every matrix; norms, router, softmax and loss are float32.
-The sum is the peak of a batch in several micro-batches, or a little above it, for activations fall as fresh gradients
-come. Not counted: the allocator's fragments, communication buffers, layers gathered for a moment under full sharding.
+1. Weights, gradients and the two moments of AdamW are float32: 4 bytes each per parameter. A table row also has two
+   step numbers.
+2. The gradient of a table is stored as the lookups of all tokens of the device, or as one sum per touched row where
+   that is smaller.
+3. Activations are the tensors that the forward pass of one micro-batch saves for the backward pass, without
+   recomputation, and the logits with their gradients. Under autocast to bfloat16 the inputs of matrix products take 2
+   bytes, as does a cast copy of every matrix; norms, router, softmax and loss are float32.
 
-In the comments: d model width, h hidden width, H heads, G key/value heads, w width of a head or key, k selected, v
-width of a row, E experts, V vocabulary.
+The sum is the peak of a batch in several micro-batches, or slightly above it, since activations are freed while new
+gradients appear. Not counted: allocator fragmentation, communication buffers, and layers gathered under full sharding.
+
+Symbols: d model width, h hidden width, H heads, G key/value heads, w width of a head or key, k selected slots, v width
+of a row, E experts, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ _FLOAT32, _INT32, _INT64 = 4, 4, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """GPUs that train one model on different sequences (data parallel), and what of it they share out.
+    """Data-parallel GPUs, and which state they shard.
 
-    `none`: each holds all. `optimizer`: each holds its part of the optimizer's state. `full`: of weights and gradients
-    too. The first and third stage of ZeRO (Rajbhandari et al. 2020).
+    `none`: every GPU holds everything. `optimizer`: the optimizer state is sharded (ZeRO stage 1). `full`: weights and
+    gradients too (ZeRO stage 3; Rajbhandari et al. 2020).
     """
 
     num_gpus: int = 1
@@ -45,18 +47,19 @@ class Parallelism:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory:
-    """Bytes of one GPU."""
+    """Training memory of one GPU, in bytes."""
 
     weights: float
     gradients: float
-    """Of all weights but tables', and the reads that make up a table's."""
+    """Gradients of all weights, those of tables in sparse form."""
     optimizer: float
-    """AdamW's two moments, and a table's step numbers."""
+    """The two moments of AdamW, and the step numbers of table rows."""
     activations: float
-    """Kept for the backward pass, and the loss's logits with their gradients."""
+    """Tensors saved for the backward pass, and the logits with their gradients."""
 
     @property
     def total(self) -> float:
+        """Sum of the four."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
@@ -69,11 +72,25 @@ def training_memory(
     parallelism: Parallelism = Parallelism(),
     precision: str = "bfloat16",
 ) -> TrainingMemory:
-    """Return the bytes that each GPU needs to train `architecture`, `micro_batch_sequences` at a time.
+    """Return the memory that each GPU needs to train a model.
 
-    `batch_sequences`: of all GPUs together, between two steps of the optimizer; one micro-batch each if not given.
-    `precision` is what matrix products are done in: bfloat16 under autocast as on GPUs, or float32 as on the CPU.
-    Raises ConfigError.
+    Args:
+        architecture: The model.
+        sequence_length: Tokens per sequence.
+        micro_batch_sequences: Sequences per GPU and forward pass.
+        batch_sequences: Sequences per optimizer step over all GPUs; None: one micro-batch per GPU.
+        parallelism: Number of GPUs and what they shard.
+        precision: Format of matrix products: `bfloat16` (autocast, as on GPUs) or `float32` (as on CPUs).
+
+    Raises:
+        ConfigError: An argument is out of range.
+
+    Example:
+        >>> dense = Architecture(family="dense", d_model=1024, num_layers=24, num_heads=16, num_kv_heads=16,
+        ...                      head_width=64, ffn_hidden=2816, vocab_size=32_000)
+        >>> memory = training_memory(dense, 4096, micro_batch_sequences=4)
+        >>> f"{memory.weights / 1e9:.2f} GB of weights, {memory.total / 1e9:.1f} GB in all"
+        '1.50 GB of weights, 32.7 GB in all'
     """
     at_least("micro_batch_sequences", micro_batch_sequences, 1)
     counts, gpus = count(architecture, sequence_length), parallelism.num_gpus
@@ -96,7 +113,10 @@ def training_memory(
 def saved_bytes(
     architecture: Architecture, sequence_length: int, micro_batch_sequences: int, precision: str = "bfloat16"
 ) -> float:
-    """Return the bytes that a forward pass and its loss save for the backward pass. Raises ConfigError."""
+    """Return the bytes that the forward pass of a micro-batch and its loss save for the backward pass.
+
+    Raises ConfigError for an unknown precision.
+    """
     one_of("precision", precision, PRECISIONS)
     a = architecture
     kept = _Kept(precision)
@@ -112,21 +132,25 @@ def saved_bytes(
         per_token += len(a.peer.layers) * kept.peer(a.d_model, a.peer)
     # The token itself, the head's input, and the logarithms of the softmax.
     per_token += 2 * _INT64 + kept.width * a.d_model + _FLOAT32 * a.vocab_size
-    # The rotary positions' turns, complex.
+    # Rotation factors of the rotary positions, complex.
     turns = _FLOAT32 * a.head_width * sequence_length
     return micro_batch_sequences * sequence_length * per_token + turns + kept.copies(a)
 
 
 def _table_rows(a: Architecture) -> int:
-    """Rows of all tables."""
+    """Return the number of rows of all tables."""
     if a.memory is not None:
         return a.memory.num_tables * a.memory.num_slots
     return 2 * len(a.peer.layers) * a.peer.num_slots if a.peer is not None else 0
 
 
 def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float:
-    """Each read's slot and weight, and the gradient of each token's sum, v, or in PEER's first table its input, d: for
-    all tokens; or, where that is less, those of one micro-batch and the touched rows' sums, before and after it."""
+    """Return the bytes of a table's gradient in the smaller of its two forms.
+
+    1. Per lookup its slot and weight, and per token the gradient of the sum, v (in PEER's first table the input, d),
+       for all tokens of the device.
+    2. The same for one micro-batch only, and one sum per touched row, before and after it is added.
+    """
     part = a.memory or a.peer
     if part is None:
         return 0.0
@@ -138,17 +162,16 @@ def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float
 
 
 def _loss_bytes(a: Architecture, precision: str) -> float:
-    """Per token: the logits, as they left the head, and in float32 the gradients in the softmax's logarithms and in
-    its input."""
+    """Return the bytes per token of the logits and, in float32, of the gradients of log-softmax and of its input."""
     return (_Kept(precision).width + 2 * _FLOAT32) * a.vocab_size
 
 
 class _Kept:
-    """Bytes that a module keeps per token until the backward pass."""
+    """Bytes per token that each kind of module saves for the backward pass."""
 
     def __init__(self, precision: str) -> None:
         self.width = 2 if precision == "bfloat16" else _FLOAT32
-        """Of a value that goes through a matrix product."""
+        """Bytes of a value that enters a matrix product."""
         self._autocast = precision == "bfloat16"
 
     def norm(self, d: int) -> float:
@@ -156,8 +179,7 @@ class _Kept:
         return _FLOAT32 * (d * (1 if self._autocast else 2) + 1)
 
     def attention(self, a: Architecture) -> float:
-        """Input d; what left the projection, (H + 2 G) w; turned queries and keys, (H + G) w; mixed values, H w; a
-        logarithm per head."""
+        """Input d; projections, (H + 2 G) w; rotated queries and keys, (H + G) w; output, H w; H log-sums."""
         heads, groups = a.num_heads * a.head_width, a.num_kv_heads * a.head_width
         return self.width * (a.d_model + 3 * heads + 3 * groups) + _FLOAT32 * a.num_heads
 
@@ -166,8 +188,11 @@ class _Kept:
         return self.width * (d + 4 * hidden)
 
     def experts(self, d: int, moe: MoE, sequence_length: int) -> float:
-        """Router, in float32: its input d, scores and logits, 2 E, and sums. Per chosen expert: input and output, 2 d;
-        gate and up, 2 h; silu, h; four indices and two weights. The shared ones as a feed-forward layer."""
+        """Router, chosen experts and shared experts.
+
+        The router in float32: its input d, scores and logits, 2 E, and sums. Per chosen expert: input and output, 2 d;
+        gate and up, 2 h; silu, h; four indices and two weights. The shared experts as a feed-forward layer.
+        """
         chosen = moe.trained_experts_per_token(sequence_length)
         router = _FLOAT32 * (d + 2 * moe.num_experts + 2) + _INT64
         rows = self.width * (2 * d + 3 * moe.expert_hidden) + 4 * _INT64 + 2 * _FLOAT32
@@ -177,8 +202,11 @@ class _Kept:
         return router + chosen * rows + shared
 
     def memory(self, d: int, memory: Memory) -> float:
-        """The keys' part; with a gate also its input (which autocast casts anew), the sum of values, v, in float32,
-        the gate before and after silu, 2 v, and the product, v."""
+        """Product keys, and with a gate what the gate saves.
+
+        Its input (which autocast casts again), the weighted sum, v, in float32, the gate before and after silu, 2 v,
+        and the product, v.
+        """
         v = memory.value_width
         kept = self._product_keys(d, memory)
         if memory.gated:
@@ -186,7 +214,7 @@ class _Kept:
         return kept
 
     def peer(self, d: int, peer: Peer) -> float:
-        """The keys' part; the products x . u_i, their gelu and its weighted value; the input in float32."""
+        """Product keys; the products x . u_i, their gelu and its weighted value; the input in float32."""
         selected = peer.num_heads * peer.knn
         return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
 
@@ -203,7 +231,7 @@ class _Kept:
         return self.width * d + scored + normed + slots
 
     def copies(self, a: Architecture) -> float:
-        """Whatever the micro-batch: autocast's copies of the matrices, and in float32 keys that were normalised."""
+        """Return what does not depend on the micro-batch: autocast's matrix copies, and normalised keys in float32."""
         part = a.memory or a.peer
         kept = 0.0
         if part is not None and part.qk_norm:

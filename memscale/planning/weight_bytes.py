@@ -1,8 +1,8 @@
-"""Bytes of weights that a token makes the machine read, in decoding and in training.
+"""Bytes of weights read per token, in decoding and in training.
 
-A lookup does about one FLOP per byte it reads, so that memory layers are bound by bandwidth where dense layers of the
-same FLOPs are bound by compute: models of equal FLOPs are equal in bytes only by chance. Weights alone are counted.
-Activations, gradients and the optimizer's state are not, and the cache of keys and values has a function of its own.
+A table lookup does about one FLOP per byte, so memory layers are bound by memory bandwidth where dense layers of equal
+FLOPs are bound by compute; equal FLOPs do not mean equal bytes. Only weights are counted: activations, gradients and
+optimizer state are not, and the KV cache has its own function (`kv_cache_bytes`).
 """
 
 from __future__ import annotations
@@ -12,25 +12,36 @@ from memscale.config.checks import at_least, positive
 from memscale.planning.accounting import components
 
 BYTES_PER_WEIGHT = 2
-"""bfloat16, in which models are decoded and, under autocast, multiplied in training."""
+"""Bytes of a bfloat16 weight: the format of decoding and, under autocast, of the matrix products of training."""
 
 
 def decode_bytes(
     architecture: Architecture, sequence_length: int, *, bytes_per_weight: float = BYTES_PER_WEIGHT
 ) -> float:
-    """Return the bytes of weights read to generate one token of a single sequence (batch 1).
+    """Return the bytes of weights read to generate one token of one sequence (batch size 1).
 
-    Every dense weight once; the router, the experts_per_token chosen experts and the shared ones; all product keys,
-    and the H k selected rows in every memory layer (two a slot in PEER); one row of the embedding, and the whole LM
-    head. Buffers (running statistics of the query's batch norm, an expert's bias) are no weights. Raises ConfigError.
+    Counted are every dense weight; the router, the `experts_per_token` chosen experts and the shared ones; all product
+    keys and the H k selected rows of every memory layer (2 H k in PEER); one row of the embedding; and the LM head.
+    Buffers (running statistics of batch norm, expert biases) are not weights.
+
+    Raises ConfigError where `bytes_per_weight` is not positive.
+
+    Example:
+        >>> from memscale.config.architecture import Architecture
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> decode_bytes(dense, 128)
+        533760
     """
     positive("bytes_per_weight", bytes_per_weight)
     return bytes_per_weight * sum(part.decode_weights for part in components(architecture, sequence_length))
 
 
 def kv_cache_bytes(architecture: Architecture, context: int, *, bytes_per_value: float = BYTES_PER_WEIGHT) -> float:
-    """Return the bytes of the keys and values of `context` earlier tokens: what attention reads per generated token
-    beside the weights, and what one sequence occupies. The same for every family of one base. Raises ConfigError.
+    """Return the bytes of the KV cache of one sequence with `context` tokens.
+
+    2 x layers x KV heads x head width x context values: what attention reads per generated token in addition to the
+    weights. It does not depend on the family. Raises ConfigError.
     """
     at_least("context", context, 0)
     positive("bytes_per_value", bytes_per_value)
@@ -45,13 +56,14 @@ def training_bytes(
     *,
     bytes_per_weight: float = BYTES_PER_WEIGHT,
 ) -> float:
-    """Return the bytes of weights read per trained token, forward and backward, where `batch_tokens` go through the
-    model at once.
+    """Return the bytes of weights read per trained token, forward and backward, at `batch_tokens` per pass.
 
-    Per batch, dense weights are read twice: to compute outputs, and to compute the gradients of inputs. So are the
-    experts that get a token; if token choice spreads its tokens evenly, E (1 - (1 - k / E)**batch_tokens) of E.
-    Per token, the selected rows of the table are read twice (the backward pass needs them for the gradients of their
-    weights), whether another token has read them or not, and the embedding's row once. Raises ConfigError.
+    1. Per batch, dense weights are read twice: for the outputs, and for the gradients of the inputs.
+    2. So are the experts that receive a token: E (1 - (1 - k / E)^batch_tokens) of E where the load is uniform.
+    3. Per token, the selected table rows are read twice (the gradients of their weights need them), even if another
+       token has read them, and the embedding's row once.
+
+    Raises ConfigError where `batch_tokens` or `bytes_per_weight` is not positive.
     """
     at_least("batch_tokens", batch_tokens, 1)
     positive("bytes_per_weight", bytes_per_weight)
@@ -69,7 +81,7 @@ def training_bytes(
 
 
 def _share_of_experts(architecture: Architecture, batch_tokens: int) -> float:
-    """The experts that at least one of `batch_tokens` tokens is sent to, expected at an even load, over all."""
+    """Return the expected fraction of experts that receive at least one of `batch_tokens` tokens at uniform load."""
     moe = architecture.moe
     assert moe is not None
     if moe.routing == "expert_choice":

@@ -1,8 +1,8 @@
-"""What of a family is solved: its open widths, what the others default to, and the architecture at given widths.
+"""The open widths of a family, the defaults of its other widths, and the architecture at given widths.
 
-A family has at most one outer width, its size (`num_experts`; `num_slots`, which moves by its root), and at most one
-inner width is open (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`): two of them would meet the same terms
-in many ways. Refuses free widths that the family does not have.
+A family has one outer width, its size (`num_experts`, or the square root of `num_slots`), and at most one inner width
+(`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be open, since two would have many solutions. Refuses
+free widths that the family does not have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FAMILY_CLASSES = (MoEFamily, ProductKeyFamily)
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
-    """A width that is solved: it may be any multiple of `step` from `least` on. For num_slots: their root."""
+    """An open width: any multiple of `step` that is at least `least`. For num_slots these refer to the square root."""
 
     name: str
     step: int
@@ -34,25 +34,25 @@ class Open:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A sparse family at one dense shape, with its open widths."""
+    """A sparse family beside one dense model, with its open widths."""
 
     series: str
     family: Family
     whole: dict[str, Any]
-    """Keywords of Architecture without the part that makes the family."""
+    """Keywords of Architecture without its sparse part."""
     part: dict[str, Any]
-    """Keywords of that part."""
+    """Keywords of the sparse part."""
     layers: int
-    """How many layers hold it."""
+    """Number of layers with the sparse part."""
     outer: Open | None
-    """The size; None where the family gives it."""
+    """The open size; None where the family gives it."""
     outer_is_free: bool
-    """Whether the solver may move the size; else it is given, or the least that `total_over_dense` asks for."""
+    """Whether the solver may choose the size; otherwise it is given, or the smallest that `total_over_dense` allows."""
     inner: Open | None
-    """None where the inner width is given, or takes its default."""
+    """The open inner width; None where it is given or takes its default."""
 
     def build(self, outer: int, inner: int) -> Architecture:
-        """The architecture at these widths; a width that is not open is left alone. Raises ConfigError."""
+        """Return the architecture at these widths; a width that is not open is ignored. Raises ConfigError."""
         whole, part = dict(self.whole), dict(self.part)
         if self.outer is not None:
             part["num_keys" if self.outer.name == "num_slots" else "num_experts"] = outer
@@ -67,7 +67,7 @@ class Template:
 
 
 def template(series: str, family: Family, dense: Architecture, matching: Matching) -> Template:
-    """Resolve what is open in `family` beside `dense`. Raises ConfigError and PlanError."""
+    """Return the open widths and the defaults of `family` beside `dense`. Raises ConfigError and PlanError."""
     assert isinstance(family, _FAMILY_CLASSES)
     layers = placed_layers(family, dense.num_layers)
     has_dense_layers = len(layers) < dense.num_layers
@@ -80,7 +80,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
     free = free_widths(family, matching)
     inner = next((width for width in free if width not in OUTER), None)
     if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
-        inner = None  # nothing pins it, or it changes nothing
+        inner = None  # no criterion determines it, or it has no effect
     outer = "num_experts" if isinstance(family, MoEFamily) else "num_slots"
     given = getattr(family, outer) is not None
     return Template(
@@ -96,7 +96,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
 
 
 def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
-    """The widths of `family` that the solver moves: those named free that it does not give. Raises ConfigError."""
+    """Return the widths of `family` that are free and that it does not give. Raises ConfigError."""
     owned = [width for width in WIDTHS if hasattr(family, width)]
     given = [width for width in owned if getattr(family, width) is not None]
     named = next((free.widths for free in matching.free if free.name == family.name), None)
