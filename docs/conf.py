@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the packages of this check
 project = "memscale"
 copyright = "the authors of memscale"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "site_reference"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_*"]
 templates_path: list[str] = []
 
 html_theme = "furo"
