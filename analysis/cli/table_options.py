@@ -9,6 +9,7 @@ from typing import Any
 from analysis.errors import TableError
 from analysis.tables import Observations, observe, read
 from analysis.tables.cells import MLFLOW
+from analysis.tables.filters import AUTO, CHECKPOINTS
 
 NONE = "none"
 
@@ -35,6 +36,10 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     columns.add_argument("--cluster", metavar="COL", help="rows with one value of it are resampled together")
     columns.add_argument("--weight", metavar="COL", help="weight of a row in the fit")
     columns.add_argument("--stderr", metavar="COL", help="standard error of a row's loss")
+    columns.add_argument(
+        "--units", metavar="COUNT=UNIT", action="append", default=[],
+        help="of params, tokens or flops, as params=B, tokens=T, flops=PF-days; params=1: as they are",
+    )  # fmt: skip
     columns.add_argument("--train", metavar="COL", help="train or test (true or false): test rows are only predicted")
     columns.add_argument(
         "--status", metavar="COL", default="status", help="how a run ended (default: status, where it is; or none)"
@@ -49,6 +54,13 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     rows = parser.add_argument_group("rows of the table")
     rows.add_argument("--where", metavar="EXPR", help="keep rows that meet this, e.g. \"loss < 4 and data == 'c4'\"")
     rows.add_argument("--drop-highest", metavar="K", type=int, default=0, help="leave out the K highest losses")
+    rows.add_argument(
+        "--best-of", metavar="COL", help="of rows that agree in all but this learning rate keep the lowest loss's"
+    )
+    rows.add_argument(
+        "--checkpoints", choices=CHECKPOINTS, default=AUTO,
+        help="rows of one run: resample them by run (auto, cluster), keep the last (final), or take each as a run",
+    )  # fmt: skip
     rows.add_argument("--drop-invalid", action="store_true", help="leave out rows that lack a sensible number")
     rows.add_argument("--drop-duplicates", action="store_true", help="leave out rows that stand twice")
     file = parser.add_argument_group("the file")
@@ -60,8 +72,8 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 
 OPTIONS = ("loss", "params", "tokens", "flops", "cluster", "learning_rate", "schedule_tokens", "weight", "stderr",
-           "train", "where", "drop_highest", "drop_invalid", "drop_duplicates", "tokens_from_flops",
-           "flops_from_tokens")  # fmt: skip
+           "train", "where", "best_of", "checkpoints", "drop_highest", "drop_invalid", "drop_duplicates",
+           "tokens_from_flops", "flops_from_tokens")  # fmt: skip
 """Options that `observe` knows by the same name."""
 
 
@@ -83,22 +95,25 @@ def observations(
         tracking_uri=chosen.tracking_uri,
     )
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(chosen, name)) is not None}
-    options["factors"] = {**_factors(chosen.factor), **(more or {})}
+    options["factors"] = {**_pairs("factor", chosen.factor), **(more or {})}
+    options["units"] = _pairs("units", chosen.units)
     options["status"] = None if chosen.status == NONE else chosen.status
     options["seed_column"] = None if chosen.seed_column == NONE else chosen.seed_column
     return observe(table, reads=reads, **options)
 
 
-def _factors(given: list[str]) -> dict[str, str]:
-    factors: dict[str, str] = {}
+def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    """NAME=VALUE words as a mapping. Raises TableError."""
+    shape = {"factor": "NAME=COLUMN, such as --factor E=num_experts", "units": "COUNT=UNIT, such as --units params=B"}
+    pairs: dict[str, str] = {}
     for one in given:
-        name, equals, column = one.partition("=")
-        if not equals or not name or not column:
-            raise TableError(f"--factor {one}: write it as NAME=COLUMN, such as --factor E=num_experts")
-        if name in factors:
-            raise TableError(f"--factor {name} is given twice: '{factors[name]}' and '{column}'")
-        factors[name] = column
-    return factors
+        name, equals, value = one.partition("=")
+        if not equals or not name or not value:
+            raise TableError(f"--{option} {one}: write it as {shape[option]}")
+        if name in pairs:
+            raise TableError(f"--{option} {name} is given twice: '{pairs[name]}' and '{value}'")
+        pairs[name] = value
+    return pairs
 
 
 def _separator(given: str | None) -> str | None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.errors import TableError
+from analysis.tables.excel import read_excel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -131,14 +132,17 @@ def parsed(table: pd.DataFrame, column: str) -> tuple[FloatArray, npt.NDArray[np
 
 
 def _line(table: pd.DataFrame, row: int) -> str:
-    """' (line 6 of the file)' for the row so numbered; '' where the source has no lines, or has changed."""
+    """' (line 6 of the file)' for the row with this number; '' where the source has no lines."""
     path = Path(str(table.attrs.get("source", "")))
     kind = str(table.attrs.get("kind", ""))
+    if kind == "xlsx" and path.is_file():
+        rows = read_excel(path, path.read_bytes(), str(table.attrs["sheet"]) or None).index
+        return f" (row {rows[row - 1]} of the sheet)" if row <= len(rows) else ""
     if kind not in ("csv", "tsv", "jsonl", "ndjson") or not path.is_file():
         return ""
     content = path.read_bytes()
     words = (gzip.decompress(content) if path.suffix == ".gz" else content).decode(errors="replace")
-    lines = _json_lines(words) if kind.endswith("json") or kind == "jsonl" else _csv_lines(words, table)
+    lines = _json_lines(words) if kind in ("jsonl", "ndjson") else _csv_lines(words, table)
     line = next((line for number, line in enumerate(lines, start=1) if number == row), None)
     return "" if line is None else f" (line {line} of the file)"
 

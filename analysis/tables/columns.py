@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from analysis.errors import TableError
 from analysis.tables.observations import CLUSTER, FLOPS, LOSS, NO_FACTORS, PARAMS, STDERR, TOKENS, WEIGHT
 from analysis.tables.suggestion import suggestion
+from analysis.tables.units import check_units
 
 RATE, SCHEDULE = "learning rate", "schedule's end"
 """What is looked at, but no law reads; no factor can have such a name."""
@@ -48,12 +49,16 @@ class ColumnMap:
     """Standard error of a row's loss, in the loss's unit."""
     train: str | None = None
     """Says which rows are fitted ('train', true) and which are only predicted ('test', false)."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Units of counts: {'params': 'B', 'tokens': 'T', 'flops': 'PF-days'}; '1' for counts as they are. Units in a
+    column's name ('Model Size (B)') and of single values ('1.3B') are found without it."""
     tokens_from_flops: bool = False
     """Derive the tokens as C / (6 N)."""
     flops_from_tokens: bool = False
     """Derive the FLOPs as 6 N D."""
 
     def __post_init__(self) -> None:
+        check_units(self.units)
         for name in self.factors:
             if not name.isidentifier():
                 raise TableError(f"--factor {name}=...: a factor's name is one word of letters, digits and '_'")

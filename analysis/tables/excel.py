@@ -13,7 +13,10 @@ from analysis.tables.suggestion import suggestion
 
 
 def read_excel(path: Path, content: bytes, sheet: str | None) -> pd.DataFrame:
-    """One sheet. Raises TableError where openpyxl is not installed, and where a sheet of several is not named."""
+    """One sheet, its index the row of the sheet, counted from 1.
+
+    Raises TableError where openpyxl is not installed, and where a sheet of several is not named.
+    """
     try:
         with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as book:
             names = [str(name) for name in book.sheet_names]
@@ -22,7 +25,7 @@ def read_excel(path: Path, content: bytes, sheet: str | None) -> pd.DataFrame:
                 raise TableError(f"{path} has {len(names)} sheets: {listed}. Name one (--sheet '{names[0]}')")
             if sheet is not None and sheet not in names:
                 raise TableError(f"{path} has no sheet '{sheet}'.{suggestion(sheet, names)}")
-            table = book.parse(sheet or names[0], header=None, dtype=object)
+            table = pd.read_excel(book, sheet_name=sheet or names[0], header=None, dtype=object)
     except ImportError:
         raise TableError(
             f"{path} needs the package 'openpyxl', which is not installed: pip install openpyxl. Or save the sheet as"
@@ -36,4 +39,5 @@ def read_excel(path: Path, content: bytes, sheet: str | None) -> pd.DataFrame:
     header = [f"column {at}" if pd.isna(name) else str(name) for at, name in enumerate(table.iloc[0].tolist(), start=1)]
     body = table.iloc[1:].infer_objects()
     body.columns = pd.Index(header)
+    body.index = body.index + 1
     return body

@@ -94,6 +94,7 @@ def read(
     table.columns = pd.Index(names)
     table.index = pd.RangeIndex(1, len(table) + 1, name=ROW)
     table.attrs |= {"source": str(path), "sha256": hashlib.sha256(stored).hexdigest(), "kind": kind[1:]} | marks
+    table.attrs |= {"sheet": sheet or ""}
     return table
 
 
@@ -188,7 +189,7 @@ def _header(path: Path, words: str, separator: str) -> list[str]:
     if len(header) == 1:
         for other, name in OTHER_SEPARATORS.items():
             if other != separator and other in header[0]:
-                values = ";".join(next(rows, [])).split(other)
+                values = separator.join(next(rows, [])).split(other)
                 comma = any(pd.Series(values).str.strip().str.fullmatch(DECIMAL_COMMA)) and other != ","
                 raise TableError(
                     f"{path} has one column, '{_short(header[0])}': it is separated by {name}, and was read with"

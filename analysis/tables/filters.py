@@ -2,13 +2,14 @@
 
 The rules, in the order in which they are applied: the status (a run that is not done has no final loss), the stage (a
 sweep's tuning runs are not compared, unless the condition asks for them), the condition of --where, --drop-invalid,
---drop-duplicates, --drop-highest. Refuses words of status it does not know: guessing would count a crashed run as done.
+--checkpoints final, --drop-duplicates, --best-of, --drop-highest. Refuses words of status it does not know: guessing
+would count a crashed run as done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +19,24 @@ from analysis.errors import TableError
 from analysis.tables.cells import place, source, text
 from analysis.tables.columns import ColumnMap
 from analysis.tables.expression import Where, parse
-from analysis.tables.observations import Exclusion
+from analysis.tables.observations import Exclusion, Observations
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 DONE = frozenset({"done", "finished", "complete", "completed", "success", "succeeded", "ok"})
+STATUS_NAMES = ("status", "state")
+"""Columns of the status, in lower case: W&B has State."""
 DIVERGED = frozenset({"diverged", "nan"})
 UNFINISHED = frozenset(
     {
-        "failed", "lost", "stopped", "killed", "crashed", "cancelled", "canceled", "preempted", "timeout", "oom",
-        "planned", "queued", "pending", "scheduled", "running",
+        "failed", "error", "lost", "stopped", "killed", "crashed", "aborted", "interrupted", "cancelled", "canceled",
+        "preempted", "preempting", "timeout", "oom", "out_of_memory", "node_fail",
+        "planned", "queued", "pending", "scheduled", "starting", "running",
     }
 )  # fmt: skip
+AUTO, CLUSTER, FINAL, INDEPENDENT = CHECKPOINTS = ("auto", "cluster", "final", "independent")
 PARENT = "parent of other runs"
 """The status of an MLflow run that only groups others."""
 SWEEP_COLUMNS = frozenset({"stage", "family", "run_id", "status"})
@@ -50,10 +55,28 @@ class Filters:
     """Of rows that agree in everything keep the first."""
     drop_highest: int = 0
     """Leave out so many rows of the highest loss."""
+    best_of: str | None = None
+    """Column of the learning rate: of rows that agree in all other columns keep those of the rate with the lowest
+    mean loss."""
+    checkpoints: str = AUTO
+    """What rows are that are checkpoints of one run (`tables.checkpoints` says how they are recognised): 'auto' and
+    'cluster' resample them by run, 'final' keeps each run's last row, 'independent' takes each row as a run."""
 
     def __post_init__(self) -> None:
         if self.drop_highest < 0:
             raise TableError(f"--drop-highest {self.drop_highest}: the number of rows is 0 or more")
+        if self.checkpoints not in CHECKPOINTS:
+            raise TableError(f"--checkpoints {self.checkpoints}: give {', '.join(CHECKPOINTS)}")
+
+    def with_rate(self, columns: ColumnMap) -> ColumnMap:
+        """The columns with the learning rate of --best-of. Raises TableError where they name another."""
+        if self.best_of is None:
+            return columns
+        if columns.learning_rate not in (None, self.best_of):
+            raise TableError(
+                f"--best-of {self.best_of} and --learning-rate {columns.learning_rate} name two columns of the rate"
+            )
+        return replace(columns, learning_rate=self.best_of)
 
     @property
     def condition(self) -> Where | None:
@@ -62,10 +85,11 @@ class Filters:
 
 def by_status(table: pd.DataFrame, columns: ColumnMap) -> list[Exclusion]:
     """Rows whose run did not come to its end. Raises TableError for a word that is not known."""
-    if columns.status is None or columns.status not in table.columns:
+    column = _status_column(table, columns.status)
+    if column is None:
         return []
     exclusions = []
-    for at, given in enumerate(text(table[columns.status])):
+    for at, given in enumerate(text(table[column])):
         word = given.lower()
         if word in DONE:
             continue
@@ -78,12 +102,20 @@ def by_status(table: pd.DataFrame, columns: ColumnMap) -> list[Exclusion]:
         else:
             known = ", ".join(sorted(DONE | DIVERGED | UNFINISHED))
             raise TableError(
-                f"{source(table)}, {place(table, at)}, column '{columns.status}': '{given}' is no known status"
+                f"{source(table)}, {place(table, at)}, column '{column}': '{given}' is no known status"
                 f" ({known}). Write one of these, name another column (--status COL), or do not look at it"
                 " (--status none)"
             )
         exclusions.append(Exclusion(row=int(table.index[at]), rule="status", reason=reason))
     return exclusions
+
+
+def _status_column(table: pd.DataFrame, given: str | None) -> str | None:
+    """The column of the status: the one that is named, else `status` or `state` in whatever case."""
+    if given is None or given in table.columns:
+        return given
+    names = {str(column).lower(): str(column) for column in table.columns}
+    return next((names[name] for name in STATUS_NAMES if name in names), None)
 
 
 def by_stage(table: pd.DataFrame, condition: Where | None) -> list[Exclusion]:
@@ -106,8 +138,27 @@ def by_condition(table: pd.DataFrame, condition: Where, rows: IntArray) -> list[
     ]
 
 
-def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[BoolArray, list[Exclusion], str]:
-    """The mask of what stays when the highest losses go, what goes, and a warning where a tie decides ('' if none)."""
+def best_rates(observations: Observations, rate: pd.Series, column: str) -> list[Exclusion]:
+    """Rows whose learning rate is not the best at their setting: the lowest loss, averaged over a rate's rows."""
+    names = list(observations.columns)
+    setting = observations.frame.groupby(names).ngroup() if names else pd.Series(0, index=observations.frame.index)
+    runs = pd.DataFrame({"setting": setting, "rate": rate, "loss": observations.loss}, index=observations.frame.index)
+    means = runs.groupby(["setting", "rate"])["loss"].mean()
+    best = {int(key[0]): float(key[1]) for key in means.groupby("setting").idxmin()}
+    exclusions = []
+    for row, number, value in zip(runs.index, runs["setting"], runs["rate"], strict=True):
+        kept = best[number]
+        if value != kept:
+            reason = (
+                f"its learning rate {value:g} has a mean loss of {means[number, value]:.6g} at this setting, {kept:g}"
+                f" one of {means[number, kept]:.6g}"
+            )
+            exclusions.append(Exclusion(row=int(row), rule=f"best-of {column}", reason=reason))
+    return exclusions
+
+
+def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[list[Exclusion], str]:
+    """The rows of the highest losses, and a warning where a tie decides ('' if none)."""
     if number >= len(loss):
         raise TableError(f"--drop-highest {number} leaves nothing of {len(loss)} rows")
     order = np.lexsort((row, -loss))
@@ -124,7 +175,7 @@ def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[BoolArray, li
         if tied.any()
         else ""
     )
-    return kept, exclusions, warning
+    return exclusions, warning
 
 
 def listed(rows: Sequence[int], most: int = 5) -> str:

@@ -14,8 +14,8 @@ from analysis.tables.cells import ROW, source
 from analysis.tables.file import read
 
 TableLike: TypeAlias = Any
-"""A pandas or polars DataFrame, another object with `to_pandas`, `__arrow_c_stream__` or `__dataframe__`, a mapping of
-columns, or the path of a file."""
+"""A pandas or polars DataFrame, another object with `to_pandas` or `__arrow_c_stream__`, a mapping of columns, or the
+path of a file."""
 
 
 def as_frame(given: TableLike) -> pd.DataFrame:
@@ -44,8 +44,6 @@ def _pandas(given: TableLike) -> pd.DataFrame:
     if hasattr(given, "__arrow_c_stream__"):
         arrow: pd.DataFrame = pyarrow.table(given).to_pandas()
         return arrow
-    if hasattr(given, "__dataframe__"):
-        return pd.api.interchange.from_dataframe(given)
     if isinstance(given, Mapping):
         return pd.DataFrame(dict(given))
     raise TableError(

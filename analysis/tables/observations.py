@@ -7,7 +7,7 @@ left out with the rule that left it out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -119,9 +119,10 @@ class Observations:
         """How many rows each rule left out, in the order in which the rules were applied."""
         return dict(Counter(one.rule for one in self.exclusions))
 
-    def only(self, kept: BoolArray, exclusions: tuple[Exclusion, ...]) -> Observations:
-        """These rows without some, which `exclusions` accounts for."""
-        return replace(self, frame=self.frame[kept], exclusions=self.exclusions + exclusions)
+    def without(self, exclusions: Sequence[Exclusion]) -> Observations:
+        """These observations without some rows."""
+        gone = [one.row for one in exclusions]
+        return replace(self, frame=self.frame.drop(index=gone), exclusions=(*self.exclusions, *exclusions))
 
     def _floats(self, column: str) -> FloatArray:
         return self.frame[column].to_numpy(dtype=np.float64, copy=True)

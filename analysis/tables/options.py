@@ -30,12 +30,15 @@ class TableOptions(TypedDict, total=False):
     weight: str
     stderr: str
     train: str
+    units: Mapping[str, str]
     tokens_from_flops: bool
     flops_from_tokens: bool
     where: str
     drop_invalid: bool
     drop_duplicates: bool
     drop_highest: int
+    best_of: str
+    checkpoints: str
 
 
 def resolve(

@@ -18,8 +18,17 @@ import pandas as pd
 
 from analysis.errors import TableError
 from analysis.tables.cells import parsed, place, source, text, text_for_number
+from analysis.tables.checkpoints import by_run, find_checkpoints
 from analysis.tables.columns import RATE, SCHEDULE, ColumnMap
-from analysis.tables.filters import Filters, by_condition, by_stage, by_status, highest, listed
+from analysis.tables.filters import (
+    INDEPENDENT,
+    Filters,
+    best_rates,
+    by_condition,
+    by_stage,
+    by_status,
+    highest,
+)  # fmt: skip
 from analysis.tables.frames import TableLike, as_frame
 from analysis.tables.observations import (
     CLUSTER,
@@ -36,8 +45,9 @@ from analysis.tables.observations import (
     Observations,
 )  # fmt: skip
 from analysis.tables.options import TableOptions, resolve
-from analysis.tables.replicates import Repeats, find_repeats, numbered
-from analysis.tables.training_checks import rates_at_the_edge, unfinished_schedules
+from analysis.tables.replicates import Repeats, find_repeats
+from analysis.tables.table_warnings import flat_warnings, repeat_warnings, training_warnings
+from analysis.tables.units import Units
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,7 +59,6 @@ IntArray = npt.NDArray[np.int64]
 POSITIVE = (PARAMS, TOKENS, FLOPS, LOSS, WEIGHT, STDERR, RATE, SCHEDULE)
 NO_SETTING = (LOSS, WEIGHT, STDERR, SCHEDULE)
 """Columns in which replicates may differ."""
-WORDS = {PARAMS: "parameters", TOKENS: "tokens", FLOPS: "FLOPs"}
 TRAIN, TEST = ("train", "training", "fit", "true", "1"), ("test", "held_out", "held-out", "heldout", "false", "0")
 
 
@@ -102,6 +111,7 @@ def observe(
 
 def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Observations:
     condition = filters.condition
+    columns = filters.with_rate(columns)
     columns.check(source(table), list(table.columns))
     if len(table) == 0:
         raise TableError(f"{source(table)} has a header, but no row; there is nothing to fit")
@@ -110,12 +120,11 @@ def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Obser
     left.out(by_stage(table, condition))
     if condition is not None:
         left.out(by_condition(table, condition, left.at))
-    numbers = _numbers(left, columns, filters)
+    units = Units(given=columns.units)
+    numbers = _numbers(left, columns, filters, units)
     here = table.iloc[left.at]
     seed = _codes(here, columns.seed_column) if columns.seed_column in table.columns else None
     repeats = find_repeats([one for letter, one in numbers.items() if letter not in NO_SETTING], seed, numbers[LOSS])
-    warnings = _repeat_warnings(left.rows, repeats)
-    trained = pd.DataFrame({name: numbers.pop(name) for name in (RATE, SCHEDULE) if name in numbers}, index=here.index)
     observations = Observations(
         source=source(table),
         sha256=str(table.attrs.get("sha256", "")),
@@ -123,20 +132,30 @@ def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Obser
         roles={**columns.measured(), **columns.derived(), **columns.labels()},
         frame=_frame(here, numbers, repeats, columns),
         exclusions=tuple(left.exclusions),
+        warnings=(*units.warnings, *repeat_warnings(left.rows, repeats)),
     )
+    if filters.checkpoints != INDEPENDENT:
+        observations = by_run(observations, find_checkpoints(here, numbers, seed), filters, columns.cluster)
     if filters.drop_duplicates and repeats.duplicated.any():
-        observations = observations.only(~repeats.duplicated, tuple(_duplicates(left.rows, repeats)))
+        twice = _duplicates(left.rows, repeats)
+        observations = observations.without(twice)
+    trained = pd.DataFrame({name: numbers[name] for name in (RATE, SCHEDULE) if name in numbers}, index=here.index)
+    warnings = training_warnings(observations, trained.loc[observations.frame.index])
+    if filters.best_of is not None:
+        observations = observations.without(
+            best_rates(observations, trained[RATE].loc[observations.frame.index], filters.best_of)
+        )
     if filters.drop_highest:
-        kept, exclusions, tie = highest(observations.loss, observations.row, filters.drop_highest)
-        observations = observations.only(kept, tuple(exclusions))
-        warnings += [tie] if tie else []
-    warnings += [*_flat(observations), *_training(observations, trained.loc[observations.row])]
-    return replace(observations, warnings=tuple(warnings))
+        exclusions, tie = highest(observations.loss, observations.row, filters.drop_highest)
+        observations = observations.without(exclusions)
+        warnings = [*([tie] if tie else []), *warnings]
+    return replace(observations, warnings=(*observations.warnings, *flat_warnings(observations), *warnings))
 
 
 def _frame(here: pd.DataFrame, numbers: Mapping[str, FloatArray], repeats: Repeats, columns: ColumnMap) -> pd.DataFrame:
     """The rows that are left, with the columns of `Observations.frame`."""
-    frame = pd.DataFrame({name: values for name, values in numbers.items() if name not in NO_FACTORS}, index=here.index)
+    letters = {name: values for name, values in numbers.items() if name not in (*NO_FACTORS, RATE, SCHEDULE)}
+    frame = pd.DataFrame(letters, index=here.index)
     frame[LOSS] = numbers[LOSS]
     frame[SETTING] = repeats.setting
     if columns.cluster is not None:
@@ -187,14 +206,16 @@ class _Left:
             raise TableError(f"{source(self.table)}: all {len(self.table)} rows are left out ({by}); nothing is left")
 
 
-def _numbers(left: _Left, columns: ColumnMap, filters: Filters) -> dict[str, FloatArray]:
+def _numbers(left: _Left, columns: ColumnMap, filters: Filters, units: Units) -> dict[str, FloatArray]:
     """Every number column by letter, for the rows that are left; rows with a wrong value leave or are refused."""
     here, wrong = left.table.iloc[left.at], dict[int, str]()
     numbers = {}
     for letter, column in columns.measured().items():
-        numbers[letter], is_text = parsed(here, column)
+        values, is_text = parsed(here, column)
+        words = {int(at): text(here[column].iloc[[int(at)]])[0] for at in np.flatnonzero(is_text)}
+        numbers[letter] = units.converted(source(here), letter, column, values, words)
         for at, what in _wrong(numbers[letter], positive=letter in POSITIVE).items():
-            message = text_for_number(text(here[column].iloc[[at]])[0]) if is_text[at] else what
+            message = text_for_number(words[at]) if at in words else what
             wrong.setdefault(at, f"column '{column}': {message}")
     if wrong and not filters.drop_invalid:
         first = min(wrong)
@@ -244,48 +265,3 @@ def _duplicates(rows: IntArray, repeats: Repeats) -> list[Exclusion]:
         )
         for at in np.flatnonzero(repeats.duplicated)
     ]
-
-
-def _repeat_warnings(rows: IntArray, repeats: Repeats) -> list[str]:
-    """Warnings of rows that repeat others."""
-    warnings = []
-    twice = [int(row) for row in rows[repeats.duplicated]]
-    if twice:
-        first = int(rows[repeats.duplicate_of[np.flatnonzero(repeats.duplicated)[0]]])
-        warnings.append(
-            f"{listed(twice)} agree with an earlier row in every column that is used, the loss among them (row"
-            f" {twice[0]} with row {first}): one run counted twice makes intervals too narrow"
-            " (--drop-duplicates)"
-        )
-    seeds = [int(row) for row in rows[repeats.same_seed >= 0]]
-    if seeds:
-        warnings.append(f"{listed(seeds)} have the columns and the seed of an earlier row, but another loss")
-    return warnings
-
-
-def _training(observations: Observations, trained: pd.DataFrame) -> list[str]:
-    """Warnings of how the runs were trained, as far as the table has columns for it."""
-    warnings = []
-    if RATE in trained:
-        setting = numbered(list(observations.columns.values()), len(observations))
-        rate = trained[RATE].to_numpy(dtype=np.float64)
-        warnings += rates_at_the_edge(rate, observations.loss, setting, observations.row)
-    if SCHEDULE in trained:
-        end = trained[SCHEDULE].to_numpy(dtype=np.float64)
-        warnings += unfinished_schedules(observations.columns[TOKENS], end, observations.row)
-    return warnings
-
-
-def _flat(observations: Observations) -> list[str]:
-    """Warnings of columns that do not vary: a law cannot say how the loss changes with them."""
-    if len(observations) < 2:
-        return []
-    warnings = [
-        f"every point has the same {WORDS.get(letter, letter)} ({letter} = {values[0]:.3g}): how the loss changes with"
-        f" {letter} cannot be told"
-        for letter, values in observations.columns.items()
-        if np.ptp(values) == 0
-    ]
-    if np.ptp(observations.loss) == 0:
-        warnings.append(f"every point has the same loss ({observations.loss[0]:.3g})")
-    return warnings
