@@ -18,7 +18,7 @@ from analysis.report import study_json
 from analysis.report.headline import of_families
 from analysis.sweep.study import study
 from analysis.tables import Observations
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 AXES = {"C": "FLOPs", "N": "parameters"}
 
@@ -157,7 +157,7 @@ def _of_a_sweep(chosen: argparse.Namespace) -> int:
         raise TableError("no TABLE is given; give the results table of a sweep, or any table with --family COL")
     if chosen.figures is not None:
         print("--figures draws the gains of any table (--family COL); a sweep's are those of `report`", file=sys.stderr)
-    done = study(read(Path(chosen.table)), subject=chosen.of, baseline=chosen.over)
+    done = study(read_results(Path(chosen.table)), subject=chosen.of, baseline=chosen.over)
     if not done.pairs:
         raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.labels)} only")
     content = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.cli.output import add_json, print_json
 from analysis.report import build
 from analysis.sweep.study import study
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    done = study(read(chosen.table))
+    done = study(read_results(chosen.table))
     paths = build.write(done, chosen.out, question=chosen.question, sweep=chosen.sweep)
     if chosen.json:
         files = {"report": str(paths.report), "card": str(paths.card), "figures": [str(path) for path in paths.files]}

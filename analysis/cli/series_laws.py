@@ -10,12 +10,12 @@ from analysis.cli.output import print_warnings
 from analysis.errors import FitError
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Curves, fit_curves
 from analysis.report import study_json
-from analysis.tables.results import Results, read
+from analysis.tables.results import Results, read_results
 
 
 def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
     """The laws of every series. Raises TableError and FitError."""
-    results = read(table)
+    results = read_results(table)
     axis = FLOPS if against == "flops" else SECONDS
     if not results.compare.has(axis.column):
         raise FitError(f"{results.path} has no value of '{axis.column}' for every run that is done")
@@ -23,7 +23,7 @@ def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
 
 
 def as_card(results: Results, curves: Curves) -> dict[str, Any]:
-    left_out = [{"row": one.row, "name": one.name, "reason": one.reason} for one in results.left_out]
+    left_out = results.left_out[["row", "name", "reason"]].to_dict("records")
     return {"table": str(results.path), "exclusions": left_out, **study_json.curves_card(curves)}
 
 

@@ -18,7 +18,7 @@ from analysis.report.headline import headline
 from analysis.report.page import page
 from analysis.sweep.study import Study, study
 from analysis.tables import atomic_write
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 STEMS = (
     "gain",
@@ -70,7 +70,7 @@ def build(
     plan_hash, launcher, scale, matched, forecast (where they are text or numbers), dropped and caveats (a list of
     sentences) are shown. Raises AnalysisError where the table cannot be used or the folder cannot be written.
     """
-    return write(study(read(table_path)), out_dir, question=question, sweep=sweep, plan_summary=plan_summary)
+    return write(study(read_results(table_path)), out_dir, question=question, sweep=sweep, plan_summary=plan_summary)
 
 
 def write(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from analysis import formatting
@@ -12,7 +14,6 @@ from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.html import Cell, heading, named, table, words
 from analysis.sweep.learning_rates import Tuned
 from analysis.sweep.study import Study
-from analysis.tables.results import LeftOut
 from analysis.tables.runs import BoolArray, Budget
 
 
@@ -271,20 +272,20 @@ def left_out(study: Study) -> str:
     """Rows that carry no part of the answer, and why."""
     rows: list[list[str | Cell]] = [
         [
-            words(one.name),
-            named(formatting.series(one.series), _colour(study, one)),
-            formatting.power(one.budget_flops),
-            str(one.seed),
-            words(one.stage),
-            words(one.status),
-            words(one.reason, wrap=True),
-            str(one.row),
+            words(one["name"]),
+            named(formatting.series(one["series"]), _colour(study, one)),
+            formatting.power(one["budget_flops"]),
+            str(one["seed"]),
+            words(one["stage"]),
+            words(one["status"]),
+            words(one["reason"], wrap=True),
+            str(one["row"]),
         ]
-        for one in study.results.left_out
+        for one in study.results.left_out.to_dict("records")
     ]
     return table(("run", "series", "budget, FLOPs", "seed", "stage", "status", "why", "row"), rows)
 
 
-def _colour(study: Study, one: LeftOut) -> str:
+def _colour(study: Study, one: dict[Any, Any]) -> str:
     """Of the series, or where no run of it is done of its family."""
-    return (study.looks.get(one.series) or family_look(one.family)).colour
+    return (study.looks.get(one["series"]) or family_look(one["family"])).colour

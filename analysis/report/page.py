@@ -214,8 +214,7 @@ def _runs(study: Study) -> str:
 
 
 def _left_out(study: Study) -> str:
-    left_out = study.results.left_out
-    if not left_out:
+    if not study.results.exclusions:
         return section("What failed", paragraph("Nothing: every row of the table is a run that is done."))
     return section("What failed or diverged", html_tables.left_out(study))
 

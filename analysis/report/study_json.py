@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from typing import Any
 
 from analysis.gains.differences import Comparison, Difference, LawDifference, Multiplier
@@ -22,6 +21,8 @@ from analysis.sweep.study import Study
 from analysis.sweep.table_size import BySlots, SlotMean
 
 FORMAT = 1
+LEFT_OUT = ("row", "name", "stage", "family", "series", "status", "budget", "budget_flops", "seed", "reason")
+"""Columns of a row that carries no part of the answer."""
 
 
 def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         "runs": {
             "compared": len(results.compare),
             "tuning": len(results.tune),
-            "left_out": [asdict(one) for one in results.left_out],
+            "left_out": results.left_out[list(LEFT_OUT)].to_dict("records"),
         },
         "comparisons": [comparison_card(one) for one in study.comparisons],
         "multipliers": [multiplier_card(one) for one in study.multipliers],

@@ -187,12 +187,13 @@ def _shared(values: FloatArray, sizes: FloatArray) -> bool:
 
 def _even_share(progress: FloatArray, run: IntArray, least: int) -> float:
     """Share of the rows that are in groups of at least `least` different, evenly spaced values."""
+    table = pd.DataFrame({"run": run, "progress": progress})
+    large = table[table.groupby("run")["progress"].transform("size") >= least]
     even = 0
-    for number in np.unique(run):
-        here = progress[run == number]
-        gaps = np.diff(np.unique(here))
+    for _, group in large.groupby("run")["progress"]:
+        gaps = np.diff(np.unique(group.to_numpy(dtype=np.float64)))
         if len(gaps) >= least - 1 and (np.abs(gaps / np.median(gaps) - 1) < SAME).mean() >= EVEN:
-            even += len(here)
+            even += len(group)
     return even / len(progress)
 
 

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def read(
     decimal: str = ".",
     thousands: str = "",
     sheet: str | None = None,
+    text: Collection[str] = (),
     tracking_uri: str | None = None,
 ) -> pd.DataFrame:
     """Read a table of runs from a file or an MLflow experiment.
@@ -50,6 +52,7 @@ def read(
         decimal: Decimal mark of a text file; ',' for 3,14.
         thousands: Mark inside the numbers of a text file, as ',' in 1,000; by default none is allowed.
         sheet: Name of a sheet of an .xlsx file; needed where it has several.
+        text: Columns of a .csv or .tsv file that stay text even where every value is a number, such as run ids.
         tracking_uri: MLflow's store (default: MLFLOW_TRACKING_URI).
 
     Returns:
@@ -86,7 +89,7 @@ def read(
         words = _decoded(path, _unpacked(path, stored).removeprefix(UTF8_MARK))
         if not words.strip():
             raise TableError(f"{path} holds blank lines only")
-        table = _csv(path, words, **marks) if kind in SEPARATORS else read_json_lines(path, words)
+        table = _csv(path, words, text, **marks) if kind in SEPARATORS else read_json_lines(path, words)
     names = [str(name).strip() for name in table.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -151,7 +154,9 @@ def _decoded(path: Path, content: bytes) -> str:
         ) from None
 
 
-def _csv(path: Path, words: str, *, separator: str, decimal: str, thousands: str) -> pd.DataFrame:
+def _csv(
+    path: Path, words: str, as_text: Collection[str], *, separator: str, decimal: str, thousands: str
+) -> pd.DataFrame:
     header = _header(path, words, separator)
     try:
         with warnings.catch_warnings():
@@ -169,7 +174,8 @@ def _csv(path: Path, words: str, *, separator: str, decimal: str, thousands: str
         raise TableError(f"{path} cannot be read as csv: {_ragged(words, separator) or reason}")
     table.columns = pd.Index(header)
     marks = {"thousands": thousands, "decimal": decimal}
-    columns = [_numeric(table.iloc[:, at], **marks) for at in range(table.shape[1])]
+    parts = [table.iloc[:, at] for at in range(table.shape[1])]
+    columns = [part.str.strip() if str(part.name).strip() in as_text else _numeric(part, **marks) for part in parts]
     return pd.concat(columns, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Runs as columns, and how they are grouped: series, budgets, and the cells of both that hold the replicates.
+"""A sweep's runs, and how they are grouped: series, budgets, and the cells of both, which hold the replicates.
 
 A series is one curve: a family, or a family with settings that the sweep varies. Its label starts with the family's
 name in the sweep; the settings follow as `key=value`. A budget has a name; several can have one number of FLOPs (the
@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+TEXT = ("sweep", "name", "run_id", "stage", "family", "series", "budget", "scale", "status")
+"""Columns of a results table that are text; all others of `Runs.frame` are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +31,56 @@ class Budget:
     flops: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Runs:
-    """Columns of equal length, one entry a run."""
+    """A view of some rows of a results table, one row a run."""
 
-    row: IntArray
-    """Row of the file, counted from 1 below the header."""
-    name: tuple[str, ...]
-    family: tuple[str, ...]
-    """What kind of family: dense, moe, memory_plus, ..."""
-    series: tuple[str, ...]
-    budget: tuple[str, ...]
-    seed: IntArray
-    budget_flops: FloatArray
-    numbers: Mapping[str, FloatArray]
-    """Every other number column; not-a-number where a run has none."""
+    frame: pd.DataFrame
+    """Index 'row' (of the file, counted from 1 below the header); columns as in the results table, checked."""
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.frame)
+
+    @property
+    def row(self) -> IntArray:
+        """Row of the file, counted from 1 below the header."""
+        return self.frame.index.to_numpy(dtype=np.int64)
+
+    @cached_property
+    def name(self) -> tuple[str, ...]:
+        """Name of each run."""
+        return tuple(self.frame["name"])
+
+    @cached_property
+    def family(self) -> tuple[str, ...]:
+        """Each run's kind of family: dense, moe, memory_plus, ..."""
+        return tuple(self.frame["family"])
+
+    @cached_property
+    def series(self) -> tuple[str, ...]:
+        """Label of each run's series."""
+        return tuple(self.frame["series"])
+
+    @cached_property
+    def budget(self) -> tuple[str, ...]:
+        """Name of each run's budget."""
+        return tuple(self.frame["budget"])
+
+    @cached_property
+    def seed(self) -> IntArray:
+        """Random seed of each run."""
+        return self.frame["seed"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def budget_flops(self) -> FloatArray:
+        """Training FLOPs of each run's budget."""
+        return self.frame["budget_flops"].to_numpy(dtype=np.float64)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, FloatArray]:
+        """Every number column by name; not-a-number where a run has no value."""
+        columns = [str(column) for column in self.frame.columns if column not in TEXT]
+        return {column: self.frame[column].to_numpy(dtype=np.float64) for column in columns}
 
     def number(self, column: str) -> FloatArray:
         """A number column. Raises KeyError where the table has none; ask `has` first."""
@@ -59,41 +96,41 @@ class Runs:
 
     def of(self, series: str, budget: Budget | None = None) -> BoolArray:
         """Mask of a series' runs, at one budget (the replicates) or at all."""
-        mask = np.array([label == series for label in self.series], dtype=bool)
+        mask: BoolArray = (self.frame["series"] == series).to_numpy(dtype=bool)
         return mask if budget is None else mask & self.at(budget)
 
     def at(self, budget: Budget) -> BoolArray:
         """Mask of all runs at a budget."""
-        return np.array([name == budget.name for name in self.budget], dtype=bool)
+        return (self.frame["budget"] == budget.name).to_numpy(dtype=bool)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Every series, in the order of the table."""
-        return tuple(dict.fromkeys(self.series))
+        return tuple(self.frame["series"].unique())
 
-    @property
+    @cached_property
     def families(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.family))
+        """Every kind of family, in the order of the table."""
+        return tuple(self.frame["family"].unique())
 
     def family_of(self, series: str) -> str:
+        """The kind of family that a series is of."""
         return self.family[self.series.index(series)]
 
     def series_of(self, family: str) -> tuple[str, ...]:
         """A family's series, the reference first."""
-        labels = tuple(
-            dict.fromkeys(label for label, word in zip(self.series, self.family, strict=True) if word == family)
-        )
+        labels = tuple(self.frame["series"][self.frame["family"] == family].unique())
         return tuple(sorted(labels, key=lambda label: (label != family, " " in label)))
 
     def reference(self, family: str) -> str:
-        """The series that stands for a family: the one of its name, else one without settings, else its first."""
+        """A family's series of its own name, else one without settings, else its first."""
         return self.series_of(family)[0]
 
     def budgets(self, series: str | None = None) -> tuple[Budget, ...]:
         """Budgets by increasing FLOPs; those of equal FLOPs in the order of the table."""
-        chosen = range(len(self)) if series is None else np.flatnonzero(self.of(series))
-        found = dict.fromkeys((self.budget[run], float(self.budget_flops[run])) for run in chosen)
-        return tuple(Budget(name=name, flops=flops) for name, flops in sorted(found, key=lambda one: one[1]))
+        chosen = self.frame if series is None else self.frame[self.of(series)]
+        pairs = chosen[["budget", "budget_flops"]].drop_duplicates().sort_values("budget_flops", kind="stable")
+        return tuple(Budget(name=str(name), flops=float(flops)) for name, flops in pairs.itertuples(index=False))
 
     def flops_budgets(self, series: str | None = None) -> tuple[float, ...]:
         """The different numbers of FLOPs, increasing."""
@@ -105,16 +142,12 @@ class Runs:
 
     def regrouped(self, chosen: IntArray, *, series: Sequence[str], budgets: Sequence[Budget]) -> Runs:
         """Some of the runs, with other series and budgets, one each a chosen run."""
-        return Runs(
-            row=self.row[chosen],
-            name=tuple(self.name[run] for run in chosen),
-            family=tuple(self.family[run] for run in chosen),
-            series=tuple(series),
-            budget=tuple(budget.name for budget in budgets),
-            seed=self.seed[chosen],
-            budget_flops=np.array([budget.flops for budget in budgets]),
-            numbers={column: values[chosen] for column, values in self.numbers.items()},
+        frame = self.frame.iloc[chosen].assign(
+            series=list(series),
+            budget=[budget.name for budget in budgets],
+            budget_flops=[budget.flops for budget in budgets],
         )
+        return Runs(frame=frame)
 
     def shares_flops(self, series: str) -> bool:
         """Whether several budgets of a series have one number of FLOPs: model sizes of an isoFLOP sweep."""
@@ -127,7 +160,7 @@ def family_name(series: str) -> str:
 
 
 def settings(series: str) -> dict[str, str]:
-    """What the sweep varies in a series, by key; empty for a family as it stands."""
+    """What the sweep varies in a series, by key; empty for a family as it is."""
     pairs = (word.partition("=") for word in series.split(" ")[1:])
     return {key: value for key, _, value in pairs}
 

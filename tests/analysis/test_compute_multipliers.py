@@ -10,13 +10,14 @@ from synthetic_results import Truth, rows, write
 from analysis.errors import FitError
 from analysis.gains.differences import Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, fit_curves
-from analysis.tables.results import Runs, read
+from analysis.tables.results import read_results
+from analysis.tables.runs import Runs
 
 WIDE = (1e13, 3e13, 1e14, 3e14, 1e15, 3e15)
 
 
 def runs(path: Path, truth: Truth) -> Runs:
-    return read(write(path / "t.csv", rows(truth))).compare
+    return read_results(write(path / "t.csv", rows(truth))).compare
 
 
 def found(path: Path, truth: Truth, subject: str, baseline: str) -> Multiplier:
@@ -45,7 +46,7 @@ def test_the_multiplier_is_read_where_the_worse_one_ends(tmp_path: Path) -> None
     for row in table:
         slope = 0.04 if row["family"] == "memory_plus" else 0.1
         row["loss_nats"] = 3.5 * (float(str(row["flops_train"])) / 3e13) ** -slope
-    curves = fit_curves(read(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=50)
+    curves = fit_curves(read_results(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=50)
     # 3.5 (x / 3e13)^-0.1 = 3.5 * 10^-0.04  at  x = 3e13 * 10^0.4, where memory needs 3e14.
     assert multiplier(curves, "memory_plus", "dense").value == pytest.approx(10**0.4 / 10, rel=1e-6)
     assert multiplier(curves, "dense", "memory_plus").value == pytest.approx(10 / 10**0.4, rel=1e-6)
@@ -85,7 +86,7 @@ def test_a_bend_widens_the_intervals_and_is_said(tmp_path: Path) -> None:
     for row in table:
         if row["budget_flops"] == 1e14:
             row["loss_nats"] = float(str(row["loss_nats"])) * 0.97
-    curves = fit_curves(read(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=500)
+    curves = fit_curves(read_results(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=500)
     assert curves.noise is not None
     assert curves.seed_noise is not None
     assert curves.noise.std > 5 * curves.seed_noise.std
@@ -98,5 +99,5 @@ def test_all_families_get_the_law_of_the_one_with_fewest_budgets(tmp_path: Path)
         for row in rows(Truth(budgets=WIDE, tuning=False))
         if row["family"] != "moe" or float(str(row["budget_flops"])) < 1e15
     ]
-    curves = fit_curves(read(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=50)
+    curves = fit_curves(read_results(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=50)
     assert curves.law.name == "power"

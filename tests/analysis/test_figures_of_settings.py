@@ -24,7 +24,7 @@ from analysis.report.page import page
 from analysis.report.study_json import card
 from analysis.report.study_json import text as text_of_card
 from analysis.sweep.study import Study, study
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 SIZES = tuple(2**power for power in range(12, 21))
 TWELVE = {f"key_width={width}": 0.001 * width for width in range(2, 24, 2)}
@@ -52,7 +52,7 @@ OWN_COLUMNS = {"series", "budget", "num_slots", "d_model", "params_active", "par
 
 
 def studied(path: Path, table: list[Row]) -> Study:
-    return study(read(write(path / "t.csv", table)))
+    return study(read_results(write(path / "t.csv", table)))
 
 
 Made = Callable[[str], tuple[Study, dict[str, Drawn]]]

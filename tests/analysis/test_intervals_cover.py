@@ -12,14 +12,14 @@ from synthetic_results import Truth, rows, write
 from analysis.gains.differences import Measure, compare, measures, multiplier, pairs
 from analysis.gains.scaling_curves import FLOPS, fit_curves
 from analysis.inference.replicate_noise import Noise, at_least, bootstrap_weights, generator, law_noise, pooled, uneven
-from analysis.tables.results import Results, read
+from analysis.tables.results import Results, read_results
 
 NUM_SWEEPS = 200
 LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
 
 
 def sweep(path: Path, truth: Truth, seed: int) -> Results:
-    return read(write(path / f"{seed}.csv", rows(truth, seed)))
+    return read_results(write(path / f"{seed}.csv", rows(truth, seed)))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_recall_noise_is_not_below_the_error_of_the_questions(tmp_path: Path) ->
     table = rows(Truth(tuning=False))
     for row in table:
         row |= {"score_facts_recall_acc": 0.5, "score_facts_recall_acc_stderr": 0.025}
-    results = read(write(tmp_path / "t.csv", table))
+    results = read_results(write(tmp_path / "t.csv", table))
     recall = measures(results.compare)[1]
     found = compare(results.compare, "memory_plus", "moe", recall)
     assert found.noise is not None

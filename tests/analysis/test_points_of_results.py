@@ -8,15 +8,15 @@ import pytest
 from synthetic_results import Truth, rows, write
 
 from analysis.errors import TableError
-from analysis.tables import of_results
-from analysis.tables.results import read
+from analysis.tables import observe_results
+from analysis.tables.results import read_results
 
 
 def test_compared_runs_are_points_and_all_others_are_accounted_for(tmp_path: Path) -> None:
     table = rows(Truth())
     table[-1] |= {"status": "failed", "loss_nats": ""}
-    results = read(write(tmp_path / "t.csv", table))
-    points = of_results(results, series="dense")
+    results = read_results(write(tmp_path / "t.csv", table))
+    points = observe_results(results, series="dense")
     assert len(points) == 6
     assert points.num_settings == points.num_replicated == 3
     assert points.columns["D"].tolist() == [float(str(table[row - 1]["tokens"])) for row in points.row]
@@ -30,14 +30,14 @@ def test_series_that_agree_in_every_number_are_no_replicates(tmp_path: Path) -> 
     table = [row for row in rows(Truth(seeds=(0,))) if row["stage"] == "compare"]
     for row in table:
         row |= {"params_active": 1000, "tokens": 5000, "flops_train": 1e13}
-    assert of_results(read(write(tmp_path / "t.csv", table))).num_settings == 3
+    assert observe_results(read_results(write(tmp_path / "t.csv", table))).num_settings == 3
 
 
 def test_columns_that_are_not_there_or_not_for_every_run_are_refused(tmp_path: Path) -> None:
-    results = read(write(tmp_path / "t.csv", rows(Truth())))
-    with pytest.raises(TableError, match=r"no number column 'params_activ'. Did you mean 'params_active'"):
-        of_results(results, params="params_activ")
-    with pytest.raises(TableError, match=r"row \d+, column 'table_learning_rate': has no value"):
-        of_results(results, factors={"rate": "table_learning_rate"})
+    results = read_results(write(tmp_path / "t.csv", rows(Truth())))
+    with pytest.raises(TableError, match=r"no column 'params_activ' \(--params\). Did you mean 'params_active'"):
+        observe_results(results, params="params_activ")
+    with pytest.raises(TableError, match=r"row \d+ .*column 'table_learning_rate': it has no value"):
+        observe_results(results, factors={"rate": "table_learning_rate"})
     with pytest.raises(TableError, match="no done run of the series 'peer'"):
-        of_results(results, series="peer")
+        observe_results(results, series="peer")

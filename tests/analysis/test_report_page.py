@@ -21,11 +21,11 @@ from analysis.report.page import page
 from analysis.report.study_json import card
 from analysis.report.study_json import text as text_of_card
 from analysis.sweep.study import Study, study
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 
 def studied(path: Path, table: list[Row]) -> Study:
-    return study(read(write(path / "t.csv", table)))
+    return study(read_results(write(path / "t.csv", table)))
 
 
 def built(path: Path, table: list[Row], **options: object) -> tuple[str, dict[str, object]]:

@@ -19,7 +19,7 @@ from analysis.report.study_json import card
 from analysis.report.study_json import text as text_of_card
 from analysis.sweep.study import Study, study
 from analysis.sweep.table_size import by_slots
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 from analysis.tables.runs import Runs
 
 LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
@@ -29,11 +29,11 @@ ABLATIONS = {"gated=false": 0.02, "key_width=16": 0.0, "layers=1-2-3": -0.02}
 
 
 def runs(path: Path, sweep: Settings, seed: int = 0) -> Runs:
-    return read(write(path / f"{seed}.csv", settings_rows(sweep, seed))).compare
+    return read_results(write(path / f"{seed}.csv", settings_rows(sweep, seed))).compare
 
 
 def studied(path: Path, table: list[Row]) -> Study:
-    return study(read(write(path / "t.csv", table)))
+    return study(read_results(write(path / "t.csv", table)))
 
 
 def values(table: list[Row], column: str, **chosen: object) -> np.ndarray:
@@ -42,24 +42,24 @@ def values(table: list[Row], column: str, **chosen: object) -> np.ndarray:
 
 def test_two_settings_of_one_family_are_two_series(tmp_path: Path) -> None:
     table = settings_rows(Settings(slots=SIZES))
-    found = read(write(tmp_path / "t.csv", table)).compare
+    found = read_results(write(tmp_path / "t.csv", table)).compare
     assert found.families == ("dense", "memory_plus")
     assert len(found.labels) == 1 + len(SIZES)
     assert {int(found.of(*cell).sum()) for cell in found.cells()} == {2}
     plain = [{key: value for key, value in row.items() if key != "series"} for row in table]
     with pytest.raises(TableError, match="same series, budget and seed"):
-        read(write(tmp_path / "plain.csv", plain))
+        read_results(write(tmp_path / "plain.csv", plain))
 
 
 def test_model_sizes_at_equal_flops_are_two_budgets(tmp_path: Path) -> None:
     table = settings_rows(Settings(families=("dense",), widths=WIDTHS))
-    found = read(write(tmp_path / "t.csv", table)).compare
+    found = read_results(write(tmp_path / "t.csv", table)).compare
     assert len(found.budgets("dense")) == len(WIDTHS)
     assert found.flops_budgets("dense") == (1e14,)
     assert [budget.name for budget in found.budgets()] == [f"1e+14-d{width}" for width in WIDTHS]
     plain = [{key: value for key, value in row.items() if key != "budget"} for row in table]
     with pytest.raises(TableError, match="same series, budget and seed"):
-        read(write(tmp_path / "plain.csv", plain))
+        read_results(write(tmp_path / "plain.csv", plain))
 
 
 def test_the_noise_is_that_of_seeds_and_not_of_sizes_or_settings(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_tables_whose_groups_contradict_themselves_are_refused(
     table = settings_rows(Settings(seeds=(0, 1, 2)))
     table[4][column] = value
     with pytest.raises(TableError, match=said):
-        read(write(tmp_path / "t.csv", table))
+        read_results(write(tmp_path / "t.csv", table))
 
 
 @pytest.mark.parametrize(

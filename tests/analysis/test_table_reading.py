@@ -12,7 +12,7 @@ import pytest
 from synthetic_results import Row, Truth, rows, write
 
 from analysis.errors import TableError
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 
 Spoil = Callable[[list[Row]], list[Row]]
 
@@ -32,7 +32,7 @@ def test_csv_and_parquet_give_the_same_runs(tmp_path: Path) -> None:
     names = list(table[0])
     parquet = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pyarrow.table({name: [row.get(name) for row in plain] for name in names}), parquet)
-    one, other = read(csv_path), read(parquet)
+    one, other = read_results(csv_path), read_results(parquet)
     assert one.compare.family == other.compare.family
     assert one.tune.name == other.tune.name
     for column in one.compare.numbers:
@@ -42,11 +42,13 @@ def test_csv_and_parquet_give_the_same_runs(tmp_path: Path) -> None:
 def test_stages_and_failures_are_kept_apart(tmp_path: Path) -> None:
     table = rows(Truth())
     table[-1] |= {"status": "failed", "loss_nats": ""}
-    results = read(write(tmp_path / "t.csv", table))
+    results = read_results(write(tmp_path / "t.csv", table))
     assert len(results.compare) == 17
     assert len(results.tune) == 16  # the diverged one stays: it says where the edge is
     assert np.isnan(results.tune.number("loss_nats")).sum() == 1
-    assert {(one.status, one.row) for one in results.left_out} == {("failed", len(table)), ("diverged", 14)}
+    left_out = results.left_out[["status", "row"]].itertuples(index=False, name=None)
+    assert set(left_out) == {("failed", len(table)), ("diverged", 14)}
+    assert [one.row for one in results.exclusions] == [14, len(table)]
     assert results.num_rows == len(table)
 
 
@@ -80,10 +82,10 @@ def test_stages_and_failures_are_kept_apart(tmp_path: Path) -> None:
 def test_wrong_tables_are_refused_by_row_and_column(tmp_path: Path, spoil: Spoil, said: str | None) -> None:
     path = write(tmp_path / "t.csv", spoil(rows(Truth())))
     if said is None:
-        read(path)
+        read_results(path)
         return
     with pytest.raises(TableError, match=said) as refused:
-        read(path)
+        read_results(path)
     assert str(path) in str(refused.value)
 
 
@@ -106,4 +108,4 @@ def test_wrong_files_are_refused(tmp_path: Path, name: str, content: bytes | Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(TableError, match=said):
-        read(path)
+        read_results(path)

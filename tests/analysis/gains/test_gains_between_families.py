@@ -19,7 +19,7 @@ from analysis.figures import gains as gains_figures
 from analysis.gains.differences import multiplier
 from analysis.gains.multipliers import Family, gains
 from analysis.gains.scaling_curves import FLOPS, fit_curves
-from analysis.tables.results import read
+from analysis.tables.results import read_results
 from memscale.launch.planned import plan_sweep
 from memscale.planning.plan import Plan
 
@@ -150,7 +150,7 @@ def test_a_known_multiplier_is_recovered_from_plan_to_gain(tmp_path: Path) -> No
     plan = plan_sweep("memory_vs_moe", ["scale=laptop", "launcher=local"]).plan
     hits = {("memory_plus", "dense"): 0, ("moe", "memory_plus"): 0}
     for seed in range(SEEDS):
-        curves = fit_curves(read(results_of(plan, tmp_path, seed)).compare, FLOPS, num_replicates=400)
+        curves = fit_curves(read_results(results_of(plan, tmp_path, seed)).compare, FLOPS, num_replicates=400)
         for subject, baseline in hits:
             found = multiplier(curves, subject, baseline)
             assert found.interval is not None, found.refusal
