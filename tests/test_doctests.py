@@ -13,6 +13,9 @@ PACKAGES = [
     "memscale.api",
     "memscale.config",
     "memscale.launch",
+    "memscale.data",
+    "memscale.evaluation",
+    "memscale.export",
     "memscale.planning",
 ]
 """Modules and packages whose examples run, with all packages below them. Each must hold at least one."""

@@ -1,1 +1,1 @@
-"""Corpora, tokenizer, packed token files, deterministic sampling."""
+"""Data: sources of documents, tokenizer, packed token files, and deterministic sampling of batches."""

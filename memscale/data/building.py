@@ -1,9 +1,10 @@
-"""Makes a folder of prepared data: tokenizer, token files, evaluation sets, manifest.
+"""Builds a folder of prepared data: tokenizer, token files, evaluation sets, manifest.
 
-Everything is written into a folder beside the final one, flushed to the disk, and renamed at the end: the final name
-stands for a whole folder or for none, whenever the process is killed. A lock that dies with its holder keeps two
-processes from doing the same work. What a killed preparation left behind is removed by the next one.
-Refuses data that change while they are read.
+1. A lease, released when its process dies, keeps two processes from building the same data.
+2. Everything is written to a temporary folder beside the final one and flushed to disk. Leftovers of a killed build are
+   removed first.
+3. The sources are fingerprinted again; data that changed meanwhile are refused.
+4. The folder is renamed, so that its final name exists only for complete data.
 """
 
 from __future__ import annotations
@@ -39,18 +40,22 @@ from memscale.records.lease import Lease, LeaseTakenError
 Progress = Callable[[str, float], None]
 
 DIGITS = 16
-"""Of the digest, in the name of a folder or a tokenizer file."""
+"""Digits of the digest in the name of a folder or a tokenizer file."""
 HELD_OUT_TEXTS = 32
-"""Most documents of a held-out text set ..."""
+"""Largest number of documents of a held-out text set."""
 HELD_OUT_TEXT_CHARACTERS = 2_000
-"""... and how much of each is scored, so that an evaluation takes seconds."""
+"""Characters of each that are scored, so that an evaluation takes seconds."""
 
-# Shares of the work, for the progress; a rough measure on a laptop's mixture.
+# Fractions of the total time at which each phase ends, for the progress; roughly measured on a laptop.
 _READ, _TRAINED, _ENCODED = 0.15, 0.4, 0.95
 
 
 def build(data: Data, root: Path, progress: Progress) -> Path:
-    """Return the folder of the prepared data under `root`/data; makes it where it does not exist."""
+    """Return the folder of the prepared data under `root`/data, and build it where it does not exist.
+
+    Waits while another process builds the same data. Raises DataError where a source is unusable, the disk is full, or
+    the sources change during the build.
+    """
     digests = fingerprint(data)
     name = folder_digest(digests)[:DIGITS]
     folder = root / "data" / name
@@ -67,7 +72,7 @@ def build(data: Data, root: Path, progress: Progress) -> Path:
 
 
 def _build_held(data: Data, digests: Digests, folder: Path, progress: Progress) -> None:
-    """Build beside `folder` and rename; the caller holds the lock, so leftovers with our name have no owner."""
+    """Build beside `folder` and rename. The caller holds the lease, so leftovers of this name belong to no process."""
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
         shutil.rmtree(leftover)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
@@ -130,12 +135,12 @@ class _Builder:
         return tokenizer
 
     def _sample(self, corpora: Mapping[str, Corpus], num_bytes: Mapping[str, int]) -> Iterator[str]:
-        """Yield training documents of about `train_bytes`, divided by weight, picked by their hashes."""
+        """Yield about `train_bytes` of training documents, divided by weight and selected by hash."""
         all_weights = sum(source.weight for source in self.data.sources)
         for source in self.data.sources:
             wanted = self.data.tokenizer.train_bytes * source.weight / all_weights
             below = wanted / num_bytes[source.name] * 2.0**64
-            # Hashed with a prefix: the split has taken the smallest plain hashes away.
+            # A prefix gives other hashes than those of the split, which held out the smallest ones.
             yield from (text for text in corpora[source.name].training() if key_of("sample\0" + text) < below)
 
     def _token_files(
@@ -196,7 +201,7 @@ class _Builder:
 
 
 def _texts(corpus: Corpus) -> list[dict[str, object]]:
-    """Return the beginnings of the first held-out documents, as lines `text`, `num_bytes`."""
+    """Return the beginnings of the first held-out documents with their `num_bytes`."""
     lines: list[dict[str, object]] = []
     for text in corpus.held_out():
         if len(lines) == HELD_OUT_TEXTS:
@@ -207,7 +212,7 @@ def _texts(corpus: Corpus) -> list[dict[str, object]]:
 
 
 def _flush(folder: Path) -> None:
-    """Wait until every file of the folder, and the folders' lists of files, are on the disk."""
+    """Fsync every file and directory of `folder`."""
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             fsync_directory(path)

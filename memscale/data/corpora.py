@@ -1,6 +1,6 @@
-"""Every kind of source behind one seam: training documents and held-out documents, the same at every call.
+"""One interface for every kind of source: training documents and held-out documents, equal at every call.
 
-A new kind of source is a class of `memscale.config.data` and one line in `open_corpus`.
+A new kind of source needs a class in `memscale.config.data` and one case in `_texts`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from memscale.errors import DataError
 class Corpus(Protocol):
     """The documents of one source. No document is in both parts."""
 
-    def training(self) -> Iterator[str]: ...
+    def training(self) -> Iterator[str]:
+        """Yield the documents for training."""
+        ...
 
     def held_out(self) -> Iterator[str]:
-        """Yield the documents for validation in an order of which every beginning is a fair sample."""
+        """Yield the documents for validation, in an order in which every prefix is a fair sample."""
         ...
 
 
 def open_corpus(source: Source, data: Data, scratch: Path) -> Corpus:
-    """Return the source's documents; `scratch` is a folder for what need not outlive the preparation."""
+    """Return the documents of a source; `scratch` is a folder for temporary files of the preparation."""
     if isinstance(source, Facts):
         return People(source)
     return HashSplit(source.name, source.held_out, _texts(source, data, scratch))
@@ -41,4 +43,4 @@ def _texts(source: Source, data: Data, scratch: Path) -> Callable[[], Iterator[s
         return partial(text_files.documents, source, data.files)
     if isinstance(source, Hub):
         return partial(hub.documents, source, scratch / "datasets")
-    raise DataError(f"source '{source.name}' is of kind '{source.kind}', which nothing here reads")
+    raise DataError(f"source '{source.name}' is of kind '{source.kind}', which cannot be read")

@@ -1,7 +1,7 @@
-"""The closed-book questions about the facts: multiple choice, a shuffled control, and prompt with answer.
+"""The closed-book questions about the facts: multiple choice, a shuffled control, and prompts with answers.
 
-Asks only what training never asks (the held-out questions), in two forms: `question`, worded as in training, and
-`statement`, in a sentence that is held out altogether. Answers follow their prompt after one space.
+They ask only the held-out questions, in two forms: `question`, worded as in training, and `statement`, a sentence
+template that training never uses. An answer follows its prompt after one space.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import numpy as np
 from memscale.config.data import NUM_ATTRIBUTES
 from memscale.data.facts import People, question_prompt, statement_prompt
 from memscale.data.facts_words import ATTRIBUTES
-from memscale.data.philox import below, permutation
+from memscale.data.philox import random_below, random_permutation
 
 FORMS = ("question", "statement")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One multiple-choice question, as its line in the JSONL file."""
+    """One multiple-choice question: a line of the JSONL file."""
 
     form: str
     attribute: str
     question: str
-    """The prompt, without a space at its end."""
+    """The prompt, without a trailing space."""
     choices: tuple[str, ...]
-    """Different values of the attribute, the true one at `gold`."""
+    """Different values of the attribute; the true one has the index `gold`."""
     gold: int
     answer: str
 
 
 def facts_recall(people: People) -> Iterator[Item]:
-    """Yield the evaluation's questions, first all in the form `question`, then the same ones as `statement`."""
+    """Yield the questions, first all in the form `question`, then the same ones as `statement`."""
     chosen = _chosen(people)
     for form in FORMS:
         for pair in chosen:
@@ -42,18 +42,18 @@ def facts_recall(people: People) -> Iterator[Item]:
 
 
 def facts_recall_control(people: People) -> Iterator[Item]:
-    """Yield the `question` items with gold drawn uniformly: whatever the model knows, it must score at chance.
+    """Yield the `question` items with a uniformly random `gold`, on which every model must score at chance.
 
-    `answer` follows the drawn gold.
+    `answer` is the choice at that index.
     """
     for pair in _chosen(people):
         item = _item(people, pair, "question")
-        gold = int(below(len(item.choices), 1, "facts", people.facts.seed, "control", pair)[0])
+        gold = int(random_below(len(item.choices), 1, "facts", people.facts.seed, "control", pair)[0])
         yield replace(item, gold=gold, answer=item.choices[gold])
 
 
 def facts_nll(people: People) -> Iterator[dict[str, str]]:
-    """Yield prompt and answer of the same questions in the form `question`."""
+    """Yield prompts and answers of the same questions, in the form `question`."""
     for item in (_item(people, pair, "question") for pair in _chosen(people)):
         yield {"attribute": item.attribute, "prompt": item.question, "answer": item.answer}
 
@@ -68,25 +68,25 @@ def evaluation_sets(people: People) -> dict[str, list[dict[str, object]]]:
 
 
 def _chosen(people: People) -> list[int]:
-    """Pick held-out (person, attribute) pairs, as person x 6 + attribute, in a seeded order."""
+    """Return the held-out pairs to ask, each as person x 6 + attribute, in a seeded order."""
     pairs = np.flatnonzero(people.held_out_questions.ravel())
-    order = permutation(len(pairs), "facts", people.facts.seed, "evaluation")
+    order = random_permutation(len(pairs), "facts", people.facts.seed, "evaluation")
     chosen: list[int] = pairs[order[: people.facts.num_eval_questions]].tolist()
     return chosen
 
 
 def _item(people: People, pair: int, form: str) -> Item:
-    """Build one item; its draws depend on the pair alone, so both forms offer the same choices."""
+    """Build one item; its random numbers depend on the pair alone, so both forms have the same choices."""
     index, attribute = divmod(pair, NUM_ATTRIBUTES)
     person, facts = people.people[index], people.facts
     key = ("facts", facts.seed, "item", pair)
     true = int(people.values_PA[index, attribute])
-    order = permutation(facts.num_values, *key, "distractors").tolist()
+    order = random_permutation(facts.num_values, *key, "distractors").tolist()
     offered = [value for value in order if value != true][: facts.num_choices - 1]
-    gold = int(below(facts.num_choices, 1, *key, "gold")[0])
+    gold = int(random_below(facts.num_choices, 1, *key, "gold")[0])
     offered.insert(gold, true)
     what = ATTRIBUTES[attribute]
-    template = int(below(len(what.questions), 1, *key, "template")[0])
+    template = int(random_below(len(what.questions), 1, *key, "template")[0])
     asked = statement_prompt(person, attribute) if form == "statement" else question_prompt(person, attribute, template)
     return Item(
         form=form,

@@ -1,8 +1,8 @@
-"""The vocabulary of the facts: names, values and sentences. Words only; `facts` decides who is what.
+"""The vocabulary of the facts: names, values and sentence templates.
 
-Every value stands at the very end of its sentence, before the full stop, so that the text before it is a prompt.
-Words are short and common, so that a small tokenizer holds them; the employers are invented. No value belongs to two
-attributes, so that a value tells which fact it states. Digests cover these lists: a changed word is a changed data set.
+Every value ends its sentence, before the full stop, so that the text before it is a prompt. Words are short and common,
+so that a small tokenizer has them; employers are invented. No value belongs to two attributes. Digests cover these
+lists: changing a word changes the data set.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
-    """One thing that is known of everybody.
+    """One attribute that every person has.
 
-    In statements `{who}` is the full name and `{whose}` the full name with 's; in questions `{name}` is it.
+    In statements `{who}` is the full name and `{whose}` the full name with 's; in questions `{name}` is the full name.
     """
 
     name: str
     values: tuple[str, ...]
     statements: tuple[str, ...]
-    """Templates of training documents; `{value}.` ends each."""
+    """Sentence templates of training documents; each ends with `{value}.`."""
     held_out_statement: str
-    """Never seen in training; asks for the fact in words that are."""
+    """A template that training never uses, made of words that it does use."""
     questions: tuple[str, ...]
 
 

@@ -1,9 +1,9 @@
-"""Digests of what goes into training: the contents of the sources and every setting that changes what is made of them.
+"""Digests of the data: the contents of the sources and every setting that changes what is prepared from them.
 
-A pure function of inputs, never of prepared files; writes nothing, and imports neither torch, datasets nor tokenizers,
-so that a plan can be made in a moment. Paths and names of files are no part of a digest: a moved file is the same data.
-Refuses what could not be prepared: missing or empty files, facts without a number of people, a hub data set without a
-revision, two sources of one name.
+They depend on the inputs only, never on prepared files, and computing them imports neither torch, datasets nor
+tokenizers. Paths and names of files are not part of a digest, so a moved file is the same data. Refuses what cannot be
+prepared: missing or empty files, facts without a number of people, a hub data set without a revision, two sources of
+one name.
 """
 
 from __future__ import annotations
@@ -26,15 +26,27 @@ from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
 from memscale.errors import DataError
 
 MEANING = 1
-"""Raised by hand when a change of code in this folder changes what is prepared from the same inputs."""
+"""Raised by hand when a code change alters what is prepared from the same inputs."""
 
 _EVALUATION_ONLY = ("num_eval_questions", "num_choices")
 _NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
-"""Settings that decide where content comes from; the content itself is hashed."""
+"""Settings that say where content comes from; the content itself is hashed."""
 
 
 def fingerprint(data: Data) -> Digests:
-    """Return the digests of data, tokenizer and evaluation sets, each SHA-256 in hex. Raises DataError."""
+    """Return the SHA-256 digests of data, tokenizer and evaluation sets, in hex digits.
+
+    Args:
+        data: The mixture, with every `facts` source sized.
+
+    Raises:
+        DataError: A source cannot be prepared.
+
+    Example:
+        >>> digests = fingerprint(Data(name="example", sources=(Facts(name="facts", num_people=20),)))
+        >>> len(digests.data), digests.data != digests.tokenizer
+        (64, True)
+    """
     check(data)
     contents = _digest({"meaning": MEANING, "sources": [_source(source, data) for source in data.sources]})
     version = importlib.metadata.version("tokenizers")
@@ -49,12 +61,12 @@ def fingerprint(data: Data) -> Digests:
 
 
 def folder_digest(digests: Digests) -> str:
-    """Return the digest that names the prepared folder: it covers all three."""
+    """Return the digest over all three, which names the prepared folder."""
     return _digest(asdict(digests))
 
 
 def check(data: Data) -> None:
-    """Raise DataError for a mixture that no preparation could serve."""
+    """Raise DataError for a mixture that cannot be prepared."""
     names = [source.name for source in data.sources]
     for name in names:
         if names.count(name) > 1:
@@ -74,7 +86,7 @@ def check(data: Data) -> None:
 
 
 def _source(source: Source, data: Data) -> dict[str, Any]:
-    """Return the settings of a source, and the digest of its contents instead of where they lie."""
+    """Return the settings of a source, with a digest of its contents in place of paths."""
     settings = to_plain(source)
     left_out = (*_EVALUATION_ONLY, *_NO_CONTENT)
     plain = {key: value for key, value in settings.items() if key not in left_out}

@@ -1,7 +1,7 @@
-"""A data set of the Hugging Face hub, or a local copy of one, as a source, read through `datasets`.
+"""A data set of the Hugging Face hub, or a local copy of one, as a source; read with `datasets`.
 
-A hub data set needs a revision, so that one digest stands for one content. A local folder is known by its contents.
-Refuses what `datasets` cannot load, saying which configuration and split were asked for.
+A hub data set needs a revision, so that a digest identifies its content; a local folder is hashed. Refuses what
+`datasets` cannot load, and names the configuration and split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def local_folder(source: Hub) -> Path | None:
 
 
 def local_files(folder: Path) -> list[Path]:
-    """Return a local copy's files, sorted by path; hidden ones (caches, version control) are no part of it."""
+    """Return the files of a local copy, sorted by path, without hidden ones (caches, version control)."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
@@ -32,7 +32,7 @@ def check(source: Hub) -> None:
     folder = local_folder(source)
     if folder is None and source.revision is None:
         raise DataError(
-            f"source '{source.name}': '{source.path}' is no folder here (looked from {Path.cwd()}), so it is read from "
+            f"source '{source.name}': '{source.path}' is not a folder (looked from {Path.cwd()}), so it is read from "
             f"the hub, where contents change. Give data.sources.{source.name}.revision, a commit of the data set, "
             "or the path of a local copy"
         )
@@ -41,7 +41,10 @@ def check(source: Hub) -> None:
 
 
 def documents(source: Hub, cache: Path) -> Iterator[str]:
-    """Yield the texts in order. A hub data set stays in the user's own cache; a local one's copy goes to `cache`."""
+    """Yield the texts in order. A hub data set is cached in the user's own cache, a local one in `cache`.
+
+    Raises DataError where `datasets` cannot load it or a row has no text.
+    """
     datasets = datasets_library()
     check(source)
     folder = local_folder(source)

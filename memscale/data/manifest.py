@@ -1,7 +1,7 @@
-"""What stands in a folder of prepared data: digests, counts, sources, and the checksum of every file.
+"""The manifest of a folder of prepared data: digests, counts, sources, and the checksum of every file.
 
-Written last, before the folder gets its name; so a folder with a manifest is whole.
-Refuses a folder whose files differ from it, and says how to build it again.
+It is written last, so a folder with a manifest is complete. Refuses a folder whose files differ from it, and says how
+to build it again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ class SplitCounts:
 
     num_documents: int
     num_tokens: int
-    """End tokens included, one a document."""
+    """Number of tokens, including one end token per document."""
     num_bytes: int
     """UTF-8 bytes of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSource:
+    """One source of the prepared data."""
+
     name: str
     kind: str
     weight: float
@@ -43,7 +45,7 @@ class PreparedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file of the folder, by its path within."""
+    """A file of the folder; `path` is relative to it."""
 
     path: str
     num_bytes: int
@@ -57,55 +59,59 @@ class Manifest:
     digests: Digests
     vocab_size: int
     dtype: str
-    """NumPy's name of the tokens' type in the token files."""
+    """NumPy name of the integer type in the token files."""
     knowledge_bits: float | None
-    """Entropy of the facts; None without facts."""
+    """Entropy of the facts in bits; None without facts."""
     validation_tokens: int
     sources: tuple[PreparedSource, ...]
     evaluation_sets: tuple[str, ...]
     files: tuple[File, ...]
     versions: tuple[str, ...]
-    """'package version' of what prepared the data."""
+    """'package version' of the packages that prepared the data."""
     seconds: float
-    """What the preparation took."""
+    """Duration of the preparation."""
 
 
 def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of `folder`."""
     write_json(folder / NAME, asdict(manifest), format=FORMAT)
 
 
 def read(folder: Path) -> Manifest:
-    """Read the manifest and compare the files' sizes with it. Raises DataError naming the file and the way out."""
+    """Read the manifest and compare the sizes of all files with it.
+
+    Raises DataError, which names the file and how to build the data again.
+    """
     try:
         content: dict[str, Any] = read_json(folder / NAME, format=FORMAT)
         del content["format"]
         manifest = from_plain(Manifest, content)
     except (RecordError, ConfigError) as error:
-        raise DataError(f"{error}. {_way_out(folder)}") from None
+        raise DataError(f"{error}. {_how_to_rebuild(folder)}") from None
     for file in manifest.files:
         path = folder / file.path
         found = path.stat().st_size if path.is_file() else None
         if found != file.num_bytes:
             there = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(f"{path} {there}; prepared data need it with {file.num_bytes}. {_way_out(folder)}")
+            raise DataError(f"{path} {there}; prepared data need it with {file.num_bytes}. {_how_to_rebuild(folder)}")
     return manifest
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare every file's checksum with the manifest, reading all of them. Raises DataError."""
+    """Read every file and compare its checksum with the manifest. Raises DataError."""
     for file in manifest.files:
         found = sha256(folder / file.path)
         if found != file.sha256:
             raise DataError(
                 f"{folder / file.path} has SHA-256 {found[:12]}...; it was written with {file.sha256[:12]}.... "
-                f"{_way_out(folder)}"
+                f"{_how_to_rebuild(folder)}"
             )
 
 
 def describe_file(folder: Path, path: Path) -> File:
-    """Measure a finished file for the manifest."""
+    """Return the manifest entry of a finished file."""
     return File(path=path.relative_to(folder).as_posix(), num_bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def _way_out(folder: Path) -> str:
+def _how_to_rebuild(folder: Path) -> str:
     return f"Prepared data can be built again: rm -r '{folder}', then run the same command once more"

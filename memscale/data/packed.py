@@ -1,7 +1,7 @@
-"""Token files: the ids of one source's split one after the other, an end token after each document.
+"""Token files: the ids of one split of a source, concatenated, with an end token after each document.
 
-Ids are unsigned 16-bit where the vocabulary allows it, else 32-bit, little-endian. Reading maps the file into memory,
-so a corpus larger than memory works, and many processes share one copy.
+Ids are little-endian unsigned integers of 16 bits where the vocabulary allows it, else of 32. Files are memory-mapped,
+so they may be larger than memory, and processes share one copy.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from memscale.data.tokenizer import Tokenizer
 Tokens: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 
 _BATCH_BYTES = 2_000_000
-"""Text handed to the tokenizer at once."""
+"""Bytes of text per call of the tokenizer."""
 
 
 def dtype_for(vocab_size: int) -> str:
-    """Return the name of the smallest type that holds every id below `vocab_size`."""
+    """Return the NumPy name of the smallest type that holds every id below `vocab_size`."""
     return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
 def write_tokens(
     path: Path, documents: Iterator[str], tokenizer: Tokenizer, on_bytes: Callable[[int], None]
 ) -> SplitCounts:
-    """Encode the documents into `path`; tells `on_bytes` the bytes of text done so far.
+    """Encode documents into a token file and return its counts.
 
-    `path` must be in a folder that gets its final name later: a half-written token file looks like a whole one.
+    `on_bytes` is called with the bytes of text encoded so far. The folder of `path` must be renamed when it is
+    complete, since a partial token file cannot be told from a complete one.
     """
     dtype = np.dtype(dtype_for(tokenizer.vocab_size)).newbyteorder("<")
     num_documents = num_tokens = num_bytes = 0
@@ -50,14 +51,14 @@ def write_tokens(
 
 
 def read_tokens(path: Path, dtype: str) -> Tokens:
-    """Map a token file into memory, read-only, [tokens]."""
+    """Memory-map a token file, read-only, [tokens]."""
     if path.stat().st_size == 0:
         return np.zeros(0, dtype=dtype)
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
 
 
 def batches(documents: Iterable[str]) -> Iterator[tuple[list[str], int]]:
-    """Group documents into lists of about _BATCH_BYTES, each with its number of bytes."""
+    """Group documents into lists of about _BATCH_BYTES; yield each with its number of bytes."""
     held: list[str] = []
     num_bytes = 0
     for document in documents:

@@ -1,8 +1,8 @@
-"""Prepared data: what training and evaluation read. One folder, made once, the same for every run of a sweep.
+"""Prepared data, which training and evaluation read: one folder that all runs of a sweep share.
 
-`<root>/data/<first 16 digits of the digest>/` holds manifest.json, tokenizer.json, tokens/<source>.<split>.bin and
-evaluation/<name>.jsonl. `prepare` makes it (in `building`) or finds it made; `Prepared.open` refuses a folder that is
-not whole.
+`<root>/data/<first 16 digits of the digest>/` has manifest.json, tokenizer.json, tokens/<source>.<split>.bin and
+evaluation/<name>.jsonl. `prepare` builds it (`memscale.data.building`) or finds it; `Prepared.open` refuses an
+incomplete folder.
 """
 
 from __future__ import annotations
@@ -29,23 +29,40 @@ from memscale.errors import DataError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationSet:
-    """Windows that cover the beginning of a source's held-out tokens, every token predicted once."""
+    """Windows over the first held-out tokens of a source; every token is predicted once."""
 
     tokens: Integers
-    """[windows, sequence_length + 1]; each row's targets are its inputs shifted. The first input is an end token."""
+    """[windows, sequence_length + 1]; the targets of a row are its inputs shifted by one. The first input is an end
+    token."""
     num_bytes: int
-    """UTF-8 bytes of text that the targets stand for; end tokens stand for none."""
+    """UTF-8 bytes of the text of all targets; end tokens have none."""
 
 
 class Prepared:
-    """A whole folder of prepared data, opened."""
+    """An open folder of prepared data.
+
+    Example:
+        >>> from memscale.config.data import Facts, TokenizerConfig
+        >>> mixture = Data(name="example", sources=(Facts(name="facts", num_people=20),),
+        ...                tokenizer=TokenizerConfig(vocab_size=300, train_bytes=20_000))
+        >>> data = prepare(mixture, Path("runs"))
+        >>> data.source_names, data.knowledge_bits
+        (('facts',), 720.0)
+        >>> batches = data.sampler(seed=0, sequence_length=64, batch_sequences=4)
+        >>> batches.batch(0).shape  # inputs and targets overlap, so one token more
+        (4, 65)
+        >>> text = data.tokenizer()
+        >>> text.decode(text.encode("Ada was born in Rome."))
+        'Ada was born in Rome.'
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Use `Prepared.open` or `prepare`."""
         self.folder, self.manifest = folder, manifest
 
     @classmethod
     def open(cls, folder: Path) -> Prepared:
-        """Open a folder, comparing its files' sizes with the manifest. Raises DataError."""
+        """Open a folder and compare the sizes of its files with the manifest. Raises DataError."""
         return cls(folder, manifests.read(folder))
 
     def verify(self) -> None:
@@ -59,10 +76,12 @@ class Prepared:
 
     @property
     def digests(self) -> Digests:
+        """SHA-256 of data, tokenizer and evaluation sets."""
         return self.manifest.digests
 
     @property
     def vocab_size(self) -> int:
+        """Number of token ids."""
         return self.manifest.vocab_size
 
     @property
@@ -72,18 +91,23 @@ class Prepared:
 
     @property
     def source_names(self) -> tuple[str, ...]:
+        """Names of the sources, in the order of the configuration."""
         return tuple(source.name for source in self.manifest.sources)
 
     @property
     def evaluation_sets(self) -> tuple[str, ...]:
-        """Names of the files that `evaluation_set` finds."""
+        """Names of the evaluation sets, for `evaluation_set`."""
         return self.manifest.evaluation_sets
 
     def tokenizer(self) -> Tokenizer:
+        """Load the tokenizer. Raises DataError where its file is damaged."""
         return Tokenizer(self.folder / "tokenizer.json", self.vocab_size)
 
     def sampler(self, *, seed: int, sequence_length: int, batch_sequences: int) -> Sampler:
-        """Return the training batches of a run. Raises DataError where a source has less than one sequence."""
+        """Return random access to the training batches of a run.
+
+        Raises DataError where a source has fewer tokens than one sequence, or weights have no short exact ratio.
+        """
         streams = [
             Stream(name=source.name, weight=source.weight, tokens=self.tokens(source.name, "train"))
             for source in self.manifest.sources
@@ -91,9 +115,9 @@ class Prepared:
         return Sampler(streams, seed=seed, sequence_length=sequence_length, batch_sequences=batch_sequences)
 
     def validation(self, source_name: str, *, sequence_length: int, max_tokens: int) -> ValidationSet:
-        """Return windows over the first `max_tokens` held-out tokens (fewer where there are not as many).
+        """Return windows over the first `max_tokens` held-out tokens of a source.
 
-        At least one window, and whole windows only. Raises DataError where there is not one.
+        Whole windows only, and at least one. Raises DataError where the source has fewer tokens than one window.
         """
         tokens = self.tokens(source_name, "validation")
         num_windows = max(1, min(max_tokens, len(tokens)) // sequence_length)
@@ -109,7 +133,7 @@ class Prepared:
         return ValidationSet(tokens=windows, num_bytes=int(tokenizer.num_bytes_of[targets].sum()))
 
     def evaluation_set(self, name: str) -> Path:
-        """Return the JSONL file of an evaluation set. Raises DataError for a name that is not there."""
+        """Return the JSONL file of an evaluation set. Raises DataError for an unknown name."""
         if name not in self.evaluation_sets:
             raise DataError(
                 f"the prepared data have no evaluation set '{name}'; there are: {', '.join(self.evaluation_sets)}."
@@ -118,7 +142,7 @@ class Prepared:
         return self.folder / "evaluation" / f"{name}.jsonl"
 
     def tokens(self, source_name: str, split: str) -> Tokens:
-        """Return all tokens of a source's split ('train' or 'validation'), mapped into memory."""
+        """Return all tokens of a split of a source ('train' or 'validation'), memory-mapped, [tokens]."""
         source = self._source(source_name)
         return read_tokens(self.folder / "tokens" / f"{source.name}.{split}.bin", self.manifest.dtype)
 
@@ -133,9 +157,17 @@ class Prepared:
 
 
 def prepare(data: Data, root: Path, *, progress: Callable[[str, float], None] | None = None) -> Prepared:
-    """Return the prepared data of a mixture, making them under `root`/data first where they are not there.
+    """Return the prepared data of a mixture; build them under `root`/data where they do not exist.
 
-    `progress` is told what is being done and the share of all work done, 0 to 1. Of several processes that prepare the
-    same data at once one works, and the others wait for it. Raises DataError.
+    Args:
+        data: The mixture, with every `facts` source sized.
+        root: The folder of all runs; the data are in its subfolder `data`.
+        progress: Called with a description of the current phase and the completed fraction of all work, 0 to 1.
+
+    Returns:
+        The open folder. Of several processes that prepare the same data, one builds and the others wait.
+
+    Raises:
+        DataError: A source is missing, unreadable, empty, or changed during the build.
     """
     return Prepared.open(build(data, root, progress or (lambda _what, _share: None)))

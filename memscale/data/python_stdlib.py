@@ -1,7 +1,7 @@
-"""The running Python's standard library as a source: one document a file.
+"""The standard library of the running Python as a source: one document a file.
 
-Left out are tests, installed packages, and folders of tables rather than code. Files are taken in the order of a hash
-of their names, each one that still fits into `max_bytes`. Refuses an installation without source files.
+Tests, installed packages and folders of character tables are left out. Files are added in the order of a hash of their
+names, each if it still fits into `max_bytes`. Refuses an installation without source files.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from memscale.errors import DataError
 LEFT_OUT = frozenset(
     ("__pycache__", "dist-packages", "encodings", "idle_test", "pydoc_data", "site-packages", "test", "tests")
 )
-"""Folder names; `encodings` and `pydoc_data` hold character tables and one large text."""
+"""Names of folders that are left out; `encodings` and `pydoc_data` hold character tables and one large text."""
 
 
 @cache
 def library_files(library: Path) -> tuple[tuple[str, int], ...]:
-    """Return name (relative, with slashes) and bytes of every source file, in the order of the names' hashes."""
+    """Return the relative POSIX path and the bytes of every source file, sorted by a hash of the path."""
     found = []
     for folder, folders, names in os.walk(library):
         folders[:] = [name for name in folders if name not in LEFT_OUT]
@@ -36,7 +36,7 @@ def library_files(library: Path) -> tuple[tuple[str, int], ...]:
 
 
 def taken_files(source: PythonStdlib, library: Path | None = None) -> list[Path]:
-    """Return the files that the source takes, in order. Raises DataError where there are none."""
+    """Return the files of the source, in order. Raises DataError where there are none."""
     library = library or Path(sysconfig.get_path("stdlib"))
     left, taken = source.max_bytes, []
     for name, num_bytes in library_files(library):
@@ -52,11 +52,11 @@ def taken_files(source: PythonStdlib, library: Path | None = None) -> list[Path]
 
 
 def documents(source: PythonStdlib) -> Iterator[str]:
-    """Yield the texts of the files; blank ones and the few that are not UTF-8 are passed over."""
+    """Yield the texts of the files, without blank ones and the few that are not UTF-8."""
     for path in taken_files(source):
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            continue  # test material in another encoding; a fixed rule, so still a function of the contents
+            continue  # test material in another encoding
         if text.strip():
             yield text

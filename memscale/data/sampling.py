@@ -1,10 +1,11 @@
-"""Which tokens stand in batch number k: a pure function of (seed, k), so that resuming needs the step and no state.
+"""Batches of tokens as a pure function of (seed, k), so that a resumed run needs its step number and no other state.
 
-Sources take turns in a fixed cycle that gives each exactly its share of the samples, spread evenly. Within a source,
-an epoch reads windows in a permuted order; the file is read as a ring, from a starting point drawn anew for each
-epoch, so that documents are not cut at the same places twice. An epoch is `tokens // sequence_length` windows: less
-than one window is left out, another part each time.
-Refuses a source with less than one sequence of training tokens, and weights that no short cycle can meet.
+1. Sources follow each other in a fixed cycle with exactly their shares of the samples, evenly spread.
+2. Within a source, an epoch reads its windows in a permuted order, `tokens // sequence_length` of them.
+3. The token file is read as a ring from a random start per epoch, so that documents are cut at different places, and
+   the less than one window that an epoch leaves out is different each time.
+
+Refuses a source with fewer training tokens than one sequence, and weights without a short exact ratio.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from memscale.data.packed import Tokens
-from memscale.data.philox import Integers, below, permutation, raw
+from memscale.data.philox import Integers, random_below, random_permutation, random_uint64
 from memscale.errors import DataError
 
 LONGEST_CYCLE = 1_000_000
@@ -25,7 +26,7 @@ LONGEST_CYCLE = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A source as the sampler sees it."""
+    """The weight and the training tokens of one source."""
 
     name: str
     weight: float
@@ -33,9 +34,18 @@ class Stream:
 
 
 class Sampler:
-    """Random access to the training batches of one run."""
+    """Random access to the training batches of one run.
+
+    Example:
+        >>> tokens = np.arange(1000, dtype=np.uint16)
+        >>> streams = [Stream(name="a", weight=0.75, tokens=tokens), Stream(name="b", weight=0.25, tokens=tokens)]
+        >>> batches = Sampler(streams, seed=0, sequence_length=8, batch_sequences=4)
+        >>> batches.batch(5).shape, sorted(batches.sources(5))
+        ((4, 9), ['a', 'a', 'a', 'b'])
+    """
 
     def __init__(self, streams: Sequence[Stream], *, seed: int, sequence_length: int, batch_sequences: int) -> None:
+        """Raise DataError where a source is shorter than one sequence or the weights have no short exact ratio."""
         self._seed, self._length, self._batch_sequences = seed, sequence_length, batch_sequences
         self._streams = tuple(streams)
         for stream in streams:
@@ -53,12 +63,12 @@ class Sampler:
         self._epochs: dict[int, tuple[int, int, Integers]] = {}
 
     def batch(self, k: int) -> Integers:
-        """Return batch number k, [batch_sequences, sequence_length + 1]; each row's targets are its inputs shifted."""
+        """Return batch k, int64 [batch_sequences, sequence_length + 1]; targets are the inputs shifted by one."""
         rows = [self._sample(number) for number in range(k * self._batch_sequences, (k + 1) * self._batch_sequences)]
         return np.stack(rows)
 
     def sources(self, k: int) -> list[str]:
-        """Return the name of the source of each row of batch number k."""
+        """Return the name of the source of each row of batch k."""
         first = k * self._batch_sequences
         return [self._streams[self._place(first + row)[0]].name for row in range(self._batch_sequences)]
 
@@ -80,26 +90,26 @@ class Sampler:
         return np.concatenate([tokens[first:], tokens[: last - len(tokens)]]).astype(np.int64)
 
     def _epoch(self, source: int, epoch: int) -> tuple[int, Integers]:
-        """Return starting point and order of the windows; the last epoch asked for is kept, for speed alone."""
+        """Return the start and the order of the windows of an epoch; the last one of each source is cached."""
         kept = self._epochs.get(source)
         if kept is None or kept[0] != epoch:
             stream = self._streams[source]
             key = ("sampling", self._seed, stream.name, epoch)
-            start = int(below(len(stream.tokens), 1, *key, "start")[0])
-            kept = (epoch, start, permutation(len(stream.tokens) // self._length, *key, "order"))
+            start = int(random_below(len(stream.tokens), 1, *key, "start")[0])
+            kept = (epoch, start, random_permutation(len(stream.tokens) // self._length, *key, "order"))
             self._epochs[source] = kept
         return kept[1], kept[2]
 
 
 def _cycle(streams: Sequence[Stream], seed: int) -> Integers:
-    """Return the sources' turns: counts in the exact ratio of the weights as written, evenly spread.
+    """Return the cycle of sources: counts in the exact ratio of the weights, evenly spread.
 
-    Turn j of a source with c turns stands at (j + phase) / c of the way, the phase drawn from the seed.
+    Turn j of a source with c turns is at the position (j + phase) / c of the cycle, with a phase from the seed.
     """
     counts = _whole_ratio({stream.name: stream.weight for stream in streams})
     places, owners = [], []
     for source, (stream, count) in enumerate(zip(streams, counts, strict=True)):
-        phase = float(raw(1, "sampling", seed, stream.name, "phase")[0]) / 2.0**64
+        phase = float(random_uint64(1, "sampling", seed, stream.name, "phase")[0]) / 2.0**64
         places.append((np.arange(count) + phase) / count)
         owners.append(np.full(count, source, dtype=np.int64))
     cycle: Integers = np.concatenate(owners)[np.argsort(np.concatenate(places), kind="stable")]
@@ -107,7 +117,7 @@ def _cycle(streams: Sequence[Stream], seed: int) -> Integers:
 
 
 def _whole_ratio(weights: dict[str, float]) -> list[int]:
-    """Return the smallest whole numbers in the ratio of the weights, read as the decimals that a person wrote."""
+    """Return the smallest integers in the ratio of the weights, which are read as the decimals that were written."""
     exact = [Fraction(repr(weight)) for weight in weights.values()]
     common = math.lcm(*(fraction.denominator for fraction in exact))
     whole = [int(fraction * common) for fraction in exact]

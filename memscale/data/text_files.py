@@ -1,8 +1,8 @@
-"""The user's own .txt, .jsonl, .jsonl.gz and .parquet files as a source, read through `datasets`.
+"""The user's own .txt, .jsonl, .jsonl.gz and .parquet files as a source; read with `datasets`.
 
-A row of a .jsonl or .parquet file is a document. A .txt file has no such marks: it is cut into pieces of about
-PIECE_BYTES at blank lines, or at any line end where no blank line comes, so that some of it can be held out.
-Refuses patterns that match nothing, empty files, other kinds of files, missing columns and text that cannot be read.
+A row of a .jsonl or .parquet file is a document. A .txt file is cut into documents of about PIECE_BYTES at blank lines,
+or at a line end where there is no blank line, so that some of it can be held out. Refuses patterns without a match,
+empty files, other kinds of files, missing columns and unreadable text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from memscale.config.data import TextFiles
 from memscale.errors import DataError, nearest
 
 BUILDERS = {".txt": "text", ".jsonl": "json", ".jsonl.gz": "json", ".parquet": "parquet"}
-"""How a file's name ends -> the builder of `datasets` that reads it."""
+"""File name ending -> the builder of `datasets` that reads it."""
 PIECE_BYTES = 4_096
 LONGEST_PIECE_BYTES = 16_384
 _ROWS_AT_ONCE = 1_000
@@ -27,7 +27,7 @@ _ROWS_AT_ONCE = 1_000
 def matched_files(source: TextFiles, shared_files: tuple[str, ...]) -> list[Path]:
     """Return the files of the source (`shared_files` where it names none), sorted by path, each once.
 
-    Raises DataError, naming the pattern and the folder it was looked for in.
+    Raises DataError, which names the pattern and the folder that it is relative to.
     """
     patterns = source.files or shared_files
     if not patterns:
@@ -51,12 +51,12 @@ def matched_files(source: TextFiles, shared_files: tuple[str, ...]) -> list[Path
 
 
 def kind_of(path: Path) -> str:
-    """Return the ending that decides how a file is read, or '' where it is of no known kind."""
+    """Return the ending that determines how a file is read, or '' for an unknown one."""
     return next((ending for ending in sorted(BUILDERS, key=len, reverse=True) if path.name.endswith(ending)), "")
 
 
 def documents(source: TextFiles, shared_files: tuple[str, ...]) -> Iterator[str]:
-    """Yield the documents of all files that hold more than blanks, file by file in order."""
+    """Yield the non-blank documents of all files, in order. Raises DataError for a file that cannot be read."""
     for path in matched_files(source, shared_files):
         column = "text" if kind_of(path) == ".txt" else source.text_column
         texts = _column(source, path, column)
@@ -64,7 +64,13 @@ def documents(source: TextFiles, shared_files: tuple[str, ...]) -> Iterator[str]
 
 
 def pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Cut a text, given as lines that keep their ends, into documents; nothing of it is lost but blank ones."""
+    """Cut a text, given as lines with their line ends, into documents; only blank documents are dropped.
+
+    Example:
+        >>> lines = [f"line {i} of a text{chr(10)}" for i in range(2000)]
+        >>> [len(piece) for piece in pieces(lines)]
+        [16401, 16389, 6100]
+    """
     held: list[str] = []
     num_bytes = 0
     for line in _of_bounded_length(lines):
@@ -77,7 +83,7 @@ def pieces(lines: Iterable[str]) -> Iterator[str]:
 
 
 def rows(dataset: Iterable[dict[str, object]], column: str, where: str) -> Iterator[str]:
-    """Yield the column's texts. Raises DataError for a missing column or a value that is no text; null is skipped."""
+    """Yield the texts of a column, without nulls. Raises DataError for a missing column or a value that is not text."""
     for number, row in enumerate(dataset):
         if column not in row:
             raise DataError(
@@ -95,9 +101,9 @@ def rows(dataset: Iterable[dict[str, object]], column: str, where: str) -> Itera
 
 
 def datasets_library() -> Any:
-    """Import `datasets` (slow, so only where it is used), without its progress bars and its counting of users.
+    """Import `datasets` where it is needed, as it is slow to import, and turn off progress bars and usage counting.
 
-    The count is a request to a server for every load, even of local files: on a node without network each one waits.
+    Usage counting sends a request for every load, even of local files, which waits on a node without a network.
     """
     import datasets
 
@@ -120,7 +126,7 @@ def _column(source: TextFiles, path: Path, column: str) -> Iterator[str]:
     except (OSError, ValueError, EOFError, zlib.error, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"source '{source.name}': {path} cannot be read as {kind_of(path)} ({' '.join(str(error).split())[:300]}). "
-            "Mend the file, or leave it out of data.files"
+            "Repair the file, or leave it out of data.files"
         ) from None
 
 
@@ -135,7 +141,7 @@ def _check(source: TextFiles, path: Path) -> None:
         raise DataError(f"source '{source.name}': {path} is a folder; name its files, such as '{path}/*.txt'")
     if not kind_of(path):
         raise DataError(
-            f"source '{source.name}': {path} is of no kind that is read here; valid endings: {', '.join(BUILDERS)}. "
+            f"source '{source.name}': {path} cannot be read; valid endings: {', '.join(BUILDERS)}. "
             "Convert it, or make the pattern in data.files narrower"
         )
     if path.stat().st_size == 0:
@@ -147,7 +153,7 @@ def _is_pattern(pattern: str) -> bool:
 
 
 def _of_bounded_length(lines: Iterable[str]) -> Iterator[str]:
-    """Cut lines that are too long for one piece, so that a file without line ends has documents too."""
+    """Cut lines that are too long for one piece, so that a file without line ends also has documents."""
     most_characters = LONGEST_PIECE_BYTES // 4  # a character is at most 4 bytes of UTF-8
     for line in lines:
         for start in range(0, len(line), most_characters):

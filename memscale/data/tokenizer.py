@@ -1,7 +1,7 @@
-"""A byte-level BPE: trained once per digest, kept as one file, read everywhere through one small wrapper.
+"""A byte-level BPE tokenizer, trained once per digest and stored as one file.
 
-Any text can be encoded and comes back byte for byte. The end-of-document token is id 0 and stands for no text: the
-characters '<|end|>' in a document are encoded as ordinary text.
+Encoding is lossless for any text. The end-of-document token has the id 0 and no text: the characters '<|end|>' in a
+document are encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -27,23 +27,32 @@ END_ID = 0
 
 
 class Tokenizer:
-    """Text to token ids and back. `file` is a tokenizer.json of the `tokenizers` library."""
+    """Converts between text and token ids.
+
+    Example:
+        >>> settings = config.TokenizerConfig(vocab_size=300, train_bytes=10_000)
+        >>> text = trained(Path("tokenizer.json"), settings, lambda: iter(["one fish, two fish"] * 50))
+        >>> ids = text.encode("two fish")
+        >>> text.decode(ids), len(ids) < len("two fish")
+        ('two fish', True)
+    """
 
     def __init__(self, file: Path, vocab_size: int) -> None:
+        """Load `file`, a tokenizer.json of the `tokenizers` library. Raises DataError where it is damaged."""
         import tokenizers
 
         try:
             content = file.read_text()
             json.loads(content)
-        except (OSError, ValueError) as error:  # the library itself raises bare Exception, so look first
+        except (OSError, ValueError) as error:  # the library raises bare Exception, so check first
             raise DataError(
-                f"{file} is no tokenizer ({error}). Remove it; it is trained anew when next needed"
+                f"{file} is not a tokenizer ({error}). Remove it; it is trained again when needed"
             ) from None
         self._inner = tokenizers.Tokenizer.from_str(content)
         self._inner.encode_special_tokens = True
         self.end_id = END_ID
         self.vocab_size = vocab_size
-        """Ids are below this. A small text may teach fewer tokens; the ids left over are never used."""
+        """Ids are below this. A small text may give fewer tokens; the remaining ids are not used."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without an end token."""
@@ -51,17 +60,17 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """Return what `encode` returns for each text, on several threads."""
+        """Encode each text as `encode` does, on several threads."""
         return [coded.ids for coded in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of the ids; end tokens stand for none, bytes that are no UTF-8 for U+FFFD."""
+        """Return the text of the ids; end tokens have none, and invalid UTF-8 becomes U+FFFD."""
         text: str = self._inner.decode(ids, skip_special_tokens=True)
         return text
 
     @cached_property
     def num_bytes_of(self) -> Integers:
-        """Bytes of text that each id stands for, [vocab_size]: in a byte-level BPE, one per character of the token."""
+        """Bytes of text of each id, [vocab_size]: in a byte-level BPE one per character of the token."""
         lengths = np.zeros(self.vocab_size, dtype=np.int64)
         for token, index in self._inner.get_vocab(with_added_tokens=True).items():
             lengths[index] = 0 if token == END else len(token)
@@ -69,7 +78,7 @@ class Tokenizer:
 
 
 def trained(file: Path, settings: config.TokenizerConfig, sample: Callable[[], Iterator[str]]) -> Tokenizer:
-    """Return the tokenizer in `file`, trained on the sample first where it is not there yet."""
+    """Return the tokenizer in `file`; where there is none, train it on the texts of `sample()` first."""
     if not file.exists():
         write_bytes(file, _train(settings, sample()).to_str().encode())
     return Tokenizer(file, settings.vocab_size)

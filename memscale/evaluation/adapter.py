@@ -1,8 +1,8 @@
-"""Our models behind lm-eval's `TemplateLM`: loglikelihood, rolling loglikelihood and greedy generation.
+"""An adapter from memscale's models to lm-eval's `TemplateLM`: loglikelihood, rolling loglikelihood, greedy generation.
 
-Decides that every text starts as a document does in training: after the end-of-document token. So a prompt is read in
-the place it had there, and the first token of a document is predicted too. Import this only after
-`memscale.evaluation.environment.go_offline`. Refuses sampling and continuations without a token.
+Every text starts after the end-of-document token, as documents do in training, so the first token of a document is
+predicted too. Import this only after `memscale.evaluation.environment.go_offline`. Refuses sampling and empty
+continuations.
 """
 
 from __future__ import annotations
@@ -22,41 +22,44 @@ from memscale.evaluation.scoring import Continuation, score
 
 
 class TextTokenizer(Protocol):
-    """What the adapter asks of a tokenizer."""
+    """The tokenizer interface that the adapter needs."""
 
     @property
     def end_id(self) -> int:
-        """The token between documents."""
+        """The end-of-document token."""
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, without any special token."""
 
-    def decode(self, tokens: list[int]) -> str: ...
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of `tokens`."""
 
 
 class LanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
-    """A causal model and its tokenizer, as lm-eval asks for them. Put the model in evaluation mode first."""
+    """A causal model and its tokenizer for lm-eval. The model must be in evaluation mode."""
 
     def __init__(self, model: nn.Module, tokenizer: TextTokenizer, *, sequence_length: int, batch_tokens: int) -> None:
         """`model` as in `memscale.evaluation.scoring.score`; a batch holds at most `batch_tokens` padded tokens."""
         super().__init__()
         self._model, self._texts = model, tokenizer
         self._sequence_length, self._batch_tokens = sequence_length, batch_tokens
-        # The same prompt comes with each of its choices, and in several tasks.
+        # A prompt occurs once for each of its choices, and in several tasks.
         self._encoded: dict[str, list[int]] = {}
 
     @property
     def eot_token_id(self) -> int:
+        """The end-of-document token."""
         return self._texts.end_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:  # noqa: ARG002
-        """Return the tokens of `string`, after the end-of-document token unless `add_special_tokens` is False."""
+        """Return the tokens of `string`, preceded by the end-of-document token unless `add_special_tokens` is False."""
         if string not in self._encoded:
             self._encoded[string] = self._texts.encode(string)
         tokens = self._encoded[string]
         return list(tokens) if add_special_tokens is False else [self.eot_token_id, *tokens]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Return log-probability (in nats) and greediness of each continuation after its context."""
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return answers
 
@@ -68,10 +71,10 @@ class LanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
         return self._score([Continuation(context=context, tokens=tokens) for _, context, tokens in requests])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002
-        """Return the nats of each whole text: every token once, in windows of the model's sequence length.
+        """Return the log-probability of each whole text in nats; every token is scored once.
 
-        The first window starts after the end-of-document token, each later one with the last token of the one before;
-        the last window is filled up with context on its left.
+        Texts are cut into windows of the model's sequence length. The first starts after the end-of-document token,
+        each later one with the last token of the one before, and the last is filled up with context on its left.
         """
         windows: list[Continuation] = []
         owners: list[int] = []

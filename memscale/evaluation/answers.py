@@ -1,7 +1,7 @@
-"""What the task files ask of Python: which items a task takes, how an answer is put, and what it scores.
+"""Functions that the task files call: selection of items, formatting of answers, metrics.
 
-An answer is scored with the full stop that ends it. Without it a value whose tokens begin another's ("bee", "beetle")
-would hold the longer one's probability too, and win the choice by it.
+An answer is scored with the full stop that ends it. Without it, a value whose tokens are a prefix of another's ("bee",
+"beetle") would include the probability of the longer one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,37 @@ Item = dict[str, Any]
 
 
 def questions(items: Dataset) -> Dataset:
-    """Keep the items that ask in words known from training."""
+    """Keep the items of the form `question`, worded as in training."""
     return _of_form(items, "question")
 
 
 def statements(items: Dataset) -> Dataset:
-    """Keep the items that put the question as a sentence never seen in training, to be completed."""
+    """Keep the items of the form `statement`: a sentence template not used in training, to be completed."""
     return _of_form(items, "statement")
 
 
 def choices(item: Item) -> list[str]:
+    """Return the choices of an item, each with a full stop."""
     return [f"{choice}." for choice in item["choices"]]
 
 
 def answer(item: Item) -> str:
+    """Return the right answer as it follows the prompt: after a space, with a full stop."""
     return f" {item['answer']}."
 
 
 def exact_match(item: Item, generated: list[str]) -> dict[str, float]:
-    """1 where the text generated up to the full stop is the answer, else 0."""
+    """Return 1 where the generated text, which ends before the full stop, is the answer, else 0.
+
+    Example:
+        >>> exact_match({"answer": "Rome"}, [" Rome"]), exact_match({"answer": "Rome"}, [" Romero"])
+        ({'exact_match': 1.0}, {'exact_match': 0.0})
+    """
     return {"exact_match": float(generated[0].strip() == item["answer"])}
 
 
 def answer_nats(item: Item, scored: list[tuple[float, bool]]) -> dict[str, float]:  # noqa: ARG001 (lm-eval's signature)
-    """Negative log-probability of the answer and its full stop, natural logarithm."""
+    """Return the negative log-probability of the answer and its full stop, in nats."""
     return {"nats": -scored[0][0]}
 
 

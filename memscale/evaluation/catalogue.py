@@ -1,7 +1,6 @@
-"""Which tasks some data offer, which of them are wanted, and what each is made of.
+"""The evaluation tasks that a data mixture offers, and the selection among them by name.
 
-Decides names only; imports neither torch nor lm-eval, so that a plan can refuse a misspelt task before anything runs.
-Refuses names that the data do not offer.
+Imports neither torch nor lm-eval, so that a plan can refuse a misspelt task before anything runs.
 """
 
 from __future__ import annotations
@@ -16,38 +15,49 @@ from memscale.errors import ConfigError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class LmEvalTask:
-    """One lm-eval task: a file of `memscale/evaluation/tasks/` over one evaluation set."""
+    """One lm-eval task: a task file of `memscale/evaluation/tasks/` applied to one evaluation set."""
 
     name: str
-    """Its name in lm-eval, unique among all parts."""
+    """Name in lm-eval, unique."""
     template: str
     """The task file, without .yaml."""
     evaluation_set: str
-    """Its name in the prepared data (`Prepared.evaluation_set`)."""
+    """Name in the prepared data (`Prepared.evaluation_set`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalTask:
-    """What a person names and results carry: one or two lm-eval tasks (a choice and a free answer cannot share one)."""
+    """A task by the name that users and results have: one lm-eval task, or two (multiple choice and generation)."""
 
     name: str
     parts: tuple[LmEvalTask, ...]
     by_default: bool = True
-    """Whether it runs when no tasks are named; controls and variants do not."""
+    """Whether it runs where no tasks are named; controls and variants do not."""
 
 
 class AnySource(Protocol):
     """A source as configured (`Data.sources`) or as prepared (`Manifest.sources`)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the source."""
+        ...
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """Kind of the source, such as `facts`."""
+        ...
 
 
 def offered(sources: Sequence[AnySource]) -> tuple[EvalTask, ...]:
-    """Return every task that data of these sources offer: those of facts, then bits per byte of each text source."""
+    """Return the tasks that data of these sources offer: those of facts, then bits per byte of each text source.
+
+    Example:
+        >>> from memscale.config.data import PythonStdlib
+        >>> sources = [Facts(name="facts"), PythonStdlib(name="code")]
+        >>> [task.name for task in offered(sources) if task.by_default]
+        ['facts_recall', 'facts_nll', 'bits_per_byte_code']
+    """
     tasks: list[EvalTask] = []
     if any(source.kind == Facts.kind for source in sources):
         tasks += [
@@ -67,7 +77,7 @@ def offered(sources: Sequence[AnySource]) -> tuple[EvalTask, ...]:
 def choose(tasks: Sequence[EvalTask], names: Sequence[str] | None) -> tuple[EvalTask, ...]:
     """Return the named tasks, in the order of `tasks`; for None those that run by default.
 
-    Raises ConfigError where a name is not among them.
+    Raises ConfigError for a name that is not among them.
     """
     if names is None:
         return tuple(task for task in tasks if task.by_default)
@@ -82,6 +92,6 @@ def choose(tasks: Sequence[EvalTask], names: Sequence[str] | None) -> tuple[Eval
 
 
 def _eval_task(name: str, evaluation_set: str, *more_parts: str, by_default: bool = True) -> EvalTask:
-    """Make a task of the task file of its own name, and of more files over the same evaluation set."""
+    """Return a task of the task files `name` and `more_parts`, all over one evaluation set."""
     parts = tuple(LmEvalTask(name=part, template=part, evaluation_set=evaluation_set) for part in (name, *more_parts))
     return EvalTask(name=name, parts=parts, by_default=by_default)

@@ -1,9 +1,8 @@
-"""Greedy continuation of prompts, until a stop string, the end-of-document token or a limit.
+"""Greedy generation from prompts, up to a stop string, the end-of-document token or a limit.
 
-Where the model keeps a cache, a prompt is read once and every further token alone. A prompt that has outgrown the
-model's sequence length is read again for each token, as is any of a model without a cache: its oldest token falls out,
-and what a cache holds of the others was computed with that token in sight. Refuses nothing but sampling, which the
-adapter checks: one prompt has one answer.
+With a KV cache, a prompt is read once and every further token alone. A text longer than the model's sequence length is
+read again for each token, since the cached keys and values depend on the oldest token, which has left the window. So is
+every text of a model without a cache.
 """
 
 from __future__ import annotations
@@ -21,16 +20,18 @@ from memscale.models.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
+    """A prompt and where its continuation ends."""
+
     tokens: Sequence[int]
-    """At least one."""
+    """The prompt's tokens, at least one."""
     stop_strings: tuple[str, ...]
-    """Generation ends before the first of these to appear."""
+    """The answer ends before the first of these that occurs."""
     max_tokens: int
 
 
 @dataclass
 class _Open:
-    """An answer under way."""
+    """An incomplete answer."""
 
     number: int
     prompt: Prompt
@@ -42,19 +43,19 @@ class _Open:
 
     @property
     def longest(self) -> int:
-        """Tokens read at most, for its last token is not read again."""
+        """Largest number of tokens to read; the last generated token is not read."""
         return len(self.prompt.tokens) + self.prompt.max_tokens - 1
 
 
 class _Answers:
-    """The answers as they come in: one token each to those that are open, until a text is complete."""
+    """Collects the answers: each step appends one token to every incomplete answer."""
 
     def __init__(self, num_prompts: int, decode: Callable[[list[int]], str], end_token: int) -> None:
         self.texts = [""] * num_prompts
         self._decode, self._end_token = decode, end_token
 
     def take(self, batch: Sequence[_Open], tokens: Sequence[int]) -> list[int]:
-        """Give each answer its next token; return the places of those that are still open."""
+        """Append the next token of each answer; return the indices of those that are still incomplete."""
         still = []
         for place, (answer, token) in enumerate(zip(batch, tokens, strict=True)):
             answer.tokens.append(token)
@@ -75,11 +76,19 @@ def generate(
     sequence_length: int,
     batch_tokens: int,
 ) -> list[str]:
-    """Return the text generated for each prompt, without what stopped it.
+    """Generate a continuation of each prompt greedily.
 
-    `model` as in `memscale.evaluation.scoring.score`; a Transformer keeps a cache. The newest `sequence_length` tokens
-    are read. A batch reads at most `batch_tokens` padded tokens at once and has room for as many in its cache, or is a
-    single prompt. Needs no gradients.
+    Args:
+        model: As in `memscale.evaluation.scoring.score`; a `Transformer` uses a KV cache.
+        prompts: Prompts of any length; the newest `sequence_length` tokens are read.
+        decode: Converts tokens to text.
+        end_token: The end-of-document token.
+        sequence_length: Largest number of tokens that the model reads at once.
+        batch_tokens: Largest number of padded tokens of a batch, in a forward pass and in the cache; a single prompt
+            may exceed it.
+
+    Returns:
+        The text for each prompt, up to but without the stop string or end token.
     """
     answers = _Answers(len(prompts), decode, end_token)
     waiting = [_Open(number, prompt) for number, prompt in enumerate(prompts) if prompt.max_tokens > 0]
@@ -97,7 +106,7 @@ def generate(
 
 
 def _cached(model: Transformer, batch: list[_Open], answers: _Answers, sequence_length: int) -> list[_Open]:
-    """Generate until every answer is complete or outgrows the sequence; return those that do."""
+    """Generate until every answer is complete or as long as the sequence length; return the latter."""
     weight = model.embedding.weight
     capacity = min(max(answer.longest for answer in batch), sequence_length)
     cache = KVCache(
@@ -123,7 +132,7 @@ def _cached(model: Transformer, batch: list[_Open], answers: _Answers, sequence_
 
 
 def _read_again(model: nn.Module, batch: Sequence[_Open], sequence_length: int) -> list[int]:
-    """Return each answer's next token, after its newest `sequence_length` tokens."""
+    """Return the next token of each answer after reading its newest `sequence_length` tokens."""
     device = next(model.parameters()).device
     rows = [[*answer.prompt.tokens, *answer.tokens][-sequence_length:] for answer in batch]
     last_B = torch.tensor([len(row) - 1 for row in rows], device=device)
@@ -133,7 +142,7 @@ def _read_again(model: nn.Module, batch: Sequence[_Open], sequence_length: int) 
 
 
 def _finished(answer: _Open, decode: Callable[[list[int]], str], end_token: int) -> str | None:
-    """The answer's text where it is complete, else None."""
+    """Return the text of a complete answer, else None."""
     ended = answer.tokens[-1] == end_token
     text = decode(answer.tokens[:-1] if ended else answer.tokens)
     stops = [place for stop in answer.prompt.stop_strings if (place := text.find(stop)) >= 0]
@@ -143,7 +152,7 @@ def _finished(answer: _Open, decode: Callable[[list[int]], str], end_token: int)
 
 
 def _batches(answers: list[_Open], size: Callable[[_Open], int], batch_tokens: int) -> Iterator[list[_Open]]:
-    """Cut answers, the smallest first, into batches of at most `batch_tokens` padded tokens, or of one row."""
+    """Group answers, the shortest first, into batches of at most `batch_tokens` padded tokens, or of one answer."""
     batch: list[_Open] = []
     for answer in sorted(answers, key=size):
         if batch and (len(batch) + 1) * size(answer) > batch_tokens:

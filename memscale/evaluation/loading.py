@@ -1,8 +1,8 @@
-"""From parts to lm-eval tasks: each task file is completed with its data in a scratch folder and loaded from there.
+"""Loads lm-eval tasks: completes each task file with the path of its data in a scratch folder, and loads it from there.
 
-lm-eval leaves a task file it cannot read out of its index without a word, so what was loaded is checked by name.
-Refuses a missing or empty evaluation set. Writes to the scratch folder only, the caches of `datasets` included, so that
-two evaluations at once share nothing.
+lm-eval silently skips a task file that it cannot read, so the loaded tasks are checked by name. Refuses a missing or
+empty evaluation set. Writes only to the scratch folder, including caches of `datasets`, so that concurrent evaluations
+share nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from memscale.evaluation.catalogue import LmEvalTask
 TASKS = Path(__file__).with_name("tasks")
 _STOPS = (".", "\n")
 
-# lm-eval has no switch for the bar it draws while it writes down requests: milliseconds of work, lines of a log.
+# lm-eval has no option to turn off the progress bar of building requests.
 lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)
 
 
 def load(prepared: Prepared, parts: Sequence[LmEvalTask], scratch: Path, *, templates: Path = TASKS) -> Any:
-    """Return lm-eval's dictionary of loaded tasks. Raises DataError for an unusable task file or evaluation set."""
+    """Return lm-eval's dictionary of loaded tasks. Raises DataError for an unreadable task file or evaluation set."""
     for part in parts:
         _complete(prepared, part, scratch, templates)
     manager = TaskManager(include_path=str(scratch), include_defaults=False)
@@ -38,13 +38,13 @@ def load(prepared: Prepared, parts: Sequence[LmEvalTask], scratch: Path, *, temp
         files = ", ".join(sorted(path.stem for path in templates.glob("*.yaml")))
         raise DataError(
             f"lm-eval cannot read the task file of {', '.join(missing)} in {templates}; readable by name: "
-            f"{', '.join(manager.all_subtasks) or 'none'} (files: {files}). Mend or restore the file"
+            f"{', '.join(manager.all_subtasks) or 'none'} (files: {files}). Repair or restore the file"
         )
     return manager.load([part.name for part in parts])
 
 
 def _complete(prepared: Prepared, part: LmEvalTask, scratch: Path, templates: Path) -> None:
-    """Write a task file that includes the template and says where its data lie."""
+    """Write a task file that includes the template and names its data."""
     data = prepared.evaluation_set(part.evaluation_set)
     if not data.is_file() or data.stat().st_size == 0:
         raise DataError(
@@ -67,7 +67,7 @@ def _complete(prepared: Prepared, part: LmEvalTask, scratch: Path, templates: Pa
 
 
 def _longest_answer(data: Path, tokenizer: TextTokenizer) -> int:
-    """Tokens of the longest answer with the full stop after it: what is longer is wrong however it goes on."""
+    """Return the tokens of the longest answer with its full stop; a longer generation is wrong in any case."""
     with open(data, encoding="utf-8") as lines:
         answers = {f" {json.loads(line)['answer']}." for line in lines}
     return max(len(tokenizer.encode(answer)) for answer in answers)

@@ -1,7 +1,7 @@
-"""A trained model, put to the tasks its data offer, through lm-eval's evaluator.
+"""Evaluates a trained model on the tasks of its data with lm-eval's evaluator.
 
-Decides what is run and how lm-eval's results become scores. The closed forms of standard errors only: nothing is
-resampled. Refuses task names the data do not offer and evaluation sets that are missing.
+Standard errors are closed forms; nothing is resampled. Refuses task names that the data do not offer and missing
+evaluation sets.
 """
 
 from __future__ import annotations
@@ -31,11 +31,23 @@ def evaluate(
     batch_sequences: int,
     device: torch.device | str,
 ) -> dict[str, dict[str, Score]]:
-    """Return the scores of each task by metric; `tasks` None: those of the data that run by default.
+    """Evaluate a model.
 
-    The model reads at most `sequence_length` tokens at once, in batches of at most `batch_sequences` times as many;
-    scores depend on neither but by rounding. It is left on `device`, in the mode (training or evaluation) it came in.
-    Raises ConfigError for an unknown task, DataError for an unusable evaluation set.
+    Args:
+        model: A causal language model; it is moved to `device`, and its training mode is restored at the end.
+        prepared: The data that the model was trained on.
+        tasks: Names of tasks (`memscale.evaluation.catalogue.offered`); None: those that run by default.
+        sequence_length: Largest number of tokens that the model reads at once.
+        batch_sequences: A batch has at most `batch_sequences` x `sequence_length` tokens. Scores depend on it only by
+            rounding.
+        device: Where to evaluate.
+
+    Returns:
+        The scores by task and metric.
+
+    Raises:
+        ConfigError: A task is unknown.
+        DataError: An evaluation set is missing or unreadable.
     """
     chosen = choose(offered(prepared.manifest.sources), tasks)
     parts = [part for task in chosen for part in task.parts]
@@ -58,8 +70,8 @@ def evaluate(
 def _run(
     model: nn.Module, prepared: Prepared, parts: Sequence[LmEvalTask], *, sequence_length: int, batch_tokens: int
 ) -> dict[str, Any]:
-    """Return what lm-eval's evaluator reports, with its samples."""
-    # Not at the top: lm-eval and `datasets` read the environment when they are imported.
+    """Return the results of lm-eval's evaluator, with samples."""
+    # Not at the top: lm-eval and `datasets` read the environment at import.
     from lm_eval.evaluator import evaluate as lm_evaluate
 
     from memscale.evaluation.adapter import LanguageModel
@@ -70,8 +82,8 @@ def _run(
     model.eval()
     try:
         with tempfile.TemporaryDirectory(prefix="memscale-evaluation-") as scratch:
-            # lm-eval computes standard errors, closed forms too, only where it may resample at least once; none of our
-            # metrics is one that it resamples.
+            # lm-eval omits even closed-form standard errors where bootstrap_iters is 0; none of our metrics is
+            # bootstrapped.
             results = lm_evaluate(adapter, load(prepared, parts, Path(scratch)), bootstrap_iters=1, log_samples=True)
     finally:
         model.train(was_training)
@@ -81,7 +93,7 @@ def _run(
 
 
 def _scores(results: dict[str, Any], part: LmEvalTask) -> dict[str, Score]:
-    """Return the scores of one lm-eval task; its keys read 'acc,none' and 'acc_stderr,none'."""
+    """Return the scores of one lm-eval task, whose keys are like 'acc,none' and 'acc_stderr,none'."""
     reported, samples = results["results"][part.name], results["samples"][part.name]
     scores = {}
     for key, value in reported.items():
@@ -90,7 +102,7 @@ def _scores(results: dict[str, Any], part: LmEvalTask) -> dict[str, Score]:
             continue
         stderr = number_or_none(reported.get(f"{metric}_stderr,{filtered}"))
         values = [sample[metric] for sample in samples]
-        if isinstance(values[0], tuple):  # (nats, bytes) of a document: lm-eval knows no standard error for it
+        if isinstance(values[0], tuple):  # (nats, bytes) of a document: lm-eval has no standard error for it
             nats = ratio_stderr(*zip(*values, strict=True))
             stderr = None if nats is None else nats / math.log(2)
         scores[metric] = Score(value=float(value), stderr=stderr, num_samples=len(values))

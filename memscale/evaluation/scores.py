@@ -1,7 +1,4 @@
-"""A measured number with its uncertainty, and the one standard error lm-eval does not offer: that of a ratio.
-
-Refuses to pass on a standard error that is no number: what lm-eval calls "N/A" is None here.
-"""
+"""A score with its standard error, and the standard error of a ratio, which lm-eval does not have."""
 
 from __future__ import annotations
 
@@ -12,27 +9,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One metric of one task."""
+    """The value of one metric of one task."""
 
     value: float
     stderr: float | None
-    """Standard error over the samples; None where there are too few (fewer than two) to know it."""
+    """Standard error over the samples; None for fewer than two."""
     num_samples: int
-    """Questions or documents the value is taken over."""
+    """Number of questions or documents."""
 
 
 def number_or_none(given: object) -> float | None:
-    """Return `given` as a float; None where it is not a finite number ("N/A" of lm-eval among others)."""
+    """Return `given` as a float, or None where it is not a finite number, such as lm-eval's "N/A"."""
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
         return None
     return float(given)
 
 
 def ratio_stderr(numerators: Sequence[float], denominators: Sequence[float]) -> float | None:
-    """Standard error of sum(numerators) / sum(denominators) over independent pairs; None for fewer than two pairs.
+    """Return the standard error of R = sum(numerators) / sum(denominators) over n independent pairs (a_i, b_i).
 
-    The linearised variance of a ratio estimator (Cochran 1977, section 6.4): with R the ratio and n the pairs,
-    n / (n - 1) * sum((a_i - R b_i)^2) / sum(b_i)^2. For equal denominators it is that of a mean.
+    The linearised variance of the ratio estimator (Cochran 1977, section 6.4),
+    n / (n - 1) x sum((a_i - R b_i)^2) / (sum b_i)^2; for equal denominators it is the variance of a mean. None for
+    fewer than two pairs.
+
+    Example:
+        >>> round(ratio_stderr([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]), 6)  # standard error of the mean, 1 / sqrt(3)
+        0.57735
     """
     num_pairs, total = len(numerators), math.fsum(denominators)
     if num_pairs < 2 or total <= 0:

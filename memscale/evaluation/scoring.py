@@ -1,9 +1,9 @@
-"""Log-probabilities of token continuations, in few and full batches.
+"""Log-probabilities of token continuations, with as few forward passes as possible.
 
-Decides which forward passes are made: an input that is the beginning of another one needs none of its own, because
-in a causal model the longer input's first positions hold its answer. All choices of one token to one prompt, the same
-question in two tasks, and a prompt with and without its answer so share one row. Rows are padded on the right, where
-a causal model cannot see the padding: what a request scores depends on its own tokens only.
+An input that is a prefix of another needs no forward pass of its own, since in a causal model the first positions of
+the longer one have the same logits. So one row serves all one-token choices of a prompt, a question that two tasks ask,
+and a prompt with and without its answer. Rows are padded on the right, which a causal model cannot see: a score depends
+only on the request's own tokens.
 
 Shapes: B rows, S padded length, V vocabulary, P scored tokens of a batch.
 """
@@ -24,17 +24,19 @@ class Continuation:
     """Tokens to score, and the tokens before them."""
 
     context: Sequence[int]
-    """At least one token; cut on the left where the model's sequence is too short for all of it."""
+    """At least one token; cut on the left where context and continuation exceed the sequence length."""
     tokens: Sequence[int]
     """At least one token, at most the model's sequence length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
+    """The score of one continuation."""
+
     nats: float
-    """Sum of the log-probabilities of the continuation's tokens (negative), natural logarithm."""
+    """Sum of the log-probabilities of the continuation's tokens, in nats (negative)."""
     greedy: bool
-    """Whether each of its tokens is the most probable one."""
+    """Whether every token is the most probable one."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,24 @@ def score(
 ) -> list[Scored]:
     """Score each continuation after its context.
 
-    `model` maps int64 tokens [B, S] to an output whose `logits_BSV` are unnormalised; it must be causal and in
-    evaluation mode. A batch holds at most `batch_tokens` tokens, padding included (or a single row).
-    Raises DataError where a context or a continuation is empty, or a continuation is longer than `sequence_length`.
+    Args:
+        model: Maps int64 tokens [B, S] to an output with unnormalised `logits_BSV`; causal and in evaluation mode.
+        continuations: Contexts and the tokens to score.
+        sequence_length: Largest number of tokens that the model reads at once.
+        batch_tokens: Largest number of tokens of a batch with padding; a single row may exceed it.
+
+    Returns:
+        The scores in the order of `continuations`.
+
+    Raises:
+        DataError: A context or continuation is empty, or a continuation is longer than `sequence_length`.
     """
     inputs = [_input(continuation, sequence_length) for continuation in continuations]
     nats, greedy = [0.0] * len(inputs), [True] * len(inputs)
     device = next(model.parameters()).device
     rows = sorted(_shared_rows(inputs), key=lambda row: len(row.tokens), reverse=True)
     for batch in batches(rows, batch_tokens):
-        # One line a token to score: whose it is, its row, the position that predicts it, and the token.
+        # For each token to score: the request, its row, the position that predicts it, and the token.
         asked = [
             (request, number, len(inputs[request]) - len(continuations[request].tokens) + offset, token)
             for number, row in enumerate(batch)
@@ -76,7 +86,7 @@ def score(
 
 
 def batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Cut rows, sorted longest first, into batches of at most `batch_tokens` padded tokens, or of one row."""
+    """Group rows, sorted longest first, into batches of at most `batch_tokens` padded tokens, or of one row."""
     batch: list[_Row] = []
     for row in rows:
         if batch and (len(batch) + 1) * len(batch[0].tokens) > batch_tokens:
@@ -94,10 +104,12 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 
 def _input(continuation: Continuation, sequence_length: int) -> tuple[int, ...]:
-    """What the model must read to predict every token of the continuation: all but the last, the newest kept."""
+    """Return the tokens to read: all but the last, the newest `sequence_length` of them."""
     num_tokens = len(continuation.tokens)
     if not continuation.context or not num_tokens:
-        raise DataError("an evaluation request has no context or no continuation; the adapter gives both a token")
+        raise DataError(
+            "an evaluation request has no context or no continuation; the adapter gives both at least one token"
+        )
     if num_tokens > sequence_length:
         raise DataError(
             f"an answer of the evaluation data is {num_tokens} tokens long, but the model reads sequences of "
@@ -107,10 +119,10 @@ def _input(continuation: Continuation, sequence_length: int) -> tuple[int, ...]:
 
 
 def _shared_rows(inputs: Sequence[tuple[int, ...]]) -> Iterator[_Row]:
-    """Yield the fewest rows so that each input is the beginning of the row that lists it.
+    """Yield the fewest rows such that each input is a prefix of the row that lists it.
 
-    In lexicographic order an input that begins any other begins its successor; so one pass from the last to the first
-    finds them all.
+    In lexicographic order an input that is a prefix of any other is a prefix of its successor, so one pass from the
+    last to the first finds all of them.
     """
     row = _Row((), [])
     for request in sorted(range(len(inputs)), key=inputs.__getitem__, reverse=True):

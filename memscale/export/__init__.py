@@ -1,1 +1,1 @@
-"""A trained model as other programs read it: a Hugging Face folder of configuration, weights and tokenizer."""
+"""Export of trained models to Hugging Face folders: configuration, weights and tokenizer."""

@@ -1,6 +1,6 @@
-"""A Hugging Face folder on disk: written aside and renamed as a whole, so that it is complete or not there.
+"""Writes a Hugging Face folder atomically: into a temporary folder that is renamed when complete.
 
-Refuses a folder that holds anything. The tokenizer is the run's own tokenizer.json, byte for byte.
+Refuses a folder that is not empty. The tokenizer is an exact copy of the run's tokenizer.json.
 """
 
 from __future__ import annotations
@@ -30,25 +30,34 @@ def check_free(folder: Path) -> None:
 
 
 def write_folder(folder: Path, content: Mapped, tokenizer_file: Path) -> None:
-    """Write what `transformers` reads with from_pretrained. Raises RecordError where `folder` holds anything."""
+    """Write a folder that `transformers` loads with `from_pretrained`.
+
+    Args:
+        folder: Where to write; absent or empty.
+        content: Configuration and tensors (`memscale.export.hugging_face.mapped`).
+        tokenizer_file: The tokenizer.json to copy.
+
+    Raises:
+        RecordError: `folder` exists and is not an empty folder.
+    """
     folder = folder.absolute()
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir()
     try:
-        # Some versions of transformers refuse weights that do not say whose they are.
+        # Some versions of transformers refuse weights without this metadata.
         save_file(content.tensors, aside / "model.safetensors", metadata={"format": "pt"})
         shutil.copyfile(tokenizer_file, aside / "tokenizer.json")
         for name, plain in _json_files(content.config).items():
             (aside / name).write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        # safetensors keeps a file to its owner; who may read the others may read it.
+        # safetensors makes the file readable for its owner only; give it the mode of the other files.
         shutil.copymode(aside / "config.json", aside / "model.safetensors")
         for path in aside.iterdir():
             with open(path, "rb") as written:
                 os.fsync(written.fileno())
         fsync_directory(aside)
-        os.rename(aside, folder)  # an empty folder gives way, any other makes this fail
+        os.rename(aside, folder)  # replaces an empty folder, and fails for any other
         fsync_directory(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -65,6 +74,6 @@ def _json_files(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "eos_token": END,
             "model_max_length": config["max_position_embeddings"],
             "clean_up_tokenization_spaces": False,  # 4.x would; 5.x never does
-            "split_special_tokens": True,  # in a text, the end token's name is text
+            "split_special_tokens": True,  # the end token's name in a text is ordinary text
         },
     }

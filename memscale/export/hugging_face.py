@@ -1,19 +1,26 @@
-"""Our weights under the names, and in the order, of a Hugging Face type that computes the same.
+"""Maps a model's weights to the Hugging Face model type that computes the same function.
 
-A room of its own, above models, data and records: a folder for others holds something of each, and nothing of memscale
-needs it. What each type computes was read in transformers 5.23. 4.57 loads the same folders and computes the same,
-but for Qwen2-MoE models whose heads together are not as wide as the model: it refuses those.
+The type:
 
-Which type: dense is Llama. Experts are Mixtral where it can hold them (softmax scores renormalised, experts in every
-layer, none shared), else Qwen2-MoE (softmax scores as they are, dense layers between, shared experts), else GLM-4-MoE
-(sigmoid scores, a bias that chooses; dense layers first only). OLMoE holds none of ours: it always normalises queries
-and keys. `expert_choice` is exported as what it is in evaluation, token choice. Nothing holds memory layers.
+1. dense: Llama.
+2. Softmax scores, renormalised, experts in every layer, none shared: Mixtral.
+3. Other softmax scores (not renormalised, dense layers between, shared experts): Qwen2-MoE.
+4. Sigmoid scores, with or without a balance bias, dense layers only before the first expert layer: GLM-4-MoE.
+5. `expert_choice` is exported as what it is in evaluation: token choice. Memory layers have no type. OLMoE fits none of
+   our models, since it always normalises queries and keys.
 
-Three things are said differently there. A turn pairs the values i and i + W/2 of a head, ours 2i and 2i + 1, so the
-rows of queries and keys are reordered. Fused matrices are split. Qwen2-MoE's shared expert passes a gate
-sigmoid(x . g): with g = 0 that is 1/2, and its output matrix is doubled, which is exact.
+The differences that are converted:
 
-D model width, W width of a head, E experts, F hidden width.
+1. Rotary positions rotate the pairs (i, i + W / 2) of a head there and (2 i, 2 i + 1) here: rows of queries and keys
+   are reordered.
+2. Fused matrices are split.
+3. The shared expert of Qwen2-MoE has a gate sigmoid(x . g). With g = 0 it is 1/2, so the output matrix is doubled,
+   which is exact.
+
+Checked against transformers 5.23; 4.57 also loads these folders, except Qwen2-MoE models with heads x head width
+different from d_model, which it refuses.
+
+Shapes: D model width, W width of a head, E experts, F hidden width, H heads, G key/value heads.
 """
 
 from __future__ import annotations
@@ -36,22 +43,31 @@ CLASSES = {
     "qwen2_moe": "Qwen2MoeForCausalLM",
     "glm4_moe": "Glm4MoeForCausalLM",
 }
-"""Type (`model_type`) -> the class of transformers that runs it."""
+"""Hugging Face `model_type` -> class of transformers."""
 _GROUPED = 8
-"""transformers 5 runs experts by torch's grouped_mm, which refuses rows that are no multiple of 16 bytes, 8 values of
-bfloat16. Matched experts have any width: then config.json asks for one product an expert."""
+"""transformers 5 runs experts with torch's grouped_mm, which needs rows of a multiple of 16 bytes (8 bfloat16 values).
+For other widths config.json selects one matrix product per expert."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """What config.json and model.safetensors of a Hugging Face folder hold."""
+    """The content of config.json and of model.safetensors."""
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
 
 
 def mapped(model: Transformer, *, sequence_length: int, end_id: int) -> Mapped:
-    """Return `model` as a Hugging Face type. Raises ConfigError where no type computes the same."""
+    """Return the configuration and the tensors of `model` for a Hugging Face type.
+
+    Args:
+        model: A trained model.
+        sequence_length: The sequence length of training, as `max_position_embeddings`.
+        end_id: The end-of-document token, as start and end token.
+
+    Raises:
+        ConfigError: No type computes the same function.
+    """
     a = model.architecture
     kind = hugging_face_type(a)
     tensors = {name: value.detach().contiguous() for name, value in _tensors(model, kind)}
@@ -72,7 +88,7 @@ def mapped(model: Transformer, *, sequence_length: int, end_id: int) -> Mapped:
         "rope_theta": a.rope_theta,  # where 4.x looks
         "rope_parameters": {"rope_type": "default", "rope_theta": a.rope_theta},
         "tie_word_embeddings": a.tied_embeddings,
-        "bos_token_id": end_id,  # a document starts after an end token, as in training
+        "bos_token_id": end_id,  # documents start after an end token, as in training
         "eos_token_id": end_id,
         "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
         **(_expert_config(a, a.moe, kind) if a.moe is not None else {}),
@@ -81,7 +97,13 @@ def mapped(model: Transformer, *, sequence_length: int, end_id: int) -> Mapped:
 
 
 def hugging_face_type(a: Architecture) -> str:
-    """Return which type holds `a`, a key of CLASSES. Raises ConfigError with the reason where none does."""
+    """Return the type that can represent `a`, a key of CLASSES. Raises ConfigError with the reason where none can.
+
+    Example:
+        >>> hugging_face_type(Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=2,
+        ...                                head_width=16, ffn_hidden=176, vocab_size=1024))
+        'llama'
+    """
     if a.moe is None:
         if a.family != "dense":
             raise ConfigError(
@@ -113,7 +135,7 @@ def hugging_face_type(a: Architecture) -> str:
 
 
 def _expert_config(a: Architecture, moe: MoE, kind: str) -> dict[str, Any]:
-    """The entries of config.json that say how experts are used."""
+    """Return the entries of config.json about experts."""
     per_token: dict[str, Any] = {"num_experts_per_tok": moe.experts_per_token, "output_router_logits": False}
     if a.d_model % _GROUPED or moe.expert_hidden % _GROUPED:
         per_token["experts_implementation"] = "eager"
@@ -171,7 +193,7 @@ def _tensors(model: Transformer, kind: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _attention(a: Architecture, qkv: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Split the fused [(H + 2 G) W, D] and reorder the rows that turn: the first of every pair, then the second."""
+    """Split the fused [(H + 2 G) W, D]; reorder the rows that are rotated: first of every pair, then second."""
     heads = qkv.view(-1, a.head_width, a.d_model)
     queries, keys, values = torch.split(heads, [a.num_heads, a.num_kv_heads, a.num_kv_heads])
     for name, turned in (("q_proj", queries), ("k_proj", keys)):
@@ -198,7 +220,7 @@ def _mixtral(block: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _listed(block: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The router and the routed experts, as all types but Mixtral name them."""
+    """Yield the router and the routed experts under the names of all types but Mixtral."""
     yield "mlp.gate.weight", block["slot.router.weight"]
     for expert, gate_up, down in _routed(block):
         for name, value in _swiglu(gate_up, down):
@@ -222,7 +244,7 @@ def _glm4_moe(block: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _shared(block: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """All shared experts as one: the sum of SwiGLUs is the SwiGLU of their hidden values side by side."""
+    """Return all shared experts as one: a sum of SwiGLUs is the SwiGLU of the concatenated hidden units."""
     if "slot.shared.gate_up.weight" in block:
         return block["slot.shared.gate_up.weight"], block["slot.shared.down.weight"]
     router = block["slot.router.weight"]

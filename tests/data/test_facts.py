@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from data_worlds import CHILD, facts
+from data_fixtures import CHILD, facts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_worlds import CHILD, facts, mixture, stdlib, text
+from data_fixtures import CHILD, facts, mixture, stdlib, text
 
 from memscale.config.data import Data, Facts, Hub, TokenizerConfig
 from memscale.data import fingerprint as module

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_worlds import CHILD, WIKITEXT, facts, mixture, needs_wikitext, stdlib, text
+from data_fixtures import CHILD, WIKITEXT, facts, mixture, needs_wikitext, stdlib, text
 
 from memscale.config.data import Data, Hub
 from memscale.data import building

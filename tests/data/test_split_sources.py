@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_worlds import WIKITEXT, mixture, needs_wikitext, stdlib, text
+from data_fixtures import WIKITEXT, mixture, needs_wikitext, stdlib, text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,7 +152,7 @@ def test_local_data_are_read_without_a_network(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_hub_name_needs_a_revision_and_a_folder_needs_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder here.*revision, a commit"):
+    with pytest.raises(DataError, match=r"is not a folder.*revision, a commit"):
         hub.check(Hub(name="hub", path="somebody/something"))
     hub.check(Hub(name="hub", path="somebody/something", revision="abc"))
     with pytest.raises(DataError, match="has no files"):

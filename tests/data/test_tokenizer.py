@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from data_worlds import CHILD, facts
+from data_fixtures import CHILD, facts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,5 +89,5 @@ def test_a_file_is_used_again_and_a_broken_one_refused(tmp_path: Path) -> None:
 
     trained(file, SETTINGS, never)
     file.write_text(file.read_text()[:1000])
-    with pytest.raises(DataError, match=r"t\.json is no tokenizer.*Remove it"):
+    with pytest.raises(DataError, match=r"t\.json is not a tokenizer.*Remove it"):
         trained(file, SETTINGS, never)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import END, Causal, Letters, random_pairs, successor_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
-from stand_ins import END, Causal, Letters, random_pairs, successor_pairs
 from torch import nn
 
 from memscale.errors import ConfigError, DataError

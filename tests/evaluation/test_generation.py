@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from fakes import END, Letters, successor_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import END, Letters, successor_pairs
 from torch import nn
 
 from memscale.evaluation.generation import Prompt, generate

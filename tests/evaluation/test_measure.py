@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stand_ins import Causal
+from fakes import Causal
 from torch import Tensor, nn
 
 from memscale.config.data import Data, Facts, TextFiles, TokenizerConfig
@@ -254,7 +254,7 @@ def test_nothing_is_fetched_and_nothing_written_at_home(prepared: Prepared, tmp_
         from pathlib import Path
         from memscale.data.prepared import Prepared
         from memscale.evaluation.measure import evaluate
-        from stand_ins import Causal
+        from fakes import Causal
         prepared = Prepared.open(Path(sys.argv[1]))
         model = Causal(vocab_size=prepared.vocab_size)
         scores = evaluate(
