@@ -163,7 +163,7 @@ def test_a_hub_name_needs_a_revision_and_a_folder_needs_files(tmp_path: Path) ->
     "name, content, message",
     [
         ("empty.txt", b"", r"empty\.txt is empty \(0 bytes\)"),
-        ("notes.md", b"text", r"notes\.md is of no kind.*\.txt, \.jsonl"),
+        ("notes.md", b"text", r"notes\.md cannot be read.*\.txt, \.jsonl"),
         ("bad.jsonl", b'{"text": "a"}\n{"text": \n', r"bad\.jsonl cannot be read as \.jsonl"),
         ("bad.parquet", b"not parquet at all", r"bad\.parquet cannot be read as \.parquet"),
         ("bad.jsonl.gz", b"not gzip at all", r"bad\.jsonl\.gz cannot be read as \.jsonl\.gz"),
