@@ -11,12 +11,14 @@ from memscale.records.layout import runs_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     arguments.add_overrides(parser)
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     planned = plan_sweep(given.sweep, given.overrides)
     from memscale.data.prepared import prepare
 

@@ -18,11 +18,13 @@ _NEEDS_SOMEBODY = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.description = __doc__
     parser.add_argument("--json", action="store_true", help="print JSON instead of words")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     findings = []
     for finding in _findings():
         findings.append(finding)

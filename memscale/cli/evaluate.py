@@ -15,6 +15,7 @@ from memscale.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("directory", metavar="RUN_DIRECTORY", type=Path, help="runs/<sweep>/<run>-<run_id>")
     parser.add_argument("--task", action="append", help="a task's name, as often as wanted; without it, all by default")
     parser.add_argument("--device", default="cpu")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     found = api.evaluate(given.directory, given.task, device=given.device)
     if given.json:
         scores = {task: {name: asdict(score) for name, score in one.items()} for task, one in found.scores.items()}

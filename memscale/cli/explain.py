@@ -187,23 +187,23 @@ def _print_conventions(out: Console, content: dict[str, Any]) -> None:
 
 
 def _print_bytes(out: Console, content: dict[str, Any]) -> None:
-    told = content["bytes"]
+    text = content["bytes"]
     out.print(
-        f"bytes     weights of {told['bytes_per_weight']} bytes: {size(told['decode_bytes'])} read per decoded token "
-        f"(and {size(told['kv_cache_bytes'])} of keys and values at {content['sequence_length']} tokens), "
-        f"{size(told['training_bytes_per_token'])} per trained token",
+        f"bytes     weights of {text['bytes_per_weight']} bytes: {size(text['decode_bytes'])} read per decoded token "
+        f"(and {size(text['kv_cache_bytes'])} of keys and values at {content['sequence_length']} tokens), "
+        f"{size(text['training_bytes_per_token'])} per trained token",
         markup=False,
         soft_wrap=True,
     )
 
 
 def _print_memory(out: Console, content: dict[str, Any]) -> None:
-    told = content["training_memory"]
+    text = content["training_memory"]
     table = _new_table(
-        f"memory of each GPU, {told['precision']}, 1 sequence at once", "weights", "gradients", "optimizer",
+        f"memory of each GPU, {text['precision']}, 1 sequence at once", "weights", "gradients", "optimizer",
         "activations", "total",
     )  # fmt: skip
-    for row in told["per_gpu"]:
+    for row in text["per_gpu"]:
         gpus = "1 GPU" if row["num_gpus"] == 1 else f"{row['num_gpus']} GPUs, sharding {row['sharding']}"
         parts = ("weights", "gradients", "optimizer", "activations", "total")
         table.add_row(gpus, *(size(row[part]) for part in parts))
@@ -212,10 +212,10 @@ def _print_memory(out: Console, content: dict[str, Any]) -> None:
 
 def _matched(plan: Plan, run: PlannedRun) -> str:
     held = [f"{NAMES[name]} {percent(mismatch)}" for name, mismatch in run.mismatch]
-    told = f"held: {', '.join(held)} off the dense model" if held else "nothing is held equal per token"
+    text = f"held: {', '.join(held)} off the dense model" if held else "nothing is held equal per token"
     if "flops_per_token" not in dict(run.mismatch):
-        told += f"; FLOPs per token {percent(run.flops_mismatch)} off it, not held"
+        text += f"; FLOPs per token {percent(run.flops_mismatch)} off it, not held"
     if run.params_mismatch is not None:
         how = "held" if plan.sweep.matching.sparse_equal == "total_params" else "not held"
-        told += f"; total parameters {percent(run.params_mismatch)} off the mean of the budget's sparse models, {how}"
-    return f"matched   {told}"
+        text += f"; total parameters {percent(run.params_mismatch)} off the mean of the budget's sparse models, {how}"
+    return f"matched   {text}"

@@ -15,6 +15,7 @@ from memscale.records.run_file import RunFile, read_run_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     parser.add_argument("run", metavar="RUN", help="a finished run's name")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to; absent or empty")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     paths, file, data_folder = _finished(given.sweep, given.run)
     from memscale.data.prepared import Prepared
     from memscale.export.folder import check_free, write_folder

@@ -10,9 +10,11 @@ from memscale.launch.finish import report_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     print("\n".join(report_lines(api.report(given.sweep))))
     return 0

@@ -1,6 +1,6 @@
 """`memscale logs SWEEP RUN`: what the run's last attempt wrote, or all that failed.
 
-On SLURM also the output of its last job: what was said before the attempt had a log, and what SLURM said to it.
+On SLURM also the output of its last job: the start of the job, before the attempt had a log, and SLURM's messages.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from memscale.records.layout import RunPaths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     parser.add_argument(
         "run", metavar="RUN", nargs="?", help="a run's name; without it, every failed, lost or running run"
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     shown = 0
     outputs = job_outputs(sweep_paths(given.sweep))
     for row, folder in chosen_runs(given.sweep, given.run):

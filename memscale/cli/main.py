@@ -42,6 +42,7 @@ PLATFORM = frozenset(
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the verb that `arguments` (None: the command line's) begin with; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())

@@ -47,6 +47,7 @@ class Held:
 
 
 def held(plan: Plan) -> tuple[Held, ...]:
+    """Return what the sweep holds equal, each with its worst mismatch: per token first, then among sparse models."""
     matching = plan.sweep.matching
     runs = _one_of_each(plan.runs)
     found = []
@@ -109,11 +110,11 @@ def matched_json(plan: Plan) -> dict[str, Any]:
 def matched_lines(plan: Plan) -> list[str]:
     """The same for a person."""
     shared, matching = held(plan), plan.sweep.matching
-    told = [
+    text = [
         f"{NAMES[one.quantity]} {one.worst:.2%}" + (f" ({one.run}, {one.among})" if one.run else " (no such model)")
         for one in shared
     ]
-    worst = f"; worst mismatch: {', '.join(told)}" if told else ""
+    worst = f"; worst mismatch: {', '.join(text)}" if text else ""
     lines = [f"matched   {NAMES[matching.equal_length]} at every budget{worst}"]
     if not any(one.quantity == "flops_per_token" for one in shared):
         low, high = flops_range(plan)

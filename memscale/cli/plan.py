@@ -1,5 +1,8 @@
-"""`memscale plan`: the plan, its matches, its cost, and what of it is done. Touches nothing, but with `--calibrate`,
-which measures training steps on this machine and keeps the speeds beside the runs."""
+"""`memscale plan`: the plan, its matches, its cost, and what of it is done.
+
+Writes nothing, except with `--calibrate`, which measures training steps on this machine and keeps the speeds beside the
+runs.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from memscale.records.speeds import record_speeds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     arguments.add_overrides(parser)
     arguments.add_json(parser)
@@ -32,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     if given.calibrate:
         _calibrate(plan_sweep(given.sweep, given.overrides).plan, quiet=given.json)
     planned = api.plan(given.sweep, given.overrides)

@@ -144,17 +144,17 @@ def _capped(lead: str, lines: Sequence[str]) -> Iterator[str]:
 def _memory(cost: Estimate) -> Iterator[str]:
     (series, budget), worst = cost.worst
     kind = "GPU" if cost.device == "cuda" else "worker"
-    told = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, "
-    told += f"{_sequences(worst.micro_batch_sequences)})"
+    text = f"memory    at most {size(worst.peak_bytes)} a {kind} ({series} at {budget}, "
+    text += f"{_sequences(worst.micro_batch_sequences)})"
     if cost.device_bytes is None:
-        yield f"{told}; what a {kind} has is not known here: name it with launcher.device_memory=80G"
+        yield f"{text}; what a {kind} has is not known here: name it with launcher.device_memory=80G"
         return
     beyond = [
         f"{series} at {budget} needs {size(one.peak_bytes)} with {_sequences(1)}: {_way_out(one)}"
         for (series, budget), one in cost.fits.items()
         if not one.fits
     ]
-    yield f"{told} of {size(cost.device_bytes)}" + (f"; {len(beyond)} models do not fit" if beyond else "")
+    yield f"{text} of {size(cost.device_bytes)}" + (f"; {len(beyond)} models do not fit" if beyond else "")
     yield from _capped("  ", beyond)
 
 

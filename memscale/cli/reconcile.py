@@ -16,11 +16,13 @@ from memscale.cli.status import EXIT_STATUS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.description = __doc__
     arguments.add_sweep(parser)
     parser.add_argument("--follow", action="store_true", help="go on until every run has ended")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     outcome = api.reconcile(given.sweep, to_the_end=given.follow, output=StandardOutput())
     return EXIT_STATUS[outcome.state]

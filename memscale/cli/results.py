@@ -15,11 +15,13 @@ from memscale.launch.planned import launched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     paths, plan = launched(given.sweep)
     rows = collect_results(paths, plan)
     if given.json:

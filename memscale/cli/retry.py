@@ -12,11 +12,13 @@ from memscale.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run's name; without it, every failed or lost run")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     freed = api.retry(given.sweep, given.run)
     for name in freed:
         print(f"{name} may be trained again")

@@ -24,11 +24,13 @@ _MOST_NEEDY, _MOST_RUNNING = 30, 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     seen = api.status(given.sweep)
     if given.json:
         print(json.dumps(seen.to_json(), indent=1))

@@ -20,12 +20,14 @@ _EXIT_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     arguments.add_overrides(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask before a long sweep")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     planned = api.plan(given.sweep, given.overrides)
     print_plan(planned)
     if nothing_to_train(planned.planned, planned.estimate.forecast.runs_left):

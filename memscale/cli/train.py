@@ -10,12 +10,14 @@ from memscale.launch.planned import planned_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("directory", metavar="RUN_DIRECTORY", type=Path, help="runs/<sweep>/<run>-<run_id>")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="auto")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     from memscale.launch.worker import main
 
     paths, plan = planned_run(given.directory)

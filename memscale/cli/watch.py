@@ -13,11 +13,13 @@ from memscale.launch.states import RUNNING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     arguments.add_sweep(parser)
     parser.add_argument("--seconds", type=float, default=2.0, help="between two looks")
 
 
 def run(given: argparse.Namespace) -> int:
+    """Run the verb; return its exit status."""
     while True:
         seen = api.status(given.sweep)
         if sys.stdout.isatty():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
+    """Something that was looked at, whether it is good, and what it means for a sweep."""
+
     topic: str
     """machine, slurm, files or mlflow."""
     good: bool

@@ -14,6 +14,7 @@ _PACKAGES = ("torch", "numba", "hydra-core", "submitit", "mlflow", "lm_eval")
 
 
 def machine() -> Iterator[Finding]:
+    """Look at Python, the packages, the GPUs and the workers of the local pool."""
     supported = (3, 10) <= sys.version_info[:2] < (3, 14)
     yield _finding(
         supported, f"Python {platform.python_version()}", "supported" if supported else "memscale needs 3.10 to 3.13"
@@ -30,7 +31,7 @@ def _gpus() -> Iterator[Finding]:
     try:
         import torch
     except ImportError:
-        return  # said by its package
+        return  # its package has a finding of its own
     if not torch.cuda.is_available():
         built = torch.version.cuda
         meaning = (

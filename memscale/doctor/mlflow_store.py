@@ -10,8 +10,9 @@ from memscale.doctor.finding import Finding
 
 
 def mlflow_store(root: Path) -> Iterator[Finding]:
+    """Look at whether MLflow's store can be opened, beside the runs or where its URI says."""
     if importlib.util.find_spec("mlflow") is None:
-        return  # said by its package
+        return  # its package has a finding of its own
     from memscale.tracking.store import TrackingError, check, resolve
 
     try:

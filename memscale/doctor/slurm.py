@@ -16,27 +16,28 @@ _COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun", "sinfo"
 _NEEDED = frozenset({"sbatch", "squeue", "scontrol", "scancel"})
 _SECONDS = 20.0
 _WELL = frozenset({"idle", "mix", "mixed", "alloc", "allocated", "comp", "completing"})
-"""States of nodes that take jobs; a mark behind a word (as in idle*) says that the node does not answer."""
+"""States of nodes that take jobs; a mark behind a state (as in idle*) means that the node does not answer."""
 
 
 def slurm() -> Iterator[Finding]:
+    """Look at SLURM: its commands, controller, partitions, accounting, arrays and requeueing."""
     if shutil.which("sbatch") is None:
         yield _finding(True, "SLURM", "no sbatch here: sweeps run in the local pool")
         return
     yield from _commands()
     if shutil.which("scontrol") is None:
         return
-    code, said = _ask("scontrol", "ping")
-    if code != 0 or "UP" not in said:
+    code, answer = _ask("scontrol", "ping")
+    if code != 0 or "UP" not in answer:
         yield _finding(
             False,
             "controller",
-            f"slurmctld does not answer ({_short(said)}): nothing can be submitted; sweeps go to the local pool",
+            f"slurmctld does not answer ({_short(answer)}): nothing can be submitted; sweeps go to the local pool",
         )
         return
-    yield _finding(True, "controller", _short(said))
-    _, said = _ask("scontrol", "show", "config")
-    settings = dict(re.findall(r"^(\w+)\s*= *(.*?)\s*$", said, re.MULTILINE))
+    yield _finding(True, "controller", _short(answer))
+    _, answer = _ask("scontrol", "show", "config")
+    settings = dict(re.findall(r"^(\w+)\s*= *(.*?)\s*$", answer, re.MULTILINE))
     yield from _settings(settings)
     yield _accounting(settings)
     yield from _partitions()
@@ -99,20 +100,20 @@ def _accounting(settings: Mapping[str, str]) -> Finding:
         )
     if shutil.which("sacct") is None:
         return _finding(False, "accounting", f"{kind}, but sacct is not here to ask it")
-    code, said = _ask("sacct", "-X", "-n", "-S", "now-1minutes", "-o", "JobID")
+    code, answer = _ask("sacct", "-X", "-n", "-S", "now-1minutes", "-o", "JobID")
     if code != 0:
-        return _finding(False, "accounting", f"sacct fails ({_short(said)}): is slurmdbd up? Sweeps go on without it")
+        return _finding(False, "accounting", f"sacct fails ({_short(answer)}): is slurmdbd up? Sweeps go on without it")
     return _finding(True, "accounting", f"sacct answers ({kind.removeprefix('accounting_storage/')})")
 
 
 def _partitions() -> Iterator[Finding]:
     if shutil.which("sinfo") is None:
         return
-    code, said = _ask("sinfo", "-h", "-o", "%P|%a|%l|%D|%t")
+    code, answer = _ask("sinfo", "-h", "-o", "%P|%a|%l|%D|%t")
     if code != 0:
-        yield _finding(False, "partitions", f"sinfo fails: {_short(said)}")
+        yield _finding(False, "partitions", f"sinfo fails: {_short(answer)}")
         return
-    rows = [line.split("|") for line in said.splitlines() if line.count("|") == 4]
+    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == 4]
     for name in dict.fromkeys(row[0] for row in rows):
         own = [row for row in rows if row[0] == name]
         well = sum(int(row[3]) for row in own if row[4] in _WELL)
@@ -135,8 +136,8 @@ def _ask(*command: str) -> tuple[int, str]:
     return done.returncode, done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
 
-def _short(said: str) -> str:
-    words = " ".join(said.split())
+def _short(answer: str) -> str:
+    words = " ".join(answer.split())
     return words if len(words) <= 160 else words[:157] + "..."
 
 

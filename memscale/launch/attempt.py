@@ -32,6 +32,8 @@ _BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
+    """One attempt of a run: its folder and number, its data, and what of the machine it may use."""
+
     paths: RunPaths
     number: int
     data: Path
@@ -43,6 +45,7 @@ class Attempt:
     micro_batch_sequences: int | None
 
     def execution(self, device: str) -> Execution:
+        """Return how the trainer shall execute the run on `device`."""
         from memscale.training.trainer import Execution
 
         return Execution(

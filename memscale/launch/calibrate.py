@@ -80,6 +80,8 @@ def _distinct(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
+    """What a calibration measured on one kind of machine."""
+
     machine: str
     points: tuple[SpeedPoint, ...]
     unmeasured: tuple[tuple[str, str], ...]
@@ -110,7 +112,7 @@ def calibration_workers(sweep: Sweep) -> tuple[WorkerSpec, ...]:
 def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
     """Measure the models of `plan` on this machine; `say` tells a person how far it is. Keeps nothing.
 
-    Raises MemscaleError where a worker's process ends without a word.
+    Raises MemscaleError where a worker's process ends without an answer.
     """
     workers = calibration_workers(plan.sweep)
     models, unmeasured = _that_fit(plan, workers)
@@ -126,12 +128,12 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
         found = _collect(models, children, say)
     points = []
     for number, run in enumerate(models):
-        told = found.get(number, [])
-        failed = [answer["error"] for answer in told if "error" in answer]
-        if failed or len(told) < len(workers):
+        answers = found.get(number, [])
+        failed = [answer["error"] for answer in answers if "error" in answer]
+        if failed or len(answers) < len(workers):
             unmeasured.append((_name(run), failed[0] if failed else "there was no time left"))
         else:
-            points.append(_point(plan.sweep, run, told))
+            points.append(_point(plan.sweep, run, answers))
     return Calibration(machine=workers[0].machine, points=tuple(points), unmeasured=tuple(unmeasured))
 
 
@@ -161,7 +163,7 @@ def _name(run: PlannedRun) -> str:
 
 
 def _work(sweep: Sweep, planned: PlannedRun) -> dict[str, Any]:
-    """What a child is told: the run, with any rates, for an endless training on tokens that are made up."""
+    """Return a worker process's request: the run, with any rates, to be trained without end on made-up tokens."""
     rates = Rates(learning_rate=_RATE, table_learning_rate=_RATE if planned.architecture.has_table else None)
     run = Run(
         architecture=planned.architecture,
@@ -185,26 +187,26 @@ def _collect(
     found: dict[int, list[dict[str, Any]]] = {}
     begun = time.monotonic()
     for answer in children.answers():
-        told = found.setdefault(answer["number"], [])
-        told.append(answer)
-        if len(told) < children.count:
+        answers = found.setdefault(answer["number"], [])
+        answers.append(answer)
+        if len(answers) < children.count:
             continue
         run, spent = models[answer["number"]], time.monotonic() - begun
         left = spent / len(found) * (len(models) - len(found))
         if "error" in answer:
             result = answer["error"]
         else:
-            step = fmean(one["seconds"] for one in told if "seconds" in one)
+            step = fmean(one["seconds"] for one in answers if "seconds" in one)
             speed = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
             result = f"{speed:.3g} FLOPs/s a worker, {run.batch_tokens / step:.3g} tokens/s"
         say(f"  {len(found)} of {len(models)}  {_name(run)}: {result}; about {duration(left)} left")
     return found
 
 
-def _point(sweep: Sweep, run: PlannedRun, told: Sequence[dict[str, Any]]) -> SpeedPoint:
-    step = fmean(answer["seconds"] for answer in told)
+def _point(sweep: Sweep, run: PlannedRun, answers: Sequence[dict[str, Any]]) -> SpeedPoint:
+    step = fmean(answer["seconds"] for answer in answers)
     flops_per_second = TRAINING_PASSES * _flops(run) * run.batch_tokens / step
-    saved = [answer["checkpoint_seconds"] for answer in told if answer["checkpoint_seconds"] is not None]
+    saved = [answer["checkpoint_seconds"] for answer in answers if answer["checkpoint_seconds"] is not None]
     checkpoint = fmean(saved) if saved else BYTES_PER_PARAMETER * run.counts.params_total / _DISK_SPEED
     # Validation is forward passes over each source's held-out text, at the speed of training.
     validated = sweep.evaluate.validations * len(sweep.data.sources) * sweep.data.validation_tokens
@@ -217,7 +219,7 @@ def _point(sweep: Sweep, run: PlannedRun, told: Sequence[dict[str, Any]]) -> Spe
         flops_per_token=_flops(run),
         params_total=run.counts.params_total,
         flops_per_second=flops_per_second,
-        start_seconds=fmean(answer["start_seconds"] + answer["build_seconds"] for answer in told)
+        start_seconds=fmean(answer["start_seconds"] + answer["build_seconds"] for answer in answers)
         + checkpoint
         + validated * _flops(run) / flops_per_second,
         save_seconds=checkpoint,

@@ -41,10 +41,11 @@ class WorkerProcesses:
 
     @property
     def count(self) -> int:
+        """The number of processes."""
         return len(self.workers)
 
     def __enter__(self) -> WorkerProcesses:
-        told = json.dumps(self.work)
+        request = json.dumps(self.work)
         for number, worker in enumerate(self.workers):
             command = [sys.executable, "-m", "memscale.launch.calibration_workers", "--threads", str(worker.threads)]
             command += ["--device", worker.device, "--seconds", str(self.seconds), "--started", str(time.time())]
@@ -55,7 +56,7 @@ class WorkerProcesses:
             )  # fmt: skip
             self._processes.append(process)
             self._errors.append(errors)
-            threading.Thread(target=self._read, args=(number, process, told), daemon=True).start()
+            threading.Thread(target=self._read, args=(number, process, request), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,14 +66,14 @@ class WorkerProcesses:
         for errors in self._errors:
             errors.close()
 
-    def _read(self, number: int, process: subprocess.Popen[str], told: str) -> None:
+    def _read(self, number: int, process: subprocess.Popen[str], request: str) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(told)
+            process.stdin.write(request)
             process.stdin.close()
         except BrokenPipeError:
-            pass  # it has died, and says so on its error stream
+            pass  # it has died; its error stream has the reason
         for line in process.stdout:
             self._lines.put((number, line))
         self._lines.put((number, ""))
@@ -89,10 +90,10 @@ class WorkerProcesses:
             process = self._processes[number]
             if process.wait() != 0:
                 self._errors[number].seek(0)
-                said = self._errors[number].read().strip().splitlines()
+                message = self._errors[number].read().strip().splitlines()
                 raise MemscaleError(
                     f"the calibration of worker {number} ended with status {process.returncode}: "
-                    f"{said[-1] if said else 'it said nothing'}"
+                    f"{message[-1] if message else 'it wrote nothing'}"
                 )
 
 

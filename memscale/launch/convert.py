@@ -15,6 +15,7 @@ from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
 
 
 def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
+    """Return the content of a plan's file; `data_folder` is the folder of the prepared data."""
     sweep = plan.sweep
     return PlanFile(
         sweep=sweep.name,
@@ -30,6 +31,7 @@ def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
 
 
 def plan_row(planned: PlannedRun) -> PlanRow:
+    """Return the row of a run in the plan's file; its rates are null until its stage opens."""
     optimizer = planned.run.optimizer if planned.run is not None else None
     counts = planned.counts
     return PlanRow(

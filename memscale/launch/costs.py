@@ -20,6 +20,7 @@ from memscale.records.speeds import SpeedPoint, read_speeds, record_speeds
 
 
 def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
+    """Return what decides how long a run takes; `done` runs cost nothing more."""
     return Cost(
         family=planned.family,
         series=planned.series,

@@ -36,6 +36,7 @@ class Excess:
 
     @property
     def text(self) -> str:
+        """The limit and the excess, for a person."""
         ratio = self.forecast / self.limit
         by = f"{ratio:.3g} times as much" if ratio >= 2 else f"{ratio - 1:.1%} more"
         return f"limits.{self.name} is {self.limit:g}, and what is left needs {self.forecast:.3g}, {by}"
@@ -43,6 +44,8 @@ class Excess:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
+    """What a plan costs on its launcher, and what of it is done."""
+
     forecast: Forecast
     seconds: Mapping[str, float]
     """Of each run, by name."""
@@ -70,8 +73,8 @@ class Estimate:
             guessed = ", ".join(self.forecast.guessed_families)
             return f"guess: nothing near was measured here for {guessed}; --calibrate measures it"
         points = [(self.num_calibrated, "calibrated models"), (self.num_finished, "models of finished runs")]
-        told = " and ".join(f"{count} {what}" for count, what in points if count)
-        return f"measured on this machine: {told or 'nothing is left'}"
+        text = " and ".join(f"{count} {what}" for count, what in points if count)
+        return f"measured on this machine: {text or 'nothing is left'}"
 
 
 def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
@@ -141,10 +144,10 @@ def refuse_above_limits(plan: Plan, cost: Estimate) -> None:
     """Raise PlanError where what is left costs more than the sweep allows."""
     if not cost.excess:
         return
-    told = "; ".join(f"{one.text}" for one in cost.excess)
+    text = "; ".join(f"{one.text}" for one in cost.excess)
     raised = " ".join(f"limits.{one.name}={rounded_up(one.forecast)}" for one in cost.excess)
     raise PlanError(
-        f"the sweep {plan.sweep.name} was not started: {told}. {numbers_behind(cost)} ({cost.basis}). To start it all "
+        f"the sweep {plan.sweep.name} was not started: {text}. {numbers_behind(cost)} ({cost.basis}). To start it all "
         f"the same raise the limit ({raised}); or lower scale.seeds or the budgets"
     )
 
@@ -160,6 +163,7 @@ def numbers_behind(cost: Estimate) -> str:
 
 
 def unit_hours(cost: Estimate) -> str:
+    """Return what the estimate's hours are hours of."""
     return "GPU hours" if cost.device == "cuda" else "worker hours"
 
 

@@ -88,7 +88,7 @@ def build_report(paths: SweepPaths) -> Report:
 
 
 def report_lines(report: Report) -> list[str]:
-    """Return what a person is told of a report."""
+    """Return the lines that a person reads of a report: its answer, and its files."""
     where = (("report", report.html), ("figures", report.figures), ("results", report.results))
     return [report.answer, *(f"{name:9} {path}" for name, path in where)]
 

@@ -18,7 +18,13 @@ _IN_A_ROW = 2
 
 
 def suspicious_nodes(statuses: Sequence[RunStatus], *, done_on: Collection[str] = ()) -> list[str]:
-    """Return their names, those with most faults first. `done_on`: nodes on which further runs are known to be done."""
+    """Return the nodes that get no more jobs of a sweep, those with most faults first.
+
+    Args:
+        statuses: Of the sweep's runs.
+        done_on: Nodes on which further runs are known to be done.
+
+    """
     ended: dict[str, list[tuple[Outcome, str]]] = {}
     for status in statuses:
         for outcome in status.outcomes:
@@ -47,8 +53,10 @@ def _done_on(statuses: Sequence[RunStatus]) -> set[str]:
 
 
 def avoided(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return the nodes of a run's last faults, to which its next job should not go: the fault may be theirs, and a
-    fault that comes again elsewhere is the run's."""
+    """Return the nodes of a run's last faults, which its next job avoids.
+
+    The fault may be the node's; one that comes again on another node is the run's.
+    """
     hosts: dict[str, None] = {}
     for outcome in reversed(outcomes):
         if outcome.cause not in _FAULTS:

@@ -205,9 +205,14 @@ def _state(status: RunStatus, launch: Launch, bad: Sequence[str], *, scheduled: 
     if entry is not None and status.state != "cancelled":
         return replace(state, state="queued", evidence=_job_evidence(entry), advice=_job_advice(entry))
     if status.state == "unsettled":
-        word = "queued" if scheduled else "lost"
         why = f"its job left the queue without an outcome; {launch.sweep.launcher.grace_seconds:.0f} s decide"
-        return replace(state, state=word, cause="lost", evidence=why, advice="" if scheduled else state.advice)
+        return replace(
+            state,
+            state="queued" if scheduled else "lost",
+            cause="lost",
+            evidence=why,
+            advice="" if scheduled else state.advice,
+        )
     if status.state == "cancelled":
         return replace(state, state="planned", cause="cancelled", evidence="cancelled", advice="")
     if last is None:
@@ -264,9 +269,9 @@ class _Finished:
             kept = [written, state.state, state.cause, state.evidence, state.attempts, state.advice, job, node]
             self._kept[name] = kept
             self._new += 1
-        _, word, cause, evidence, attempts, advice, job, node = kept
+        _, name_of_state, cause, evidence, attempts, advice, job, node = kept
         state = RunState(
-            state=word, cause=cause, evidence=evidence, attempts=attempts, heartbeat=None, advice=advice
+            state=name_of_state, cause=cause, evidence=evidence, attempts=attempts, heartbeat=None, advice=advice
         )  # fmt: skip
         return RunLine(row=row, state=state, job_id=job, node=node)
 

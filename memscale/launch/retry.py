@@ -14,6 +14,8 @@ SAME_FAULT_RUNS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
+    """Whether a run is tried again, how, and why."""
+
     again: bool
     half_micro_batch: bool = False
     reason: str = ""

@@ -224,7 +224,7 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
     store = subprocess.Popen([sys.executable, "-m", "memscale.tracking", "--create"], stdin=subprocess.DEVNULL)
     prepared = prepare(sweep.data, runs_root(), progress=lambda what, share: output.line(f"data: {what} {share:.0%}"))
     if store.wait() != 0:
-        raise MemscaleError("MLflow's store cannot be opened, as said above; no run was started")
+        raise MemscaleError("MLflow's store cannot be opened, see above; no run was started")
     launch = Launch(
         launched=round(time.time(), 3),
         sweep=sweep,

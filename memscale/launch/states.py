@@ -1,8 +1,11 @@
-"""The state of a run, read from its files: they come first, whatever launched it.
+"""The state of a run for a person, read from its files, whatever launched it.
 
-planned: nothing was started; running: somebody holds its lease; done: it has a result; failed: its last attempt ended
-in a fault, or its loss diverged; lost: its last attempt ended without a word, or through no fault of its own. After an
-interrupted attempt it is planned again.
+- `planned`: nothing was started, or its last attempt was interrupted.
+- `queued`: a scheduler will start it.
+- `running`: a worker holds its lease.
+- `done`: it has a result.
+- `failed`: its last attempt ended in a fault of the run, or its loss diverged.
+- `lost`: its last attempt wrote no outcome, or ended through no fault of the run.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _SILENT_SECONDS = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
+    """The state of a run, for a person."""
+
     state: str
     """One of STATES."""
     cause: str | None
@@ -33,7 +38,7 @@ class RunState:
     attempts: int
     heartbeat: Heartbeat | None
     advice: str
-    """What a person can do about it; empty where nothing is needed."""
+    """What a person can do about it, with the command; empty where nothing is needed."""
 
 
 def halt_reason(paths: SweepPaths) -> str:
@@ -42,7 +47,16 @@ def halt_reason(paths: SweepPaths) -> str:
 
 
 def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:
-    """Read the state of the run at `paths`; `queued` says that a scheduler means to start it."""
+    """Return the state of a run.
+
+    Args:
+        paths: The run's folder.
+        queued: Whether a scheduler will start it where it is not running.
+
+    Raises:
+        RecordError: A file of the run is damaged.
+
+    """
     numbers = list(attempt_numbers(paths))
     heartbeat = read_heartbeat(paths.heartbeat)
     if paths.result.exists():
@@ -61,14 +75,15 @@ def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:
     log = paths.attempt(numbers[-1]) / "log.txt"
     if outcome is None:
         if queued:
-            return _state("queued", numbers, heartbeat, evidence="its last attempt left no word")
+            return _state("queued", numbers, heartbeat, evidence="its last attempt left no outcome")
         advice = advice_for(paths, "lost", numbers[-1])
-        evidence = f"attempt {numbers[-1]} ended without a word; its log: {log}"
+        evidence = f"attempt {numbers[-1]} ended without an outcome; its log: {log}"
         return _state("lost", numbers, heartbeat, cause="lost", evidence=evidence, advice=advice)
     state = STATE_AFTER.get(outcome.cause, "failed")
     if state == "planned" or (queued and state != "done"):
-        word = "queued" if queued else "planned"
-        return _state(word, numbers, heartbeat, cause=outcome.cause, evidence=outcome.evidence)
+        return _state(
+            "queued" if queued else "planned", numbers, heartbeat, cause=outcome.cause, evidence=outcome.evidence
+        )
     advice = advice_for(paths, outcome.cause, numbers[-1])
     return _state(state, numbers, heartbeat, cause=outcome.cause, evidence=outcome.evidence, advice=advice)
 

@@ -21,6 +21,7 @@ class Syncer:
     _last: float = field(default_factory=time.monotonic)
 
     def now_and_then(self) -> None:
+        """Start to mirror, unless that is under way or was done less than `_SYNC_SECONDS` ago."""
         running = self._process is not None and self._process.poll() is None
         if not running and time.monotonic() - self._last > _SYNC_SECONDS:
             self._last = time.monotonic()

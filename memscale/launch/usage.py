@@ -1,4 +1,4 @@
-"""What a sweep has used so far, from the files of its runs: finished attempts whole, others up to now."""
+"""What a sweep has used so far, from the files of its runs: ended attempts whole, others up to now."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from memscale.records.lease import is_held
 
 
 def gpu_hours(runs: Iterable[tuple[RunPaths, int]], *, now: float) -> float:
-    """Return hours of all GPUs of all attempts (of jobs, where they have none) of runs, each with its number of GPUs.
-    `now` is Unix seconds."""
+    """Return the GPU hours that runs have used; without GPUs, the hours of their processes.
+
+    Args:
+        runs: Each run's folder, and the number of its GPUs.
+        now: Unix seconds, to which an attempt under way is counted.
+
+    """
     seconds = 0.0
     for paths, gpus in runs:
         for number in attempt_numbers(paths):

@@ -40,8 +40,8 @@ from memscale.records.lease import Lease, LeaseTakenError
 _STOP_FILE = "a stop file"
 _PEER_LOST = "PeerLostError"
 """By its name: its module imports torch."""
-_WORD_SECONDS = 3.0
-"""How long to wait for the word of a process that is gone."""
+_OUTCOME_SECONDS = 3.0
+"""How long to wait for the outcome that a failed process of the attempt writes."""
 EXIT_DONE, EXIT_STOPPED, EXIT_TAKEN = 0, 75, 76
 """A failure ends with Python's own 1, after its traceback."""
 
@@ -73,6 +73,7 @@ class _Stop:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Make one attempt of the run that `arguments` (None: the command line's) name; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m memscale.launch.worker", description=__doc__)
     parser.add_argument("run", type=Path, help="the run's directory")
     parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
@@ -142,8 +143,8 @@ def _attempt(attempt: Attempt, stop: _Stop) -> int:
     try:
         status = run_attempt(attempt, stop)
     except BaseException as error:
-        told = _told_by_others(attempt) if type(error).__name__ == _PEER_LOST else None
-        cause, evidence, trace = told or (_cause(error), f"{type(error).__name__}: {error}", _frames(error))
+        found = _outcome_of_others(attempt) if type(error).__name__ == _PEER_LOST else None
+        cause, evidence, trace = found or (_cause(error), f"{type(error).__name__}: {error}", _frames(error))
         _end(attempt, started, cause, evidence, trace)
         raise
     if status == "stopped":
@@ -153,9 +154,9 @@ def _attempt(attempt: Attempt, stop: _Stop) -> int:
     return EXIT_DONE
 
 
-def _told_by_others(attempt: Attempt) -> tuple[str, str, str] | None:
-    """Return cause, evidence and trace as a process has them that failed before this one; None where none says so."""
-    until = time.monotonic() + _WORD_SECONDS
+def _outcome_of_others(attempt: Attempt) -> tuple[str, str, str] | None:
+    """Return cause, evidence and trace of a process that failed before this one; None where none wrote an outcome."""
+    until = time.monotonic() + _OUTCOME_SECONDS
     while time.monotonic() < until:
         for rank in range(1, num_processes()):
             if (outcome := read_outcome(attempt.paths, attempt.number, rank)) is not None:
@@ -179,7 +180,7 @@ def _end(attempt: Attempt, started: float, cause: str, evidence: str, trace: str
 
 
 def _cause(error: BaseException) -> str:
-    """The retry table's word for an exception."""
+    """Return the cause (`memscale.records.attempts.CAUSES`) that an exception is."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None:

@@ -41,6 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
     with replacing(path) as aside:
         aside.write_bytes(content)
 

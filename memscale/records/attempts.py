@@ -20,7 +20,7 @@ CAUSES = (
     "host_out_of_memory", "disk_full", "diverged", "bad_config", "error", "killed", "lost", "unknown",
 )  # fmt: skip
 INTERRUPTIONS = ("stopped", "preempted", "time_limit")
-"""Ends that say nothing against the run."""
+"""Causes that are no fault of the run."""
 STATE_AFTER = {
     "stopped": "planned", "preempted": "planned", "time_limit": "planned", "cancelled": "planned",
     "node_failure": "lost", "killed": "lost", "lost": "lost", "unknown": "lost",
@@ -78,13 +78,13 @@ def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
 
 
 def attempt_numbers(paths: RunPaths) -> Iterator[int]:
-    """The numbers of the attempts there are, in increasing order."""
+    """Yield the numbers of a run's attempts, in increasing order."""
     if paths.attempts.is_dir():
         yield from sorted(int(path.name) for path in paths.attempts.iterdir() if path.name.isdigit())
 
 
 def log_path(paths: RunPaths, number: int, rank: int = 0) -> Path:
-    """The log of one of the attempt's processes."""
+    """Return the log of one of an attempt's processes."""
     return paths.attempt(number) / (f"log-{rank}.txt" if rank else "log.txt")
 
 
@@ -114,13 +114,16 @@ def record_never_started(paths: RunPaths, job: str | None, outcome: Outcome) -> 
 
 
 def write_outcome(paths: RunPaths, number: int, outcome: Outcome, rank: int = 0) -> None:
-    """Of processes but the first the outcome is a fault, which the first one makes the attempt's."""
+    """Write how an attempt ended.
+
+    A process other than the first (`rank` above 0) writes its fault, which the first makes the attempt's outcome.
+    """
     assert outcome.cause in CAUSES
     write_json(_outcome(paths, number, rank), asdict(outcome), format=FORMAT)
 
 
 def read_outcome(paths: RunPaths, number: int, rank: int = 0) -> Outcome | None:
-    """How the attempt ended, or None where nothing was written (it runs, or died without a word)."""
+    """Return how an attempt ended; None where no outcome was written: it runs, or died before it could write one."""
     path = _outcome(paths, number, rank)
     if not path.exists():
         return None
@@ -135,6 +138,7 @@ def _outcome(paths: RunPaths, number: int, rank: int) -> Path:
 
 
 def started_at(paths: RunPaths, number: int) -> float:
+    """Return when an attempt started, in Unix seconds."""
     submission = paths.attempt(number) / "submission.json"
     if not submission.exists():
         return paths.attempt(number).stat().st_mtime
@@ -142,7 +146,7 @@ def started_at(paths: RunPaths, number: int) -> float:
 
 
 def job_id(paths: RunPaths, number: int | None = None) -> str | None:
-    """The SLURM job of an attempt (None: the last), or None where it was no job."""
+    """Return the SLURM job of an attempt (None: the last); None where it was no job."""
     if number is None:
         number = max(attempt_numbers(paths), default=None)
     submission = paths.attempt(number) / "submission.json" if number is not None else None
@@ -153,12 +157,12 @@ def job_id(paths: RunPaths, number: int | None = None) -> str | None:
 
 
 def host_of(paths: RunPaths, number: int) -> str:
-    """Where an attempt ran, as far as it said."""
+    """Return the node or machine where an attempt ran; '' where that was not written."""
     submission = paths.attempt(number) / "submission.json"
     return str(read_json(submission, format=FORMAT)["host"]) if submission.exists() else ""
 
 
 def last_step(paths: RunPaths) -> int:
-    """The step of the last durable checkpoint; 0 without one."""
+    """Return the step of a run's last durable checkpoint; 0 without one."""
     names = os.listdir(paths.checkpoints) if paths.checkpoints.is_dir() else []
     return max((int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdigit()), default=0)

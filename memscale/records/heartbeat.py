@@ -1,4 +1,4 @@
-"""`heartbeat.json`: what a worker said last, replaced whole each time."""
+"""`heartbeat.json`: how far a worker is, replaced whole each second."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ PHASES = ("starting", "training", "evaluating")
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
+    """How far a worker was when it last wrote."""
+
     time: float
     """Unix seconds."""
     step: int
@@ -30,12 +32,13 @@ class Heartbeat:
 
 
 def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:
+    """Replace the heartbeat at `path`."""
     assert heartbeat.phase in PHASES
     write_json(path, asdict(heartbeat), format=FORMAT)
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:
-    """The last heartbeat, or None where none can be read."""
+    """Return the last heartbeat; None where none can be read."""
     try:
         content = read_json(path, format=FORMAT)
     except RecordError:

@@ -18,6 +18,8 @@ FORMAT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
+    """What a sweep was launched with."""
+
     launched: float
     """Unix seconds. Attempts before it do not count against a run."""
     sweep: Sweep
@@ -31,11 +33,19 @@ class Launch:
 
 
 def write_launch(paths: SweepPaths, launch: Launch) -> None:
+    """Write what the sweep is launched with, in place of an earlier launch."""
     write_json(paths.launch, to_plain(launch), format=FORMAT)
 
 
 def read_launch(paths: SweepPaths) -> Launch | None:
-    """What the sweep was last launched with on SLURM, or None where it never was. Raises RecordError where damaged."""
+    """Return what the sweep was last launched with on SLURM; None where it never was.
+
+    A file of format 1 is read too.
+
+    Raises:
+        RecordError: The file is damaged or of a newer format.
+
+    """
     if not paths.launch.exists():
         return None
     plain = read_json(paths.launch, format=FORMAT)

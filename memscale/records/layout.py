@@ -1,4 +1,4 @@
-"""Where the files of a sweep and of a run lie. Decides names only; opens nothing."""
+"""The paths of the files of a sweep and of a run. Decides names only; opens nothing."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ class SweepPaths:
 
     @property
     def launch(self) -> Path:
+        """What the sweep was last launched with on SLURM."""
         return self.slurm / "launch.json"
 
     @property
     def submissions(self) -> Path:
+        """A file for each array that was submitted."""
         return self.slurm / "submissions"
 
     @property
     def unseen(self) -> Path:
-        """Since when jobs have been missing that left no word."""
+        """Since when jobs without an outcome have been missing."""
         return self.slurm / "unseen.json"
 
     @property
@@ -61,6 +63,7 @@ class SweepPaths:
         return self.root / "plan.json"
 
     def run(self, name: str, run_id: str) -> RunPaths:
+        """Return the folder of a run by its name and identity."""
         return RunPaths(self.root / f"{name}-{run_id}")
 
     @property
@@ -75,18 +78,22 @@ class SweepPaths:
 
     @property
     def results_parquet(self) -> Path:
+        """The results table as Parquet."""
         return self.root / "results.parquet"
 
     @property
     def results_csv(self) -> Path:
+        """The results table as CSV."""
         return self.root / "results.csv"
 
     @property
     def figures(self) -> Path:
+        """The figures of the report."""
         return self.root / "figures"
 
     @property
     def report(self) -> Path:
+        """The report, one HTML file."""
         return self.root / "report.html"
 
 
@@ -98,18 +105,22 @@ class RunPaths:
 
     @property
     def run(self) -> Path:
+        """The resolved configuration (`memscale.records.run_file`)."""
         return self.root / "run.json"
 
     @property
     def provenance(self) -> Path:
+        """What made the run: code, packages, data, machine."""
         return self.root / "provenance.json"
 
     @property
     def metrics(self) -> Path:
+        """The metrics, a line a value."""
         return self.root / "metrics.jsonl"
 
     @property
     def heartbeat(self) -> Path:
+        """How far the worker was when it last wrote."""
         return self.root / "heartbeat.json"
 
     @property
@@ -124,15 +135,19 @@ class RunPaths:
 
     @property
     def attempts(self) -> Path:
+        """The folders of the attempts."""
         return self.root / "attempts"
 
     def attempt(self, number: int) -> Path:
+        """Return the folder of an attempt, numbered from 1."""
         return self.attempts / str(number)
 
     @property
     def checkpoints(self) -> Path:
+        """The folders of the checkpoints."""
         return self.root / "checkpoints"
 
     @property
     def result(self) -> Path:
+        """Losses, scores and counts; written last, so that its presence means that the run is done."""
         return self.root / "result.json"

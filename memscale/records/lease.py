@@ -1,4 +1,4 @@
-"""Exclusive leases: a lock on a file that the system frees when its holder dies, however it dies."""
+"""Exclusive leases: a lock on a file, which the system frees when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _ATTEMPTS, _PAUSE_SECONDS, _WAIT_SECONDS = 12, 0.02, 0.5
 
 
 class LeaseTakenError(RecordError):
-    """Somebody else holds the lease; the message says who."""
+    """Another process holds the lease; the message names it."""
 
 
 class Lease:
-    """Holds `path` exclusively as a context manager. Raises LeaseTakenError where another process has it, after
-    waiting for it for `seconds`."""
+    """Holds an exclusive lock on the file `path` as a context manager.
+
+    Entering raises LeaseTakenError where another process still holds it after `seconds`. The system frees the lock
+    when its holder dies.
+    """
 
     def __init__(self, path: Path, what: str, *, seconds: float = 0.0) -> None:
         self._path, self._what, self._seconds = path, what, seconds

@@ -1,6 +1,6 @@
 """The metrics of a run: an append-only file of lines `step tokens time split name value`.
 
-On resume it is cut back to the checkpoint that is resumed from, so no step stands in it twice. A line that a crash
+On resume it is cut back to the checkpoint that is resumed from, so no step is in it twice. A line that a crash
 left incomplete is dropped.
 """
 
@@ -20,6 +20,8 @@ from memscale.records.atomic import write_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
+    """One value of one quantity at one optimizer step."""
+
     step: int
     """Optimizer steps done when the value was taken."""
     tokens: int
@@ -62,6 +64,7 @@ class MetricsLog:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Write everything to the disk and close the file."""
         self.flush(durable=True)
         if self._file is not None:
             self._file.close()

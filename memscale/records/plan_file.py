@@ -52,6 +52,8 @@ class PlanRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
+    """Rates that were tried for a family, and the loss they led to."""
+
     learning_rate: float
     table_learning_rate: float | None
     loss: float | None
@@ -60,6 +62,8 @@ class TrialRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRow:
+    """The rates chosen for a family, with those that were tried."""
+
     family_name: str
     """The family's name in the sweep."""
     learning_rate: float
@@ -70,6 +74,8 @@ class ChoiceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFile:
+    """A plan as it lies on disk."""
+
     sweep: str
     question: str
     plan_hash: str
@@ -119,4 +125,5 @@ def mark_finished(paths: SweepPaths, plan_hash: str) -> None:
 
 
 def is_finished(paths: SweepPaths, plan_hash: str) -> bool:
+    """Whether `mark_finished` was called for this plan."""
     return paths.finished.exists() and read_json(paths.finished, format=FORMAT)["plan_hash"] == plan_hash

@@ -1,6 +1,6 @@
 """The results table: one row a run, every count by its own name. Rebuilt from run files whenever it is asked for.
 
-Runs without a result are rows too, with the state they are in; the caller says which, for states are not kept here.
+Runs without a result are rows too, with their state, which the caller passes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ Row = dict[str, Any]
 
 
 def read_row(paths: RunPaths, status: str) -> Row:
-    """The row of one run; `status` stands in it where there is no result. Raises RecordError for damaged files."""
+    """Return the row of one run.
+
+    Args:
+        paths: The run's folder.
+        status: The run's state, for the column `status` of a run without a result.
+
+    Raises:
+        RecordError: A file of the run is damaged.
+
+    """
     file = read_run_file(paths.run)
     row = _planned(file, status)
     if paths.result.exists():
@@ -47,7 +56,7 @@ def write_table(paths: SweepPaths, rows: Iterable[Row]) -> None:
 
 
 def columns(rows: Iterable[Row]) -> list[str]:
-    """Every column that some row has, in the order of their first appearance."""
+    """Return every column that some row has, in the order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

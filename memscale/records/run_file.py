@@ -49,6 +49,8 @@ class OtherConventions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFile:
+    """A run as it lies on disk: its configuration, what was planned of it, and its place in the sweep."""
+
     sweep: str
     question: str
     scale: str
@@ -69,6 +71,7 @@ class RunFile:
 
 
 def write_run_file(path: Path, content: RunFile) -> None:
+    """Write a run's file, whole or not at all."""
     write_json(path, to_plain(content), format=FORMAT)
 
 

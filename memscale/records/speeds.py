@@ -38,7 +38,7 @@ class SpeedPoint:
     flops_per_second: float
     """Training FLOPs of one worker."""
     start_seconds: float
-    """What a run costs beside training and what stands below."""
+    """What a run takes beside training and the two below."""
     save_seconds: float | None
     """Of each checkpoint before the last; None where none was measured."""
     evaluation_seconds: float | None

@@ -1,7 +1,7 @@
-"""What was submitted to SLURM: a file an array, written before `sbatch` is called and again when it has answered.
+"""The job arrays submitted to SLURM: a file each, written before `sbatch` is called and again when it has answered.
 
-A file without a job id is an intent: whoever wrote it died in between, or is at it now. The array's name is its own, so
-that a job without a record is found by it.
+A file without a job id is an intent: its launcher died in between, or is submitting now. Each array has a name of its
+own, by which `memscale.launch.slurm.arrays.adopt_orphans` finds its jobs.
 """
 
 from __future__ import annotations
@@ -50,15 +50,18 @@ class ArrayElement:
 
     @property
     def job_id(self) -> str | None:
+        """The run's job; None until sbatch has answered."""
         return self.submission.job_id(self.index)
 
 
 def new_submission(sweep: str, runs: tuple[str, ...]) -> Submission:
+    """Return a submission of these runs with a name of its own; nothing is written."""
     uid = uuid.uuid4().hex[:8]
     return Submission(uid=uid, name=f"memscale-{sweep}-{uid}", runs=runs, submitted=round(time.time(), 3))
 
 
 def write_submission(paths: SweepPaths, submission: Submission) -> None:
+    """Write a submission in place of its former state."""
     write_json(_path(paths, submission.uid), asdict(submission), format=FORMAT)
 
 

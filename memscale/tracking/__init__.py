@@ -1,6 +1,6 @@
 """Mirrors the files of runs into MLflow, which is a view: delete its database and the next sync writes it again.
 
-The settings below stand here because MLflow reads some of them while it is imported, and every module of this
+The settings below are here because MLflow reads some of them while it is imported, and every module of this
 package is imported after this one. A person's own setting of a variable wins, except for the first.
 """
 

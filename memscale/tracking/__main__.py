@@ -1,6 +1,6 @@
 """`python -m memscale.tracking SWEEP_ROOT | --create`: mirror a sweep, or make the store, in a process of its own.
 
-Exit status: 0 mirrored, 1 something is wrong (told on standard error), 3 another process was syncing.
+Exit status: 0 mirrored, 1 something is wrong (see standard error), 3 another process was syncing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _ASK_AGAIN_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Mirror a sweep, or make the store; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m memscale.tracking", description="Mirror run files into MLflow.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("sweep_root", nargs="?", type=Path, help="folder of the sweep to mirror")
     what.add_argument(
-        "--create", action="store_true", help="only make the store, beside the runs or as MLflow's URI says"
+        "--create", action="store_true", help="only make the store, beside the runs or where MLflow's URI points"
     )
     parser.add_argument(
         "--wait",

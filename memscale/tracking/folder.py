@@ -67,6 +67,7 @@ class RunFolder:
         return {name: value[:_PARAM_LENGTH] for name, value in sorted(flat.items())}
 
     def tags(self) -> dict[str, str]:
+        """Return MLflow's tags: identity, place in the sweep, and state."""
         file = self.file
         return {
             "memscale.run_id": file.run_id,
@@ -77,7 +78,7 @@ class RunFolder:
             "memscale.scale": file.scale,
             "memscale.stage": file.stage,
             "memscale.seed": str(file.run.seed),
-            "memscale.state": self.state.word,
+            "memscale.state": self.state.name,
             "memscale.cause": self.state.cause,
             "memscale.attempts": str(self.state.num_attempts),
         }

@@ -1,8 +1,8 @@
 """One sweep into MLflow: an experiment a sweep, in it a parent run and below it one run for each run that was started.
 
 Reads run files only and writes MLflow only, so it may run at any time, from any process, as often as one likes: a
-second sync without news writes nothing. One process writes at a time; another one returns at once and says who does.
-Steps beyond the last durable checkpoint are not mirrored (`memscale.tracking.points` says why).
+second sync without news writes nothing. One process writes at a time; another one returns at once and names it.
+Steps beyond the last durable checkpoint are not mirrored (see `memscale.tracking.metric_history`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from memscale.records.lease import LeaseTakenError
 from memscale.records.plan_file import FORMAT as PLAN_FORMAT
 from memscale.tracking.artifacts import mirror_artifacts
 from memscale.tracking.folder import RunFolder, read_folder
-from memscale.tracking.points import SENDING, mirror_points
+from memscale.tracking.metric_history import SENDING, mirror_metrics
 from memscale.tracking.store import Store, TrackingError, explained, holding, open_store, resolve
 from memscale.tracking.view import mirror_view
 
@@ -134,7 +134,7 @@ def _mirror_run(
     if not (mirrored.inputs and mirrored.inputs.dataset_inputs):
         context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
         client.log_inputs(mirrored.info.run_id, datasets=[DatasetInput(folder.dataset(), context)])
-    num_points = mirror_points(client, mirrored, folder)
+    num_points = mirror_metrics(client, mirrored, folder)
     mirror_artifacts(client, mirrored, folder.artifacts())
     _set_tags(client, mirrored, tags)
     _set_status(client, mirrored, folder.state.mlflow_status, folder.state.ended)
@@ -183,32 +183,32 @@ def _parent(
 
 
 def _sweep_tags(paths: SweepPaths, folders: list[RunFolder]) -> dict[str, str]:
-    counts = Counter(folder.state.word for folder in folders)
+    counts = Counter(folder.state.name for folder in folders)
     question = folders[0].file.question
     plan_hash = ""
     if paths.current_plan.exists():
         plan_hash = str(read_json(paths.current_plan, format=PLAN_FORMAT).get("plan_hash", ""))
-    told = ", ".join(f"{counts[word]} {word}" for word in _STATES if counts[word])
-    note = f"**{question}**\n\nplan {plan_hash or 'unknown'}: {told} of {len(folders)} runs. Files: `{paths.root}`"
+    numbers = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
+    note = f"**{question}**\n\nplan {plan_hash or 'unknown'}: {numbers} of {len(folders)} runs. Files: `{paths.root}`"
     return {
         "memscale.role": "sweep",
         "memscale.sweep": folders[0].file.sweep,
         "memscale.question": question,
         "memscale.plan_hash": plan_hash,
         "memscale.scale": ", ".join(sorted({folder.file.scale for folder in folders})),
-        **{f"memscale.runs_{word}": str(counts[word]) for word in _STATES},
+        **{f"memscale.runs_{state}": str(counts[state]) for state in _STATES},
         MLFLOW_RUN_NOTE: note,
     }
 
 
 def _sweep_status(folders: list[RunFolder]) -> str:
     """RUNNING while a run is; FINISHED when all are done; FAILED when one needs somebody; KILLED when some wait."""
-    words = {folder.state.word for folder in folders}
-    if "running" in words:
+    states = {folder.state.name for folder in folders}
+    if "running" in states:
         return "RUNNING"
-    if words == {"done"}:
+    if states == {"done"}:
         return "FINISHED"
-    return "FAILED" if words & {"failed", "lost"} else "KILLED"
+    return "FAILED" if states & {"failed", "lost"} else "KILLED"
 
 
 def _sweep_artifacts(paths: SweepPaths) -> dict[str, Path]:
@@ -233,7 +233,7 @@ def _set_tags(client: MlflowClient, mirrored: Run, wanted: Mapping[str, str]) ->
 
 
 def _set_status(client: MlflowClient, mirrored: Run, status: str, ended: float | None) -> None:
-    """Say how the run stands: MLflow itself leaves a killed one RUNNING for ever."""
+    """Set a run's status: MLflow itself leaves a killed run RUNNING for ever."""
     info = mirrored.info
     if status in ("RUNNING", "SCHEDULED") or ended is None or not math.isfinite(ended):
         if info.status != status:

@@ -27,7 +27,7 @@ _STATUSES = {"planned": "SCHEDULED", "running": "RUNNING", "done": "FINISHED", "
 class State:
     """A run's state and where it comes from."""
 
-    word: str
+    name: str
     """planned, running, done, failed or lost."""
     cause: str
     """How its last attempt ended; empty while it runs or before the first one."""
@@ -40,7 +40,7 @@ class State:
     @property
     def mlflow_status(self) -> str:
         """One of MLflow's five statuses."""
-        return "KILLED" if self.word == "planned" and self.cause else _STATUSES[self.word]
+        return "KILLED" if self.name == "planned" and self.cause else _STATUSES[self.name]
 
 
 def read_state(paths: RunPaths, *, now: float | None = None) -> State:
@@ -52,19 +52,19 @@ def read_state(paths: RunPaths, *, now: float | None = None) -> State:
     started = started_at(paths, attempts[0]) if attempts else (sign.time if sign is not None else None)
     if paths.result.exists():
         result = read_json(paths.result, format=RESULT_FORMAT)
-        word = "done" if result["status"] == "done" else "failed"
+        name = "done" if result["status"] == "done" else "failed"
         cause, ended = str(result["status"]), float(result["ended"])
         started = ended if started is None else started
     elif outcome is not None:
-        word = STATE_AFTER.get(outcome.cause, "failed")
+        name = STATE_AFTER.get(outcome.cause, "failed")
         cause, ended = outcome.cause, outcome.ended
     elif sign is None:
-        word, cause, ended = "planned", "", None
+        name, cause, ended = "planned", "", None
     elif alive:
-        word, cause, ended = "running", "", None
+        name, cause, ended = "running", "", None
     else:
-        word, cause, ended = "lost", "lost", sign.time
-    return State(word=word, cause=cause, num_attempts=len(attempts), started=started, ended=ended)
+        name, cause, ended = "lost", "lost", sign.time
+    return State(name=name, cause=cause, num_attempts=len(attempts), started=started, ended=ended)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,5 +95,5 @@ def _last_sign(paths: RunPaths, attempt: int | None) -> _Sign | None:
     submission = paths.attempt(attempt) / "submission.json" if attempt is not None else None
     if submission is None or not submission.exists():
         return None
-    told = read_json(submission, format=SUBMISSION_FORMAT)
-    return _Sign(time=float(told["started"]), host=str(told["host"]), pid=int(told["pid"]))
+    content = read_json(submission, format=SUBMISSION_FORMAT)
+    return _Sign(time=float(content["started"]), host=str(content["host"]), pid=int(content["pid"]))

@@ -5,7 +5,7 @@ names another. The default database is made aside and renamed, because eight pro
 break it for good, and a kill in the middle of its migrations would too.
 
 Refuses MLflow's file store (MLflow 3 does), a damaged database, and a server (MLflow's, or of a database) that does
-not answer: MLflow itself would try all of these again for minutes before it says so. Migrates no database that somebody
+not answer: MLflow itself would try all of these again for minutes before it fails. Migrates no database that somebody
 else made (MLflow itself adds tables that one lacks).
 """
 
@@ -37,7 +37,7 @@ _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "http": 80, "https": 443}
 _NOT_ANSWERED = re.compile(r"API request to \S+ failed with exception|error code 50[234]\b|OperationalError")
-"""What MLflow says where a server went away in the middle: its own, or the database behind it."""
+"""MLflow's messages where a server went away in the middle: its own, or the database behind it."""
 _OUTDATED = "out-of-date database schema"
 _CREATION_SECONDS = 120.0
 """Longest wait for another process that makes the database (it takes 2 s on a laptop)."""
@@ -181,8 +181,10 @@ def _create(database: Path) -> None:
 
 
 def _migrate(database: Path) -> None:
-    """Bring our database to the schema of the installed MLflow, in place: a renamed copy would not be seen through
-    the connections MLflow keeps open."""
+    """Migrate our database to the schema of the installed MLflow.
+
+    In place: a renamed copy would not be seen through the connections that MLflow keeps open.
+    """
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{database}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,7 +1,7 @@
 """The MLflow UI over a sweep: sync it, then become the server.
 
 Serves on 127.0.0.1 only: MLflow has no passwords of its own. Refuses a port that is taken. Where `MLFLOW_TRACKING_URI`
-names a server, that one has the pages, so its address is told and nothing is started.
+names a server, that server has the pages, so its address is printed and nothing is started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from memscale.tracking.view import address
 
 HOST = "127.0.0.1"
 _SYNC_SECONDS = 30.0
-"""Longest wait for a sync that another process has under way; after it, the page is shown as it stands."""
+"""Longest wait for a sync that another process has under way; after it, the page is shown without it."""
 
 
 def open_ui(sweep_root: Path, port: int = 5000, *, uri: str | None = None, say: Callable[[str], object] = print) -> int:
@@ -31,7 +31,7 @@ def open_ui(sweep_root: Path, port: int = 5000, *, uri: str | None = None, say: 
     if not store.is_server:
         _require_free(port)
     synced = sync(sweep_root, uri=uri, wait_seconds=_SYNC_SECONDS)
-    say(_told(sweep_root.name, synced))
+    say(_summary(sweep_root.name, synced))
     base = store.uri.rstrip("/") if store.is_server else f"http://{HOST}:{port}"
     page = base if synced.experiment_id is None else address(base, synced.experiment_id)
     say(f"MLflow UI: {page}")
@@ -66,9 +66,9 @@ def server_command(store: Store, port: int) -> tuple[list[str], dict[str, str]]:
     ], environment
 
 
-def _told(name: str, synced: Synced) -> str:
+def _summary(name: str, synced: Synced) -> str:
     if synced.held_by is not None:
-        return f"{name}: shown as it stands, since {synced.held_by}"
+        return f"{name}: shown without a new sync, since {synced.held_by}"
     lines = [f"{name}: {synced.num_runs} runs, {synced.num_points} new points"]
     return "\n".join(lines + [f"  left out: {problem}" for problem in synced.problems])
 

@@ -20,7 +20,7 @@ _MOST_METRICS = 20  # columns that fit a screen, and a tag's 5,000 characters in
 
 
 def mirror_view(client: MlflowClient, experiment: Experiment, metric_keys: Iterable[str]) -> None:
-    """Write the view with the losses and scores among `metric_keys` as columns, unless it stands so already."""
+    """Write the view with the losses and scores among `metric_keys` as columns, unless it is so already."""
     shown = sorted(key for key in set(metric_keys) if _is_shown(key))[:_MOST_METRICS]
     columns = ["attributes.`Duration`", "tags.`memscale.state`", "params.`series`", "params.`budget_flops`"]
     columns += ["params.`planned.params_total`", *(f"metrics.`{key}`" for key in shown)]

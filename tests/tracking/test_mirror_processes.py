@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from memscale.records.lease import Lease
 from memscale.records.metrics import cut_back
-from memscale.tracking import points as sending
+from memscale.tracking import metric_history as sending
 from memscale.tracking.mirror import sync
 from memscale.tracking.store import ensure_store
 

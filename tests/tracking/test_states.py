@@ -34,13 +34,13 @@ def dead_pid() -> int:
 
 def test_a_run_without_an_attempt_is_planned(paths: RunPaths) -> None:
     state = read_state(paths)
-    assert (state.word, state.mlflow_status, state.started, state.ended) == ("planned", "SCHEDULED", None, None)
+    assert (state.name, state.mlflow_status, state.started, state.ended) == ("planned", "SCHEDULED", None, None)
 
 
 def test_a_living_process_here_is_running_however_silent(paths: RunPaths) -> None:
     sweep_files.start(paths)
     sweep_files.beat(paths, time=sweep_files.START + 1100)
-    assert read_state(paths).word == "running"
+    assert read_state(paths).name == "running"
 
 
 def test_a_dead_process_here_is_lost_at_once(paths: RunPaths) -> None:
@@ -48,14 +48,14 @@ def test_a_dead_process_here_is_lost_at_once(paths: RunPaths) -> None:
     sweep_files.start(paths, pid=pid)
     sweep_files.beat(paths, time=now, pid=pid)
     state = read_state(paths)
-    assert (state.word, state.mlflow_status, state.ended) == ("lost", "KILLED", now)
+    assert (state.name, state.mlflow_status, state.ended) == ("lost", "KILLED", now)
 
 
 @pytest.mark.parametrize("silence, word", [(SILENT_SECONDS - 1, "running"), (SILENT_SECONDS + 1, "lost")])
 def test_a_process_elsewhere_is_judged_by_its_silence(paths: RunPaths, silence: float, word: str) -> None:
     sweep_files.start(paths, host=ELSEWHERE)
     sweep_files.beat(paths, time=2e9, host=ELSEWHERE)
-    assert read_state(paths, now=2e9 + silence).word == word
+    assert read_state(paths, now=2e9 + silence).name == word
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_last_outcome_decides(paths: RunPaths, cause: str, word: str, status
     sweep_files.beat(paths, time=time.time())
     sweep_files.end_attempt(paths, cause)
     state = read_state(paths)
-    assert (state.word, state.cause, state.mlflow_status) == (word, cause, status)
+    assert (state.name, state.cause, state.mlflow_status) == (word, cause, status)
     assert state.ended == sweep_files.START + 2000
 
 
@@ -89,7 +89,7 @@ def test_a_new_attempt_supersedes_an_old_outcome_and_heartbeat(paths: RunPaths) 
     sweep_files.end_attempt(paths, "error")
     sweep_files.start(paths, number=2)
     state = read_state(paths)
-    assert (state.word, state.num_attempts, state.started) == ("running", 2, sweep_files.START + 1000)
+    assert (state.name, state.num_attempts, state.started) == ("running", 2, sweep_files.START + 1000)
 
 
 @pytest.mark.parametrize("status, word, shown", [("done", "done", "FINISHED"), ("diverged", "failed", "FAILED")])
@@ -97,14 +97,14 @@ def test_a_result_is_the_last_word(paths: RunPaths, status: str, word: str, show
     sweep_files.start(paths)
     sweep_files.finish(paths, status=status)
     state = read_state(paths)
-    assert (state.word, state.cause, state.mlflow_status) == (word, status, shown)
+    assert (state.name, state.cause, state.mlflow_status) == (word, status, shown)
 
 
 def test_without_a_heartbeat_the_submission_tells(paths: RunPaths) -> None:
     sweep_files.start(paths)
-    assert read_state(paths).word == "running"
+    assert read_state(paths).name == "running"
     sweep_files.start(paths, number=2, pid=dead_pid())
-    assert read_state(paths).word == "lost"
+    assert read_state(paths).name == "lost"
 
 
 def test_the_launcher_names_the_states_alike(paths: RunPaths) -> None:
@@ -112,7 +112,7 @@ def test_the_launcher_names_the_states_alike(paths: RunPaths) -> None:
         if cause != "done":  # that comes with a result
             sweep_files.start(paths)
             sweep_files.end_attempt(paths, cause)
-            assert read_state(paths).word == launch_states.read_state(paths).state
+            assert read_state(paths).name == launch_states.read_state(paths).state
 
 
 def test_mlflow_follows_a_run_through_its_life(runs_root: Path) -> None:

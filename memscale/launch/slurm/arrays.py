@@ -157,7 +157,7 @@ def adopt_orphans(paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> bool:
             accepted(paths, submission, array)
         elif array is not None:
             commands.cancel([array])
-            settled = False  # until its entries, some of which may train, have left
+            settled = False  # until its elements, some of which may train, have left the queue
         elif time.time() - submission.submitted > _UNSEEN_SECONDS:
             withdrawn(paths, submission)
         else:
@@ -172,12 +172,12 @@ def _in_place(paths: SweepPaths, submission: Submission) -> bool:
 
 
 def job_output(paths: SweepPaths, submission: Submission, job_id: str) -> Path:
-    """Return where a job's own output lies: what it said before its worker had a log, and what SLURM said to it."""
+    """Return the file of a job's own output: of its start, before the worker had a log, and SLURM's messages."""
     return Path(JobPaths(_folder(paths, submission), job_id, 0).stdout)
 
 
 def job_outputs(paths: SweepPaths) -> dict[str, Path]:
-    """Return where the output of every run's last job lies, by the name of the run's folder; none without SLURM."""
+    """Return the output file of every run's last job, by the name of the run's folder; none without SLURM."""
     return {
         run: job_output(paths, submission, job)
         for submission in submissions(paths)

@@ -1,7 +1,7 @@
-"""What SLURM says of jobs: one `squeue` for all of ours, one `sacct` for those that left it, `scontrol` for the rest.
+"""SLURM's commands: one `squeue` for our jobs, one `sacct` for those that left the queue, `scontrol` for the rest.
 
-Job ids are as `scontrol` takes them: 17, or 17_4 for an entry of an array. Refuses to guess: a command that fails or
-does not answer raises SlurmError, except where a site may lack it (accounting), which is answered by None.
+Job ids are as `scontrol` takes them: 17, or 17_4 for an element of an array. A command that fails or does not
+answer raises SlurmError; accounting, which a site may lack, answers None instead.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class QueueEntry:
 
     @property
     def waiting(self) -> bool:
+        """Whether it has not started, or waits to start again."""
         return self.state in WAITING
 
     @property
@@ -61,21 +62,23 @@ class QueueEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """How a job stands or ended, as the accounting or the controller remembers it."""
+    """The state of a job, or how it ended, from the accounting or the controller."""
 
     state: str
     exit_code: str
     """`status:signal`."""
     node: str
     source: str
-    """Which command said so."""
+    """The command that it comes from."""
 
     @property
     def ended(self) -> bool:
+        """Whether SLURM says that the job has ended."""
         return self.state not in WAITING | AT_WORK
 
     @property
     def evidence(self) -> str:
+        """What SLURM says, for a person: the command, the state, the node and the exit code."""
         where = f" on {self.node}" if self.node else ""
         return f"{self.source}: {self.state}{where}, exit code {self.exit_code}"
 
@@ -83,21 +86,21 @@ class Record:
 def queue() -> dict[str, QueueEntry]:
     """Return every job of ours that is pending or at work, by id. Raises SlurmError where squeue does not answer.
 
-    Words that memscale does not know are kept: they are shown, and never taken for an end.
+    States that memscale does not know are kept: they are shown, and never taken for an end.
     """
-    told = ask("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
+    answer = ask("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
     entries = {}
-    for line in told.splitlines():
-        array, index, word, node, name, reason = (part.strip() for part in line.split("|", 5))
-        if word in ENDED:
+    for line in answer.splitlines():
+        array, index, state, node, name, reason = (part.strip() for part in line.split("|", 5))
+        if state in ENDED:
             continue  # squeue shows jobs for a moment after their end
         job_id = f"{array}_{index}" if index.isdigit() else array
-        entries[job_id] = QueueEntry(job_id=job_id, name=name, state=word, reason=reason, node=node)
+        entries[job_id] = QueueEntry(job_id=job_id, name=name, state=state, reason=reason, node=node)
     return entries
 
 
 def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:
-    """Return the records of all entries of these arrays (ids without entry), by id, the oldest first.
+    """Return the records of all elements of these arrays (ids without the element's index), by id, the oldest first.
 
     A requeued job has several. None where there is no accounting, or it does not answer.
     """
@@ -107,25 +110,25 @@ def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:
     fields = "--format=JobID,State,ExitCode,NodeList"
     options = ("--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={','.join(asked)}")
     try:
-        told = ask("sacct", *options, fields)
+        answer = ask("sacct", *options, fields)
     except SlurmError:
         return None
     records: dict[str, list[Record]] = {}
-    for line in told.splitlines():
+    for line in answer.splitlines():
         job_id, state, exit_code, node = line.split("|")[:4]
-        word = state.split()[0] if state else "UNKNOWN"  # CANCELLED by 1000
+        state = state.split()[0] if state else "UNKNOWN"  # CANCELLED by 1000
         node = "" if node == "None assigned" else node
-        records.setdefault(job_id, []).append(Record(state=word, exit_code=exit_code, node=node, source="sacct"))
+        records.setdefault(job_id, []).append(Record(state=state, exit_code=exit_code, node=node, source="sacct"))
     return records
 
 
 def shown(job_id: str) -> Record | None:
     """Return what the controller remembers of a job: for some minutes after its end. None where it does not."""
     try:
-        told = ask("scontrol", "--oneliner", "show", "job", job_id)
+        answer = ask("scontrol", "--oneliner", "show", "job", job_id)
     except SlurmError:
         return None
-    found = dict(re.findall(r"(\w+)=(\S*)", told))
+    found = dict(re.findall(r"(\w+)=(\S*)", answer))
     if "JobState" not in found:
         return None
     node = found.get("NodeList", "")
@@ -138,14 +141,16 @@ def shown(job_id: str) -> Record | None:
 
 
 def address_of_first(nodes: str) -> str:
-    """Return where the first of some nodes (as SLURM_JOB_NODELIST has them: n1,n4 or n[07-12]) is reached; its name
-    where SLURM's commands are not at hand, as in a container."""
+    """Return the address of the first node of a list such as SLURM_JOB_NODELIST (n1,n4 or n[07-12]).
+
+    Its name where SLURM's commands are not at hand, as in a container.
+    """
     name = re.sub(r"^([^\[,]+)(?:\[(\d+))?.*", r"\1\2", nodes)
     try:
-        told = re.search(r"NodeAddr=(\S+)", ask("scontrol", "--oneliner", "show", "node", name))
+        found = re.search(r"NodeAddr=(\S+)", ask("scontrol", "--oneliner", "show", "node", name))
     except SlurmError:
         return name
-    return told.group(1) if told else name
+    return found.group(1) if found else name
 
 
 def max_array_size() -> int:
@@ -155,7 +160,7 @@ def max_array_size() -> int:
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs, entries or whole arrays; those that have ended meanwhile are none of anybody's business."""
+    """Cancel jobs, elements of arrays or whole arrays; those that have ended meanwhile are ignored."""
     ids = list(job_ids)
     for start in range(0, len(ids), 500):
         subprocess.run(
@@ -175,14 +180,16 @@ def ask(*command: str, given: str | None = None) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} did not answer in {_SECONDS:.0f} s; look at: scontrol ping") from None
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
-        raise SlurmError(f"{command[0]} failed: {said}. Look at the cluster (scontrol ping), then start again")
+        message = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise SlurmError(f"{command[0]} failed: {message}. Look at the cluster (scontrol ping), then start again")
     return done.stdout
 
 
 def leave_job() -> None:
-    """Forget, for this process and those it starts, what SLURM told the job that it is in, if it is in one: sbatch and
-    submitit would take it for their own."""
+    """Remove what SLURM put into the environment of the job that this process is in, if it is in one.
+
+    sbatch and submitit would take the job's options for those of the jobs that they submit.
+    """
     if "SLURM_JOB_ID" in os.environ:
         for name in list(os.environ):
             if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":

@@ -116,7 +116,7 @@ def _options(launcher: Launcher) -> Sequence[str]:
 
 
 def _memory(launcher: Launcher) -> str:
-    if launcher.check_memory is not None or launcher.memory == "0":  # SLURM's word for all of a node's
+    if launcher.check_memory is not None or launcher.memory == "0":  # to SLURM, all memory of a node
         return launcher.check_memory or _MEMORY
     less = parse_bytes("launcher.memory", launcher.memory) < parse_bytes("", _MEMORY)
     return launcher.memory if less else _MEMORY

@@ -1,8 +1,9 @@
-"""How an attempt in a SLURM job ended, from all that is known of it: its own word, its job's, and its job's output.
+"""The cause of an attempt's end in a SLURM job, from its own outcome, SLURM's record of the job, and the job's output.
 
-What the worker wrote stands, but for UNEXPLAINED: neither a signal nor a process that is gone says why; SLURM does. An
-attempt that could not write is told by SLURM's word, and where that says only that the job failed, by what is in its
-output.
+1. The outcome that the worker wrote counts. Only where its cause is one of UNEXPLAINED (a signal, a lost process) is it
+   replaced by SLURM's, which knows why the signal was sent.
+2. For an attempt without an outcome SLURM's state decides.
+3. Where that is only FAILED or COMPLETED, the job's output decides: out of memory, a node's failure, an exception.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _CAUSES = {
     "REVOKED": "cancelled",
 }
 UNEXPLAINED = ("stopped", "killed")
-_UNTOLD = ("FAILED", "COMPLETED")
-"""Words that leave the cause open."""
+_OPEN = ("FAILED", "COMPLETED")
+"""States that leave the cause open."""
 _MEMORY = re.compile(r"oom.?kill|out.of.memory|exceeded.*memory limit|memory limit.*exceeded", re.IGNORECASE)
 _NODE = re.compile(r"node fail|slurmd.*(?:died|not respond)|Unable to create step|Job credential", re.IGNORECASE)
 _ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
@@ -36,7 +37,7 @@ _TAIL_BYTES = 20_000
 
 
 def refined(outcome: Outcome, record: Record | None) -> Outcome:
-    """Say why an attempt was asked to leave or lost a process, where SLURM says it."""
+    """Return the outcome with SLURM's cause, where the worker could not know why it was asked to leave."""
     if outcome.cause not in UNEXPLAINED or record is None or record.state not in _CAUSES:
         return outcome
     evidence = f"{outcome.evidence}; {record.evidence}"
@@ -45,28 +46,28 @@ def refined(outcome: Outcome, record: Record | None) -> Outcome:
 
 def cause_of(record: Record | None, output: Path) -> tuple[str, str, str]:
     """Return cause, evidence and trace of an attempt that wrote no outcome, or of a job that made no attempt."""
-    said = tail(output)
+    text = tail(output)
     if record is None:
-        return "lost", "it left no word, and SLURM does not know its job any more", ""
+        return "lost", "it left no outcome, and SLURM does not know its job any more", ""
     where = f"{record.evidence}; see {output}"
-    if record.state not in (*_CAUSES, *_UNTOLD):
-        return "unknown", f"SLURM's word is not known to memscale: {where}", ""
-    memory = _last(_MEMORY, said)
+    if record.state not in (*_CAUSES, *_OPEN):
+        return "unknown", f"SLURM's state is not known to memscale: {where}", ""
+    memory = _last(_MEMORY, text)
     if record.state == "OUT_OF_MEMORY" or memory:
         return "host_out_of_memory", f"{memory or 'out of memory'} ({where})", ""
     if record.state in _CAUSES:
         return _CAUSES[record.state], where, ""
-    if node := _last(_NODE, said):
+    if node := _last(_NODE, text):
         return "node_failure", f"{node} ({where})", ""
     killed = _signal(record.exit_code)
-    error = _last(_ERROR, said)
+    error = _last(_ERROR, text)
     if error and not killed:
         return "error", f"{error} ({where})", f"before its first step: {error}"
     if killed:
         return "killed", f"its process died of {killed} ({where})", ""
     if record.state == "FAILED":
         return "error", f"its job failed before its worker had a log ({where})", f"{record.state} {record.exit_code}"
-    return "lost", f"its job ended without a word ({where})", ""
+    return "lost", f"its job ended without an outcome ({where})", ""
 
 
 def tail(path: Path) -> str:

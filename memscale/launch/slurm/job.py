@@ -1,10 +1,10 @@
-"""What a SLURM job runs: one worker, and afterwards what the job itself can best do.
+"""What a run's SLURM job does: one worker, and then what only the job itself can do.
 
-It sees to it that a job looks after the sweep: those that did may be gone, since a slurmctld that crashes forgets what
-it was told in its last seconds. A job whose time is nearly up has left with a checkpoint, and puts itself back into the
-queue. After a preemption or the failure of a node SLURM does that, and has sent SIGTERM: then this does not. A run
-whose job has left the queue for good is submitted anew by `memscale.launch.advance`. So a run has one owner at any
-time.
+1. It ensures that a controller is in the queue: a slurmctld that crashes forgets the jobs of its last seconds.
+2. Where its time limit ended the attempt, with a checkpoint, it requeues itself.
+
+After a preemption or a node's failure SLURM requeues the job itself. A run whose job has left the queue for good is
+submitted anew by `memscale.launch.reconcile`. So a run has one job at any time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_job(arguments: tuple[str, ...]) -> None:
     status, job = work(list(arguments)), slurm_job()
     if os.environ.get("RANK", "0") != "0":
         sys.exit(status)
-    _see_that_somebody_looks_after(SweepPaths(paths.root.parent))
+    _ensure_controller(SweepPaths(paths.root.parent))
     if status == EXIT_STOPPED and job is not None and _time_is_up(paths):
         _requeue(job)
     sys.exit(status)
@@ -75,18 +75,19 @@ def _time_is_up(paths: RunPaths) -> bool:
     return outcome is not None and outcome.cause == "time_limit"
 
 
-def _see_that_somebody_looks_after(paths: SweepPaths) -> None:
+def _ensure_controller(paths: SweepPaths) -> None:
     commands.leave_job()
     try:
         launch = read_launch(paths)
         if launch is not None and not paths.cancel.exists():
             ensure_one_controller(launch, paths)
     except MemscaleError as error:
-        log.warning("whether a job looks after %s is not known: %s", paths.root.name, error)
+        log.warning("whether a controller of %s is in the queue is not known: %s", paths.root.name, error)
 
 
 def _requeue(job: str) -> None:
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
-        said = done.stderr.strip()
-        log.warning("job %s may not put itself back into the queue (%s); it is submitted anew", job, said)
+        log.warning(
+            "job %s may not put itself back into the queue (%s); it is submitted anew", job, done.stderr.strip()
+        )

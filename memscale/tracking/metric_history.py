@@ -30,7 +30,7 @@ _METRICS_PER_BATCH = 900
 """MLflow takes 1,000 metrics, params and tags in one batch, and 100 tags."""
 
 
-def mirror_points(client: MlflowClient, mirrored: Run, folder: RunFolder) -> int:
+def mirror_metrics(client: MlflowClient, mirrored: Run, folder: RunFolder) -> int:
     """Send what MLflow does not hold yet of the run's history and result; return the number of points sent."""
     tags = mirrored.data.tags
     mirrored_step = int(tags.get(STEP, -1))
