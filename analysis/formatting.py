@@ -130,6 +130,7 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
+    """A number of bytes in GiB, or in MiB below one."""
     return f"{significant(num_bytes / 2**30)} GiB" if num_bytes >= 2**30 else f"{significant(num_bytes / 2**20)} MiB"
 
 

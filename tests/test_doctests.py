@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = [
+    "analysis",
     "memscale.api",
     "memscale.config",
     "memscale.launch",

@@ -19,6 +19,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(content: dict[str, Any]) -> None:
+    """Print a card on the terminal."""
     print(text(content), end="")
 
 
@@ -33,5 +34,6 @@ def text(content: dict[str, Any]) -> str:
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
+    """Print each warning as a line of its own."""
     for warning in warnings:
         print(f"warning: {warning}")

@@ -51,7 +51,7 @@ def _table(points: Observations) -> dict[str, Any]:
         "table": points.source,
         "sha256": points.sha256,
         "rows": points.num_rows,
-        "columns": dict(points.roles),
+        "columns": dict(points.column_names),
         "settings": points.num_settings,
         "replicated_settings": points.num_replicated,
     }
@@ -118,7 +118,9 @@ def as_text(fit: Fit, points: Observations | None = None, splits: tuple[Split, .
     else:
         lines.append("intervals  95 %, from sandwich standard errors (--bootstrap 4000 gives those of resampling)")
     if points is not None:
-        lines.append(f"columns    {', '.join(f'{letter} = {column}' for letter, column in points.roles.items())}")
+        lines.append(
+            f"columns    {', '.join(f'{letter} = {column}' for letter, column in points.column_names.items())}"
+        )
         left_out = ", ".join(f"{number} by {rule}" for rule, number in points.excluded_by().items()) or "none"
         lines.append(f"left out   {left_out} (of {points.num_rows} rows)")
         if points.num_replicated:

@@ -43,7 +43,7 @@ def read(
     text: Collection[str] = (),
     tracking_uri: str | None = None,
 ) -> pd.DataFrame:
-    """Read a table of runs from a file or an MLflow experiment.
+    r"""Read a table of runs from a file or an MLflow experiment.
 
     Args:
         source: Path of a .csv, .tsv, .jsonl, .ndjson (these also as .gz), .parquet or .xlsx file, or
@@ -65,7 +65,7 @@ def read(
 
     Example:
         >>> from pathlib import Path
-        >>> _ = Path("runs.csv").write_text("N,D,loss\\n1e7,2e8,4.1\\n1e8,2e9,3.3\\n")
+        >>> _ = Path("runs.csv").write_text("N,D,loss\n1e7,2e8,4.1\n1e8,2e9,3.3\n")
         >>> table = read("runs.csv")
         >>> print(table)
                        N             D  loss
@@ -182,7 +182,8 @@ def _csv(
 def _numeric(column: pd.Series, *, thousands: str, decimal: str) -> pd.Series:
     """A column of text as numbers if every value is a number or empty, whole numbers as integers; else stripped."""
     values, is_text = numbers(column, thousands=thousands, decimal=decimal)
-    if is_text.any() or np.isnan(values).all():
+    named = column.str.fullmatch(r"\s*0\d+\s*").to_numpy(dtype=bool)  # a name such as 007
+    if is_text.any() or named.any() or np.isnan(values).all():
         return column.str.strip()
     whole = bool((np.abs(values) < 2**53).all()) and column.str.fullmatch(r"\s*[+-]?\d+\s*").to_numpy(dtype=bool).all()
     return pd.Series(values.astype(np.int64) if whole else values, name=column.name, index=column.index)

@@ -1,4 +1,4 @@
-"""Which rows a fit is given: only rules that somebody stated leave a row out, and each row left out keeps its reason.
+"""Which rows a fit is given: rows are left out only by rules that the user gave, and each keeps its reason.
 
 The rules, in the order in which they are applied: the status (a run that is not done has no final loss), the stage (a
 sweep's tuning runs are not compared, unless the condition asks for them), the condition of --where, --drop-invalid,
@@ -45,7 +45,7 @@ SWEEP_COLUMNS = frozenset({"stage", "family", "run_id", "status"})
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """What is left out, as it was asked for."""
+    """Rules that leave rows out; by default only runs without an end and a sweep's tuning runs are."""
 
     where: str | None = None
     drop_invalid: bool = False
@@ -80,6 +80,7 @@ class Filters:
 
     @property
     def condition(self) -> Where | None:
+        """The condition of --where, parsed. Raises TableError."""
         return None if self.where is None else parse(self.where)
 
 

@@ -46,7 +46,7 @@ class Observations:
     """Of the file; '' where there is none."""
     num_rows: int
     """Of the source, those left out among them."""
-    roles: Mapping[str, str]
+    column_names: Mapping[str, str]
     """What each column is: {'N': 'Model Size', 'D': 'C / (6 N)', 'loss': 'loss'}; a formula where it was derived."""
     frame: pd.DataFrame = field(repr=False)
     """Index 'row' (of the source, counted from 1). Columns: N, D, C and factors by their letters, loss, setting, and

@@ -1,7 +1,7 @@
 """Rows that repeat others: replicates (every column equal, another seed) and duplicates (seed and loss equal too).
 
-Replicates are what seed noise is measured by, and are kept. A duplicate is one run that stands twice; it makes every
-interval too narrow, so it is said, and left out where that is asked for.
+Replicates are what seed noise is measured by, and are kept. A duplicate is one run that is in the table twice; it makes
+every interval too narrow, so a warning names it, and --drop-duplicates leaves it out.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Repeats:
 
     @property
     def duplicated(self) -> BoolArray:
+        """Rows that agree with an earlier one in every column, seed and loss."""
         return self.duplicate_of >= 0
 
 

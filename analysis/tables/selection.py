@@ -129,7 +129,7 @@ def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Obser
         source=source(table),
         sha256=str(table.attrs.get("sha256", "")),
         num_rows=len(table),
-        roles={**columns.measured(), **columns.derived(), **columns.labels()},
+        column_names={**columns.measured(), **columns.derived(), **columns.labels()},
         frame=_frame(here, numbers, repeats, columns),
         exclusions=tuple(left.exclusions),
         warnings=(*units.warnings, *repeat_warnings(left.rows, repeats)),

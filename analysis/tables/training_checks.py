@@ -1,8 +1,8 @@
-"""What of the training bends a fit, as far as a table says it: rates at an edge of their sweep, unfinished schedules.
+"""What of the training biases a fit, as far as a table shows it: rates at an edge of their sweep, unfinished schedules.
 
-A loss is a family's best at its size and tokens only where a better learning rate was looked for on both sides; and a
-loss read off before the end of its schedule is higher than that of a run of so many tokens (Hoffmann et al. 2022,
-appendix B: the cosine has to end at D). Both are said, not mended: only the runs' owner can.
+A loss is a family's best at its size and tokens only where learning rates were tried on both sides of the best one; and
+a loss read before the end of its schedule is higher than that of a run of so many tokens (Hoffmann et al. 2022,
+appendix B: the cosine has to end at D). Both are warnings: only new runs can correct them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from analysis.tables.observations import IntArray
 FloatArray = npt.NDArray[np.float64]
 
 LEAST_RATES = 2
-"""Rates tried at one setting, for there to be a sweep with edges."""
+"""Fewest rates at one setting that make a sweep with edges."""
 SAME = 0.01
-"""Tokens and a schedule's end are one where they differ by less, relative."""
+"""Tokens and a schedule's end are equal where they differ by less, relative."""
 
 
 def rates_at_the_edge(rate: FloatArray, loss: FloatArray, setting: IntArray, row: IntArray) -> list[str]:
-    """Say where the lowest loss of a setting has the smallest or largest of its rates.
+    """Warn where the lowest loss of a setting has the smallest or largest of its rates.
 
     `setting` numbers the rows that agree in all other columns; a rate's loss is the mean of its rows.
     """
@@ -48,7 +48,7 @@ def rates_at_the_edge(rate: FloatArray, loss: FloatArray, setting: IntArray, row
 
 
 def unfinished_schedules(tokens: FloatArray, end: FloatArray, row: IntArray) -> list[str]:
-    """Say which rows were not read at the end of their learning-rate schedule; `end` in tokens."""
+    """Warn of rows that were not read at the end of their learning-rate schedule; `end` in tokens."""
     off = np.abs(tokens / end - 1) > SAME
     if not off.any():
         return []

@@ -47,7 +47,7 @@ def test_another_rate_is_no_replicate_and_seeds_of_a_rate_are_averaged(tmp_path:
     assert points.num_settings == 4
     assert not any("edge" in said or "smallest" in said for said in points.warnings)
     assert set(points.columns) == {"N", "D"}
-    assert points.roles["learning rate"] == "lr"
+    assert points.column_names["learning rate"] == "lr"
 
 
 def test_rows_before_the_end_of_their_schedule_are_said_and_those_left_out_are_not(tmp_path: Path) -> None:

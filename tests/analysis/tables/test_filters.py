@@ -94,7 +94,7 @@ def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None
     columns = ColumnMap(loss="loss", params="N", flops="D", tokens_from_flops=True)
     points = points_of(tmp_path, "2,24,3,0,done,a\n4,24,2,0,done,b\n", columns=columns)
     assert points.columns["D"].tolist() == [2.0, 1.0]
-    assert points.roles["D"] == "C / (6 N)"
+    assert points.column_names["D"] == "C / (6 N)"
     assert (
         "D"
         not in points_of(tmp_path, "2,24,3,0,done,a\n", columns=ColumnMap(loss="loss", params="N", flops="D")).columns

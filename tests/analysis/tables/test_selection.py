@@ -70,7 +70,7 @@ def test_letters_are_taken_by_name_only_where_nothing_else_is_named() -> None:
     assert set(observe(table).columns) == {"N", "D", "C"}
     assert set(observe(table, reads=("N", "E")).columns) == {"N", "E"}
     assert observe(table, params="size").columns["N"].tolist() == table["size"]
-    assert observe(table, params="size", tokens_from_flops=True).roles["D"] == "C / (6 N)"
+    assert observe(table, params="size", tokens_from_flops=True).column_names["D"] == "C / (6 N)"
     flops = observe(
         {"N": [1e8, 1e9], "flops": [1e18, 1e19], "loss": [3, 2]}, params="N", flops="flops", reads=("N", "D")
     )

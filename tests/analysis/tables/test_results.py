@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from synthetic_results import Row, Truth, rows, write
 
 from analysis.errors import TableError
 from analysis.tables.results import read_results
+from tests.analysis.synthetic_results import Row, Truth, rows, write
 
 Spoil = Callable[[list[Row]], list[Row]]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_results import Truth, rows, write
 
 from analysis.errors import TableError
 from analysis.tables import observe_results
 from analysis.tables.results import read_results
+from tests.analysis.synthetic_results import Truth, rows, write
 
 
 def test_compared_runs_are_points_and_all_others_are_accounted_for(tmp_path: Path) -> None:
