@@ -60,7 +60,7 @@ def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
     # As many tokens go through the model at once as the whole batch has: fewer cost more bytes per token.
     trained = training_bytes(architecture, length, run.batch_tokens)
     return {
-        "format": 1,
+        "format": 2,
         "sweep": plan.sweep.name,
         "name": run.name,
         "run_id": run.run_id,

@@ -70,7 +70,7 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("budget", "series", "runs", "layers"):
         table.add_column(name, justify="left" if name == "series" else "right")
-    for name in ("params total / active", "tokens", "FLOPs off", *_if(params_held, "params off")):
+    for name in ("params total / active", "tokens", "FLOPs mismatch", *_if(params_held, "params mismatch")):
         table.add_column(name, justify="right")
     for name in ("lr (table)", "time", "disk"):
         table.add_column(name, justify="right")

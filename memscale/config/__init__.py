@@ -1,1 +1,1 @@
-"""What a person writes, as frozen, validated dataclasses; the only place that knows Hydra."""
+"""Configuration as frozen, validated dataclasses; the only package that imports Hydra."""

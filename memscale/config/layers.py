@@ -26,7 +26,7 @@ class MoE:
     """
 
     layers: tuple[int, ...]
-    """Indices (0-based) of the layers that hold experts."""
+    """0-based indices of the layers with experts."""
     num_experts: int
     """Routed experts, without the shared ones."""
     experts_per_token: int
@@ -98,7 +98,7 @@ class _ProductKeys:
     """Product keys: two sets of `num_keys` half keys address num_keys^2 slots; each head selects `knn` of them."""
 
     layers: tuple[int, ...]
-    """Indices (0-based) of the layers that hold this."""
+    """0-based indices of the layers with this part."""
     num_keys: int
     """Half keys per set."""
     num_heads: int

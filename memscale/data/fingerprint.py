@@ -113,14 +113,14 @@ def _source(source: Source, data: Data) -> dict[str, Any]:
 
 def _contents(files: Iterable[tuple[Path, str]]) -> str:
     """Return a digest of the files' contents in order, each under the label that decides how it is read."""
-    whole = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path, label in files:
         try:
             content = sha256(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}). Make it readable, or leave it out") from None
-        whole.update(f"{label}\0{content}\n".encode())
-    return whole.hexdigest()
+        hasher.update(f"{label}\0{content}\n".encode())
+    return hasher.hexdigest()
 
 
 def sha256(path: Path) -> str:

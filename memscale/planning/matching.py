@@ -1,10 +1,10 @@
 """Solves the widths of the sparse models so that each budget is a fair comparison.
 
 1. The dense model of a budget fixes the criteria: what every model shares with it per token (`matching.equal`).
-2. The sparse models share a size with each other (`matching.sparse_equal`), which lies
+2. The sparse models share a size with each other (`matching.sparse_equal`). It is
    - between `total_over_dense` times the dense model's total parameters and a tenth more, or
    - where families give their own size, within the tolerance of all given sizes.
-3. The open widths of a family move over whole multiples of their step. A candidate is one pair of widths
+3. An open width may be any multiple of its step. A candidate is one pair of widths
    (`candidates`); its costs come from a polynomial that is exact at every point (`cost_model`).
 4. A family grows at most to its largest model: beyond a number of experts (slots) the router (key scoring) takes more
    parameters and FLOPs than the inner width can give back (`Candidates.up_to_largest_model`).
@@ -115,7 +115,7 @@ def _match(
 
 
 class MatchTargets:
-    """What one budget asks of all its models."""
+    """The values that all models of one budget must match, and the tolerance."""
 
     def __init__(
         self, dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int

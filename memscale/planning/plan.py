@@ -216,12 +216,12 @@ class _Planner:
         """Hash everything that decides what is trained: the rule between the stages, and each run's content."""
         parts = self._builder.identities
         head = {"rule": TUNING_RULE, "sweep": self._sweep.name, "digests": self._digests, "recipe": self._sweep.recipe}
-        whole = hashlib.sha256(identity.canonical(head).encode())
+        hasher = hashlib.sha256(identity.canonical(head).encode())
         for run in runs:
             row = [run.name, run.stage, run.series, run.seed, run.tokens, run.batch_tokens, run.run_id]
-            whole.update(json.dumps(row).encode())
-            whole.update(parts.part(run.architecture).encode())
-        return whole.hexdigest()[:12]
+            hasher.update(json.dumps(row).encode())
+            hasher.update(parts.part(run.architecture).encode())
+        return hasher.hexdigest()[:12]
 
 
 def _same_series_and_flops(one: SeriesAtBudget, other: SeriesAtBudget) -> bool:

@@ -163,14 +163,14 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     where = f"matching.free.{one.family.name}"
     names = ["expert_hidden"] if one.family.family == "moe" else ["ffn_hidden"]
     reason = "None of its inner widths is free"
-    if one.layers == one.whole["num_layers"] and names == ["ffn_hidden"]:
+    if one.layers == one.base["num_layers"] and names == ["ffn_hidden"]:
         reason = "No dense layer is left whose ffn_hidden could move"
         names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
     opened = replace(one, inner=Open(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
     at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)
     parts = ", ".join(f"{at.exact_inner(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
-    present = {**one.whole, **one.part}[names[0]]
+    present = {**one.base, **one.part}[names[0]]
     return (
         f"{reason}: {names[0]} is {present} and would have to be {parts}. Name {' or '.join(names)} in {where}, and "
         f"leave it null in families.{one.family.name}"

@@ -38,7 +38,7 @@ class Template:
 
     series: str
     family: Family
-    whole: dict[str, Any]
+    base: dict[str, Any]
     """Keywords of Architecture without its sparse part."""
     part: dict[str, Any]
     """Keywords of the sparse part."""
@@ -53,15 +53,15 @@ class Template:
 
     def build(self, outer: int, inner: int) -> Architecture:
         """Return the architecture at these widths; a width that is not open is ignored. Raises ConfigError."""
-        whole, part = dict(self.whole), dict(self.part)
+        base, part = dict(self.base), dict(self.part)
         if self.outer is not None:
             part["num_keys" if self.outer.name == "num_slots" else "num_experts"] = outer
         if self.inner is not None:
-            (whole if self.inner.name == "ffn_hidden" else part)[self.inner.name] = inner
+            (base if self.inner.name == "ffn_hidden" else part)[self.inner.name] = inner
         field = PARTS[self.family.family]
         assert field is not None
         try:
-            return Architecture(**whole, **{field: {"moe": MoE, "memory": Memory, "peer": Peer}[field](**part)})
+            return Architecture(**base, **{field: {"moe": MoE, "memory": Memory, "peer": Peer}[field](**part)})
         except ConfigError as error:
             raise ConfigError(f"families.{self.family.name} ({self.series}): {error}") from error
 
@@ -72,11 +72,11 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
     layers = placed_layers(family, dense.num_layers)
     has_dense_layers = len(layers) < dense.num_layers
     part = _moe(family, dense) if isinstance(family, MoEFamily) else _product_keys(family, dense)
-    whole: dict[str, Any] = dict(vars(dense))
+    base: dict[str, Any] = dict(vars(dense))
     for field in ("moe", "memory", "peer"):
-        del whole[field]
-    whole["family"] = family.family
-    whole["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
+        del base[field]
+    base["family"] = family.family
+    base["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
     free = free_widths(family, matching)
     inner = next((width for width in free if width not in OUTER), None)
     if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
@@ -86,7 +86,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
     return Template(
         series=series,
         family=family,
-        whole=whole,
+        base=base,
         part={"layers": layers, **part},
         layers=len(layers),
         outer=None if given else _open(outer, matching, _least_size(family)),

@@ -69,7 +69,7 @@ def test_only_what_is_held_is_called_a_mismatch(capsys: pytest.CaptureFixture[st
     assert free["matched"]["flops_mismatch_range"] == [low, high]
     page = _page(capsys, *AT_SCALE)
     assert f"not held  FLOPs per token differ by {low:+.1%} ... {high:+.1%}" in page
-    assert "params off" not in page
+    assert "params mismatch" not in page
 
 
 def test_a_long_plan_is_cut_and_all_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
