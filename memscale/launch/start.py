@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,15 +56,19 @@ class SweepOutcome:
 
 @dataclass(kw_only=True)
 class StopRequest:
-    """A Ctrl-C, a SIGTERM or a cancel file. Called, it returns which one came, or ''."""
+    """A Ctrl-C, a SIGTERM or a cancel file. Called, it returns which one came, or ''.
+
+    Signals reach only the main thread; in another one, as of a server, the cancel file is all there is.
+    """
 
     cancel_file: Path
     reason: str = ""
     _before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._received)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._received)
         return self
 
     def __exit__(self, *_: object) -> None:
