@@ -16,12 +16,11 @@ from analysis.allocation import parametric
 from analysis.figures import style
 from analysis.figures.figure import DataRow, Drawn, save
 from analysis.figures.palette import FAMILY_LOOKS
-from analysis.inference.profile import Profile, profile
+from analysis.inference.profile import Profile, profile, threshold
 from analysis.inference.result import Fit
 
 COLOUR = FAMILY_LOOKS["memory_plus"].colour
 _DRAWS_SHOWN = 1000
-_CHI95 = 3.841458820694124
 _BUDGETS = 40
 _SYMBOLS = {
     "alpha": "\N{GREEK SMALL LETTER ALPHA}",
@@ -97,9 +96,10 @@ def _profiles(fit: Fit) -> Drawn:
 def _one_profile(axes: Axes, fit: Fit, found: Profile) -> None:
     parameter = fit.law.parameters[fit.law.index(found.name)]
     axes.plot(found.values, found.ratio, color=COLOUR, lw=1.3)
-    axes.axhline(_CHI95, color=style.QUIET, lw=0.8, ls=(0, (4, 3)))
-    axes.set_ylim(0.0, 2.2 * _CHI95)
-    inside = found.values[found.ratio <= 2.2 * _CHI95]
+    limit = threshold(fit.degrees)
+    axes.axhline(limit, color=style.QUIET, lw=0.8, ls=(0, (4, 3)))
+    axes.set_ylim(0.0, 2.2 * limit)
+    inside = found.values[found.ratio <= 2.2 * limit]
     low, high = float(inside.min()), float(inside.max())
     if parameter.log and low > 0 and high > 3 * low:
         style.log_axis(axes, "x", *style.padded(low, high, 0.03))

@@ -2,9 +2,10 @@
 
 from analysis.fitting.fit_law import fit_law
 from analysis.inference.bootstrap import bootstrap
+from analysis.inference.coefficients import Coefficient
 from analysis.inference.prediction import Predicted, RunNoise, predict, run_noise
 from analysis.inference.profile import Profile, profile
-from analysis.inference.result import Coefficient, Fit, FitWarning, LocalOptimum, Replicates, Starts
+from analysis.inference.result import Fit, FitWarning, LocalOptimum, Replicates, Starts
 from analysis.inference.sandwich import covariance
 from analysis.solver.objective import OBJECTIVES, Objective, objective_named
 

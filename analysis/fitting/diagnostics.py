@@ -14,19 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
+from analysis.inference.identification import collinear_columns
 from analysis.inference.profile import UnidentifiedSides
 from analysis.inference.result import Fit, FitWarning, Starts
 from analysis.laws.law import Law
-from analysis.solver.newton import Problem, Solution
+from analysis.solver.newton import Problem
 from analysis.solver.objective import Objective
 
 FloatArray = npt.NDArray[np.float64]
 
-COLLINEAR = 0.999
-"""Correlation of two columns' logarithms from which their effects cannot be told apart."""
 FEW_STARTS = 0.25
-SINGULAR = 1e-11
-"""The least eigenvalue of the scaled Fisher matrix, below which some combination of parameters is free."""
+"""Share of the starts at the best optimum below which there may be a better one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,22 @@ def points(
     if weights_N.shape != loss_N.shape or not np.isfinite(weights_N).all() or (weights_N < 0).any():
         raise FitError(f"weights must be {len(loss_N)} finite numbers, none below zero, as many as there are losses")
     return FitInputs(columns=read, loss=loss_N, weights=weights_N, warnings=_check_design(law, read, weights_N, fixed))
+
+
+def inverse_variances(
+    loss: npt.ArrayLike, stderr: npt.ArrayLike, weights: npt.ArrayLike | None, objective: Objective
+) -> FloatArray:
+    """Weights of mean 1 from the standard errors of the losses, of ln of them where the objective takes logarithms."""
+    if weights is not None:
+        raise FitError("both weights and standard errors are given; give one of them")
+    loss_N, stderr_N = _numbers("loss", loss), _numbers("stderr", stderr)
+    if stderr_N.shape != loss_N.shape or not (np.isfinite(stderr_N) & (stderr_N > 0)).all():
+        raise FitError(f"stderr must be {len(loss_N)} finite numbers above zero, one for each loss")
+    _check_losses(loss_N, objective)
+    relative_N = stderr_N / loss_N if objective.log else stderr_N
+    precision_N: FloatArray = relative_N**-2.0
+    mean = float(precision_N.mean())
+    return np.asarray(precision_N / mean, dtype=np.float64)
 
 
 def _numbers(name: str, given: npt.ArrayLike) -> FloatArray:
@@ -116,28 +130,27 @@ def _check_design(
 
 
 def _collinear(read: Mapping[str, FloatArray], used_N: npt.NDArray[np.bool_]) -> list[FitWarning]:
-    logs = {
-        name: np.log(values[used_N])
-        for name, values in read.items()
-        if (values[used_N] > 0).all() and len(np.unique(values[used_N])) > 1
-    }
-    names = list(logs)
-    found = []
-    for at, left in enumerate(names):
-        for right in names[at + 1 :]:
-            correlation = float(np.corrcoef(logs[left], logs[right])[0, 1])
-            if abs(correlation) > COLLINEAR:
-                text = f"ln {left} and ln {right} are collinear (correlation {correlation:.5f}): their effects cannot"
-                found.append(FitWarning(code="collinear", text=text + " be told apart; vary one at a given other"))
-    return found
+    return [
+        FitWarning(
+            code="collinear",
+            text=f"ln {left} and ln {right} are collinear (correlation {correlation:.5f}): their effects cannot be told"
+            " apart; vary one at a given other",
+        )
+        for left, right, correlation in collinear_columns(read, used_N)
+    ]
 
 
 def warnings(
-    problem: Problem, solution: Solution, best: int, starts: Starts, open_: UnidentifiedSides, at_bound: frozenset[str]
+    problem: Problem,
+    converged: bool,
+    starts: Starts,
+    open_: UnidentifiedSides,
+    at_bound: frozenset[str],
+    undetermined: frozenset[str],
 ) -> list[FitWarning]:
     """What the fit itself showed."""
     found = []
-    if not solution.converged[best]:
+    if not converged:
         found.append(FitWarning(code="not_converged", text="the solver stopped before the optimum was reached"))
     if starts.share_at_best < FEW_STARTS:
         reached = round(starts.share_at_best * starts.num)
@@ -155,24 +168,11 @@ def warnings(
             ends = " and ".join(side for side, is_open in zip(("lower", "upper"), sides, strict=True) if is_open)
             text = f"{name} is not identified: its {ends} bound fits the data as well, within the 95 % limit"
             found.append(FitWarning(code="unidentified", text=text))
-    if _is_singular(problem, solution.theta[best], at_bound):
-        text = "some combination of the parameters changes no prediction: their separate values mean nothing"
-        found.append(FitWarning(code="singular", text=text))
+    if undetermined:
+        names = ", ".join(name for name in problem.model.law.names if name in undetermined)
+        text = f"{names}: not identified by this table, so no interval is given; their separate values mean nothing"
+        found.append(FitWarning(code="not_identified", text=text))
     return found
-
-
-def _is_singular(problem: Problem, theta_P: FloatArray, at_bound: frozenset[str]) -> bool:
-    law = problem.model.law
-    kept = [index for index, name in enumerate(law.names) if name not in at_bound]
-    if not kept:
-        return False
-    gradient_NP = problem.model.at(theta_P[None, :]).gradients()[0][:, kept]
-    gradient_NP = gradient_NP * np.sqrt(problem.weights[0])[:, None]
-    size_P = np.sqrt((gradient_NP**2).sum(axis=0))
-    if not (size_P > 0).all():
-        return True
-    scaled = gradient_NP / size_P
-    return bool(np.linalg.eigvalsh(scaled.T @ scaled)[0] < SINGULAR)
 
 
 def warnings_of_replicates(fit: Fit) -> list[FitWarning]:
@@ -184,7 +184,8 @@ def warnings_of_replicates(fit: Fit) -> list[FitWarning]:
         text = f"{100 * (1 - fit.replicates.share_converged):.3g} % of the refits stopped before their optimum"
         found.append(FitWarning(code="refits_not_converged", text=text))
     model = fit.problem.model
-    near = 1e-6 * (model.upper - model.lower)
+    free_P = np.array([name not in fit.fixed for name in fit.law.names])
+    near = 1e-6 * np.subtract(model.upper, model.lower, out=np.zeros_like(model.upper), where=free_P)
     at_BP = (fit.replicates.theta <= model.lower + near) | (fit.replicates.theta >= model.upper - near)
     for name, share in zip(fit.law.names, at_BP.mean(axis=0), strict=True):
         if share > 0.025 and name not in fit.at_bound and name not in fit.fixed:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,14 @@ import numpy.typing as npt
 from analysis.errors import FitError
 from analysis.fitting import diagnostics
 from analysis.inference.bootstrap import bootstrap as bootstrap_of
+from analysis.inference.bootstrap import group_codes
+from analysis.inference.identification import undetermined
 from analysis.inference.profile import unidentified_sides
+from analysis.inference.residual_bootstrap import default_replicates
 from analysis.inference.result import Fit, LocalOptimum, Starts
 from analysis.inference.sandwich import covariance
+from analysis.laws.constraints import bounded, held
+from analysis.laws.constraints import tied as tie_parameters
 from analysis.laws.law import Law
 from analysis.laws.registry import law_named
 from analysis.solver import starting_points
@@ -49,7 +55,9 @@ def fit_law(
     objective: str | Objective = "log_huber",
     delta: float | None = None,
     weights: npt.ArrayLike | None = None,
+    stderr: npt.ArrayLike | None = None,
     fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     num_starts: int | None = None,
     bootstrap: int = 0,
@@ -57,17 +65,39 @@ def fit_law(
     clusters: Sequence[object] | npt.NDArray[np.generic] | None = None,
     seed: int = 0,
 ) -> Fit:
-    """Fit `law` to `loss` over `columns` (by the law's own names of them).
+    """Fit `law` to `loss` over `columns`, all arrays of N runs; `analysis.fit` does the same for a table.
 
-    `fixed` holds parameters at values as people write them, `bounds` replaces those of the law. `bootstrap` is the
-    number of refits to resampled points, or to resampled groups of points where `clusters` gives each point's group
-    (`cluster` is then their name, or the name of a column that gives them).
+    Args:
+        law: A law, or the name of one.
+        columns: Arrays [N] by the law's own names of them.
+        loss: What is fitted [N], as a rule in nats per token.
+        objective: What is minimised, such as 'log_huber' or 'log_lsq' (`OBJECTIVES`).
+        delta: Of a Huber objective.
+        weights: Of the runs [N]; inverse variances up to a factor.
+        stderr: Standard error of each loss [N], in its unit; gives the weights in their place.
+        fixed: Parameters held at values as people write them.
+        tied: Parameters that have another's value, such as {"alpha": "beta"}.
+        bounds: Bounds in the place of the law's.
+        num_starts: Starting points that are polished (default 16, or 32 for a law that is no sum of powers).
+        bootstrap: Refits to resampled runs (or groups). 0: intervals come from `default_replicates`, when first read.
+        cluster: Name of the groups, or the column that gives them.
+        clusters: The group of each run [N]; runs of one group, such as checkpoints of a run, are not independent.
+        seed: Of everything that is resampled.
+
+    Returns:
+        The fit at its optimum.
+
+    Raises:
+        FitError: The table is too small or holds values that the law cannot take, or a choice is not possible.
     """
     begun = time.perf_counter()
-    law = _bounded(law_named(law) if isinstance(law, str) else law, bounds or {})
-    objective = objective_named(objective, delta) if isinstance(objective, str) else objective
+    law = law_named(law) if isinstance(law, str) else law
     fixed = dict(fixed or {})
+    law = held(tie_parameters(bounded(law, bounds or {}), tied or {}), fixed)
+    objective = objective_named(objective, delta) if isinstance(objective, str) else objective
+    weights = diagnostics.inverse_variances(loss, stderr, weights, objective) if stderr is not None else weights
     points = diagnostics.points(law, columns, loss, weights, objective, fixed)
+    codes_N = group_codes(len(points.loss), points.columns, cluster, clusters)
     model = Model(law, points.columns, log=objective.log)
     problem = Problem(
         model=model,
@@ -75,6 +105,24 @@ def fit_law(
         target=(np.log(points.loss) if objective.log else points.loss)[None, :],
         weights=points.weights[None, :],
     )
+    found = _optimum(problem, points, fixed, codes_N, num_starts)
+    found = replace(found, cluster_name=cluster, resample=partial(default_replicates, seed=seed))
+    if bootstrap:
+        replicates = bootstrap_of(found, num=bootstrap, seed=seed)
+        found = found.with_replicates(replicates)
+        found = replace(found, warnings=(*found.warnings, *diagnostics.warnings_of_replicates(found)))
+    return replace(found, seconds=time.perf_counter() - begun)
+
+
+def _optimum(
+    problem: Problem,
+    points: diagnostics.FitInputs,
+    fixed: Mapping[str, float],
+    codes_N: npt.NDArray[np.intp] | None,
+    num_starts: int | None,
+) -> Fit:
+    """The best of the polished starts, and what the table does not determine there."""
+    model, law = problem.model, problem.model.law
     num = num_starts or (NUM_STARTS if model.design else NUM_STARTS_OF_JETS)
     held_P = np.array([name in fixed for name in law.names])
     theta_SP = starting_points.starts(model, points.columns, points.loss, points.weights, num=num, fixed=fixed)
@@ -85,14 +133,16 @@ def fit_law(
     theta_P, value = solution.theta[best], float(solution.value[best])
     log_scale = None if solution.log_scale is None else float(solution.log_scale[best])
     at_P = np.isclose(theta_P, model.lower, rtol=0, atol=1e-9) | np.isclose(theta_P, model.upper, rtol=0, atol=1e-9)
-    covariance_PP = covariance(problem, theta_P, ~(held_P | at_P), log_scale=log_scale)
-    open_ = unidentified_sides(problem, theta_P, value, log_scale, covariance_PP, tuple(fixed))
+    covariance_PP = covariance(problem, theta_P, ~(held_P | at_P), log_scale=log_scale, clusters_N=codes_N)
+    groups = np.count_nonzero(problem.weights[0]) if codes_N is None else len(np.unique(codes_N))
+    degrees = int(groups) - int((~held_P).sum())
+    open_ = unidentified_sides(problem, theta_P, value, log_scale, covariance_PP, tuple(fixed), degrees)
     at_bound = open_.at_bound | {name for name, at in zip(law.names, at_P & ~held_P, strict=True) if at}
     same_S = _same(problem, solution.value, value)
     starts = Starts(num=len(theta_SP), share_at_best=float(same_S.mean()))
     found = Fit(
         law=law,
-        objective=objective,
+        objective=problem.objective,
         value=value,
         theta=theta_P,
         log_scale=log_scale,
@@ -105,14 +155,14 @@ def fit_law(
         covariance=covariance_PP,
         at_bound=at_bound,
         unidentified_sides=open_.sides,
-        warnings=(*points.warnings, *diagnostics.warnings(problem, solution, best, starts, open_, at_bound)),
-        seconds=time.perf_counter() - begun,
+        undetermined=frozenset(),
+        warnings=points.warnings,
+        clusters=codes_N,
+        seconds=0.0,
     )
-    if bootstrap:
-        draws = bootstrap_of(found, num=bootstrap, cluster=cluster, clusters=clusters, seed=seed)
-        found = replace(found, replicates=draws)
-        found = replace(found, warnings=(*found.warnings, *diagnostics.warnings_of_replicates(found)))
-    return replace(found, seconds=time.perf_counter() - begun)
+    lost = undetermined(problem, points.columns, theta_P, ~held_P, at_bound, found.degrees)
+    more = diagnostics.warnings(problem, bool(solution.converged[best]), starts, open_, at_bound, lost)
+    return replace(found, undetermined=lost, warnings=(*points.warnings, *more))
 
 
 def _nearer(
@@ -129,18 +179,6 @@ def _nearer(
         weights=problem.weights[:, rows],
     )
     return minimise(part, theta_SP, held_P=held_P).theta
-
-
-def _bounded(law: Law, bounds: Mapping[str, tuple[float, float]]) -> Law:
-    for name, (lower, upper) in bounds.items():
-        index = law.index(name)
-        if not lower < upper:
-            raise FitError(f"bounds of {name} must be a lower and a higher number; given {lower:g}, {upper:g}")
-        if law.parameters[index].log and lower <= 0:
-            raise FitError(f"{name} of law {law.name} is above zero: its lower bound must be too; given {lower:g}")
-        changed = replace(law.parameters[index], lower=lower, upper=upper)
-        law = replace(law, parameters=(*law.parameters[:index], changed, *law.parameters[index + 1 :]))
-    return law
 
 
 def _same(problem: Problem, value_S: FloatArray, best: float) -> npt.NDArray[np.bool_]:

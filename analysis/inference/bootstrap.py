@@ -10,7 +10,7 @@ Shapes: B replicates, N runs, G groups, P parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,30 @@ def bootstrap(
     clusters: Sequence[object] | npt.NDArray[np.generic] | None = None,
     seed: int = 0,
 ) -> Replicates:
-    """Refit `num` resamples. Groups come from `clusters` (one for each point), else from column `cluster`."""
+    """Refit to `num` resamples of the runs, or of groups of runs.
+
+    Args:
+        fit: The fit whose runs are resampled.
+        num: Number of refits.
+        cluster: Name of the groups; a column of the fit that gives them where `clusters` is not given.
+        clusters: The group of each run. Without both, the fit's own groups; without those, each run is its own.
+        seed: Of the resampling.
+
+    Returns:
+        The refits' parameters in the solver's form [B, P] and their objectives [B].
+
+    Raises:
+        FitError: There are fewer than two groups, or not one group for each run.
+    """
     if num < 1:
         raise FitError(f"a bootstrap needs at least 1 refit; given {num}")
-    codes_N = group_codes(fit, cluster, clusters)
+    if clusters is None and cluster is None:
+        clusters, cluster = fit.clusters, fit.cluster_name
+    codes_N = group_codes(fit.num_points, fit.columns, cluster, clusters)
+    codes_N = np.arange(fit.num_points) if codes_N is None else codes_N
     groups = int(codes_N.max()) + 1
     if groups < 2:
-        raise FitError(f"a bootstrap resamples at least 2 groups; column {cluster} has {groups}")
+        raise FitError(f"a bootstrap resamples at least 2 groups; {cluster or 'the table'} has {groups}")
     random = np.random.default_rng(seed)
     thetas, values, converged = [], [], []
     size = max(1, _BLOCK_BYTES // (8 * fit.num_points))
@@ -57,8 +74,9 @@ def bootstrap(
         theta=np.concatenate(thetas),
         objective=np.concatenate(values),
         share_converged=float(np.concatenate(converged).mean()),
-        cluster=cluster if cluster is not None or clusters is None else "given groups",
+        cluster=cluster if cluster is not None or clusters is None else fit.cluster_name or "given groups",
         seed=seed,
+        method="runs" if clusters is None and cluster is None else "clusters",
     )
 
 
@@ -88,21 +106,24 @@ def refit(
 
 
 def group_codes(
-    fit: Fit, cluster: str | None, clusters: Sequence[object] | npt.NDArray[np.generic] | None
-) -> npt.NDArray[np.intp]:
-    """The number of each point's group, [N]; every point its own where none are given."""
+    num_points: int,
+    columns: Mapping[str, FloatArray],
+    cluster: str | None,
+    clusters: Sequence[object] | npt.NDArray[np.generic] | None,
+) -> npt.NDArray[np.intp] | None:
+    """The number of each run's group [N], from `clusters` or else the column `cluster`; None without both."""
     if clusters is None and cluster is None:
-        return np.arange(fit.num_points)
+        return None
     if clusters is None:
         assert cluster is not None
-        if cluster not in fit.columns:
+        if cluster not in columns:
             raise FitError(
-                f"there is no column {cluster!r} to group the points by; the law reads {', '.join(fit.columns)}."
-                " Give each point's group as `clusters`"
+                f"there is no column {cluster!r} to group the runs by; the law reads {', '.join(columns)}."
+                " Give each run's group as `clusters`"
             )
-        clusters = fit.columns[cluster]
+        clusters = columns[cluster]
     names = np.asarray(clusters)
-    if len(names) != fit.num_points:
-        raise FitError(f"groups are given for {len(names)} points, and there are {fit.num_points}")
+    if len(names) != num_points:
+        raise FitError(f"groups are given for {len(names)} runs, and there are {num_points}")
     codes: npt.NDArray[np.intp] = np.unique(names.astype(str), return_inverse=True)[1].reshape(-1)
     return codes

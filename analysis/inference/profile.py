@@ -1,7 +1,9 @@
 """Profile likelihood: the best objective with one parameter held, all others free.
 
 Decides how far a parameter may move before the data object: to where the likelihood ratio passes the quantile of
-chi-squared with one degree of freedom. The ratio is n ln(S/S_min) for least squares, 2 n ln(S/S_min) for least
+F(1, d), d the degrees of freedom of the noise (the square of Student's t; Bates and Watts 1988, section 6.1.2). Where
+runs come in groups, the ratio of each parameter is scaled by its variance as independent runs over its variance by
+groups (Chandler and Bate 2007, equation 9). The ratio is n ln(S/S_min) for least squares, 2 n ln(S/S_min) for least
 absolute deviations (a Laplace density of unknown scale), 2 (O - O_min) for the likelihood with free scale, and for
 Huber's objective 2 (O - O_min) sum psi' / sum psi^2, which is the ratio calibrated to the residuals at hand
 (Schrader and Hettmansperger 1980).
@@ -16,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtri
+from scipy.special import chdtri, stdtrit
 
 from analysis.errors import FitError
 from analysis.inference.result import Fit
-from analysis.inference.sandwich import scores
+from analysis.inference.sandwich import covariance, scores
 from analysis.interval import ConfidenceInterval
 from analysis.solver.newton import Problem, minimise
 
@@ -49,7 +51,7 @@ class Profile:
 def ratio(problem: Problem, theta_P: FloatArray, log_scale: float | None, best: float, value: FloatArray) -> FloatArray:
     """The likelihood ratio statistic of objectives `value` against the least one."""
     kind = problem.objective.kind
-    num = float(problem.weights.sum())
+    num = float(np.count_nonzero(problem.weights[0]))
     rise = np.maximum(value - best, 0.0)
     if kind in ("squares", "absolute", "asymmetric"):
         floor = max(best, 1e-300)
@@ -72,14 +74,15 @@ def profile(fit: Fit, name: str, *, num: int = 40, level: float = 0.995) -> Prof
     index = fit.law.index(name)
     if name in fit.fixed:
         raise FitError(f"{name} was fixed in this fit: it has no profile")
-    goal = float(chdtri(1, 1.0 - level))
+    goal = threshold(fit.degrees, level) / _group_factor(fit, index)
     width = max(math.sqrt(max(float(fit.covariance[index, index]), 0.0)), 1e-6 * max(1.0, abs(fit.theta[index])))
     sides = [_walk_out(fit, index, sign, width, goal, num // 2) for sign in (-1.0, 1.0)]
     theta_VP = np.concatenate([sides[0][0][::-1], fit.theta[None, :], sides[1][0]])
     ratio_V = np.concatenate([sides[0][1][::-1], [0.0], sides[1][1]])
+    ratio_V = ratio_V * _group_factor(fit, index)
     inner_V = theta_VP[:, index]
     parameter = fit.law.parameters[index]
-    ends = {part: _crossings(inner_V, ratio_V, float(chdtri(1, 1.0 - part))) for part in (0.8, 0.95)}
+    ends = {part: _crossings(inner_V, ratio_V, threshold(fit.degrees, part)) for part in (0.8, 0.95)}
     outer = {
         part: (
             parameter.lower if math.isinf(lower) else float(parameter.outer(np.array(lower))),
@@ -95,6 +98,20 @@ def profile(fit: Fit, name: str, *, num: int = 40, level: float = 0.995) -> Prof
         ci80=ConfidenceInterval(*outer[0.8]),
         ci95=ConfidenceInterval(*outer[0.95]),
     )
+
+
+def threshold(degrees: int, level: float = 0.95) -> float:
+    """The quantile that the ratio is held against: F(1, degrees), and chi-squared(1) without degrees of freedom."""
+    return float(stdtrit(degrees, 0.5 + level / 2.0)) ** 2 if degrees >= 1 else float(chdtri(1, 1.0 - level))
+
+
+def _group_factor(fit: Fit, index: int) -> float:
+    """Variance of the parameter as independent runs over its variance by groups; 1 without groups."""
+    grouped = float(fit.covariance[index, index])
+    if fit.clusters is None or grouped <= 0:
+        return 1.0
+    free_P = fit.covariance.diagonal() > 0
+    return float(covariance(fit.problem, fit.theta, free_P, log_scale=fit.log_scale)[index, index]) / grouped
 
 
 def _walk_out(fit: Fit, index: int, sign: float, width: float, goal: float, num: int) -> tuple[FloatArray, FloatArray]:
@@ -153,6 +170,7 @@ def unidentified_sides(
     log_scale: float | None,
     covariance_PP: FloatArray,
     fixed: tuple[str, ...],
+    degrees: int,
 ) -> UnidentifiedSides:
     """Hold each parameter whose bound is near at that bound: where the 95 % ratio is not passed, the side is open."""
     law, model = problem.model.law, problem.model
@@ -178,10 +196,11 @@ def unidentified_sides(
     ratio_B = ratio(problem, theta_P, log_scale, value, solution.value)
     sides: dict[str, tuple[bool, bool]] = {}
     at_bound = set()
+    limit = threshold(degrees)
     for (index, side, _), found in zip(trials, ratio_B, strict=True):
         name = law.names[index]
         lower, upper = sides.get(name, (False, False))
-        is_open = bool(found < float(chdtri(1, 0.05)))
+        is_open = bool(found < limit)
         sides[name] = (lower or (is_open and side == 0), upper or (is_open and side == 1))
         if found < 1e-4:
             at_bound.add(name)

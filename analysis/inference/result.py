@@ -1,42 +1,32 @@
 """What a fit hands back: coefficients with intervals, how it was reached, and what to be careful about.
 
-Decides that an interval comes from the bootstrap where there is one, else from sandwich errors with Student's t on the
-solver's scale (so that an amplitude's interval is not symmetric and never below zero); that a coefficient the data do
-not tell from its bound is marked unidentified, whatever its standard error; and that warnings are data, not printed.
+Decides that intervals come from refits to resampled data, always: those that somebody asked for (`replicates`), else
+those of `residual_bootstrap.default_replicates`, made when an interval is first read (`interval_replicates`); that what
+the table does not determine has infinite intervals, whatever the solver found; and that warnings are data.
 
 Shapes: B replicates, N runs, P parameters.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+import pandas as pd
 
-from analysis.interval import ConfidenceInterval
+from analysis import formatting
+from analysis.inference.coefficients import Coefficient, from_replicates, lines
 from analysis.laws.law import Law
+from analysis.result import Result
 from analysis.solver.model import Model
 from analysis.solver.newton import Problem
 from analysis.solver.objective import Objective
 
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coefficient:
-    """One parameter, or a quantity derived from parameters, as people write it."""
-
-    name: str
-    value: float
-    se: float
-    ci80: ConfidenceInterval
-    ci95: ConfidenceInterval
-    at_bound: bool
-    identified: bool
+CodeArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +49,8 @@ class LocalOptimum:
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
+    """How many starting points were polished, and which share of them reached the best optimum."""
+
     num: int
     share_at_best: float
 
@@ -72,11 +64,36 @@ class Replicates:
     share_converged: float
     cluster: str | None
     seed: int
+    method: str
+    """What was resampled: 'residuals', 'runs' or 'clusters'."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """A law at its best parameters for one table, with all that is said of it."""
+class HeldOutError:
+    """How well the fit predicts rows that it was not given."""
+
+    num_points: int
+    rms: float
+    """Root mean square of ln(predicted / measured)."""
+    in_run_interval: float
+    """Share of the rows that lie in the 95 % interval of the next run; not a number where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableNotes:
+    """What a fit keeps of the table that it was made from."""
+
+    source: str
+    lines: tuple[str, ...]
+    """For `summary`: columns, rows left out, replicates."""
+    setting: CodeArray
+    """Rows with one number are replicates of one another [N]."""
+    held_out: HeldOutError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Fit(Result):
+    """A law at its best parameters for one table, with its uncertainty and all that is said of it."""
 
     law: Law
     objective: Objective
@@ -97,17 +114,36 @@ class Fit:
     at_bound: frozenset[str]
     unidentified_sides: Mapping[str, tuple[bool, bool]]
     """Parameters that the data do not tell from their lower, or upper, bound."""
+    undetermined: frozenset[str]
+    """Parameters of which the table says nothing; their intervals are infinite."""
     warnings: tuple[FitWarning, ...]
+    clusters: CodeArray | None = None
+    """The group of each run [N], from 0: runs of one group are not independent."""
+    cluster_name: str | None = None
     replicates: Replicates | None = None
+    """The refits of a bootstrap that was asked for."""
+    resample: Callable[[Fit], Replicates | None] | None = None
+    """Makes the refits of the default intervals."""
+    table: TableNotes | None = None
     seconds: float
 
     @property
     def num_points(self) -> int:
+        """Number of runs that were fitted, N."""
         return len(self.loss)
 
     @property
     def num_free(self) -> int:
+        """Number of parameters that were fitted."""
         return len(self.law.parameters) - len(self.fixed)
+
+    @property
+    def degrees(self) -> int:
+        """Independent runs, or groups of runs, less free parameters: what the noise is measured from."""
+        used_N = self.problem.weights[0] > 0
+        if self.clusters is not None:
+            return len(np.unique(self.clusters[used_N])) - self.num_free
+        return int(used_N.sum()) - self.num_free
 
     @property
     def values(self) -> dict[str, float]:
@@ -120,88 +156,105 @@ class Fit:
         residuals: FloatArray = self.problem.residuals(self.theta[None, :])[0]
         return residuals
 
+    @cached_property
+    def interval_replicates(self) -> Replicates | None:
+        """The refits that intervals are read from; None where the table cannot give an interval."""
+        if self.replicates is not None or self.resample is None:
+            return self.replicates
+        return self.resample(self)
+
     def predict(self, columns: Mapping[str, FloatArray]) -> FloatArray:
-        """The loss at the optimum, [X]."""
+        """The loss at the optimum, [X], at columns by the law's names of them."""
         loss_X: FloatArray = self.predict_all(self.theta[None, :], columns)[0]
         return loss_X
 
     def predict_all(self, theta_BP: FloatArray, columns: Mapping[str, FloatArray]) -> FloatArray:
-        """The loss under each of B parameter sets, [B, X]; takes `draws.theta`."""
+        """The loss under each of B parameter sets, [B, X]; takes `interval_replicates.theta`."""
         return Model(self.law, columns, log=False).predict(theta_BP)
 
     def with_replicates(self, replicates: Replicates) -> Fit:
+        """The same fit with its intervals from these refits."""
         return replace(self, replicates=replicates)
 
     def coefficient(self, name: str) -> Coefficient:
-        return next(coefficient for coefficient in self.coefficients if coefficient.name == name)
+        """One parameter or derived quantity. Raises KeyError for a name that the law does not have."""
+        found = {one.name: one for one in self.coefficients}
+        return found[name]
+
+    @cached_property
+    def coefficients(self) -> tuple[Coefficient, ...]:
+        """Every parameter, then every derived quantity, with 80 and 95 % intervals."""
+        replicates = self.interval_replicates
+        return from_replicates(
+            self.law,
+            self.theta,
+            None if replicates is None else replicates.theta,
+            fixed=self.fixed,
+            at_bound=self.at_bound,
+            unidentified_sides=self.unidentified_sides,
+            undetermined=self.undetermined,
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a coefficient: name, value, se, ends of the intervals, whether it is identified."""
+        rows = [
+            {
+                "coefficient": one.name,
+                "value": one.value,
+                "se": one.se,
+                "ci95_lower": one.ci95.lower,
+                "ci95_upper": one.ci95.upper,
+                "ci80_lower": one.ci80.lower,
+                "ci80_upper": one.ci80.upper,
+                "identified": one.identified,
+            }
+            for one in self.coefficients
+        ]
+        return pd.DataFrame(rows)
+
+    def summary(self) -> str:
+        """Coefficients with 95 % intervals, how the optimum was reached, the table, the held-out error, warnings."""
+        objective = self.objective.name + ("" if self.objective.delta is None else f", delta {self.objective.delta:g}")
+        reached = round(self.starts.share_at_best * self.starts.num)
+        told = [f"{self.law.name}: {self.law.formula}", f"({self.law.source})", ""]
+        told += lines(self.law, self.coefficients, self.fixed)
+        told += [
+            "",
+            f"objective  {self.value:.10g} ({objective}, summed over {self.num_points} points)",
+            f"starts     {reached} of {self.starts.num} end at this optimum",
+            f"intervals  {self.interval_source}",
+        ]
+        if self.table is not None:
+            told += self.table.lines
+            if self.table.held_out is not None:
+                told.append(_held_out_line(self.table.held_out))
+        told += ["", *(f"warning: {one.text}" for one in self.warnings)] if self.warnings else []
+        return "\n".join(told)
 
     @property
-    def coefficients(self) -> tuple[Coefficient, ...]:
-        """Every parameter, then every derived quantity."""
-        values = self.values
-        se = self._standard_errors()
-        drawn = None if self.replicates is None else self.law.values(self.replicates.theta)
-        weak = {name for name in self.law.names if name in self.at_bound or any(self.unidentified_sides.get(name, ()))}
-        found = []
-        for name, value in values.items():
-            needs = self._needs(name)
-            if drawn is None:
-                intervals = [self._wald(name, value, se[name], level) for level in (0.8, 0.95)]
-                error = se[name]
-            else:
-                intervals = [_percentiles(drawn[name], level) for level in (0.8, 0.95)]
-                error = float(drawn[name].std(ddof=1))
-            found.append(
-                Coefficient(
-                    name=name,
-                    value=value,
-                    se=error,
-                    ci80=intervals[0],
-                    ci95=intervals[1],
-                    at_bound=name in self.at_bound,
-                    identified=not (needs & weak),
-                )
-            )
-        return tuple(found)
+    def interval_source(self) -> str:
+        """Where the intervals come from, in words."""
+        replicates = self.interval_replicates
+        if replicates is None:
+            return "none: the table cannot give them"
+        of = {
+            "residuals": "the law plus resampled residuals",
+            "runs": "resampled runs",
+            "clusters": f"resampled groups of runs{f' ({replicates.cluster})' if replicates.cluster else ''}",
+        }[replicates.method]
+        return f"95 %, from {len(replicates.theta):,} refits to {of}"
 
-    def _jacobian(self) -> tuple[tuple[str, ...], FloatArray]:
-        """d value / d theta [V, P] of parameters and derived quantities, by central differences."""
-        step_P = 1e-6 * np.maximum(1.0, np.abs(self.theta))
-        around = np.concatenate([self.theta + np.diag(step_P), self.theta - np.diag(step_P)])
-        values = self.law.values(around)
-        num = len(self.theta)
-        rows = [(value[:num] - value[num:]) / (2.0 * step_P) for value in values.values()]
-        return tuple(values), np.array(rows)
-
-    def _standard_errors(self) -> dict[str, float]:
-        names, jacobian_VP = self._jacobian()
-        variance_V = np.einsum("vp,pq,vq->v", jacobian_VP, self.covariance, jacobian_VP)
-        return {name: math.sqrt(max(float(value), 0.0)) for name, value in zip(names, variance_V, strict=True)}
-
-    def _needs(self, name: str) -> set[str]:
-        """The parameters that a coefficient rests on: itself, or those its formula moves with."""
-        if name in self.law.names:
-            return {name}
-        names, jacobian_VP = self._jacobian()
-        moves_P = np.abs(jacobian_VP[names.index(name)]) > 0
-        return {parameter for parameter, moves in zip(self.law.names, moves_P, strict=True) if moves}
-
-    def _wald(self, name: str, value: float, se: float, level: float) -> ConfidenceInterval:
-        half = float(stdtrit(max(self.num_points - self.num_free, 1), 0.5 + level / 2.0)) * se
-        if name not in self.law.names:
-            return ConfidenceInterval(value - half, value + half)
-        parameter = self.law.parameters[self.law.index(name)]
-        if parameter.log:
-            factor = math.exp(min(half / max(value, 1e-300), 700.0))
-            ends = [value / factor, value * factor]
-        else:
-            ends = [value - half, value + half]
-        opened = self.unidentified_sides.get(name, (False, False))
-        lower = parameter.lower if opened[0] else max(ends[0], parameter.lower)
-        upper = parameter.upper if opened[1] else min(ends[1], parameter.upper)
-        return ConfidenceInterval(lower, upper)
+    def __repr__(self) -> str:
+        """The law, the number of points and the coefficients."""
+        values = ", ".join(f"{name}={value:.4g}" for name, value in self.values.items())
+        return f"Fit({self.law.name}, {self.num_points} points: {values})"
 
 
-def _percentiles(drawn_B: FloatArray, level: float) -> ConfidenceInterval:
-    lower, upper = np.quantile(drawn_B, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return ConfidenceInterval(float(lower), float(upper))
+def _held_out_line(held_out: HeldOutError) -> str:
+    inside = "" if np.isnan(held_out.in_run_interval) else (
+        f"; {100 * held_out.in_run_interval:.3g} % of them in the next run's 95 % interval"
+    )  # fmt: skip
+    return (
+        f"held out   {held_out.num_points} rows, error {formatting.significant(100 * held_out.rms)} % root mean square"
+        f"{inside}"
+    )

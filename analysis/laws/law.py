@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -117,6 +117,8 @@ class Law:
     starts: Starts | None = None
     """Starts of its own, as [S, P] of the solver's values, for a law that is linear in nothing."""
     derived: tuple[Derived, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Coefficients of the form that are no parameters of their own, by the parameter whose value they have."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +133,8 @@ class Law:
         return np.array([parameter.inner(parameter.upper) for parameter in self.parameters])
 
     def index(self, name: str) -> int:
+        if name in self.tied:
+            raise FitError(f"{name} of law {self.name} is tied to {self.tied[name]}; name {self.tied[name]}")
         if name not in self.names:
             raise FitError(f"law {self.name} has no parameter {name!r}; it has {', '.join(self.names)}")
         return self.names.index(name)
@@ -145,15 +149,19 @@ class Law:
     def values(self, theta_BP: FloatArray) -> dict[str, FloatArray]:
         """Parameters and derived quantities as people write them, each [B]."""
         found = {parameter.name: parameter.outer(theta_BP[:, index]) for index, parameter in enumerate(self.parameters)}
-        return found | {derived.name: derived.value(found) for derived in self.derived}
+        found |= {alias: found[target] for alias, target in self.tied.items()}
+        with np.errstate(all="ignore"):  # 0 / 0 where both exponents are 0: the quantity is then not a number
+            return found | {derived.name: derived.value(found) for derived in self.derived}
 
     def symbols(self, theta_BP: FloatArray, *, derivatives: bool) -> Symbols:
-        return Symbols(
-            {
-                parameter.symbol: autodiff.parameter(theta_BP[:, index], index if derivatives else None)
-                for index, parameter in enumerate(self.parameters)
-            }
-        )
+        jets = {
+            parameter.symbol: autodiff.parameter(theta_BP[:, index], index if derivatives else None)
+            for index, parameter in enumerate(self.parameters)
+        }
+        for alias, target in self.tied.items():
+            symbol = self.parameters[self.index(target)].symbol
+            jets[symbol.removesuffix(target) + alias] = jets[symbol]
+        return Symbols(jets)
 
     def inputs(self, columns: Mapping[str, FloatArray]) -> Symbols:
         """The columns the law reads. Raises FitError where one is missing or has values it cannot take."""

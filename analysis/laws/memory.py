@@ -7,10 +7,14 @@ own (`memory_additive`). Both are the Chinchilla law where a model has no table.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import numpy as np
+from scipy.optimize import nnls
 
 from analysis.laws.autodiff import Jet, column, log_sum
-from analysis.laws.law import Column, Law, Parameter, Symbols
+from analysis.laws.law import FloatArray, Law, Parameter, Symbols
 from analysis.laws.terms import (
     ACTIVE,
     COARSE_EXPONENTS,
@@ -63,30 +67,63 @@ DATA_CONSTRAINED = Law(
     linear=("A", "B", "E"),
 )
 
-DATA_AND_SIZE_CONSTRAINED = Law(
-    name="data_and_size_constrained",
-    formula="as data_constrained, and N' = V + V R_N (1 - exp(-(N/V - 1)/R_N)) in the place of N",
-    source="Muennighoff et al. 2023, arXiv 2305.16264, equations 5 and 6; V is given as a column",
-    columns=(
-        PARAMS,
-        TOKENS,
-        UNIQUE_TOKENS,
-        Column(name="V", meaning="parameters that the unique tokens can feed: the smaller of N and their best size"),
-    ),
+
+def _unique_params(p: Symbols, x: Symbols) -> tuple[Jet, Jet]:
+    """ln of U_N, the parameters that the unique tokens can feed, and how far ln N lies above it (0 where it does not).
+
+    U_N is the smaller of N and the N that the law without repetition pairs with U tokens:
+    1. N* = G (C/6)^a and D* = (C/6)^b / G with G = (alpha A / (beta B))^(1/(alpha + beta)), a = beta/(alpha + beta),
+       b = alpha/(alpha + beta) (Hoffmann et al. 2022, equation 4);
+    2. D* = U gives (C/6) = (G U)^(1/b), so N* = G (G U)^(a/b) = G^((alpha + beta)/alpha) U^(beta/alpha);
+    3. ln N* = (ln alpha + ln A - ln beta - ln B)/alpha + (beta/alpha) ln U.
+    """
+    alpha, beta = p["alpha"], p["beta"]
+    log_best = (alpha.log() + p["ln A"] - beta.log() - p["ln B"] + beta * x["ln U"]) / alpha
+    excess = x["ln N"] - log_best
+    above = (excess.value > 0).astype(np.float64)
+    excess = excess.through(np.maximum(excess.value, 0.0), above, np.zeros_like(above))
+    return x["ln N"] - excess, excess
+
+
+def _data_constrained_full(p: Symbols, x: Symbols) -> Jet:
+    log_unique, excess = _unique_params(p, x)
+    rate = p["R_N"]
+    log_params = log_unique + (rate * -((-excess.expm1() / rate).expm1())).log1p()
+    log_tokens = _worth(x["ln U"], x["ln D"], p["R_D"])
+    return log_sum(p["ln A"] - p["alpha"] * log_params, p["ln B"] - p["beta"] * log_tokens, p["ln E"])
+
+
+def _data_constrained_starts(columns: Mapping[str, FloatArray], loss_N: FloatArray) -> FloatArray:
+    """For each alpha, beta and R_D: A, B and E by least squares at or above zero with N for N', and two R_N."""
+    unique_N, ones_N = columns["U"], np.ones_like(loss_N)
+    repetitions_N = np.maximum(columns["D"] / unique_N - 1.0, 0.0)
+    starts = []
+    for rate, alpha, beta in itertools.product((0.5, 5.0, 15.0, 100.0), COARSE_EXPONENTS, COARSE_EXPONENTS):
+        tokens_N = unique_N * (1.0 - rate * np.expm1(-repetitions_N / rate))
+        terms_N3 = np.stack([columns["N"] ** -alpha, tokens_N**-beta, ones_N], axis=1)
+        size_3 = terms_N3.max(axis=0)
+        shares_3 = np.maximum(nnls(terms_N3 / size_3, loss_N)[0], 1e-4 * loss_N.mean())
+        starts += [[*np.log(shares_3 / size_3), alpha, beta, np.log(rate), np.log(excess)] for excess in (5.0, 100.0)]
+    return np.array(starts)
+
+
+DATA_CONSTRAINED_FULL = Law(
+    name="data_constrained_full",
+    formula="L = E + A/N'^alpha + B/D'^beta, D' = U + U R_D (1 - exp(-(D/U - 1)/R_D)),"
+    " N' = U_N + U_N R_N (1 - exp(-(N/U_N - 1)/R_N)), U_N = min(N, best N for U tokens)",
+    source="Muennighoff et al. 2023, arXiv 2305.16264, equations 5 and 6; they tie alpha to beta",
+    columns=(PARAMS, TOKENS, UNIQUE_TOKENS),
     parameters=(
         amplitude("A", "of the loss that more parameters remove"),
         amplitude("B", "of the loss that more tokens remove"),
         offset(),
-        *_EXPONENTS,
+        exponent("alpha", "exponent of N", COARSE_EXPONENTS, lower=1e-3),
+        exponent("beta", "exponent of D", COARSE_EXPONENTS, lower=1e-3),
         _REPEATED,
         _rate("R_N", "excess of parameters after which more are worth little; its upper bound stands for all"),
     ),
-    form=lambda p, x: log_sum(
-        p["ln A"] - p["alpha"] * _worth(x["ln V"], x["ln N"], p["R_N"]),
-        p["ln B"] - p["beta"] * _worth(x["ln U"], x["ln D"], p["R_D"]),
-        p["ln E"],
-    ),
-    linear=("A", "B", "E"),
+    form=_data_constrained_full,
+    starts=_data_constrained_starts,
 )
 
 

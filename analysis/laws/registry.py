@@ -26,7 +26,7 @@ LAWS: dict[str, Law] = {
         moe.FINE_GRAINED_MOE,
         moe.SPARSE,
         memory.DATA_CONSTRAINED,
-        memory.DATA_AND_SIZE_CONSTRAINED,
+        memory.DATA_CONSTRAINED_FULL,
         memory.MEMORY_EFFECTIVE,
         memory.MEMORY_ADDITIVE,
         links.EXPONENTIAL_LINK,

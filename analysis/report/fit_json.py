@@ -11,7 +11,8 @@ from typing import Any
 
 from analysis import formatting
 from analysis.allocation.parametric import Split
-from analysis.inference.result import Coefficient, Fit
+from analysis.inference.coefficients import Coefficient
+from analysis.inference.result import Fit
 from analysis.tables import Observations
 
 FORMAT = 1
