@@ -1,5 +1,10 @@
-"""Table -> laws -> fit -> uncertainty -> gain -> figures -> report: the answer of a sweep, with its uncertainty.
+"""Scaling laws of any table of runs: read, fit, compare, predict, with intervals that hold the truth as often as said.
 
-Reads results tables only; imports neither torch nor memscale. `analysis.report.build` writes everything at once,
-`python -m analysis` is the same from a terminal.
+Reads tables only; imports neither torch nor memscale. `python -m analysis` is the same from a terminal, and
+`analysis.report.build` writes a sweep's whole report.
 """
+
+from analysis.fitting import compare, fit, predict
+from analysis.tables import observe, read
+
+__all__ = ["compare", "fit", "observe", "predict", "read"]

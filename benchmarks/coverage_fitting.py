@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from analysis.fitting import fit_law
+from analysis.fitting import fit_law, predict
 from analysis.laws.registry import LAWS
 from benchmarks.coverage import Case, Held
 
@@ -84,6 +84,36 @@ def _checkpoints(objective: str, random: np.random.Generator) -> Held:
     return _coefficients("chinchilla", objective, columns, noise, run, int(random.integers(1 << 30)))
 
 
+AHEAD = {"N": np.array([2e10, 5e10]), "D": np.array([2e12, 1e12])}
+"""Runs of 4 and 5 times the greatest compute that can be fitted."""
+
+
+def _predicted(objective: str, num: int, seeds: int, kind: str, random: np.random.Generator) -> Held:
+    """Fit `num` settings of `seeds` runs each, predict larger runs, and make them."""
+    law = LAWS["chinchilla"]
+    setting = np.repeat(np.arange(num), seeds)
+    columns = {name: values[setting] for name, values in random_design("chinchilla", num, random).items()}
+
+    def spread(at: Columns) -> FloatArray:
+        compute = 6.0 * at["N"] * at["D"]
+        return NOISE * (compute / 6e19) ** 0.25 if kind == "grows" else np.full(len(compute), NOISE)
+
+    def measured(at: Columns) -> FloatArray:
+        draws = random.standard_normal(len(at["N"]))
+        loss: FloatArray = law.predict(TRUTHS["chinchilla"], at) * np.exp(spread(at) * draws)
+        return loss
+
+    found = fit_law(law, columns, measured(columns), objective=objective, seed=int(random.integers(1 << 30)))
+    made = predict(found, AHEAD, setting=setting).to_frame()
+    true, next_run = law.predict(TRUTHS["chinchilla"], AHEAD), measured(AHEAD)
+    held: dict[str, bool | None] = {}
+    for at in range(len(true)):
+        row = made.iloc[at]
+        held[f"law at {at + 1}"] = bool(row["law_lower"] <= true[at] <= row["law_upper"])
+        held[f"next run at {at + 1}"] = bool(row["run_lower"] <= next_run[at] <= row["run_upper"])
+    return held
+
+
 def _case(name: str, words: str, table: Callable[[np.random.Generator], Mapping[str, bool | None]]) -> Case:
     return Case(name=f"fit: {name}", words=words, table=table)
 
@@ -113,4 +143,16 @@ def cases() -> list[Case]:
         words = "16 runs of 12 checkpoints each, errors of one run correlated, resampled by run"
         table = partial(_checkpoints, objective)
         found.append(_case(f"chinchilla, {objective}, 16 runs x 12 checkpoints", words, table))
+    for objective, num, seeds, kind in (
+        ("log_huber", 30, 1, "constant"),
+        ("log_lsq", 30, 1, "constant"),
+        ("log_huber", 15, 2, "constant"),
+        ("log_huber", 100, 1, "constant"),
+        ("log_huber", 30, 3, "grows"),
+    ):
+        noise = "noise that grows with compute as C^.25" if kind == "grows" else f"{NOISE:g} of normal noise in ln L"
+        words = f"{num} settings of {seeds} runs at random, {noise}; two larger runs predicted"
+        table = partial(_predicted, objective, num, seeds, kind)
+        name = f"predict: chinchilla, {objective}, {num} x {seeds} runs, {kind} noise"
+        found.append(Case(name=name, words=words, table=table))
     return found

@@ -9,18 +9,18 @@ from typing import Any
 
 from analysis import formatting
 from analysis.allocation.design import Design, design
-from analysis.cli import table_options
-from analysis.cli.fit import add_law, fitted
+from analysis.card import FORMAT
+from analysis.cli import fit_options, table_options
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import TableError
+from analysis.fitting import fit
 from analysis.laws.registry import law_named
-from analysis.report import fit_json
 from analysis.tables import Observations, atomic_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_options.add_table(parser)
-    add_law(parser)
+    fit_options.add_fit(parser)
     parser.add_argument("--law", metavar="LAW", default="chinchilla", help="of N and D (default chinchilla)")
     parser.add_argument("--target", type=float, metavar="C", required=True, help="FLOPs whose best split is wanted")
     parser.add_argument("--budget", type=float, metavar="C", required=True, help="FLOPs to spend on the next runs")
@@ -36,7 +36,7 @@ def run(chosen: argparse.Namespace) -> int:
         raise TableError(f"--runs {chosen.runs}: at least one run")
     points = table_options.observations(chosen, reads={"N", "D"})
     found = design(
-        fitted(law_named(chosen.law), points, chosen),
+        fit(points, law_named(chosen.law), **fit_options.choices(chosen)),
         target_flops=chosen.target,
         budget_flops=chosen.budget,
         most_runs=chosen.runs,
@@ -58,7 +58,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _as_json(found: Design, points: Observations) -> dict[str, Any]:
     return {
-        "format": fit_json.FORMAT,
+        "format": FORMAT,
         "table": points.source,
         "target_flops": found.target_flops,
         "half_width_now": found.half_width_now,

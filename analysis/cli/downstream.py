@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from analysis import formatting
+from analysis.card import FORMAT
 from analysis.cli import table_options
-from analysis.cli.fit import columns_for
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.downstream.two_steps import LINKS, Prediction, TwoSteps, two_steps
 from analysis.errors import FitError
 from analysis.fitting import OBJECTIVES
+from analysis.fitting.law_columns import columns_for
 from analysis.laws.registry import law_named
 from analysis.report import fit_json
 from analysis.tables import Observations
@@ -40,7 +41,7 @@ def run(chosen: argparse.Namespace) -> int:
     law = law_named(chosen.law)
     reads = {column.name for column in law.columns}
     points = table_options.observations(chosen, reads=reads, more={METRIC: chosen.metric})
-    columns = columns_for(law, points)
+    columns = columns_for(law, points.columns)
     held = _held_out(points, chosen.hold_out)
     found = two_steps(
         law,
@@ -95,11 +96,11 @@ def _as_json(
     found: TwoSteps, points: Observations, rows: np.ndarray[tuple[int], np.dtype[np.intp]], predicted: Prediction | None
 ) -> dict[str, Any]:
     return {
-        "format": fit_json.FORMAT,
+        "format": FORMAT,
         "table": points.source,
         "exclusions": [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions],
-        "law": fit_json.as_json(found.law),
-        "link": fit_json.as_json(found.link),
+        "law": fit_json.body(found.law),
+        "link": fit_json.body(found.link),
         "held_out": []
         if predicted is None
         else [

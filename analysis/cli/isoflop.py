@@ -12,6 +12,7 @@ from analysis import formatting
 from analysis.allocation.approaches import Approaches, approaches
 from analysis.allocation.diagnostics import warnings_of
 from analysis.allocation.isoflop import LEAST_SIZES, Frontier, PowerFit
+from analysis.card import FORMAT
 from analysis.cli import table_options
 from analysis.cli.output import TERMINAL, print_json, print_warnings, write_json
 from analysis.errors import FitError, TableError
@@ -82,13 +83,13 @@ def _flops(asked: str | None, least: float, most: float) -> list[float]:
 def as_json(found: Approaches, points: Observations, warnings: tuple[FitWarning, ...]) -> dict[str, Any]:
     """All approaches with every minimum, and the law's own card."""
     return {
-        "format": fit_json.FORMAT,
+        "format": FORMAT,
         "table": points.source,
         "n": len(points),
         "exclusions": [{"row": one.row, "rule": one.rule, "reason": one.reason} for one in points.exclusions],
         "approaches": {
             **{one.approach: _frontier(one, found) for one in found.frontiers},
-            **({} if found.law is None else {"3 (law)": fit_json.as_json(found.law, None, found.splits)}),
+            **({} if found.law is None else {"3 (law)": fit_json.body(found.law, found.splits)}),
         },
         "missing": found.missing,
         "warnings": [

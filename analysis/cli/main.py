@@ -17,6 +17,7 @@ from analysis.errors import AnalysisError
 VERBS = {
     "report": "write figures, analysis.json and one self-contained report.html of a sweep's results",
     "fit": "fit a law to any table of runs, or each series of a sweep's results",
+    "predict": "the loss of runs that were not made, with intervals for the law and for the next run",
     "isoflop": "the best parameters and tokens for given FLOPs, by all three approaches",
     "compare": "laws ranked by what they predict of runs they have not seen",
     "downstream": "a task's metric from compute, through the loss",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis import formatting
+from analysis.card import FORMAT
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError
 from analysis.published import fits, memory_layers, sources
 from analysis.published.comparison import Comparison, Line
-from analysis.report import fit_json
 
 COMPARISONS = {
     "chinchilla": fits.chinchilla,
@@ -100,7 +100,7 @@ def _summarise(made: list[tuple[Comparison, float]], missing: dict[str, str]) ->
 
 def _as_json(made: list[tuple[Comparison, float]], missing: dict[str, str]) -> dict[str, Any]:
     return {
-        "format": fit_json.FORMAT,
+        "format": FORMAT,
         "comparisons": [
             {
                 "name": found.name,

@@ -1,4 +1,4 @@
-"""The figures of judgement: each law's predictions of larger runs, and the forest of one number under every choice.
+"""Figures of model selection: each law's predictions of larger runs, and the forest of one number under every choice.
 
 Runs that a law was fitted to are full, those it predicts are hollow; what cannot be fitted is left out of the forest.
 """
@@ -15,7 +15,7 @@ from analysis import formatting
 from analysis.figures import style
 from analysis.figures.figure import DataRow, Drawn, save
 from analysis.figures.palette import FAMILY_LOOKS
-from analysis.fitting.model_selection import Judged
+from analysis.fitting.model_selection import LawScore
 from analysis.fitting.sensitivity import Variant
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,12 +25,12 @@ _MOST_LAWS = 4
 
 
 def write(
-    judged: Sequence[Judged], variants: Sequence[Variant], scale_N: FloatArray, loss_N: FloatArray, folder: Path
+    scores: Sequence[LawScore], variants: Sequence[Variant], scale_N: FloatArray, loss_N: FloatArray, folder: Path
 ) -> list[Path]:
     """Draw and write both. Raises AnalysisError."""
     drawn = []
     with style.styled():
-        shown = [one for one in judged if any(len(part.rows) for part in one.extrapolations)][:_MOST_LAWS]
+        shown = [one for one in scores if any(len(part.rows) for part in one.extrapolations)][:_MOST_LAWS]
         if shown:
             drawn.append(_extrapolation(shown, scale_N, loss_N))
         if any(np.isfinite(one.value) for one in variants):
@@ -38,11 +38,11 @@ def write(
     return save(drawn, folder)
 
 
-def _extrapolation(judged: Sequence[Judged], scale_N: FloatArray, loss_N: FloatArray) -> Drawn:
+def _extrapolation(scores: Sequence[LawScore], scale_N: FloatArray, loss_N: FloatArray) -> Drawn:
     """The error of every run under the fit to the smallest part: full where fitted, hollow where predicted."""
-    figure, panels = style.panels(len(judged), height=1.9, top=0.24, right=0.15)
+    figure, panels = style.panels(len(scores), height=1.9, top=0.24, right=0.15)
     rows: list[DataRow] = []
-    for axes, one in zip(panels, judged, strict=True):
+    for axes, one in zip(panels, scores, strict=True):
         part = next(part for part in one.extrapolations if len(part.rows))
         axes.axhline(0.0, color=style.QUIET, lw=0.7, zorder=1)
         axes.axvline(part.limit, color=style.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=1)

@@ -3,7 +3,9 @@
 Decides that extrapolation is judged along one scale, FLOPs as a rule: a law is fitted to the runs below a limit and
 predicts those above it, at every limit that leaves a quarter of the range for the prediction and enough runs for the
 fit (rolling), so that no single cut decides. Leave-one-size-out asks about interpolation. An error is that of ln of
-the loss, so that it reads as a share. A law that cannot be fitted to a part has no error there, and says why.
+the loss, so that it reads as a share. Runs of one group (checkpoints of a run) are never split between the fit and the
+prediction: a group with a row left out is left out of the fit whole. A law that cannot be fitted to a part has no error
+there, and the part says why.
 
 Shapes: N runs.
 """
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from analysis.errors import FitError
 from analysis.fitting.fit_law import fit_law
+from analysis.inference.result import Fit
 from analysis.laws.law import Law
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,6 +62,34 @@ class Data:
     """What is extrapolated along."""
     size: FloatArray
     """What tells one model size from another."""
+    clusters: npt.NDArray[np.integer] | None = None
+    """The group of each run; groups are fitted or left out whole."""
+    weights: FloatArray | None = None
+    stderr: FloatArray | None = None
+    """Of each loss; gives the weights."""
+
+    def without_groups_of(self, rows: npt.NDArray[np.intp]) -> BoolArray:
+        """Runs that are neither among `rows` nor in a group with one of them."""
+        kept = np.ones(len(self.loss), dtype=bool)
+        kept[rows] = False
+        return kept if self.clusters is None else kept & ~np.isin(self.clusters, self.clusters[rows])
+
+    def fit(
+        self, law: Law, kept: BoolArray, objective: str, delta: float | None, *, bootstrap: int = 0, seed: int = 0
+    ) -> Fit:
+        """The law fitted to some of the runs, with their weights and groups. Raises FitError."""
+        return fit_law(
+            law,
+            {name: values[kept] for name, values in self.columns.items()},
+            self.loss[kept],
+            objective=objective,
+            delta=delta,
+            weights=None if self.weights is None else self.weights[kept],
+            stderr=None if self.stderr is None else self.stderr[kept],
+            clusters=None if self.clusters is None else self.clusters[kept],
+            bootstrap=bootstrap,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +110,9 @@ def extrapolations(law: Law, data: Data, options: Options) -> tuple[HeldOut, ...
         limits = levels[-1:]
     found = []
     for limit in limits:
-        below = log_scale <= limit + 1e-12
+        above = np.flatnonzero(log_scale > limit + 1e-12)
         label = f"fitted up to {np.exp(limit):.3g}, predicted up to {np.exp(high):.3g}"
-        found.append(_predicted(law, data, below, label, float(np.exp(limit)), options))
+        found.append(_predicted(law, data, above, label, float(np.exp(limit)), options))
     return tuple(found)
 
 
@@ -89,11 +120,9 @@ def leave_one_size_out(law: Law, data: Data, options: Options) -> tuple[HeldOut,
     """Each size, or group of neighbouring sizes, predicted from the others."""
     found = []
     for at in groups(data.size):
-        kept = np.ones(len(data.loss), dtype=bool)
-        kept[at] = False
         low, high = float(data.size[at].min()), float(data.size[at].max())
         label = f"without {low:.3g}" + (f" to {high:.3g}" if high > low else "")
-        found.append(_predicted(law, data, kept, label, float("nan"), options))
+        found.append(_predicted(law, data, at, label, float("nan"), options))
     return tuple(found)
 
 
@@ -106,16 +135,9 @@ def groups(values: FloatArray) -> list[npt.NDArray[np.intp]]:
     return [np.flatnonzero(which == group) for group in np.unique(which)]
 
 
-def _predicted(law: Law, data: Data, kept: BoolArray, label: str, limit: float, options: Options) -> HeldOut:
-    rows = np.flatnonzero(~kept)
+def _predicted(law: Law, data: Data, rows: npt.NDArray[np.intp], label: str, limit: float, options: Options) -> HeldOut:
     try:
-        part = fit_law(
-            law,
-            {name: values[kept] for name, values in data.columns.items()},
-            data.loss[kept],
-            objective=options.objective,
-            delta=options.delta,
-        )
+        part = data.fit(law, data.without_groups_of(rows), options.objective, options.delta)
     except FitError as error:
         return HeldOut(label=label, limit=limit, rows=rows[:0], predicted=np.empty(0), error=np.empty(0),
                        reason=str(error))  # fmt: skip

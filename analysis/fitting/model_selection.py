@@ -3,14 +3,15 @@
 Decides that the held-out error of extrapolation ranks, since that is what laws are fitted for; where no law has one,
 the error of leaving sizes out does. AICc (Hurvich and Tsai 1989) is n times the log-likelihood of the residuals under
 Huber's density of a fitted scale (1.345 scales wide), so that it reads alike under every objective; differences below
-2 mean nothing. A law that cannot be fitted stands at the end with its reason.
+2 mean nothing; runs that come in groups have none, for their residuals are not independent. A law that cannot be
+fitted stands at the end with its reason.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,6 @@ from scipy.optimize import minimize_scalar
 
 from analysis.errors import FitError
 from analysis.fitting.cross_validation import Data, HeldOut, Options, extrapolations, leave_one_size_out
-from analysis.fitting.fit_law import fit_law
 from analysis.inference.result import Fit
 from analysis.laws.law import Law
 from analysis.solver.objective import huber, log_normaliser
@@ -30,7 +30,7 @@ ROBUST = 1.345
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class LawScore:
     """One law on one table."""
 
     law: Law
@@ -42,10 +42,12 @@ class Judged:
 
     @property
     def extrapolation_rms(self) -> float:
+        """Root mean square error of ln of the loss on larger runs than those fitted."""
         return _pooled(self.extrapolations)
 
     @property
     def left_out_rms(self) -> float:
+        """Root mean square error of ln of the loss on sizes that were left out."""
         return _pooled(self.left_out)
 
     @property
@@ -58,31 +60,33 @@ class Judged:
 
 def rank(
     laws: Sequence[Law], columns_of: Mapping[str, Mapping[str, FloatArray]], data: Data, options: Options
-) -> tuple[Judged, ...]:
+) -> tuple[LawScore, ...]:
     """The best first; `columns_of` gives each law's columns by its name."""
-    judged = [_judge(law, columns_of.get(law.name), data, options) for law in laws]
-    usable = [one for one in judged if math.isfinite(one.extrapolation_rms)]
+    scores = [_score(law, columns_of.get(law.name), data, options) for law in laws]
+    usable = [one for one in scores if math.isfinite(one.extrapolation_rms)]
 
-    def key(one: Judged) -> tuple[float, float]:
+    def key(one: LawScore) -> tuple[float, float]:
         first = one.extrapolation_rms if usable else one.left_out_rms
         return (first if math.isfinite(first) else math.inf, one.aicc if math.isfinite(one.aicc) else math.inf)
 
-    return tuple(sorted(judged, key=key))
+    return tuple(sorted(scores, key=key))
 
 
-def _judge(law: Law, columns: Mapping[str, FloatArray] | None, data: Data, options: Options) -> Judged:
+def _score(law: Law, columns: Mapping[str, FloatArray] | None, data: Data, options: Options) -> LawScore:
     if columns is None:
         reason = f"the table lacks a column it reads ({', '.join(column.name for column in law.columns)})"
-        return Judged(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=reason)
-    own = Data(columns=columns, loss=data.loss, scale=data.scale, size=data.size)
+        return LawScore(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=reason)
+    own = replace(data, columns=columns)
     try:
-        whole = fit_law(law, columns, data.loss, objective=options.objective, delta=options.delta)
+        whole = own.fit(law, np.ones(len(data.loss), dtype=bool), options.objective, options.delta)
     except FitError as error:
-        return Judged(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=str(error))
-    return Judged(
+        return LawScore(law=law, fit=None, aicc=math.nan, extrapolations=(), left_out=(), reason=str(error))
+    return LawScore(
         law=law,
         fit=whole,
-        aicc=aicc(np.log(whole.predict(columns) / data.loss), len(law.parameters) + 1),
+        aicc=math.nan
+        if data.clusters is not None
+        else aicc(np.log(whole.predict(columns) / data.loss), len(law.parameters) + 1),
         extrapolations=extrapolations(law, own, options),
         left_out=leave_one_size_out(law, own, options),
     )

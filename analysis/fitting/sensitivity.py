@@ -7,14 +7,13 @@ headline that leaves its interval under a choice nobody can defend on its own is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.cross_validation import Options
-from analysis.fitting.fit_law import fit_law
+from analysis.fitting.cross_validation import Data, Options
 from analysis.interval import ConfidenceInterval
 from analysis.laws.law import Law
 
@@ -42,45 +41,37 @@ class Variant:
 
 def sensitivity(
     law: Law,
-    columns: Mapping[str, FloatArray],
-    loss_N: FloatArray,
-    scale_N: FloatArray,
+    data: Data,
     name: str,
     options: Options,
     *,
     counted: Mapping[str, Mapping[str, FloatArray]] | None = None,
-    num_replicates: int = 0,
+    bootstrap: int = 0,
     seed: int = 0,
 ) -> tuple[Variant, ...]:
     """The coefficient `name` as fitted, then under each other choice.
 
-    `counted` gives the columns under other conventions (say, embeddings left out of N) by their label.
+    `counted` gives the columns under other conventions (say, embeddings left out of N) by their label; `bootstrap` the
+    refits of each variant's interval (0: the default intervals of a fit).
     """
+    loss_N, scale_N = data.loss, data.scale
 
     def one(kind: str, label: str, kept: npt.NDArray[np.bool_], objective: str, delta: float | None,
             table: Mapping[str, FloatArray]) -> Variant:  # fmt: skip
         try:
-            found = fit_law(
-                law,
-                {key: values[kept] for key, values in table.items()},
-                loss_N[kept],
-                objective=objective,
-                delta=delta,
-                bootstrap=num_replicates,
-                seed=seed,
-            )
+            found = replace(data, columns=table).fit(law, kept, objective, delta, bootstrap=bootstrap, seed=seed)
             coefficient = found.coefficient(name)
         except FitError as error:
             nothing = ConfidenceInterval(np.nan, np.nan)
-            return Variant(
-                kind=kind, label=label, value=np.nan, ci95=nothing, num_points=int(kept.sum()), reason=str(error)
-            )
+            return Variant(kind=kind, label=label, value=np.nan, ci95=nothing, num_points=int(kept.sum()),
+                           reason=str(error))  # fmt: skip
         return Variant(
             kind=kind, label=label, value=coefficient.value, ci95=coefficient.ci95, num_points=found.num_points
         )
 
     every = np.ones(len(loss_N), dtype=bool)
     own = (options.objective, options.delta)
+    columns = data.columns
     variants = [one("as fitted", options.objective, every, *own, columns)]
     variants += [
         one("objective", objective, every, objective, None, columns)

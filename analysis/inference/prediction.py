@@ -1,9 +1,8 @@
-"""The noise of a run, and what it leaves of a prediction: an interval for the law, and a wider one for the next run.
+"""What a fit says of runs that were not made: where the law lies, and where the loss of the next run lies.
 
-The noise is that of ln of the loss. Decides that it comes from replicates where a setting has several runs (their
-pooled scatter, what another seed would do), else from the residuals (which hold the law's own misfit too, so that the
-interval is too wide rather than too narrow). A prediction interval adds noise as uncertain as its estimate to every
-draw of the law. Refuses a fit without draws, and noise that nothing can be told of.
+The law's interval is read off the refits of the fit, evaluated at the new runs. The next run's adds the noise of one
+run (`run_noise`) to every refit, as uncertain as its estimate (Davison and Hinkley 1997, section 6.3.3). Runs at which
+the fitted runs tell nothing, such as other ratios of two columns that always moved together, have infinite intervals.
 
 Shapes: B replicates, N runs, X predictions.
 """
@@ -16,24 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.errors import FitError
-from analysis.inference.result import Fit
+from analysis.inference.identification import collinear_columns
+from analysis.inference.result import Fit, Replicates
+from analysis.inference.run_noise import RunNoise, compute_scale
 
 FloatArray = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True, kw_only=True)
-class RunNoise:
-    """Standard deviation of ln of a run's loss about what its setting gives on average."""
-
-    std: float
-    degrees: int
-    source: str
-    """'replicates' or 'residuals'."""
+_RUNS_A_REFIT = 4
+"""Runs simulated from each refit: the quantiles of noise need more of them than those of the law."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predicted:
+class PredictedLoss:
     """Each [X]; intervals [2, X], 95 %."""
 
     loss: FloatArray
@@ -41,39 +34,43 @@ class Predicted:
     """Where the law lies."""
     of_run: FloatArray
     """Where the loss of one more run lies."""
+    unknown: npt.NDArray[np.bool_]
+    """Of which the fitted runs tell nothing."""
 
 
-def run_noise(fit: Fit, setting: npt.ArrayLike | None = None) -> RunNoise:
-    """The noise of one run; `setting` gives each point's setting, equal for replicates. Raises FitError."""
-    if setting is not None:
-        log_loss = np.log(fit.loss)
-        _, which = np.unique(np.asarray(setting), return_inverse=True)
-        counts = np.bincount(which)
-        means = np.bincount(which, weights=log_loss) / counts
-        degrees = int((counts - 1).sum())
-        if degrees > 0:
-            square = float(((log_loss - means[which]) ** 2).sum())
-            return RunNoise(std=float(np.sqrt(square / degrees)), degrees=degrees, source="replicates")
-    degrees = fit.num_points - fit.num_free
-    if degrees < 1:
-        raise FitError(
-            f"{fit.num_points} runs for {fit.num_free} parameters say nothing of a run's noise: add runs or seeds"
-        )
-    square = float((np.log(fit.predict(fit.columns) / fit.loss) ** 2).sum())
-    return RunNoise(std=float(np.sqrt(square / degrees)), degrees=degrees, source="residuals")
-
-
-def predict(fit: Fit, columns: Mapping[str, FloatArray], noise: RunNoise, *, seed: int = 0) -> Predicted:
-    """Predict runs with these columns. Raises FitError where the fit has no bootstrap."""
-    if fit.replicates is None:
-        raise FitError("intervals of predictions need a bootstrap of the fit")
+def predicted_loss(
+    fit: Fit, columns: Mapping[str, FloatArray], noise: RunNoise | None, *, seed: int = 0
+) -> PredictedLoss:
+    """Predict runs with these columns, by the law's names of them; without noise no run has a finite interval."""
+    loss_X = fit.predict(columns)
+    replicates = fit.interval_replicates
+    unknown_X = _unknown(fit, columns, len(loss_X), replicates)
+    everything = np.stack([np.full(len(loss_X), -np.inf), np.full(len(loss_X), np.inf)])
+    if replicates is None:
+        return PredictedLoss(loss=loss_X, of_law=everything, of_run=everything, unknown=unknown_X)
+    loss_BX = fit.predict_all(replicates.theta, columns)
+    of_law = np.where(unknown_X, everything, np.quantile(loss_BX, [0.025, 0.975], axis=0))
+    if noise is None:
+        return PredictedLoss(loss=loss_X, of_law=of_law, of_run=everything, unknown=unknown_X)
     random = np.random.default_rng(seed)
-    loss_BX = fit.predict_all(fit.replicates.theta, columns)
-    num = len(loss_BX)
-    std_B1 = noise.std * np.sqrt(noise.degrees / random.chisquare(noise.degrees, size=num))[:, None]
-    run_BX = loss_BX * np.exp(std_B1 * random.standard_normal(loss_BX.shape))
-    return Predicted(
-        loss=fit.predict(columns),
-        of_law=np.quantile(loss_BX, [0.025, 0.975], axis=0),
-        of_run=np.quantile(run_BX, [0.025, 0.975], axis=0),
-    )
+    loss_BX = np.repeat(loss_BX, _RUNS_A_REFIT, axis=0)
+    std_BX = noise.std_replicates(len(loss_BX), np.log(compute_scale(columns)), random)
+    error_BX = std_BX * random.standard_normal(loss_BX.shape)
+    run_BX = loss_BX * np.exp(error_BX) if noise.is_log else loss_BX + error_BX
+    of_run = np.where(unknown_X, everything, np.quantile(run_BX, [0.025, 0.975], axis=0))
+    return PredictedLoss(loss=loss_X, of_law=of_law, of_run=of_run, unknown=unknown_X)
+
+
+def _unknown(
+    fit: Fit, columns: Mapping[str, FloatArray], num: int, replicates: Replicates | None
+) -> npt.NDArray[np.bool_]:
+    """Runs off the line on which two columns of the fitted runs lie, where the law needs both."""
+    unknown_X = np.full(num, replicates is None)
+    used_N = fit.problem.weights[0] > 0
+    for left, right, _ in collinear_columns(fit.columns, used_N):
+        ratio_N = np.log(fit.columns[left]), np.log(fit.columns[right])
+        slope, level = np.polyfit(ratio_N[0], ratio_N[1], 1)
+        widest = float(np.abs(ratio_N[1] - level - slope * ratio_N[0]).max())
+        off_X = np.abs(np.log(columns[right]) - level - slope * np.log(columns[left]))
+        unknown_X |= off_X > max(3.0 * widest, 0.05)
+    return unknown_X

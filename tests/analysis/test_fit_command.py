@@ -86,7 +86,7 @@ def test_groups_are_resampled_whole(tmp_path: Path, capsys: pytest.CaptureFixtur
         card = json.loads(capsys.readouterr().out)
         lower, upper = card["coefficients"]["alpha"]["ci95"]
         widths.append(upper - lower)
-        assert card["bootstrap"]["cluster"] == (cluster[1] if cluster else None)
+        assert card["intervals"]["cluster"] == (cluster[1] if cluster else None)
     assert widths[0] != widths[1]
 
 

@@ -88,7 +88,9 @@ def test_aicc_prefers_fewer_parameters_for_the_same_residuals_and_smaller_residu
 def test_the_sensitivity_of_the_exponent_is_the_published_one() -> None:
     data = chinchilla(0)
     N, D, loss = (data[name].to_numpy() for name in ("N", "D", "loss"))
-    found = sensitivity(LAWS["chinchilla"], {"N": N, "D": D}, loss, 6 * N * D, "a", Options())
+    found = sensitivity(
+        LAWS["chinchilla"], Data(columns={"N": N, "D": D}, loss=loss, scale=6 * N * D, size=N), "a", Options()
+    )
     by_label = {one.label: one.value for one in found}
     assert by_label["log_huber"] == pytest.approx(0.565, abs=5e-4)
     assert by_label["1 highest loss left out"] == pytest.approx(0.544, abs=5e-4)
