@@ -5,7 +5,8 @@
 2. Where the setting means miss the law by more than replicates explain (F test of lack of fit at 1 %), the residuals
    are taken all the same: a prediction for one more run meets the misfit as well.
 3. Noise that changes with compute is not pooled. ln sigma^2 = a + b ln C is fitted by the gamma likelihood of the
-   s_g^2 (McCullagh and Nelder 1989, section 10.3), and kept where its likelihood ratio against b = 0 passes 5 %.
+   s_g^2 (McCullagh and Nelder 1989, section 10.3), and kept where its likelihood ratio against b = 0, over the
+   dispersion that is left, passes 5 %.
 4. Without a trend, scales that differ all the same (Bartlett 1937, at 1 %) are not pooled either: each prediction then
    meets the scale of one of the settings, any of them.
 5. Otherwise there is one standard deviation with the pooled degrees of freedom.
@@ -179,9 +180,13 @@ def _trend(square_G: FloatArray, degrees_G: FloatArray, scale_G: FloatArray, poo
         found_2 = found_2 + step_2
         if float(np.abs(step_2).max()) < 1e-10:
             break
-    if chdtrc(1, max(start - deviance(found_2), 0.0)) > _TREND:
+    if len(square_G) <= 2:
         return None
-    covariance_22 = np.asarray(np.linalg.inv((design_G2.T * (0.5 * degrees_G)) @ design_G2), dtype=np.float64)
+    ratio_G = square_G * np.exp(-design_G2 @ found_2) / degrees_G
+    dispersion = max(1.0, float((0.5 * degrees_G * (ratio_G - 1.0) ** 2).sum()) / (len(square_G) - 2))
+    if chdtrc(1, max(start - deviance(found_2), 0.0) / dispersion) > _TREND:
+        return None
+    covariance_22 = dispersion * np.asarray(np.linalg.inv((design_G2.T * (0.5 * degrees_G)) @ design_G2))
     return RunNoise(
         std=float(np.exp(0.5 * found_2[0])), degrees=pooled.degrees, source=pooled.source, is_log=pooled.is_log,
         kind="trend", slope=float(found_2[1]), centre=centre, trend_covariance=covariance_22,

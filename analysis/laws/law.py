@@ -26,6 +26,9 @@ FloatArray = npt.NDArray[np.float64]
 Values = Mapping[str, FloatArray]
 Span = tuple[float, float]
 
+NOTHING = -800.0
+"""The logarithm that stands for 0: its exponential is exactly 0, and it can be reckoned with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -63,7 +66,7 @@ class Parameter:
         """The solver's value of what a person wrote."""
         if not self.log:
             return value
-        return math.log(value) if value > 0 else -math.inf
+        return math.log(value) if value > 0 else NOTHING
 
     def outer(self, theta: FloatArray) -> FloatArray:
         """What a person writes for the solver's values."""

@@ -162,7 +162,7 @@ def test_a_large_table_is_fitted_to_its_own_optimum(monkeypatch: pytest.MonkeyPa
     noise = 5e-3 * np.random.default_rng(2).standard_normal(600)
     loss = LAWS["chinchilla"].predict(CHINCHILLA, columns) * np.exp(noise)
     whole = fit_law("chinchilla", columns, loss)
-    monkeypatch.setattr(sys.modules["analysis.fitting.fit"], "PART", 100)
+    monkeypatch.setattr(sys.modules["analysis.fitting.fit_law"], "PART", 100)
     parted = fit_law("chinchilla", columns, loss)
     assert parted.value == pytest.approx(whole.value, rel=1e-10)
     assert parted.values["alpha"] == pytest.approx(whole.values["alpha"], rel=1e-6)
