@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,10 +101,10 @@ def compare(
 ) -> Comparison:
     """Rank laws by their error on runs that they were not fitted to.
 
-    Every law is fitted to the runs below a limit of compute and predicts those above, at several limits; that error
-    ranks. Beside it stand the error on model sizes left out in turn, and AICc. Runs of one group (`cluster`, or
-    checkpoints of one run) are fitted or left out together. Then one coefficient of the best law that has it, the
-    headline, is fitted under each other objective, exclusion and count of parameters.
+    Laws are fitted to the runs below a limit of compute and predict those above, at several limits; that error ranks.
+    Beside it stand the error on sizes left out in turn, and AICc. Groups of runs (`cluster`, checkpoints of a run) are
+    fitted or left out whole. Then one coefficient, the headline, is fitted under each other objective, exclusion and
+    count of parameters.
 
     Args:
         table: A DataFrame, a path, or observations.
@@ -118,11 +118,7 @@ def compare(
         seed: Of the resampling.
         **options: Which column is what, as in `fit`.
 
-    Returns:
-        The laws, the best first, with `to_frame()` and `summary()`.
-
     Raises:
-        TableError: The table cannot be read.
         FitError: No law reads the table's columns, or none that was fitted has the headline.
 
     Example:
@@ -142,20 +138,24 @@ def compare(
     columns = {law.name: found for law in candidates if (found := _columns(law, runs)) is not None}
     if not chosen:
         candidates = [law for law in candidates if law.name in columns]
-        if not candidates:
-            raise FitError("no law reads the columns that are mapped; give --params with --tokens or --flops, or --law")
+    if not candidates:
+        raise FitError("no law reads the columns that are mapped; give --params with --tokens or --flops, or --law")
+    data, how = _data(runs, scale), Options(objective=objective, delta=delta)
+    scores = rank(candidates, columns, data, how)
+    variants = _variants(scores, columns, runs, data, how, headline, other_params or {}, bootstrap or 0, seed)
+    return Comparison(observations=runs, scores=scores, variants=variants, scale=data.scale)
+
+
+def _data(runs: Observations, scale: str | None) -> Data:
+    """What every law is judged on. Raises FitError for a column that says which rows to leave out."""
     if runs.held_out is not None:
         raise FitError(
             "a train/test column (--train) is read by fit; compare leaves runs out by itself. Leave the option out,"
             " or keep rows by --where"
         )
     scale_N = _scale(runs, scale)
-    data = Data(columns={}, loss=runs.loss, scale=scale_N, size=runs.columns.get("N", scale_N), clusters=runs.cluster,
+    return Data(columns={}, loss=runs.loss, scale=scale_N, size=runs.columns.get("N", scale_N), clusters=runs.cluster,
                 weights=runs.weight, stderr=runs.stderr)  # fmt: skip
-    how = Options(objective=objective, delta=delta)
-    scores = rank(candidates, columns, data, how)
-    variants = _variants(scores, columns, runs, data, how, headline, other_params or {}, bootstrap or 0, seed)
-    return Comparison(observations=runs, scores=scores, variants=variants, scale=scale_N)
 
 
 def _columns(law: Law, runs: Observations) -> dict[str, FloatArray] | None:
@@ -190,9 +190,9 @@ def _variants(
             continue
         own = columns[one.law.name]
         counted = {f"N as {label}": {**own, "N": runs.columns[factor]} for label, factor in other_params.items()}
-        whole = Data(columns=own, loss=data.loss, scale=data.scale, size=data.size, clusters=data.clusters,
-                     weights=data.weights, stderr=data.stderr)  # fmt: skip
-        return sensitivity(one.law, whole, name, options, counted=counted, bootstrap=bootstrap, seed=seed)
+        return sensitivity(
+            one.law, replace(data, columns=own), name, options, counted=counted, bootstrap=bootstrap, seed=seed
+        )
     if headline is not None:
         raise FitError(f"no law that was fitted has a coefficient '{headline}' (--headline)")
     return ()

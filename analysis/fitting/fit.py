@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -41,25 +41,22 @@ def fit(
 ) -> Fit:
     """Fit a scaling law to a table of runs.
 
-    The optimum is the best of many starts; its 95 % intervals come from 1,000 refits to the law's prediction plus
-    resampled residuals, or to resampled groups where rows are grouped (`cluster`, or checkpoints of one run). They
-    hold the truth in 92 to 98 % of simulated tables of 15 to 100 runs (`benchmarks/results/coverage.json`). What the
-    table does not determine has an infinite interval.
+    The optimum is the best of many starts; 95 % intervals come from 1,000 refits to the law's prediction plus resampled
+    residuals, or to resampled groups where rows are grouped (`cluster`, or checkpoints of one run); how often they hold
+    the truth is in `benchmarks/results/coverage.json`. What the table does not determine has an infinite interval.
 
     Args:
         table: A DataFrame, a path, or observations.
         law: A law or its name, such as 'chinchilla'; `analysis.laws.LAWS` has all of them with formula and source.
-        objective: What is minimised: 'log_huber' (the default, Hoffmann et al. 2022), 'log_lsq', 'log_lad', 'huber',
-            'lsq', 'lad', 'free_huber', 'log_asymmetric' or 'asymmetric'.
+        objective: What is minimised, such as 'log_huber' (Hoffmann et al. 2022) or 'log_lsq'; see `OBJECTIVES`.
         delta: Of a Huber objective (default 1e-3).
         fix: Coefficients held at values, such as {"E": 1.8}; an amplitude at 0 takes its term out of the law.
         tie: Coefficients with another's value, such as {"alpha": "beta"}.
         bounds: Bounds in the place of the law's, such as {"alpha": (0.1, 1)}.
         bootstrap: Refits to resampled rows (pairs) for the intervals in the place of the default ones.
         seed: Of the resampling.
-        **options: Which column is what, and which rows are left out: loss, params, tokens, flops, factors, cluster,
-            weight, stderr, train, where, ...; see `TableOptions`. Rows that `train` calls test rows are predicted and
-            not fitted; `summary` has their error.
+        **options: Which column is what, and which rows are left out: loss, params, tokens, flops, cluster, weight,
+            where, ...; see `TableOptions`. Rows that `train` calls test rows are predicted and not fitted.
 
     Returns:
         The fit: `summary()`, `to_frame()`, `coefficients` with `value` and `ci95`, `warnings`, `predict`.
@@ -75,14 +72,30 @@ def fit(
         >>> noise = 1 + 0.002 * np.random.default_rng(1).standard_normal(36)
         >>> loss = (1.69 + 406.4 / params**0.34 + 410.7 / tokens**0.28) * noise
         >>> found = fit({"N": params, "D": tokens, "loss": loss}, "chinchilla")
-        >>> alpha = found.coefficient("alpha")
-        >>> alpha.ci95.holds(0.34), alpha.identified
-        (True, True)
-        >>> list(found.to_frame().columns[:4])
-        ['coefficient', 'value', 'se', 'ci95_lower']
+        >>> found.coefficient("alpha").ci95.holds(0.34), list(found.to_frame().columns[:3])
+        (True, ['coefficient', 'value', 'se'])
     """
     law = law_named(law) if isinstance(law, str) else law
     runs = observe(table, reads={column.name for column in law.columns}, **options)
+    how = Choices(objective=objective, delta=delta, fixed=fix, tied=tie, bounds=bounds, bootstrap=bootstrap or 0,
+                  seed=seed)  # fmt: skip
+    return _fit(runs, law, how)
+
+
+class Choices(TypedDict):
+    """The keywords of `fit_law` that a person chooses."""
+
+    objective: str | Objective
+    delta: float | None
+    fixed: Mapping[str, float] | None
+    tied: Mapping[str, str] | None
+    bounds: Mapping[str, tuple[float, float]] | None
+    bootstrap: int
+    seed: int
+
+
+def _fit(runs: Observations, law: Law, how: Choices) -> Fit:
+    """The law on the training rows, with what the table says of itself, and the error on the test rows."""
     columns = columns_for(law, runs.columns)
     trained_N = np.ones(len(runs), dtype=bool) if runs.held_out is None else ~runs.held_out
     if not trained_N.any():
@@ -95,17 +108,11 @@ def fit(
         law,
         {name: values[trained_N] for name, values in columns.items()},
         runs.loss[trained_N],
-        objective=objective,
-        delta=delta,
         weights=part(runs.weight),
         stderr=part(runs.stderr),
-        fixed=fix,
-        tied=tie,
-        bounds=bounds,
-        bootstrap=bootstrap or 0,
         cluster=runs.column_names.get("cluster"),
         clusters=part(runs.cluster),
-        seed=seed,
+        **how,
     )
     notes = TableNotes(source=runs.source, lines=tuple(table_lines(runs)), setting=runs.setting[trained_N])
     warnings = (*(FitWarning(code="table", text=text) for text in runs.warnings), *found.warnings)

@@ -79,13 +79,10 @@ def fit_law(
         tied: Parameters that have another's value, such as {"alpha": "beta"}.
         bounds: Bounds in the place of the law's.
         num_starts: Starting points that are polished (default 16, or 32 for a law that is no sum of powers).
-        bootstrap: Refits to resampled runs (or groups). 0: intervals come from `default_replicates`, when first read.
+        bootstrap: Refits to resampled runs (or groups); with 0 intervals come from `default_replicates`.
         cluster: Name of the groups, or the column that gives them.
         clusters: The group of each run [N]; runs of one group, such as checkpoints of a run, are not independent.
         seed: Of everything that is resampled.
-
-    Returns:
-        The fit at its optimum.
 
     Raises:
         FitError: The table is too small or holds values that the law cannot take, or a choice is not possible.
@@ -98,9 +95,8 @@ def fit_law(
     weights = diagnostics.inverse_variances(loss, stderr, weights, objective) if stderr is not None else weights
     points = diagnostics.points(law, columns, loss, weights, objective, fixed)
     codes_N = group_codes(len(points.loss), points.columns, cluster, clusters)
-    model = Model(law, points.columns, log=objective.log)
     problem = Problem(
-        model=model,
+        model=Model(law, points.columns, log=objective.log),
         objective=objective,
         target=(np.log(points.loss) if objective.log else points.loss)[None, :],
         weights=points.weights[None, :],
@@ -108,8 +104,7 @@ def fit_law(
     found = _optimum(problem, points, fixed, codes_N, num_starts)
     found = replace(found, cluster_name=cluster, resample=partial(default_replicates, seed=seed))
     if bootstrap:
-        replicates = bootstrap_of(found, num=bootstrap, seed=seed)
-        found = found.with_replicates(replicates)
+        found = found.with_replicates(bootstrap_of(found, num=bootstrap, seed=seed))
         found = replace(found, warnings=(*found.warnings, *diagnostics.warnings_of_replicates(found)))
     return replace(found, seconds=time.perf_counter() - begun)
 

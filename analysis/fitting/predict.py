@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import formatting
 from analysis.errors import FitError
 from analysis.fitting.law_columns import columns_for
-from analysis.inference.prediction import predicted_loss
+from analysis.inference.prediction import PredictedLoss, predicted_loss
 from analysis.inference.result import Fit, FitWarning
 from analysis.inference.run_noise import RunNoise, compute_scale, run_noise
 from analysis.result import Result
@@ -89,14 +89,7 @@ def predict(
         >>> round(float(ahead["loss"][0]), 1), bool(ahead["run_lower"][0] < ahead["law_lower"][0])
         (2.5, True)
     """
-    frame = as_frame(at)
-    given = {}
-    for name in frame.columns:
-        try:
-            given[name] = frame[name].to_numpy(dtype=np.float64)
-        except (TypeError, ValueError):
-            continue  # a column of words, which no law reads
-    columns = columns_for(fit.law, given)
+    columns = columns_for(fit.law, _numbers(as_frame(at)))
     if setting is None and fit.table is not None:
         setting = fit.table.setting
     warnings = list(fit.warnings)
@@ -109,8 +102,22 @@ def predict(
     if found.unknown.any():
         text = f"the fitted runs tell nothing of {int(found.unknown.sum())} of the runs: their intervals are infinite"
         warnings.append(FitWarning(code="not_identified", text=text))
+    return Predictions(fit=fit, noise=noise, frame=_rows(fit, columns, found), warnings=tuple(warnings))
+
+
+def _rows(fit: Fit, columns: Mapping[str, FloatArray], found: PredictedLoss) -> pd.DataFrame:
     ends = {"law_lower": found.of_law[0], "law_upper": found.of_law[1], "run_lower": found.of_run[0],
             "run_upper": found.of_run[1]}  # fmt: skip
     extrapolation = compute_scale(columns) / float(compute_scale(fit.columns).max())
-    rows = pd.DataFrame({**columns, "loss": found.loss, **ends, "extrapolation": extrapolation})
-    return Predictions(fit=fit, noise=noise, frame=rows, warnings=tuple(warnings))
+    return pd.DataFrame({**columns, "loss": found.loss, **ends, "extrapolation": extrapolation})
+
+
+def _numbers(frame: pd.DataFrame) -> dict[str, FloatArray]:
+    """The columns that hold numbers; a law reads no others."""
+    found = {}
+    for name in frame.columns:
+        try:
+            found[name] = frame[name].to_numpy(dtype=np.float64)
+        except (TypeError, ValueError):
+            continue
+    return found
