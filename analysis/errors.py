@@ -1,15 +1,15 @@
-"""The mistakes a person can mend: they are printed without a traceback, and the exit code is 2."""
+"""Errors of the input, which a person can correct: printed without a traceback, with exit code 2."""
 
 from __future__ import annotations
 
 
 class AnalysisError(ValueError):
-    """What is wrong, where, what was given and what is needed."""
+    """An error in what was given; its text says what is wrong, where, what was given and what is needed."""
 
 
 class TableError(AnalysisError):
-    """A results table that cannot be read or trusted; names the file, the row and the column."""
+    """A table that cannot be read or used; names the file, the row and the column."""
 
 
 class FitError(AnalysisError):
-    """The table is sound, but holds too little for the law or the comparison that was asked for."""
+    """A valid table that holds too little for the law or the comparison."""

@@ -52,7 +52,7 @@ def possessive(name: str) -> str:
 
 
 def setting(label: str) -> str:
-    """What a series' label says beside the family, in words; '' for a family as it stands."""
+    """What a series' label says beside the family, in words; '' for a family without settings."""
     return ", ".join(_setting(word) for word in label.split(" ")[1:])
 
 

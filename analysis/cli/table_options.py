@@ -62,7 +62,11 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         help="rows of one run: resample them by run (auto, cluster), keep the last (final), or take each as a run",
     )  # fmt: skip
     rows.add_argument("--drop-invalid", action="store_true", help="leave out rows that lack a sensible number")
-    rows.add_argument("--drop-duplicates", action="store_true", help="leave out rows that stand twice")
+    rows.add_argument(
+        "--drop-duplicates",
+        action="store_true",
+        help="leave out rows that repeat an earlier one",
+    )
     file = parser.add_argument_group("the file")
     file.add_argument("--separator", metavar="CHAR", help="between values of a .csv file (default ','); tab for a tab")
     file.add_argument("--decimal", metavar="CHAR", default=".", help="decimal mark of a .csv file, as ',' in 3,14")

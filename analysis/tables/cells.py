@@ -1,6 +1,6 @@
 """Cells of a DataFrame as numbers or text, and where each row is in its source.
 
-A table that `read` made has the index `row` (counted from 1 below the header) and says in `attrs` how it was written:
+A table that `read` made has the index `row` (counted from 1 below the header) and `attrs` hold how it was written:
 source, sha256, separator, decimal, thousands, sheet. The line of a row in its file is looked up only for an error.
 """
 

@@ -38,7 +38,7 @@ class ColumnMap:
     status: str | None = "status"
     """How a run ended, where the table has such a column; None: do not look at it."""
     seed_column: str | None = "seed"
-    """What tells replicates from rows that stand twice, where the table has such a column."""
+    """Random seed: tells replicates from duplicates, where the table has such a column."""
     learning_rate: str | None = None
     """Looked at for edges of its sweep; no law reads it."""
     schedule_tokens: str | None = None

@@ -52,7 +52,7 @@ class _Column:
 
 
 _Value = _Column | FloatArray | str | bool
-"""A column as it stands, numbers (one or one a row), a word, or True and False."""
+"""A whole column, numbers (one or one a row), a word, or True and False."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Where:
     quoted: tuple[str, ...]
 
     def column(self, name: str) -> str:
-        """The column that a name of the tree stands for."""
+        """The column that a name of the tree refers to."""
         number = name.removeprefix(QUOTED)
         return self.quoted[int(number)] if name != number and number.isdigit() else name
 
@@ -93,9 +93,9 @@ def parse(text: str) -> Where:
     try:
         tree = ast.parse(re.sub(r"`([^`]+)`", replaced, text).strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise TableError(
-            f'--where "{text}" cannot be read: {said}. Write a condition such as "loss < 4 and `Model Size` > 1e8"'
+            f'--where "{text}" cannot be read: {reason}. Write a condition such as "loss < 4 and `Model Size` > 1e8"'
         ) from None
     return Where(text=text, tree=tree.body, quoted=tuple(quoted))
 
@@ -187,7 +187,7 @@ class _Evaluation:
         raise self.refuse("'is' is not allowed; compare with == or !=")
 
     def _equal(self, one: _Value, other: _Value) -> _Truth:
-        """Equality as the other side says: of words, of truth, else of numbers."""
+        """Equality of words where one side is a word, of truth where one is True or False, else of numbers."""
         for value, against in ((one, other), (other, one)):
             if isinstance(against, str | bool):
                 if not isinstance(value, _Column):

@@ -120,7 +120,7 @@ def _status_column(table: pd.DataFrame, given: str | None) -> str | None:
 
 
 def by_stage(table: pd.DataFrame, condition: Where | None) -> list[Exclusion]:
-    """A sweep's tuning runs, unless the condition says which stage is wanted."""
+    """A sweep's tuning runs, unless the condition names the stage."""
     if not SWEEP_COLUMNS.issubset(table.columns) or (condition is not None and "stage" in condition.columns):
         return []
     return [
@@ -172,7 +172,8 @@ def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[list[Exclusio
     ]
     tied = kept & (loss == limit)
     warning = (
-        f"--drop-highest {number} parts rows of equal loss {limit:.6g}: row {int(row[tied][0])} stays, an earlier goes"
+        f"--drop-highest {number} separates rows of equal loss {limit:.6g}: row {int(row[tied][0])} is kept, an earlier"
+        " row is left out"
         if tied.any()
         else ""
     )

@@ -14,9 +14,9 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -107,34 +107,25 @@ def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
 
 def _table(name: str, runs: list[Run]) -> pd.DataFrame:
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
-    columns: dict[str, Any] = {
-        "run_id": [run.info.run_id for run in runs],
-        "run_name": [run.info.run_name for run in runs],
-        # A run that only groups others has the status of a run, and nothing to be fitted.
-        "status": [
-            PARENT if run.info.run_id in parents and not run.data.metrics else str(run.info.status) for run in runs
-        ],
-    }
-    metrics = _by_key([run.data.metrics for run in runs])
-    kinds: dict[str, dict[str, list[Any]]] = {
-        "metrics": {key: [_metric(value) for value in values] for key, values in metrics.items()},
-        "params": _by_key([run.data.params for run in runs]),
-        "tags": _by_key([run.data.tags for run in runs]),
+    head = pd.DataFrame(
+        {
+            "run_id": [run.info.run_id for run in runs],
+            "run_name": [run.info.run_name for run in runs],
+            # A run that only groups others has the status of a run, and nothing to be fitted.
+            "status": [
+                PARENT if run.info.run_id in parents and not run.data.metrics else str(run.info.status) for run in runs
+            ],
+        }
+    )
+    metrics = pd.DataFrame([run.data.metrics for run in runs])
+    kinds = {
+        "metrics": metrics.mask(metrics >= LARGEST, math.inf).mask(metrics <= -LARGEST, -math.inf),
+        "params": pd.DataFrame([run.data.params for run in runs]),
+        "tags": pd.DataFrame([run.data.tags for run in runs]),
     }
     uses = Counter(key for kind in kinds.values() for key in kind)
-    for kind in kinds.values():
-        columns |= {key: values for key, values in kind.items() if uses[key] == 1 and key not in columns}
-    columns |= {f"{word}.{key}": values for word, kind in kinds.items() for key, values in kind.items()}
-    table = pd.DataFrame(columns, index=pd.RangeIndex(1, len(runs) + 1, name=ROW))
+    bare = [kind[[key for key in kind if uses[key] == 1 and key not in head]] for kind in kinds.values()]
+    table = pd.concat([head, *bare, *(kind.add_prefix(f"{word}.") for word, kind in kinds.items())], axis=1)
+    table.index = pd.RangeIndex(1, len(runs) + 1, name=ROW)
     table.attrs = {"source": name, "sha256": "", "kind": "mlflow"}
     return table
-
-
-def _by_key(data: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Each key's values, None where a run has none."""
-    rows = list(data)
-    return {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-
-
-def _metric(value: float | None) -> float | None:
-    return value if value is None or abs(value) < LARGEST else math.copysign(math.inf, value)

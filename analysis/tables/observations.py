@@ -1,7 +1,7 @@
 """`Observations`: the runs that a fit is given, one row each, their columns by the letter a law knows them by.
 
-A frozen record. It says where every number came from (source, column or formula, row), and keeps every row that was
-left out with the rule that left it out.
+A frozen record of where every number comes from (source, column or formula, row), and of every row that was left out,
+with the rule and the reason.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -47,16 +48,14 @@ def find_repeats(
 
 
 def numbered(columns: Sequence[npt.NDArray[np.float64] | IntArray], num: int) -> IntArray:
-    """One number for each different combination of values."""
-    number = np.zeros(num, dtype=np.int64)
-    for values in columns:
-        codes = np.unique(values, return_inverse=True)[1]
-        # Renumbered after each column, so that the product of the counts stays far below 2^63.
-        number = np.unique(number * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].astype(np.int64)
-    return number
+    """One number for each different combination of values, in the order of the values."""
+    if not columns:
+        return np.zeros(num, dtype=np.int64)
+    names = list(range(len(columns)))
+    return pd.DataFrame(dict(enumerate(columns))).groupby(names).ngroup().to_numpy().astype(np.int64)
 
 
 def _first(number: IntArray) -> IntArray:
     """For each row the first row with its number, -1 where that is the row itself."""
-    first = np.unique(number, return_index=True)[1][number]
+    first = pd.Series(np.arange(len(number))).groupby(number).transform("first").to_numpy()
     return np.where(first == np.arange(len(number)), -1, first).astype(np.int64)

@@ -238,16 +238,16 @@ def _numbers(left: _Left, columns: ColumnMap, filters: Filters, units: Units) ->
 def _wrong(values: FloatArray, *, positive: bool) -> dict[int, str]:
     """What is wrong with each value that no law can be fitted to, by index."""
     bad = ~np.isfinite(values) | (values <= 0 if positive else np.zeros(len(values), dtype=bool))
-    said = {}
+    messages = {}
     for at in np.flatnonzero(bad):
         value = values[at]
         if np.isnan(value):
-            said[int(at)] = "it has no value"
+            messages[int(at)] = "it has no value"
         elif np.isinf(value):
-            said[int(at)] = "it is infinite"
+            messages[int(at)] = "it is infinite"
         else:
-            said[int(at)] = f"it is {value:g}; it must be above zero"
-    return said
+            messages[int(at)] = f"it is {value:g}; it must be above zero"
+    return messages
 
 
 def _codes(here: pd.DataFrame, column: str | None) -> IntArray:

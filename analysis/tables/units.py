@@ -44,7 +44,7 @@ SUFFIXED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]+)", re
 
 
 def factor(unit: str) -> float | None:
-    """What a unit stands for: 'B' or 'billions' 1e9, 'PF-days' 8.64e19, '1e18' itself; None where it is no unit."""
+    """The factor of a unit: 'B' or 'billions' 1e9, 'PF-days' 8.64e19, '1e18' itself; None where it is no unit."""
     word = unit.strip().lower()
     if re.fullmatch(r"(p|peta)[- ]?(f|flops?)(/s)?[- ]?days?", word):
         return PETAFLOP_DAY

@@ -59,9 +59,9 @@ def test_rows_of_one_run_are_resampled_together(tokens: np.ndarray, columns: lis
     [
         runs(EVEN[:5])[["N", "D", "loss"]],
         runs(np.geomspace(1e9, 4e9, 3)),
-        runs(FACTORS).assign(run_id=lambda table: [f"run-{at}" for at in range(len(table))]),
+        runs(EVEN).assign(run_id=lambda table: [f"run-{at}" for at in range(len(table))]),
         runs(FACTORS).rename(columns={"step": "steps"})[["N", "D", "loss", "steps"]],
-        runs(FACTORS).assign(run=lambda table: table.groupby("N").cumcount())[["N", "D", "loss", "run"]],
+        runs(FACTORS).assign(run=lambda table: table.groupby("N").cumcount() % 3)[["N", "D", "loss", "run"]],
     ],
     ids=["few-tokens", "final-runs-with-names", "another-run-each-row", "steps-of-final-runs", "run-of-several-sizes"],
 )

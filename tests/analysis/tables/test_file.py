@@ -128,6 +128,19 @@ def test_parquet_reads_alike_whatever_its_types(tmp_path: Path) -> None:
     np.testing.assert_allclose(points.loss, [3.5, 3.2, 2.9], rtol=1e-7)
 
 
+@pytest.mark.parametrize("late", [1, "x", ["x"], {"a": 1}, None], ids=["number", "text", "list", "object", "null"])
+def test_a_key_that_comes_late_or_changes_its_kind_is_a_column_like_any_other(tmp_path: Path, late: object) -> None:
+    lines = [{"N": 1e7 + at, "D": 2e9, "loss": 3.0 + at} for at in range(200)]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*lines, {**lines[0], "late": late}]))
+    table = read(path)
+    assert table["late"].isna().sum() == (201 if late is None else 200)
+    assert len(observe(table)) == 201
+    word = late if isinstance(late, str) else json.dumps(late)
+    if late is not None:
+        assert observe(table, where=f"late == {word!r}").row.tolist() == [201]
+
+
 def test_a_separator_and_a_thousands_mark_can_be_given(tmp_path: Path) -> None:
     content = "N;D;loss\n10,000,000;2e9;3.5\n1,5;4e9;3.2\n"
     with pytest.raises(TableError, match=r"row 2 .*'1,5' is text.*decimal comma"):

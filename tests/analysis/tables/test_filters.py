@@ -69,7 +69,7 @@ def test_nothing_left_is_refused_with_the_rules_that_did_it(tmp_path: Path) -> N
 def test_a_tie_at_the_last_dropped_loss_is_said(tmp_path: Path) -> None:
     points = points_of(tmp_path, "1,1,5,0,done,a\n2,1,5,0,done,a\n3,1,4,0,done,a\n", Filters(drop_highest=1))
     assert points.row.tolist() == [2, 3]
-    assert any("parts rows of equal loss 5: row 2 stays" in one for one in points.warnings)
+    assert any("separates rows of equal loss 5: row 2 is kept" in one for one in points.warnings)
 
 
 def test_replicates_and_duplicates_are_told_apart(tmp_path: Path) -> None:

@@ -52,6 +52,29 @@ def test_stages_and_failures_are_kept_apart(tmp_path: Path) -> None:
     assert results.num_rows == len(table)
 
 
+def test_names_that_look_like_numbers_stay_as_they_are_written(tmp_path: Path) -> None:
+    table = [row | {"budget": f"{float(str(row['budget_flops'])):.0e}"} for row in rows(Truth())]
+    results = read_results(write(tmp_path / "t.csv", table))
+    assert {budget.name for budget in results.compare.budgets()} == {
+        row["budget"] for row in table if row["stage"] == "compare"
+    }
+
+
+def test_views_of_the_runs_count_as_the_rows_of_the_file_do(tmp_path: Path) -> None:
+    table = [row for row in rows(Truth()) if row["stage"] == "compare" and row["status"] == "done"]
+    runs = read_results(write(tmp_path / "t.csv", table)).compare
+    for label, budget in runs.cells():
+        mine = [row for row in table if row["family"] == label and float(str(row["budget_flops"])) == budget.flops]
+        assert runs.number("loss_nats")[runs.of(label, budget)].tolist() == [
+            float(str(row["loss_nats"])) for row in mine
+        ]
+    assert sum(int(runs.of(label, budget).sum()) for label, budget in runs.cells()) == len(table) == len(runs)
+    half = runs.regrouped(np.arange(0, len(runs), 2), series=["a"] * ((len(runs) + 1) // 2), budgets=[
+        runs.budgets()[0]] * ((len(runs) + 1) // 2))  # fmt: skip
+    assert half.labels == ("a",)
+    assert half.row.tolist() == runs.row[::2].tolist()
+
+
 @pytest.mark.parametrize(
     "spoil, said",
     [
