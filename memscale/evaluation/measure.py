@@ -48,6 +48,21 @@ def evaluate(
     Raises:
         ConfigError: A task is unknown.
         DataError: An evaluation set is missing or unreadable.
+
+    Example:
+        >>> from memscale.config.architecture import Architecture
+        >>> from memscale.config.data import Data, Facts, TokenizerConfig
+        >>> from memscale.data.prepared import prepare
+        >>> from memscale.models.transformer import Transformer
+        >>> facts = Facts(name="facts", num_people=20, num_documents=4, num_eval_questions=10)
+        >>> tokenizer = TokenizerConfig(vocab_size=300, train_bytes=10_000)
+        >>> data = prepare(Data(name="example", sources=(facts,), tokenizer=tokenizer), Path("runs"))
+        >>> model = Transformer(Architecture(family="dense", d_model=32, num_layers=1, num_heads=2, num_kv_heads=2,
+        ...                                  head_width=16, ffn_hidden=64, vocab_size=300))
+        >>> scores = evaluate(model, data, ["facts_nll"], sequence_length=128, batch_sequences=8, device="cpu")
+        >>> score = scores["facts_nll"]["nats"]
+        >>> score.num_samples, score.value > 10  # an untrained model: about ln 300 nats per token of an answer
+        (10, True)
     """
     chosen = choose(offered(prepared.manifest.sources), tasks)
     parts = [part for task in chosen for part in task.parts]

@@ -67,6 +67,13 @@ def mapped(model: Transformer, *, sequence_length: int, end_id: int) -> Mapped:
 
     Raises:
         ConfigError: No type computes the same function.
+
+    Example:
+        >>> model = Transformer(Architecture(family="dense", d_model=32, num_layers=1, num_heads=2, num_kv_heads=2,
+        ...                                  head_width=16, ffn_hidden=64, vocab_size=300))
+        >>> exported = mapped(model, sequence_length=128, end_id=0)
+        >>> exported.config["model_type"], tuple(exported.tensors["model.layers.0.self_attn.q_proj.weight"].shape)
+        ('llama', (32, 32))
     """
     a = model.architecture
     kind = hugging_face_type(a)

@@ -1,4 +1,4 @@
-"""Small mixtures on real text for the tests of this folder, and where the shared data lie."""
+"""Small mixtures on real text for the tests of this folder, and the paths of the shared data."""
 
 from __future__ import annotations
 

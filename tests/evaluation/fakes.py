@@ -1,4 +1,4 @@
-"""Small models and a tokenizer whose answers are known, so that what the adapter reports can be counted again."""
+"""Small models and a tokenizer with known answers, so that the results of the adapter can be recounted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DenseBaselines: explicit budgets, ladders, isoFLOP grids, and the batch."""
+"""Dense baselines: explicit budgets, ladders, isoFLOP grids, and the batch."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_isoflop_grid_is_symmetric_about_its_optimum_in_the_logarithm(optimum
         here = [one for one in found.baselines if one.flops == budget]
         sizes = [count(one.dense, sweep.scale.sequence_length).params_non_embedding for one in here]
         wanted = [best * 4 ** (step / 2) for step in range(-2, 3)]
-        # A head more or less is the step of the lattice: no other width would have been nearer.
+        # Widths move by one head: no other width would have been nearer.
         for size, want, one in zip(sizes, wanted, here, strict=True):
             heads = one.dense.num_heads
             step = ((heads + 1) / heads) ** 3

@@ -1,4 +1,4 @@
-"""The forecast's arithmetic: what is left, how long it takes, and which measurement is believed."""
+"""The forecast: what is left, how long it takes, and which measurement it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may move, what it takes where it may not, and how a plan that cannot be is refused."""
+"""Which widths are free, which defaults the others take, and how a plan without a solution is refused."""
 
 from __future__ import annotations
 

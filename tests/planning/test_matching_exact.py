@@ -1,4 +1,4 @@
-"""The solver against brute force: every lattice point within the bounds is counted, every choice of points tried."""
+"""The solver against brute force: every candidate within the bounds is counted, every selection of candidates tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every word of the matching section names the number that it says."""
+"""Every quantity of the matching section equals the number that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named rules: the worked figures of REFERENCE section 4, their ranges, and what a wrong name is told."""
+"""Named rules: the worked figures of REFERENCE section 4, their ranges, and the message for an unknown name."""
 
 from __future__ import annotations
 
