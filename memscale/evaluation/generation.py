@@ -30,7 +30,7 @@ class Prompt:
 
 
 @dataclass
-class _Open:
+class _PartialAnswer:
     """An incomplete answer."""
 
     number: int
@@ -54,7 +54,7 @@ class _Answers:
         self.texts = [""] * num_prompts
         self._decode, self._end_token = decode, end_token
 
-    def take(self, batch: Sequence[_Open], tokens: Sequence[int]) -> list[int]:
+    def take(self, batch: Sequence[_PartialAnswer], tokens: Sequence[int]) -> list[int]:
         """Append the next token of each answer; return the indices of those that are still incomplete."""
         still = []
         for place, (answer, token) in enumerate(zip(batch, tokens, strict=True)):
@@ -91,28 +91,30 @@ def generate(
         The text for each prompt, up to but without the stop string or end token.
     """
     answers = _Answers(len(prompts), decode, end_token)
-    waiting = [_Open(number, prompt) for number, prompt in enumerate(prompts) if prompt.max_tokens > 0]
+    waiting = [_PartialAnswer(number, prompt) for number, prompt in enumerate(prompts) if prompt.max_tokens > 0]
     if isinstance(model, Transformer):
         fitting = [answer for answer in waiting if answer.length <= sequence_length]
         waiting = [answer for answer in waiting if answer.length > sequence_length]
         for batch in _batches(fitting, lambda answer: min(answer.longest, sequence_length), batch_tokens):
             waiting += _cached(model, batch, answers, sequence_length)
     while waiting:
-        still: list[_Open] = []
+        still: list[_PartialAnswer] = []
         for batch in _batches(waiting, lambda answer: min(answer.length, sequence_length), batch_tokens):
             still += [batch[place] for place in answers.take(batch, _read_again(model, batch, sequence_length))]
         waiting = still
     return answers.texts
 
 
-def _cached(model: Transformer, batch: list[_Open], answers: _Answers, sequence_length: int) -> list[_Open]:
+def _cached(
+    model: Transformer, batch: list[_PartialAnswer], answers: _Answers, sequence_length: int
+) -> list[_PartialAnswer]:
     """Generate until every answer is complete or as long as the sequence length; return the latter."""
     weight = model.embedding.weight
     capacity = min(max(answer.longest for answer in batch), sequence_length)
     cache = KVCache(
         model.architecture, num_rows=len(batch), capacity=capacity, device=weight.device, dtype=weight.dtype
     )
-    outgrown: list[_Open] = []
+    outgrown: list[_PartialAnswer] = []
     rows = [answer.prompt.tokens for answer in batch]
     while batch:
         starts = cache.lengths
@@ -131,7 +133,7 @@ def _cached(model: Transformer, batch: list[_Open], answers: _Answers, sequence_
     return outgrown
 
 
-def _read_again(model: nn.Module, batch: Sequence[_Open], sequence_length: int) -> list[int]:
+def _read_again(model: nn.Module, batch: Sequence[_PartialAnswer], sequence_length: int) -> list[int]:
     """Return the next token of each answer after reading its newest `sequence_length` tokens."""
     device = next(model.parameters()).device
     rows = [[*answer.prompt.tokens, *answer.tokens][-sequence_length:] for answer in batch]
@@ -141,7 +143,7 @@ def _read_again(model: nn.Module, batch: Sequence[_Open], sequence_length: int) 
     return tokens
 
 
-def _finished(answer: _Open, decode: Callable[[list[int]], str], end_token: int) -> str | None:
+def _finished(answer: _PartialAnswer, decode: Callable[[list[int]], str], end_token: int) -> str | None:
     """Return the text of a complete answer, else None."""
     ended = answer.tokens[-1] == end_token
     text = decode(answer.tokens[:-1] if ended else answer.tokens)
@@ -151,9 +153,11 @@ def _finished(answer: _Open, decode: Callable[[list[int]], str], end_token: int)
     return text if ended or len(answer.tokens) >= answer.prompt.max_tokens else None
 
 
-def _batches(answers: list[_Open], size: Callable[[_Open], int], batch_tokens: int) -> Iterator[list[_Open]]:
+def _batches(
+    answers: list[_PartialAnswer], size: Callable[[_PartialAnswer], int], batch_tokens: int
+) -> Iterator[list[_PartialAnswer]]:
     """Group answers, the shortest first, into batches of at most `batch_tokens` padded tokens, or of one answer."""
-    batch: list[_Open] = []
+    batch: list[_PartialAnswer] = []
     for answer in sorted(answers, key=size):
         if batch and (len(batch) + 1) * size(answer) > batch_tokens:
             yield batch

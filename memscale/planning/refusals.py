@@ -13,7 +13,7 @@ from memscale.planning.candidates import Bound, Candidates, CandidateSet
 from memscale.planning.cost_model import CostModel, Floats, Ints
 from memscale.planning.outer_widths import outer_widths
 from memscale.planning.selection import Selection
-from memscale.planning.widths import Open
+from memscale.planning.widths import OpenWidth
 
 
 def infeasible(
@@ -166,7 +166,7 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     if one.layers == one.base["num_layers"] and names == ["ffn_hidden"]:
         reason = "No dense layer is left whose ffn_hidden could move"
         names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
-    opened = replace(one, inner=Open(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
+    opened = replace(one, inner=OpenWidth(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
     at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)
     parts = ", ".join(f"{at.exact_inner(c, 0):.1f} for {name}" for c, name in enumerate(criteria))

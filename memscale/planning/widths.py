@@ -24,7 +24,7 @@ _FAMILY_CLASSES = (MoEFamily, ProductKeyFamily)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
+class OpenWidth:
     """An open width: any multiple of `step` that is at least `least`. For num_slots these refer to the square root."""
 
     name: str
@@ -44,11 +44,11 @@ class Template:
     """Keywords of the sparse part."""
     layers: int
     """Number of layers with the sparse part."""
-    outer: Open | None
+    outer: OpenWidth | None
     """The open size; None where the family gives it."""
     outer_is_free: bool
     """Whether the solver may choose the size; otherwise it is given, or the smallest that `total_over_dense` allows."""
-    inner: Open | None
+    inner: OpenWidth | None
     """The open inner width; None where it is given or takes its default."""
 
     def build(self, outer: int, inner: int) -> Architecture:
@@ -89,9 +89,9 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
         base=base,
         part={"layers": layers, **part},
         layers=len(layers),
-        outer=None if given else _open(outer, matching, _least_size(family)),
+        outer=None if given else _open_width(outer, matching, _least_size(family)),
         outer_is_free=outer in free,
-        inner=None if inner is None else _open(inner, matching, 1),
+        inner=None if inner is None else _open_width(inner, matching, 1),
     )
 
 
@@ -127,11 +127,11 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
     return moved
 
 
-def _open(name: str, matching: Matching, least: int) -> Open:
+def _open_width(name: str, matching: Matching, least: int) -> OpenWidth:
     step = next((one.value for one in matching.multiple_of if one.width == name), 1)
     if name == "key_width":
         step = math.lcm(step, 2)  # two halves
-    return Open(name=name, step=step, least=math.ceil(least / step) * step)
+    return OpenWidth(name=name, step=step, least=math.ceil(least / step) * step)
 
 
 def _least_size(family: MoEFamily | ProductKeyFamily) -> int:
