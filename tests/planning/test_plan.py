@@ -196,7 +196,7 @@ def test_equal_flops_of_a_run_instead_of_a_token_let_the_tokens_differ() -> None
 
 def test_two_names_for_one_experiment_are_refused() -> None:
     default = "{families: [memory_plus], product: {gated: [true]}}"
-    with pytest.raises(PlanError, match=r"train the same model on the same tokens.*default anyway"):
+    with pytest.raises(PlanError, match=r"train the same model on the same tokens.*repeats a default"):
         planned("memory_vs_moe", f"grid=[{{families: [memory_plus]}}, {default}]")
     fixed = "recipe.learning_rate={rule: fixed, value: 1e-3}"
     again = "+families.again={family: moe}"
