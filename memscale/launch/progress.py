@@ -80,7 +80,7 @@ class Progress:
         for message in step.messages:
             self.output.line(message)
         for one in step.ended:
-            self.ended(one)
+            self.ended(one, halted=bool(step.halted))
 
     def _open(self, step: Step) -> None:
         """Take the expected seconds of a stage's runs, and of the stages after it."""
@@ -106,14 +106,14 @@ class Progress:
         self._last = time.monotonic()
         self.output.live(self._line(running))
 
-    def ended(self, attempt: EndedAttempt) -> None:
-        """Write how an attempt ended, and learn from how long it took."""
+    def ended(self, attempt: EndedAttempt, *, halted: bool = False) -> None:
+        """Write how an attempt ended, and learn from how long it took; a `halted` sweep tries nothing again."""
         name, outcome, decision = attempt.name, attempt.outcome, attempt.decision
         took = outcome.ended - outcome.started
         if outcome.cause in ("done", "diverged"):
             expected = self.expected.pop(name, took)
             self._ratio = 0.7 * self._ratio + 0.3 * took / max(expected, 1e-3)
-        again = f"; tried again ({decision.reason})" if decision.again else ""
+        again = f"; tried again ({decision.reason})" if decision.again and not halted else ""
         text = f"{self._clock()} {name} {outcome.cause} in {duration(took)}{self._detail(attempt)}{again}"
         self.output.line(text)
 

@@ -70,6 +70,8 @@ def test_a_failure_is_told_with_its_evidence(tmp_path: Path, capsys: pytest.Capt
     failed = attempt("killed", 4.0, "its process died of SIGKILL", again=True)
     progress(tmp_path, time.monotonic()).ended(failed)
     assert "a killed in 4 s: its process died of SIGKILL; tried again (killed)" in capsys.readouterr().out
+    progress(tmp_path, time.monotonic()).ended(failed, halted=True)
+    assert "tried again" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seconds, said", [(4.2, "4 s"), (89.4, "89 s"), (510, "8.5 min"), (11_520, "3.2 h")])
