@@ -159,7 +159,7 @@ def test_settings_that_no_row_optimizer_runs_are_refused() -> None:
         Optimizer(**rates, beta1=0.99, beta2=0.9)
     assert Optimizer(**rates, beta1=0.99, beta2=0.9, table_optimizer="dense_adamw")
     assert Optimizer(learning_rate=1e-3, beta1=0.99, beta2=0.9)  # there is no table
-    with pytest.raises(ConfigError, match="dense_adamw keeps tables in float32"):
+    with pytest.raises(ConfigError, match="dense_adamw needs float32"):
         Optimizer(**rates, table_optimizer="dense_adamw", table_storage="bfloat16_master")
     with pytest.raises(ConfigError, match="Did you mean 'lazy_adamw'"):
         Optimizer(**rates, table_optimizer="lazy_adam")
