@@ -81,6 +81,7 @@ class StopRequest:
         self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
     def __call__(self) -> str:
+        """Return why everything has to stop; '' to go on."""
         if not self.reason and self.cancel_file.exists():
             self.reason = self.cancel_file.read_text().strip() or "memscale cancel"
         return self.reason
