@@ -78,7 +78,7 @@ class CardWarning:
     text: str
 
 
-def card(kind: str, table: Table, warnings: Iterable[CodedWarning] = (), **body: Any) -> dict[str, Any]:
+def card(kind: str, table: Table, warnings: Iterable[CodedWarning] = (), /, **body: Any) -> dict[str, Any]:
     """The card of one answer: the common head, then `body`.
 
     Args:

@@ -23,16 +23,15 @@ def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
 
 
 def as_card(results: Results, curves: Curves) -> dict[str, Any]:
-    left_out = results.left_out[["row", "name", "reason"]].to_dict("records")
-    return {"table": str(results.path), "exclusions": left_out, **study_json.curves_card(curves)}
+    return study_json.laws_of_results(results, curves)
 
 
 def show(curves: Curves) -> None:
     print(f"{curves.law.formula}, x = {curves.axis.words}: {curves.why}")
     for name, curve in curves.series.items():
-        slope = float(curve.point.slope(curve.point.best)[0])
+        slope = float(curve.fit.slope(curve.fit.best)[0])
         print(
             f"{formatting.series(name):<10} alpha {formatting.with_interval(slope, curve.slope_interval())}"
-            f"   {curve.num_budgets} budgets, {curve.point.num_runs} runs"
+            f"   {curve.num_budgets} budgets, {curve.fit.num_runs} runs"
         )
     print_warnings(curves.warnings)

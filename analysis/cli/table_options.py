@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pandas as pd
+
 from analysis.errors import TableError
 from analysis.tables import Observations, observe, read
 from analysis.tables.cells import MLFLOW
@@ -88,6 +90,13 @@ def observations(
 
     `reads` are the letters that a law reads, `more` further columns by name; see `observe`.
     """
+    return frame_and_observations(chosen, reads=reads, more=more)[1]
+
+
+def frame_and_observations(
+    chosen: argparse.Namespace, *, reads: Collection[str] = (), more: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, Observations]:
+    """The table as it is, and as `observations` gives it."""
     if chosen.table is None:
         raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet, .jsonl or .xlsx file, or {MLFLOW}EXPERIMENT")
     table = read(
@@ -103,7 +112,7 @@ def observations(
     options["units"] = _pairs("units", chosen.units)
     options["status"] = None if chosen.status == NONE else chosen.status
     options["seed_column"] = None if chosen.seed_column == NONE else chosen.seed_column
-    return observe(table, reads=reads, **options)
+    return table, observe(table, reads=reads, **options)
 
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn
-from analysis.gains.differences import Comparison, Difference, Measure
+from analysis.figures.figure import DataRow, Figure
+from analysis.figures.palette import series_styles
+from analysis.gains.differences import Comparison, Difference
+from analysis.gains.measures import Measure
 from analysis.sweep.ablations import Variant, Variants
 from analysis.sweep.study import Study
 from analysis.tables.runs import family_name
 
 
-def loss_of_variants(study: Study) -> Drawn | None:
+def loss_of_variants(study: Study) -> Figure | None:
     """Each variant's difference in loss from its family's reference."""
     return _variants(study, study.measures[0], "variants")
 
 
-def recall_of_variants(study: Study) -> Drawn | None:
+def recall_of_variants(study: Study) -> Figure | None:
     """Each variant's difference in recall from its family's reference."""
     return None if study.recall is None else _variants(study, study.recall, "variants_recall")
 
 
-def _variants(study: Study, measure: Measure, stem: str) -> Drawn | None:
+def _variants(study: Study, measure: Measure, stem: str) -> Figure | None:
     """Differences from the reference with their intervals, a row a variant, by increasing loss."""
     if not study.variants:
         return None
@@ -39,15 +41,15 @@ def _variants(study: Study, measure: Measure, stem: str) -> Drawn | None:
         axes.annotate(
             f"against {formatting.series(group.reference)}", (0, height), xycoords=("axes fraction", "data"),
             xytext=(6 - 72 * left, 0), textcoords="offset points", va="center", fontweight="bold",
-            color=study.looks[group.reference].colour, annotation_clip=False,
+            color=series_styles(study.results.compare)[group.reference].colour, annotation_clip=False,
         )  # fmt: skip
         for one in group.variants:
             height -= 1
-            difference, look = shown[one.series], study.looks[one.series]
+            difference, mark = shown[one.series], series_styles(study.results.compare)[one.series]
             interval = difference.interval
             if interval is not None:
-                axes.plot([interval.lower, interval.upper], [height] * 2, color=look.colour, lw=1.4)
-            axes.plot(difference.value, height, look.marker, color=look.colour, ms=4.5)
+                axes.plot([interval.lower, interval.upper], [height] * 2, color=mark.colour, lw=1.4)
+            axes.plot(difference.value, height, mark.marker, color=mark.colour, ms=4.5)
             axes.annotate(
                 _variant_name(group, one), (0, height), xycoords=("axes fraction", "data"), xytext=(-6, 0),
                 textcoords="offset points", ha="right", va="center", fontsize=7, annotation_clip=False,
@@ -67,7 +69,7 @@ def _variants(study: Study, measure: Measure, stem: str) -> Drawn | None:
     axes.locator_params(axis="x", nbins=3)
     several = any(len(one.loss.at_budgets) > 1 for _, one in found)
     lower = "a lower loss" if measure.lower_is_better else "less recall"
-    return Drawn(
+    return Figure(
         stem=stem,
         title=f"What each variant changes in {measure.words}",
         caption="Differences of means over seeds" + (" and budgets" if several else "") + ", with 95 % intervals; left"

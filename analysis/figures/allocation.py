@@ -16,30 +16,30 @@ from analysis.allocation import parametric
 from analysis.allocation.approaches import Approaches
 from analysis.allocation.isoflop import Frontier, budgets
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn, save
-from analysis.figures.palette import FAMILY_LOOKS, OTHER_LOOKS, shades
+from analysis.figures.figure import DataRow, Figure, save
+from analysis.figures.palette import FAMILY_STYLES, OTHER_STYLES, shades
 from analysis.inference.result import Fit
 
 FloatArray = npt.NDArray[np.float64]
 
-_COLOURS = {"1": OTHER_LOOKS[0].colour, "2": FAMILY_LOOKS["moe"].colour, "3": FAMILY_LOOKS["memory_plus"].colour}
+_COLOURS = {"1": OTHER_STYLES[0].colour, "2": FAMILY_STYLES["moe"].colour, "3": FAMILY_STYLES["memory_plus"].colour}
 _AHEAD = 10.0
 
 
 def write(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray, folder: Path) -> list[Path]:
     """Draw and write all of them. Raises AnalysisError."""
     with style.styled():
-        drawn = [_frontier(found, flops_N, "params"), _frontier(found, flops_N, "tokens"), _ratio(found, flops_N)]
+        figures = [_frontier(found, flops_N, "params"), _frontier(found, flops_N, "tokens"), _ratio(found, flops_N)]
         if found.isoflop is not None:
-            drawn.insert(0, _curves(found, params_N, flops_N, loss_N))
+            figures.insert(0, _curves(found, params_N, flops_N, loss_N))
         if found.envelope is not None:
-            drawn.append(_envelope(found.envelope, flops_N, loss_N))
+            figures.append(_envelope(found.envelope, flops_N, loss_N))
         if found.law is not None:
-            drawn.append(_contours(found.law))
-    return save(drawn, folder)
+            figures.append(_contours(found.law))
+    return save(figures, folder)
 
 
-def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray) -> Drawn:
+def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     assert found.isoflop is not None
     figure, axes = style.panel(right=0.75)
     groups = budgets(flops_N)
@@ -66,7 +66,7 @@ def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N
     axes.set_xlabel("parameters N")
     axes.set_ylabel("loss")
     style.put_labels(axes, ends, width=6.0)
-    return Drawn(
+    return Figure(
         stem="isoflop_curves",
         title="Loss against model size at equal FLOPs",
         caption="Points: runs; lines: parabolas in lg N, one a number of FLOPs; circles: their minima; crosses: minima"
@@ -76,7 +76,7 @@ def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N
     )
 
 
-def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Drawn:
+def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Figure:
     figure, axes = style.panel(right=0.8)
     grid, most = _grid(flops_N)
     rows: list[DataRow] = []
@@ -101,7 +101,7 @@ def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Drawn:
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("best parameters N*" if what == "params" else "best tokens D*")
     style.put_labels(axes, ends)
-    return Drawn(
+    return Figure(
         stem=f"best_{what}",
         title=f"The best number of {'parameters' if what == 'params' else 'tokens'}",
         caption="By approach; points: the minima that approaches 1 and 2 rest on; band: 95 % of the law's refits;"
@@ -111,7 +111,7 @@ def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Drawn:
     )
 
 
-def _ratio(found: Approaches, flops_N: FloatArray) -> Drawn:
+def _ratio(found: Approaches, flops_N: FloatArray) -> Figure:
     figure, axes = style.panel(right=0.8)
     grid, most = _grid(flops_N)
     rows: list[DataRow] = []
@@ -130,7 +130,7 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Drawn:
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("best tokens per parameter D*/N*")
     style.put_labels(axes, ends)
-    return Drawn(
+    return Figure(
         stem="tokens_per_parameter",
         title="The best number of tokens per parameter",
         caption="By approach; dashed beyond the FLOPs at hand.",
@@ -139,7 +139,7 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Drawn:
     )
 
 
-def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Drawn:
+def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     """Every run, and the line through those that no cheaper run beats."""
     figure, axes = style.panel(right=0.15)
     x, y = [one.flops for one in frontier.minima], [one.loss for one in frontier.minima]
@@ -151,7 +151,7 @@ def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Dr
     axes.set_ylabel("loss")
     rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(flops_N, loss_N, strict=True)]
     rows += [("envelope", "", *point, "", "", "", "") for point in zip(x, y, strict=True)]
-    return Drawn(
+    return Figure(
         stem="envelope",
         title="The envelope of all runs",
         caption="Points: runs; line: those that no run of as few FLOPs or fewer beats.",
@@ -160,7 +160,7 @@ def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Dr
     )
 
 
-def _contours(law: Fit) -> Drawn:
+def _contours(law: Fit) -> Figure:
     """Lines of equal loss over N and D by the law, the runs, and the best split of every C."""
     figure, axes = style.panel(right=0.15)
     N, D = law.columns["N"], law.columns["D"]
@@ -181,7 +181,7 @@ def _contours(law: Fit) -> Drawn:
     axes.set_ylabel("tokens D")
     rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(N, D, strict=True)]
     rows += [("best split", "", one.params, one.tokens, "", "", "", "") for one in best]
-    return Drawn(
+    return Figure(
         stem="contours",
         title="Lines of equal loss",
         caption="By the law; points: runs; line: the best N and D of every number of FLOPs.",

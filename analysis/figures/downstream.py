@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 
 from analysis.downstream.two_steps import TwoSteps
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn, save
-from analysis.figures.palette import FAMILY_LOOKS
+from analysis.figures.figure import DataRow, Figure, save
+from analysis.figures.palette import FAMILY_STYLES
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-COLOUR = FAMILY_LOOKS["memory_plus"].colour
+COLOUR = FAMILY_STYLES["memory_plus"].colour
 _POINTS = 100
 
 
@@ -46,7 +46,7 @@ def write(
         above.set_ylabel(metric)
         below.set_xlabel(f"{metric}, measured")
         below.set_ylabel(f"{metric}, predicted")
-    drawn = Drawn(
+    figures = Figure(
         stem="downstream",
         title=f"{metric} from the loss, and from the columns of {found.law.law.name}",
         caption="Above: the link and its runs; below: predictions from the law's loss. Hollow: runs that neither step "
@@ -54,7 +54,7 @@ def write(
         figure=figure,
         rows=rows,
     )
-    return save([drawn], folder)
+    return save([figures], folder)
 
 
 def _link(axes: Axes, found: TwoSteps, loss_N: FloatArray, metric_N: FloatArray, held_N: BoolArray) -> list[DataRow]:

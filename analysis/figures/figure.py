@@ -1,4 +1,4 @@
-"""A drawn figure with its words and its data, and what every figure draws alike: one point a run."""
+"""A figure with its words and its data, and what every figure shows alike: one marker a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 
 from analysis.figures import style
-from analysis.figures.palette import Look
+from analysis.figures.palette import SeriesStyle
 from analysis.tables import atomic_write
 from analysis.tables.runs import BoolArray, FloatArray, Runs
 
@@ -24,14 +24,14 @@ DataRow = tuple[object, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class Figure:
     """One figure with its words and its data."""
 
     stem: str
     """Name of its files, without the ending."""
     title: str
     caption: str
-    figure: Figure
+    figure: Canvas
     rows: list[DataRow] = field(default_factory=list)
 
     def csv(self) -> bytes:
@@ -48,21 +48,26 @@ class Drawn:
         return {self.stem + ending: content for ending, content in zip(ENDINGS, made, strict=True)}
 
 
-def save(drawn: Iterable[Drawn], folder: Path) -> list[Path]:
+def save(figures: Iterable[Figure], folder: Path) -> list[Path]:
     """Write every figure's files. Raises AnalysisError where the folder cannot be written."""
-    return [atomic_write.write(folder / name, content) for one in drawn for name, content in one.files().items()]
+    return [atomic_write.write(folder / name, content) for one in figures for name, content in one.files().items()]
 
 
-def points(
-    axes: Axes, runs: Runs, looks: Mapping[str, Look], x_N: FloatArray, y_N: FloatArray, only: BoolArray | None = None
+def scatter(
+    axes: Axes,
+    runs: Runs,
+    styles: Mapping[str, SeriesStyle],
+    x_N: FloatArray,
+    y_N: FloatArray,
+    only: BoolArray | None = None,
 ) -> list[DataRow]:
-    """One point a run (of those in `only`); returns the data."""
+    """One marker a run (of those in `only`); returns the data."""
     rows: list[DataRow] = []
     for label in runs.labels:
-        look, mask = looks[label], runs.of(label)
+        mark, mask = styles[label], runs.of(label)
         chosen = np.flatnonzero(mask if only is None else mask & only)
         axes.plot(
-            x_N[chosen], y_N[chosen], look.marker, color=look.colour, ms=4.2, mec="white", mew=0.5, zorder=3,
+            x_N[chosen], y_N[chosen], mark.marker, color=mark.colour, ms=4.2, mec="white", mew=0.5, zorder=3,
             clip_on=False,
         )  # fmt: skip
         rows += [("run", label, x_N[run], y_N[run], "", "", int(runs.seed[run]), runs.name[run]) for run in chosen]

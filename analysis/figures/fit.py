@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from analysis import formatting
 from analysis.allocation import parametric
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn, save
-from analysis.figures.palette import FAMILY_LOOKS
+from analysis.figures.figure import DataRow, Figure, save
+from analysis.figures.palette import FAMILY_STYLES
 from analysis.inference.profile import Profile, profile, threshold
 from analysis.inference.result import Fit
 
-COLOUR = FAMILY_LOOKS["memory_plus"].colour
+COLOUR = FAMILY_STYLES["memory_plus"].colour
 _DRAWS_SHOWN = 1000
 _BUDGETS = 40
 _SYMBOLS = {
@@ -36,7 +36,7 @@ def write(fit: Fit, folder: Path) -> list[Path]:
     return save(draw(fit), folder)
 
 
-def draw(fit: Fit) -> list[Drawn]:
+def draw(fit: Fit) -> list[Figure]:
     with style.styled():
         drawn = [_residuals(fit)]
         if fit.objective.kind != "asymmetric":
@@ -48,7 +48,7 @@ def draw(fit: Fit) -> list[Drawn]:
     return drawn
 
 
-def _residuals(fit: Fit) -> Drawn:
+def _residuals(fit: Fit) -> Figure:
     """Prediction minus data, against each column."""
     names = list(fit.columns)
     figure, panels = style.panels(len(names), height=2.1, right=0.15)
@@ -64,7 +64,7 @@ def _residuals(fit: Fit) -> Drawn:
         axes.set_xlabel(next(f"{name}, {column.meaning}" for column in fit.law.columns if column.name == name))
         axes.set_ylabel("residual, %" if fit.objective.log else "residual")
         rows += [("residual", name, x, y, "", "", "", "") for x, y in zip(values, residual_N, strict=True)]
-    return Drawn(
+    return Figure(
         stem="residuals",
         title="Residuals",
         caption=f"Prediction minus data of {fit.law.name}, {fit.num_points} points"
@@ -74,7 +74,7 @@ def _residuals(fit: Fit) -> Drawn:
     )
 
 
-def _profiles(fit: Fit) -> Drawn:
+def _profiles(fit: Fit) -> Figure:
     """How the likelihood falls off as one parameter is held elsewhere."""
     names = [name for name in fit.law.names if name not in fit.fixed]
     figure, panels = style.panels(len(names), height=1.55, right=0.15)
@@ -83,7 +83,7 @@ def _profiles(fit: Fit) -> Drawn:
         found = profile(fit, name)
         _one_profile(axes, fit, found)
         rows += [("profile", name, x, y, "", "", "", "") for x, y in zip(found.values, found.ratio, strict=True)]
-    return Drawn(
+    return Figure(
         stem="profiles",
         title="Profile likelihood",
         caption="Likelihood ratio with one parameter held at the value below and the others refitted. The 95 % interval"
@@ -109,7 +109,7 @@ def _one_profile(axes: Axes, fit: Fit, found: Profile) -> None:
     axes.set_ylabel("likelihood ratio")
 
 
-def _corner(fit: Fit) -> Drawn:
+def _corner(fit: Fit) -> Figure:
     """Every pair of parameters over the bootstrap's refits."""
     assert fit.replicates is not None
     shown = np.random.default_rng(0).permutation(len(fit.replicates.theta))[:_DRAWS_SHOWN]
@@ -147,7 +147,7 @@ def _corner(fit: Fit) -> Drawn:
     rows: list[DataRow] = [
         ("draw", name, at, float(value), "", "", "", "") for name in names for at, value in enumerate(values[name])
     ]
-    return Drawn(
+    return Figure(
         stem="bootstrap",
         title="Bootstrap refits",
         caption=f"{len(shown)} of {len(fit.replicates.theta)} refits to resampled points; lines and crosses: the fit.",
@@ -156,7 +156,7 @@ def _corner(fit: Fit) -> Drawn:
     )
 
 
-def _allocation(fit: Fit) -> Drawn:
+def _allocation(fit: Fit) -> Figure:
     """The best N and D against C, dashed beyond the greatest FLOPs at hand."""
     flops_N = parametric.FLOPS_PER_PARAM_TOKEN * fit.columns["N"] * fit.columns["D"]
     least, most = float(flops_N.min()), float(flops_N.max())
@@ -182,7 +182,7 @@ def _allocation(fit: Fit) -> Drawn:
             ("split", what, x, y, low, high, "", "") for x, y, low, high in zip(flops, value, lower, upper, strict=True)
         ]
     band = " Bands: 95 % of the bootstrap's refits." if fit.replicates is not None else ""
-    return Drawn(
+    return Figure(
         stem="best_split",
         title="The best split of compute",
         caption=f"N and D of least loss by {fit.law.name}; dashed beyond the FLOPs of the points.{band}",

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn, save
-from analysis.figures.palette import FAMILY_LOOKS
+from analysis.figures.figure import DataRow, Figure, save
+from analysis.figures.palette import FAMILY_STYLES
 from analysis.fitting.model_selection import LawScore
 from analysis.fitting.sensitivity import Variant
 
 FloatArray = npt.NDArray[np.float64]
 
-COLOUR = FAMILY_LOOKS["memory_plus"].colour
+COLOUR = FAMILY_STYLES["memory_plus"].colour
 _MOST_LAWS = 4
 
 
@@ -28,17 +28,17 @@ def write(
     scores: Sequence[LawScore], variants: Sequence[Variant], scale_N: FloatArray, loss_N: FloatArray, folder: Path
 ) -> list[Path]:
     """Draw and write both. Raises AnalysisError."""
-    drawn = []
+    figures = []
     with style.styled():
         shown = [one for one in scores if any(len(part.rows) for part in one.extrapolations)][:_MOST_LAWS]
         if shown:
-            drawn.append(_extrapolation(shown, scale_N, loss_N))
+            figures.append(_extrapolation(shown, scale_N, loss_N))
         if any(np.isfinite(one.value) for one in variants):
-            drawn.append(_forest(variants))
-    return save(drawn, folder)
+            figures.append(_forest(variants))
+    return save(figures, folder)
 
 
-def _extrapolation(scores: Sequence[LawScore], scale_N: FloatArray, loss_N: FloatArray) -> Drawn:
+def _extrapolation(scores: Sequence[LawScore], scale_N: FloatArray, loss_N: FloatArray) -> Figure:
     """The error of every run under the fit to the smallest part: full where fitted, hollow where predicted."""
     figure, panels = style.panels(len(scores), height=1.9, top=0.24, right=0.15)
     rows: list[DataRow] = []
@@ -59,7 +59,7 @@ def _extrapolation(scores: Sequence[LawScore], scale_N: FloatArray, loss_N: Floa
         rows += [("predicted", one.law.name, scale_N[at], value, "", "", "", "")
                  for at, value in zip(part.rows, error, strict=True)]  # fmt: skip
     panels[-1].set_xlabel("scale of the runs")
-    return Drawn(
+    return Figure(
         stem="extrapolation",
         title="Errors on runs larger than those fitted",
         caption="Hollow: predicted by the law fitted left of the dashed line; full: residuals of the fit to all runs.",
@@ -68,7 +68,7 @@ def _extrapolation(scores: Sequence[LawScore], scale_N: FloatArray, loss_N: Floa
     )
 
 
-def _forest(variants: Sequence[Variant]) -> Drawn:
+def _forest(variants: Sequence[Variant]) -> Figure:
     shown = [one for one in variants if np.isfinite(one.value)]
     left = 0.2 + style.text_width([one.label for one in shown], 7.5)
     figure, axes = style.panel(left=left, right=0.15, width=2.4 + left, height=0.7 + 0.2 * len(shown))
@@ -84,7 +84,7 @@ def _forest(variants: Sequence[Variant]) -> Drawn:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("value and 95 % interval")
-    return Drawn(
+    return Figure(
         stem="sensitivity",
         title="The headline under each choice",
         caption="The first is the fit as asked for; each other changes one choice.",

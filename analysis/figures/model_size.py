@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn
-from analysis.figures.palette import Look, shades
+from analysis.figures.figure import DataRow, Figure
+from analysis.figures.palette import SeriesStyle, series_styles, shades
 from analysis.sweep.model_size import IsoFlop
 from analysis.sweep.study import Study
 
 
-def isoflop(study: Study) -> Drawn | None:
+def isoflop(study: Study) -> Figure | None:
     """Loss against model size, a line a number of FLOPs, a panel a series."""
     found = study.isoflops
     if found is None:
@@ -21,6 +21,7 @@ def isoflop(study: Study) -> Drawn | None:
     series = found.series
     single = len(series) == 1
     figure, panels = style.panels(len(series), height=2.9 if single else 2.5, top=0.12 if single else 0.24)
+    styles = series_styles(study.results.compare)
     params = [size.params for curve in found.curves for size in curve.sizes]
     runs = study.results.compare
     losses = [float(value) for label in series for value in runs.number("loss_nats")[runs.of(label)]]
@@ -32,12 +33,17 @@ def isoflop(study: Study) -> Drawn | None:
         axes.set_xlabel(found.words)
         if len(series) > 1:
             axes.set_title(formatting.series(label), fontsize=8, fontweight="bold", loc="left", pad=2,
-                           color=study.looks[label].colour)  # fmt: skip
+                           color=styles[label].colour)  # fmt: skip
         curves = found.of(label)
-        colours = shades(study.looks[label].colour, len(curves))
+        colours = shades(styles[label].colour, len(curves))
         ends = []
         for curve, colour in zip(curves, colours, strict=True):
-            rows += _isoflop_curve(axes, study, curve, Look(colour=colour, marker=study.looks[label].marker))
+            rows += _isoflop_curve(
+                axes,
+                study,
+                curve,
+                SeriesStyle(colour=colour, marker=styles[label].marker),
+            )
             last = curve.sizes[-1]
             ends.append(
                 style.Label(
@@ -46,7 +52,7 @@ def isoflop(study: Study) -> Drawn | None:
             )
         style.put_labels(axes, ends, width=6.0)
     edges = " Crossed: it is the smallest or largest size tried." if any(one.edge for one in found.curves) else ""
-    return Drawn(
+    return Figure(
         stem="isoflop",
         title="Loss against model size at equal training FLOPs",
         caption="One point a seed; lines: means, a line a number of FLOPs. Circles: the lowest mean of each."
@@ -56,13 +62,13 @@ def isoflop(study: Study) -> Drawn | None:
     )
 
 
-def _isoflop_curve(axes: Axes, study: Study, curve: IsoFlop, look: Look) -> list[DataRow]:
+def _isoflop_curve(axes: Axes, study: Study, curve: IsoFlop, mark: SeriesStyle) -> list[DataRow]:
     runs = study.results.compare
     rows: list[DataRow] = []
     for size in curve.sizes:
         mask = runs.of(curve.series, size.budget)
         losses = runs.number("loss_nats")[mask]
-        axes.plot([size.params] * len(losses), losses, look.marker, color=look.colour, ms=3.6, mec="white", mew=0.4,
+        axes.plot([size.params] * len(losses), losses, mark.marker, color=mark.colour, ms=3.6, mec="white", mew=0.4,
                   zorder=3, clip_on=False)  # fmt: skip
         low, high = ("", "") if size.interval is None else (size.interval.lower, size.interval.upper)
         rows += [
@@ -70,10 +76,10 @@ def _isoflop_curve(axes: Axes, study: Study, curve: IsoFlop, look: Look) -> list
             for run, loss in zip(np.flatnonzero(mask), losses, strict=True)
         ]
         rows.append(("mean", curve.series, size.params, size.loss, low, high, "", ""))
-    axes.plot([size.params for size in curve.sizes], [size.loss for size in curve.sizes], color=look.colour, lw=1.2,
+    axes.plot([size.params for size in curve.sizes], [size.loss for size in curve.sizes], color=mark.colour, lw=1.2,
               zorder=2)  # fmt: skip
     best = curve.best
-    axes.plot(best.params, best.loss, "o", ms=9, mfc="none", mec=look.colour, mew=1.0, zorder=4)
+    axes.plot(best.params, best.loss, "o", ms=9, mfc="none", mec=mark.colour, mew=1.0, zorder=4)
     if curve.edge:
-        axes.plot(best.params, best.loss, "x", ms=9, color=look.colour, mew=1.0, zorder=4)
+        axes.plot(best.params, best.loss, "x", ms=9, color=mark.colour, mew=1.0, zorder=4)
     return rows

@@ -1,4 +1,4 @@
-"""One look a series: a colour a family, the same in every report, and shades and markers for its further settings.
+"""One style a series: a colour a family, the same in every report, and shades and markers for its further settings.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; the markers say the same without colour. The
 reference series of a family has the family's own colour and marker; the others run from light to dark around it, in
@@ -16,7 +16,7 @@ from analysis.tables.runs import Runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class SeriesStyle:
     """How a series is drawn."""
 
     colour: str
@@ -30,18 +30,18 @@ class Look:
         return (0, self.dashes) if self.dashes else "-"
 
 
-FAMILY_LOOKS = {
-    "dense": Look(colour="#555555", marker="o"),
-    "moe": Look(colour="#D55E00", marker="s"),
-    "memory_plus": Look(colour="#0072B2", marker="D"),
-    "memory": Look(colour="#56B4E9", marker="^"),
-    "pkm": Look(colour="#009E73", marker="v"),
-    "peer": Look(colour="#CC79A7", marker="P"),
+FAMILY_STYLES = {
+    "dense": SeriesStyle(colour="#555555", marker="o"),
+    "moe": SeriesStyle(colour="#D55E00", marker="s"),
+    "memory_plus": SeriesStyle(colour="#0072B2", marker="D"),
+    "memory": SeriesStyle(colour="#56B4E9", marker="^"),
+    "pkm": SeriesStyle(colour="#009E73", marker="v"),
+    "peer": SeriesStyle(colour="#CC79A7", marker="P"),
 }
-OTHER_LOOKS = (
-    Look(colour="#E69F00", marker="X"),
-    Look(colour="#8C6D31", marker="h"),
-    Look(colour="#000000", marker="<"),
+OTHER_STYLES = (
+    SeriesStyle(colour="#E69F00", marker="X"),
+    SeriesStyle(colour="#8C6D31", marker="h"),
+    SeriesStyle(colour="#000000", marker="<"),
 )
 MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "h", "p", "*", "d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.2, 1.2))
@@ -49,21 +49,21 @@ LIGHTEST, DARKEST = 0.72, 0.2
 """Lightness of the outermost shades: the one still stands out on white, the other is not yet black."""
 
 
-def family_look(family: str) -> Look:
-    """The family's own look; families this code does not know share three more, by a hash of their name."""
-    return FAMILY_LOOKS.get(family) or OTHER_LOOKS[zlib.crc32(family.encode()) % len(OTHER_LOOKS)]
+def family_style(family: str) -> SeriesStyle:
+    """The family's own style; families this code does not know share three more, by a hash of their name."""
+    return FAMILY_STYLES.get(family) or OTHER_STYLES[zlib.crc32(family.encode()) % len(OTHER_STYLES)]
 
 
-def looks(runs: Runs) -> dict[str, Look]:
-    """The look of every series of a table."""
+def series_styles(runs: Runs) -> dict[str, SeriesStyle]:
+    """The style of every series of a table."""
     found = {}
     for family in runs.families:
-        own, labels = family_look(family), runs.series_of(family)
-        others = tuple(marker for marker in MARKERS if marker != own.marker)
-        colours = shades(own.colour, len(labels) - 1)
-        found[labels[0]] = own
+        mark, labels = family_style(family), runs.series_of(family)
+        others = tuple(marker for marker in MARKERS if marker != mark.marker)
+        colours = shades(mark.colour, len(labels) - 1)
+        found[labels[0]] = mark
         for number, label in enumerate(labels[1:]):
-            found[label] = Look(
+            found[label] = SeriesStyle(
                 colour=colours[number],
                 marker=others[number % len(others)],
                 dashes=DASHES[(number + 1) % len(DASHES)],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn, save
-from analysis.figures.palette import FAMILY_LOOKS
+from analysis.figures.figure import DataRow, Figure, save
+from analysis.figures.palette import FAMILY_STYLES
 from analysis.published.memory_layers import Curve
 
 _WORDS = {"accuracy": "accuracy, %", "nll": "NLL of the answers, nats"}
@@ -18,11 +18,11 @@ def write_curves(curves: tuple[Curve, ...], folder: Path) -> list[Path]:
     with style.styled():
         figure, panels = style.panels(len(curves), height=2.1, top=0.24, right=0.8)
         rows: list[DataRow] = []
-        look = FAMILY_LOOKS["memory_plus"]
+        mark = FAMILY_STYLES["memory_plus"]
         for axes, curve in zip(panels, curves, strict=True):
             with_table = [one for one in zip(curve.table_params, curve.values, strict=True) if one[0] > 0]
             x, y = zip(*with_table, strict=True)
-            axes.plot(x, y, look.marker, color=look.colour, ls="-", lw=1.2, ms=4.4, mec="white", mew=0.5)
+            axes.plot(x, y, mark.marker, color=mark.colour, ls="-", lw=1.2, ms=4.4, mec="white", mew=0.5)
             style.log_axis(axes, "x", *style.padded(min(x), max(x), 0.05), formatting.short_count)
             dense = ((curve.values[0], "dense 1.3b"), (curve.dense_7b, "dense 7B"))
             for value, _ in dense:
@@ -37,11 +37,11 @@ def write_curves(curves: tuple[Curve, ...], folder: Path) -> list[Path]:
             axes.set_ylabel(_WORDS[curve.metric])
             rows += [("published", f"{curve.task} {curve.metric}", *one, "", "", "", "") for one in with_table]
         panels[-1].set_xlabel("parameters of the table")
-    drawn = Drawn(
+    figures = Figure(
         stem="memory_layers_figure_1",
         title="Recall against table size",
         caption="Berges et al. 2024, Figure 1, digitised; dashed: dense models of 1.3b and 7B parameters.",
         figure=figure,
         rows=rows,
     )
-    return save([drawn], folder)
+    return save([figures], folder)

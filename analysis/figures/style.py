@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from analysis import formatting
-from analysis.figures.palette import Look
+from analysis.figures.palette import SeriesStyle
 
 INK, QUIET = "#222222", "#6b6b6b"
 WIDTH, HEIGHT = 3.6, 2.9
@@ -173,7 +173,7 @@ class Naming:
 
     names: Mapping[str, str]
     """By series."""
-    looks: Mapping[str, Look]
+    styles: Mapping[str, SeriesStyle]
 
     @property
     def direct(self) -> bool:
@@ -192,7 +192,7 @@ class Naming:
     def put(self, axes: Axes, ends: Sequence[tuple[str, float, float]], *, note: Label | None = None) -> None:
         """Name the series whose lines end at (series, x, y); a `note` always stands at its place."""
         if self.direct:
-            labels = [Label(text=self.names[name], colour=self.looks[name].colour, x=x, y=y) for name, x, y in ends]
+            labels = [Label(text=self.names[name], colour=self.styles[name].colour, x=x, y=y) for name, x, y in ends]
             put_labels(axes, [*labels, note] if note else labels)
             return
         if note is not None:
@@ -200,11 +200,11 @@ class Naming:
                 note.text, (note.x, note.y), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom",
                 fontsize=6.5, color=note.colour,
             )  # fmt: skip
-        drawn = {name for name, _, _ in ends}
+        shown = {name for name, _, _ in ends}
         handles = [
-            Line2D([], [], color=self.looks[name].colour, marker=self.looks[name].marker, ls=self.looks[name].line,
+            Line2D([], [], color=self.styles[name].colour, marker=self.styles[name].marker, ls=self.styles[name].line,
                    lw=1.2, ms=4, mec="white", mew=0.4, label=text)
-            for name, text in self.names.items() if name in drawn
+            for name, text in self.names.items() if name in shown
         ]  # fmt: skip
         figure = axes.get_figure()
         assert figure is not None
@@ -214,9 +214,9 @@ class Naming:
         )  # fmt: skip
 
 
-def naming(series: Sequence[str], looks: Mapping[str, Look]) -> Naming:
+def naming(series: Sequence[str], styles: Mapping[str, SeriesStyle]) -> Naming:
     """How to name these series in a figure."""
-    return Naming(names={label: formatting.series(label) for label in series}, looks=looks)
+    return Naming(names={label: formatting.series(label) for label in series}, styles=styles)
 
 
 def put_labels(axes: Axes, labels: Sequence[Label], *, width: float = LABEL_WIDTH) -> None:

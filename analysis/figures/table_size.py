@@ -9,23 +9,23 @@ from matplotlib.axes import Axes
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.figure import DataRow, Drawn
-from analysis.figures.palette import Look, family_look, shades
-from analysis.gains.differences import Measure
+from analysis.figures.figure import DataRow, Figure
+from analysis.figures.palette import SeriesStyle, family_style, shades
+from analysis.gains.measures import Measure
 from analysis.sweep.study import Study
 from analysis.sweep.table_size import SlotCurve
 
 NUM_CURVE_POINTS = 60
 
 
-def loss_by_slots(study: Study) -> Drawn | None:
+def loss_by_slots(study: Study) -> Figure | None:
     """Loss against the number of slots, with its law."""
     if study.slots is None:
         return None
     return _by_slots(study, study.slots.measures[0], "loss_vs_slots")
 
 
-def recall_by_slots(study: Study) -> Drawn | None:
+def recall_by_slots(study: Study) -> Figure | None:
     """Recall against the number of slots, with the chance level."""
     if study.slots is None or study.recall not in study.slots.measures:
         return None
@@ -33,11 +33,11 @@ def recall_by_slots(study: Study) -> Drawn | None:
     return _by_slots(study, study.recall, "recall_vs_slots")
 
 
-def _by_slots(study: Study, measure: Measure, stem: str) -> Drawn:
+def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
     by_slots, runs = study.slots, study.results.compare
     assert by_slots is not None
-    looks, names = _slot_looks(by_slots.curves), _slot_names(by_slots.curves)
-    naming = style.Naming(names=names, looks=looks)
+    styles, names = _slot_styles(by_slots.curves), _slot_names(by_slots.curves)
+    naming = style.Naming(names=names, styles=styles)
     figure, axes = style.panel(**naming.margins(0.75))
     sizes = sorted({point.num_slots for curve in by_slots.curves for point in curve.points})
     limits = style.padded(sizes[0], sizes[-1], 0.06)
@@ -54,21 +54,21 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Drawn:
     rows: list[DataRow] = []
     ends, every = [], []
     for curve in by_slots.curves:
-        look = looks[curve.key]
+        mark = styles[curve.key]
         for point in curve.points:
             mask = runs.of(point.series, curve.budget)
             seeds = runs.number(measure.column)[mask] * measure.factor
             every += seeds.tolist()
-            axes.plot([point.num_slots] * len(seeds), seeds, look.marker, color=look.colour, ms=4.2, mec="white",
+            axes.plot([point.num_slots] * len(seeds), seeds, mark.marker, color=mark.colour, ms=4.2, mec="white",
                       mew=0.5, zorder=3, clip_on=False)  # fmt: skip
             rows += [
                 ("run", point.series, point.num_slots, value, "", "", int(runs.seed[run]), runs.name[run])
                 for run, value in zip(np.flatnonzero(mask), seeds, strict=True)
             ]
-        rows += _slot_means(axes, curve, measure, look, law=by_slots.law(curve) is not None and not recall)
+        rows += _slot_means(axes, curve, measure, mark, law=by_slots.law(curve) is not None and not recall)
         ends.append((curve.key, curve.points[-1].num_slots, curve.points[-1].means[measure.column].value))
         if not recall:
-            rows += _slot_law(axes, study, curve, look)
+            rows += _slot_law(axes, study, curve, mark)
         every += _dense_line(axes, curve, measure, rows)
     if not recall:
         axes.set_ylim(*_even(every))
@@ -82,7 +82,7 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Drawn:
     law = "" if recall or by_slots.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
     dense = " Grey: the dense model of the same budget." if any(curve.dense for curve in by_slots.curves) else ""
     dotted = " Dotted: chance." if note is not None else ""
-    return Drawn(
+    return Figure(
         stem=stem,
         title="Recall of facts against table size" if recall else "Loss against table size",
         caption=f"One point a seed; whiskers: 95 % interval of the mean.{law}{dense}{dotted}",
@@ -97,17 +97,20 @@ def _slot_formula(study: Study) -> str:
     return f"{study.slots.laws.law.formula}, x = slots"
 
 
-def _slot_looks(curves: Sequence[SlotCurve]) -> dict[str, Look]:
-    """One look a curve: the family's colour, and shades of it where there are several bases."""
-    looks = {}
+def _slot_styles(curves: Sequence[SlotCurve]) -> dict[str, SeriesStyle]:
+    """One style a curve: the family's colour, and shades of it where there are several bases."""
+    styles = {}
     for family in dict.fromkeys(curve.family for curve in curves):
         own = [curve for curve in curves if curve.family == family]
-        look = family_look(family)
-        colours = (look.colour,) if len(own) == 1 else shades(look.colour, len(own))
-        looks.update(
-            {curve.key: Look(colour=colour, marker=look.marker) for curve, colour in zip(own, colours, strict=True)}
+        mark = family_style(family)
+        colours = (mark.colour,) if len(own) == 1 else shades(mark.colour, len(own))
+        styles.update(
+            {
+                curve.key: SeriesStyle(colour=colour, marker=mark.marker)
+                for curve, colour in zip(own, colours, strict=True)
+            }
         )
-    return looks
+    return styles
 
 
 def _slot_names(curves: Sequence[SlotCurve]) -> dict[str, str]:
@@ -125,7 +128,7 @@ def _budget_words(curve: SlotCurve) -> str:
     return formatting.power(curve.budget.flops, 2)
 
 
-def _slot_means(axes: Axes, curve: SlotCurve, measure: Measure, look: Look, *, law: bool) -> list[DataRow]:
+def _slot_means(axes: Axes, curve: SlotCurve, measure: Measure, mark: SeriesStyle, *, law: bool) -> list[DataRow]:
     """Whiskers at every size, joined by a thin line where no law is drawn."""
     rows: list[DataRow] = []
     for point in curve.points:
@@ -133,26 +136,26 @@ def _slot_means(axes: Axes, curve: SlotCurve, measure: Measure, look: Look, *, l
         low, high = (np.nan, np.nan) if mean.interval is None else (mean.interval.lower, mean.interval.upper)
         if measure.factor == 100.0:
             low, high = max(low, 0.0), min(high, 100.0)
-        axes.plot([point.num_slots] * 2, [low, high], color=look.colour, lw=1.1, zorder=2)
+        axes.plot([point.num_slots] * 2, [low, high], color=mark.colour, lw=1.1, zorder=2)
         rows.append(("mean", point.series, point.num_slots, mean.value, low, high, "", ""))
     if not law:
         at = [point.num_slots for point in curve.points]
         axes.plot(
-            at, [point.means[measure.column].value for point in curve.points], color=look.colour, lw=1.2, zorder=2
+            at, [point.means[measure.column].value for point in curve.points], color=mark.colour, lw=1.2, zorder=2
         )
     return rows
 
 
-def _slot_law(axes: Axes, study: Study, curve: SlotCurve, look: Look) -> list[DataRow]:
+def _slot_law(axes: Axes, study: Study, curve: SlotCurve, mark: SeriesStyle) -> list[DataRow]:
     assert study.slots is not None
     law = study.slots.law(curve)
     if law is None:
         return []
     at_X = np.geomspace(law.lower_x, law.upper_x, NUM_CURVE_POINTS)
     loss_X, band = law.loss(at_X), law.band(at_X)
-    axes.plot(at_X, loss_X, color=look.colour, lw=1.3, zorder=2)
+    axes.plot(at_X, loss_X, color=mark.colour, lw=1.3, zorder=2)
     if band is not None:
-        axes.fill_between(at_X, *band, color=look.colour, alpha=0.16, lw=0, zorder=1)
+        axes.fill_between(at_X, *band, color=mark.colour, alpha=0.16, lw=0, zorder=1)
     lower, upper = band if band is not None else (np.full(len(at_X), np.nan),) * 2
     return [
         ("law", curve.key, x, y, low, high, "", "") for x, y, low, high in zip(at_X, loss_X, lower, upper, strict=True)
@@ -163,7 +166,7 @@ def _dense_line(axes: Axes, curve: SlotCurve, measure: Measure, rows: list[DataR
     """The dense model of the same budget, as a level; returns what it needs of the y axis."""
     if curve.dense is None:
         return []
-    mean, colour = curve.dense[measure.column], family_look("dense").colour
+    mean, colour = curve.dense[measure.column], family_style("dense").colour
     axes.axhline(mean.value, color=colour, lw=0.9, ls=(0, (5, 2)), zorder=1)
     low, high = (mean.value,) * 2
     if mean.interval is not None:

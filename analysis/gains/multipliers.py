@@ -1,165 +1,190 @@
-"""One family against another along compute or parameters: the loss difference and the multiplier, at each scale.
+"""Compute multipliers: by how much more compute (or parameters, or seconds) the baseline needs for the same loss.
 
-Both families get the same law, L = A x^-alpha or L = E + A x^-alpha by how many levels the poorer one has, fitted on
-their own runs. At x the difference is L_subject(x) - L_baseline(x), and the multiplier is by how many times more x the
-baseline needs for the loss that the subject has at x. Each bootstrap draw refits both. Decides that a multiplier is
-said to be extrapolated where the baseline's x lies outside its own runs. Refuses one where the baseline never reaches
-that loss, or does so in less than half of the draws; where some draws never do, the interval has no upper end.
-Equal parameters are an equal footing only where tokens follow from them (the same for both, or a fixed ratio).
+Read off the fitted laws at the loss that the worse of the two reaches at x: the better one gets there earlier, inside
+the measured range, so nothing is extrapolated upwards. With laws L_s and L_b the multiplier is x / L_s^-1(L_b(x)) where
+the subject is the better one, and L_b^-1(L_s(x)) / x where the baseline is. Its interval is the middle 95 % over the
+replicates of both laws (`gains.scaling_curves`). Refused, with the reason, where
 
-Shapes: B replicates, K scales.
+- a slope is not significantly above zero, so that the law cannot be inverted;
+- the better one's x lies below its smallest run by more than `MAX_EXTRAPOLATION`, or x itself lies outside both ranges
+  by more than that and the law is a straight line, which only holds inside the range;
+- a law never reaches the loss, or reaches it in less than half of the replicates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import FitError
-from analysis.fitting.fit_law import fit_law
-from analysis.fitting.power_law import SeriesFit, choose
-from analysis.inference.bootstrap import bootstrap
+from analysis.gains.scaling_curves import Curves, SeriesCurve
+from analysis.inference.replicate_noise import percentile_interval
 from analysis.interval import ConfidenceInterval
+from analysis.tables.runs import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """The runs of one family along one axis."""
-
-    name: str
-    x: FloatArray
-    loss: FloatArray
-    clusters: npt.NDArray[np.int64] | None = None
+MAX_EXTRAPOLATION = 2.0
+"""How far outside the measured range a multiplier may be read, as a factor of x."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
-    """Subject against baseline at one x."""
+class Multiplier:
+    """How many times the baseline's compute (seconds, parameters) the subject's is worth."""
 
-    x: float
-    difference: float
-    """Subject minus baseline, in the loss's unit."""
-    difference_ci95: ConfidenceInterval
-    multiplier: float | None
-    multiplier_ci95: ConfidenceInterval | None
-    reason: str
-    """Why there is no multiplier; '' where there is one."""
-    extrapolated: bool
-    """The subject's x, or the x that the baseline needs, lies outside that family's runs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gains:
-    """Along one axis."""
-
-    axis: str
     subject: str
     baseline: str
-    law: str
-    why: str
-    at: tuple[Gain, ...]
-    warnings: tuple[str, ...]
-    families: tuple[Family, Family] = field(repr=False)
-    """Subject and baseline."""
-    fits: tuple[SeriesFit, SeriesFit] = field(repr=False)
-
-    def along(self, x_K: Sequence[float]) -> tuple[Gain, ...]:
-        """Read the gains off at other x."""
-        return tuple(_gain(*self.fits, *self.families, float(x)) for x in x_K)
-
-    def statement(self, one: Gain, unit: str) -> str:
-        """'memory_plus over moe: x2.1 [1.7, 2.6] compute at 3e18 FLOPs'."""
-        head = f"{self.subject} over {self.baseline}"
-        if one.multiplier is None:
-            return f"{head}: no multiplier at {one.x:.3g} {unit}: {one.reason}"
-        assert one.multiplier_ci95 is not None
-        lower, upper = one.multiplier_ci95
-        outside = ", extrapolated" if one.extrapolated else ""
-        what = "compute" if self.axis == "C" else "parameters"
-        return f"{head}: x{one.multiplier:.3g} [{lower:.3g}, {upper:.3g}] {what} at {one.x:.3g} {unit}{outside}"
+    axis: str
+    at: float
+    """Where it is read: FLOPs, seconds or parameters."""
+    value: float | None
+    interval: ConfidenceInterval | None
+    """95 %; None where there is no value, or where the noise of a run is unknown."""
+    refusal: str
+    """Why there is no value; '' where there is one."""
+    note: str
+    """What a reader must know about the value; '' where nothing."""
 
 
-def gains(
-    subject: Family,
-    baseline: Family,
-    axis: str,
-    *,
-    at: Sequence[float] = (),
-    objective: str = "log_lsq",
-    num_replicates: int = 2000,
-    seed: int = 0,
-) -> Gains:
-    """Fit both and read the gains off at each x (without any: the ends and the middle of the common range)."""
-    levels = min(len(np.unique(np.round(np.log(one.x), 3))) for one in (subject, baseline))
-    law, why = choose(levels, "level")
-    fitted = []
-    warnings = []
-    for number, one in enumerate((subject, baseline)):
-        try:
-            best = fit_law(law, {"x": one.x}, one.loss, objective=objective)
-            draws = bootstrap(best, num=num_replicates, clusters=one.clusters, seed=seed + number)
-        except FitError as error:
-            raise FitError(f"family '{one.name}': {error}") from None
-        warnings += [f"{one.name}: {warning.text}" for warning in best.warnings]
-        fitted.append(SeriesFit(fit=best.with_replicates(draws)))
-    low = max(float(subject.x.min()), float(baseline.x.min()))
-    high = min(float(subject.x.max()), float(baseline.x.max()))
-    if not at:
-        if low > high:
-            raise FitError(f"the runs of {subject.name} and {baseline.name} have no range in common; say where (--at)")
-        at = sorted({low, math.sqrt(low * high), high})
-    found = Gains(
-        axis=axis,
-        subject=subject.name,
-        baseline=baseline.name,
-        law=law.formula,
-        why=why,
-        at=(),
-        warnings=tuple(warnings),
-        families=(subject, baseline),
-        fits=(fitted[0], fitted[1]),
-    )
-    return replace(found, at=found.along(at))
+@dataclass(frozen=True, kw_only=True)
+class LawDifference:
+    """Subject minus baseline in nats, read off the laws at one x."""
+
+    subject: str
+    baseline: str
+    axis: str
+    at: float
+    value: float
+    interval: ConfidenceInterval | None
 
 
-def _gain(ours: SeriesFit, theirs: SeriesFit, subject: Family, baseline: Family, x: float) -> Gain:
-    assert ours.fit.replicates is not None
-    assert theirs.fit.replicates is not None
-    here = np.array([x])
-    drawn = (ours.fit.replicates.theta, theirs.fit.replicates.theta)
-    ours_best, theirs_best = (one.log_loss(one.best, here)[:, 0] for one in (ours, theirs))
-    ours_B, theirs_B = (one.log_loss(theta, here)[:, 0] for one, theta in zip((ours, theirs), drawn, strict=True))
-    log_reach = float(theirs.reach(theirs.best, ours_best)[0])
-    outside = not subject.x.min() * 0.999 <= x <= subject.x.max() * 1.001
-    value, interval, reason = None, None, ""
-    if math.isinf(log_reach):
-        reason = f"{baseline.name}'s law never reaches the loss of {subject.name} there"
-    else:
-        log_B = theirs.reach(drawn[1], ours_B) - math.log(x)
-        reached = float(np.isfinite(log_B).mean())
-        value = math.exp(log_reach - math.log(x))
-        lower, upper = np.quantile(log_B, [0.025, 0.975], method="inverted_cdf")
-        interval = ConfidenceInterval(
-            math.exp(lower), math.exp(min(float(upper), 700.0)) if np.isfinite(upper) else math.inf
+def common_end(subject: SeriesCurve, baseline: SeriesCurve) -> float:
+    """The largest x inside both ranges."""
+    return min(subject.upper_x, baseline.upper_x)
+
+
+def law_difference(curves: Curves, subject: str, baseline: str, at: float | None = None) -> LawDifference:
+    """Loss difference by the laws at `at` (the largest x that both ranges hold).
+
+    Raises:
+        FitError: One of the two has no law, or no `at` is given and the ranges do not overlap.
+    """
+    ours, theirs = _both(curves, subject, baseline)
+    x = common_end(ours, theirs) if at is None else at
+    if at is None and x < max(ours.lower_x, theirs.lower_x):
+        both = f"{formatting.series(subject)} and {formatting.series(baseline)}"
+        raise FitError(f"the ranges of {both} in {curves.axis.words} do not overlap; say where to read the gain")
+    interval = None
+    if ours.replicates is not None and theirs.replicates is not None:
+        interval = percentile_interval(_losses(ours, ours.replicates, x) - _losses(theirs, theirs.replicates, x))
+    value = float(_losses(ours, ours.fit.best, x)[0] - _losses(theirs, theirs.fit.best, x)[0])
+    return LawDifference(subject=subject, baseline=baseline, axis=curves.axis.key, at=x, value=value, interval=interval)
+
+
+def multiplier(curves: Curves, subject: str, baseline: str, at: float | None = None) -> Multiplier:
+    """The multiplier at `at` (the end of the common range), or the reason why there is none.
+
+    Raises:
+        FitError: One of the two has no law along this axis.
+    """
+    ours, theirs = _both(curves, subject, baseline)
+    x = common_end(ours, theirs) if at is None else at
+
+    def result(
+        value: float | None = None, interval: ConfidenceInterval | None = None, refusal: str = "", note: str = ""
+    ) -> Multiplier:
+        return Multiplier(
+            subject=subject,
+            baseline=baseline,
+            axis=curves.axis.key,
+            at=x,
+            value=value,
+            interval=interval,
+            refusal=refusal,
+            note=note,
         )
+
+    log_value = float(_log_multiplier(ours, theirs, ours.fit.best, theirs.fit.best, x)[0])
+    refusal = _flat_slope(ours) or _flat_slope(theirs) or _out_of_range(curves, ours, theirs, x, log_value)
+    if refusal:
+        return result(refusal=refusal)
+    interval, notes = None, []
+    if ours.replicates is not None and theirs.replicates is not None:
+        log_B = _log_multiplier(ours, theirs, ours.replicates, theirs.replicates, x)
+        reached = float(np.isfinite(log_B).mean())
         if reached < 0.5:
-            value, interval, reason = None, None, f"{baseline.name} reaches that loss in {reached:.0%} of the draws"
-        outside |= not baseline.x.min() * 0.999 <= math.exp(log_reach) <= baseline.x.max() * 1.001
-    difference_B = np.exp(ours_B) - np.exp(theirs_B)
-    return Gain(
-        x=x,
-        difference=float(np.exp(ours_best[0]) - np.exp(theirs_best[0])),
-        difference_ci95=ConfidenceInterval(
-            float(np.quantile(difference_B, 0.025)), float(np.quantile(difference_B, 0.975))
-        ),
-        multiplier=value,
-        multiplier_ci95=interval,
-        reason=reason,
-        extrapolated=outside,
+            return result(refusal=f"that loss is reached in {reached:.0%} of the replicates of the laws")
+        inside = percentile_interval(log_B)
+        interval = ConfidenceInterval(*(math.exp(min(end, 700.0)) if end < math.inf else math.inf for end in inside))
+        edge = max(abs(inside.lower), abs(inside.upper))
+        if _better(ours, theirs, log_value).lower_x / MAX_EXTRAPOLATION > x * math.exp(-edge):
+            notes.append("the far end of the interval lies outside the measured range")
+    if x > MAX_EXTRAPOLATION * common_end(ours, theirs):
+        notes.append("extrapolated")
+    return result(value=math.exp(log_value), interval=interval, note="; ".join(notes))
+
+
+def _both(curves: Curves, subject: str, baseline: str) -> tuple[SeriesCurve, SeriesCurve]:
+    for label in (subject, baseline):
+        if label not in curves.series:
+            raise FitError(
+                f"{formatting.series(label)} has no law against {curves.axis.words}: it has done runs at fewer than two"
+                f" {curves.axis.level}s"
+            )
+    return curves.series[subject], curves.series[baseline]
+
+
+def _better(ours: SeriesCurve, theirs: SeriesCurve, log_value: float) -> SeriesCurve:
+    return ours if log_value > 0 else theirs
+
+
+def _flat_slope(curve: SeriesCurve) -> str:
+    interval = curve.slope_interval()
+    if interval is None:
+        falls = float(curve.fit.slope(curve.fit.best)[0]) > 0
+        return "" if falls else f"the loss of {formatting.series(curve.series)} does not fall with compute"
+    if interval.lower > 0:
+        return ""
+    return (
+        f"the slope of {formatting.series(curve.series)} is not significantly above zero (exponent 95 % interval"
+        f" {interval.lower:.3g} to {interval.upper:.3g}), so its law cannot be inverted"
     )
+
+
+def _out_of_range(curves: Curves, ours: SeriesCurve, theirs: SeriesCurve, x: float, log_value: float) -> str:
+    """Why the multiplier at x would be an extrapolation; '' where it is none."""
+    better = _better(ours, theirs, log_value)
+    name, unit = formatting.series(better.series), curves.axis.unit or curves.axis.words
+    if math.isinf(log_value):
+        return f"the law of {name} never reaches that loss at {x:.3g} {unit}"
+    end = common_end(ours, theirs)
+    if "E" not in curves.law.names and x > MAX_EXTRAPOLATION * end:
+        return (
+            f"{x:.3g} {unit} lies more than {MAX_EXTRAPOLATION:g}x above the measured range (which ends at {end:.3g}),"
+            " and the laws are straight lines that hold inside it only"
+        )
+    reach = x * math.exp(-abs(log_value))
+    if reach < better.lower_x / MAX_EXTRAPOLATION:
+        return (
+            f"{name} would reach that loss at {reach:.3g} {unit}, more than {MAX_EXTRAPOLATION:g}x below its smallest"
+            f" run ({better.lower_x:.3g}): an extrapolation"
+        )
+    return ""
+
+
+def _losses(curve: SeriesCurve, theta_BP: FloatArray, x: float) -> FloatArray:
+    return np.asarray(np.exp(curve.fit.log_loss(theta_BP, np.array([x]))[:, 0]))
+
+
+def _log_multiplier(
+    ours: SeriesCurve, theirs: SeriesCurve, ours_BP: FloatArray, theirs_BP: FloatArray, at: float
+) -> FloatArray:
+    """ln(baseline's x / subject's x) at the worse one's loss at `at`, as [B]; positive where the subject is better."""
+    ours_B, theirs_B = np.log(_losses(ours, ours_BP, at)), np.log(_losses(theirs, theirs_BP, at))
+    gain_B = np.log(at) - ours.fit.log_reach(ours_BP, theirs_B)
+    loss_B = np.log(at) - theirs.fit.log_reach(theirs_BP, ours_B)
+    # A law that does not fall gives an infinite reach; the better one reached the loss at `at` already.
+    gain_B = np.where(np.isfinite(gain_B), gain_B, np.inf)
+    loss_B = np.where(np.isfinite(loss_B), loss_B, np.inf)
+    return np.where(ours_B <= theirs_B, gain_B, -loss_B)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis import formatting
-from analysis.gains.differences import NO_NOISE, Difference, Measure
+from analysis.gains.differences import NO_NOISE, Difference
+from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import percentile_interval
 from analysis.sweep.ablations import Variants
 from analysis.sweep.model_size import IsoFlop, IsoFlops
@@ -78,9 +79,9 @@ def _slot_law(study: Study, curve: SlotCurve) -> str:
     law = study.slots.law(curve)
     if law is None:
         return ""
-    alpha = float(law.point.slope(law.point.best)[0])
-    interval = None if law.replicates is None else percentile_interval(law.point.slope(law.replicates))
-    what = "its loss above an offset" if "E" in law.point.law.formula else "its loss"
+    alpha = float(law.fit.slope(law.fit.best)[0])
+    interval = None if law.replicates is None else percentile_interval(law.fit.slope(law.replicates))
+    what = "its loss above an offset" if "E" in law.fit.law.formula else "its loss"
     alpha_letter = "\N{GREEK SMALL LETTER ALPHA}"
     return (
         f"At {formatting.power(curve.budget.flops)} FLOPs, {what} falls as the power {formatting.MINUS}{alpha_letter}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis import formatting
-from analysis.gains.differences import Measure
+from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.html import Cell, table, words
 from analysis.report.html_tables import budget_words, series
@@ -86,26 +86,23 @@ def slot_laws(study: Study) -> str:
         law = found.law(curve)
         if law is None:
             continue
-        coefficients = law.point.law.values(law.point.best)
-        draws = None if law.replicates is None else law.point.law.values(law.replicates)
+        coefficients = law.fit.law.values(law.fit.best)
+        draws = None if law.replicates is None else law.fit.law.values(law.replicates)
         shown = []
         for name in ("alpha", "E") if offset else ("alpha",):
             interval = None if draws is None else percentile_interval(draws[name])
             shown.append(formatting.with_interval(float(coefficients[name][0]), interval, most=4))
-        alpha = float(coefficients["alpha"][0])
-        resampled = None if law.bootstrap is None else percentile_interval(law.point.slope(law.bootstrap))
         rows.append(
             [
                 words(formatting.series(curve.stem)),
                 budget_words(study, curve.budget),
                 shown[0],
-                formatting.bracket(resampled, formatting.decimals_for(resampled, alpha, 4)),
                 *shown[1:],
-                f"{law.num_budgets} / {law.point.num_runs}",
+                f"{law.num_budgets} / {law.fit.num_runs}",
             ]
         )
     exponent = "exponent \N{GREEK SMALL LETTER ALPHA}"
-    head = ("series", "budget, FLOPs", exponent, "bootstrap", *(["offset E"] if offset else []), "sizes / runs")
+    head = ("series", "budget, FLOPs", exponent, *(["offset E"] if offset else []), "sizes / runs")
     return table(head, rows)
 
 

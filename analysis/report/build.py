@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.card import text
 from analysis.figures import sweep as sweep_figures
 from analysis.figures.figure import ENDINGS, save
 from analysis.report import study_json
@@ -78,11 +79,11 @@ def write(
 ) -> ReportPaths:
     """Write a study that is already computed; see `build`."""
     sweep = sweep or done.results.sweep
-    drawn = sweep_figures.draw(done)
+    figures = sweep_figures.draw(done)
     content = study_json.card(done, question=question, sweep=sweep)
     html = page(
         done,
-        drawn,
+        figures,
         question=question,
         sweep=sweep,
         rebuild=_commands(done, sweep),
@@ -90,11 +91,11 @@ def write(
         caveats=[str(one) for one in (plan_summary or {}).get("caveats", [])],
     )
     folder = out_dir / "figures"
-    written = save(drawn, folder)
+    written = save(figures, folder)
     for name in (stem + ending for stem in STEMS for ending in ENDINGS):
         if folder / name not in written:
             (folder / name).unlink(missing_ok=True)
-    card_path = atomic_write.write(out_dir / "analysis.json", study_json.text(content).encode())
+    card_path = atomic_write.write(out_dir / "analysis.json", text(content).encode())
     report = atomic_write.write(out_dir / "report.html", html.encode())
     return ReportPaths(
         report=report, card=card_path, figures=folder, files=tuple(written), answer=headline(done).sentence

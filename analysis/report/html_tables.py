@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from analysis import formatting
-from analysis.figures.palette import family_look
-from analysis.gains.differences import Difference, Measure, Multiplier, loss_columns
+from analysis.figures.palette import family_style, series_styles
+from analysis.gains.differences import Difference
+from analysis.gains.measures import Measure, loss_columns
+from analysis.gains.multipliers import Multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS
-from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.html import Cell, heading, named, table, words
 from analysis.sweep.learning_rates import Tuned
 from analysis.sweep.study import Study
@@ -19,7 +20,7 @@ from analysis.tables.runs import BoolArray, Budget
 
 def series(study: Study, label: str) -> Cell:
     """A series' name in its colour."""
-    return named(formatting.series(label), study.looks[label].colour)
+    return named(formatting.series(label), series_styles(study.results.compare)[label].colour)
 
 
 def gains(study: Study, subject: str, baseline: str) -> str:
@@ -67,20 +68,16 @@ def laws(study: Study) -> str:
     for curves in study.curves.values():
         ruled.add(len(rows))
         for name, curve in curves.series.items():
-            point = curve.point
-            alpha = float(point.slope(point.best)[0])
-            pooled = None if curve.replicates is None else percentile_interval(point.slope(curve.replicates))
-            resampled = None if curve.bootstrap is None else percentile_interval(point.slope(curve.bootstrap))
-            offset = point.law.values(point.best).get("E")
+            alpha = float(curve.fit.slope(curve.fit.best)[0])
+            offset = curve.fit.law.values(curve.fit.best).get("E")
             rows.append(
                 [
                     series(study, name),
                     curves.axis.words,
-                    formatting.with_interval(alpha, pooled, most=4),
-                    formatting.bracket(resampled, formatting.decimals_for(resampled, alpha, 4)),
+                    formatting.with_interval(alpha, curve.slope_interval(), most=4),
                     *([] if offset is None else [formatting.significant(float(offset[0]))]),
                     formatting.significant(float(curve.loss(np.array([curve.upper_x]))[0]), 4),
-                    f"{curve.num_budgets} / {point.num_runs}",
+                    f"{curve.num_budgets} / {curve.fit.num_runs}",
                 ]
             )
     offsets = ["offset E"] if any("E" in curves.law.formula for curves in study.curves.values()) else []
@@ -88,7 +85,6 @@ def laws(study: Study) -> str:
         "series",
         "against",
         "exponent \N{GREEK SMALL LETTER ALPHA}",
-        "bootstrap",
         *offsets,
         "loss at its end",
         "budgets / runs",
@@ -150,7 +146,7 @@ def tuning(study: Study) -> str:
         factors = sorted({tried.table_factor for tried in one.tried if tried.table_factor is not None})
         rows.append(
             [
-                named(formatting.family(one.family), study.looks[one.series].colour),
+                named(formatting.family(one.family), series_styles(study.results.compare)[one.series].colour),
                 "" if one.learning_rate is None else f"{one.learning_rate:g}",
                 "" if one.table_factor is None else f"{formatting.TIMES}{one.table_factor:.4g}",
                 words(_swept(rates, factors)),
@@ -288,4 +284,5 @@ def left_out(study: Study) -> str:
 
 def _colour(study: Study, one: dict[Any, Any]) -> str:
     """Of the series, or where no run of it is done of its family."""
-    return (study.looks.get(one["series"]) or family_look(one["family"])).colour
+    styles = series_styles(study.results.compare)
+    return (styles.get(one["series"]) or family_style(one["family"])).colour

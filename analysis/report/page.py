@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis import formatting
-from analysis.figures.figure import Drawn
+from analysis.figures.figure import Figure
 from analysis.figures.style import svg
 from analysis.report import ablation_tables, html_tables
 from analysis.report.css import CSS
@@ -21,7 +21,7 @@ from analysis.sweep.study import Study
 
 def page(
     study: Study,
-    drawn: Sequence[Drawn],
+    figures: Sequence[Figure],
     *,
     question: str,
     sweep: str,
@@ -35,14 +35,14 @@ def page(
     parts = [
         _opening(study, question, sweep),
         _details(answer.details),
-        _figures(drawn),
+        _figures(figures),
         _slots(study),
         _variants(study),
         _sizes(study),
         _gains(study),
         _laws(study),
         _fairness(study),
-        _tuning(study, drawn),
+        _tuning(study, figures),
         _runs(study),
         _left_out(study),
         section("Limits", listed((*caveats, *limits(study)))),
@@ -81,8 +81,8 @@ def _details(details: Sequence[str]) -> str:
     return listed(details) if details else ""
 
 
-def _figures(drawn: Sequence[Drawn]) -> str:
-    shown = [figure(svg(one.figure), one.title, one.caption) for one in drawn if one.stem != "tuning"]
+def _figures(figures: Sequence[Figure]) -> str:
+    shown = [figure(svg(one.figure), one.title, one.caption) for one in figures if one.stem != "tuning"]
     return '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
 
 
@@ -165,11 +165,6 @@ def _laws(study: Study) -> str:
         "Laws, and gains in compute and in seconds",
         paragraph(f"{first.law.formula}, least squares on the log of the loss: {first.why}.{noise}"),
         html_tables.laws(study),
-        paragraph(
-            "Bootstrap: the seeds of each cell drawn anew, 4,000 times. With few seeds it is too narrow (with two seeds"
-            " it holds half the variance); the pooled interval is the one to read.",
-            "note",
-        ),
         html_tables.multipliers(study),
         paragraph(
             "A multiplier says by how much more compute (or time) the other family needs for the same loss, read where"
@@ -192,8 +187,8 @@ def _fairness(study: Study) -> str:
     )
 
 
-def _tuning(study: Study, drawn: Sequence[Drawn]) -> str:
-    shown = [figure(svg(one.figure), one.title, one.caption) for one in drawn if one.stem == "tuning"]
+def _tuning(study: Study, figures: Sequence[Figure]) -> str:
+    shown = [figure(svg(one.figure), one.title, one.caption) for one in figures if one.stem == "tuning"]
     edges = [one for one in study.tuned if one.edges]
     swept = [one for one in study.tuned if len({tried.learning_rate for tried in one.tried}) > 1]
     if not swept:

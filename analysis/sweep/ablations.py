@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from analysis import formatting
 from analysis.errors import FitError
-from analysis.gains.differences import Comparison, Measure, compare
+from analysis.gains.differences import Comparison, compare
+from analysis.gains.measures import Measure
 from analysis.tables.runs import Runs, without
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.gains.differences import Measure, noise_of
+from analysis.gains.measures import Measure
+from analysis.gains.run_noise import noise_of
 from analysis.inference.replicate_noise import Noise
 from analysis.interval import ConfidenceInterval
 from analysis.tables.runs import Budget, Runs
@@ -77,7 +78,8 @@ def isoflops(runs: Runs, loss: Measure) -> IsoFlops | None:
     column, words = next(((name, words) for name, words in SIZES if runs.has(name)), ("", ""))
     if not column:
         return None
-    noise, _ = noise_of(runs, loss)
+    model, _ = noise_of(runs, loss)
+    noise = None if model is None else model.pooled
     curves = tuple(
         _curve(runs, label, flops, column, loss.column, noise)
         for label in runs.labels

@@ -8,18 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.errors import FitError
-from analysis.figures.palette import Look, looks
-from analysis.gains.differences import (
-    Comparison,
-    LawDifference,
-    Measure,
-    Multiplier,
-    compare,
-    law_difference,
-    measures,
-    multiplier,
-    pairs,
-)
+from analysis.gains.differences import Comparison, compare
+from analysis.gains.measures import Measure, measures, pairs
+from analysis.gains.multipliers import LawDifference, Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis, Curves, fit_curves
 from analysis.sweep.ablations import Variants, variants
 from analysis.sweep.learning_rates import Tuned, tuned
@@ -35,8 +26,6 @@ class Study:
 
     results: Results
     measures: tuple[Measure, ...]
-    looks: dict[str, Look]
-    """Of every compared series."""
     pairs: tuple[tuple[str, str], ...]
     """(subject, baseline), labels of series; the first decides the headline where families are what is compared."""
     comparisons: tuple[Comparison, ...]
@@ -103,10 +92,11 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
     chosen = _pairs(results, subject, baseline)
     found = measures(runs)
     curves, absent = _curves(results)
+    law_noise = curves[FLOPS.key].noise if FLOPS.key in curves else None
     comparisons, warnings = [], []
     for ours, theirs in chosen:
         try:
-            comparisons += [compare(runs, ours, theirs, measure) for measure in found]
+            comparisons += [compare(runs, ours, theirs, measure, law_noise=law_noise) for measure in found]
         except FitError as error:
             if subject is not None:
                 raise
@@ -133,7 +123,6 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
     return Study(
         results=results,
         measures=found,
-        looks=looks(runs),
         pairs=tuple(compared),
         comparisons=tuple(comparisons),
         curves=curves,

@@ -1,7 +1,7 @@
 """Loss and recall against the number of slots at a fixed base: the means with intervals, and the law of the loss.
 
 A curve holds the series that differ in nothing but `num_slots`, at one budget; there is one a base. The law is fitted
-where `MIN_SIZES` sizes or more carry it, with the same solver, noise and bootstrap as the laws against compute.
+where `MIN_SIZES` sizes or more carry it, with the same solver and noise as the laws against compute.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 
 from analysis import formatting
 from analysis.errors import FitError
-from analysis.gains.differences import Measure, noise_of
+from analysis.gains.measures import Measure
+from analysis.gains.run_noise import noise_of
 from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
-from analysis.inference.replicate_noise import Noise
+from analysis.inference.variance_components import NoiseModel
 from analysis.interval import ConfidenceInterval
-from analysis.tables.runs import Budget, Runs, without
+from analysis.tables.runs import Budget, FloatArray, Runs, without
 
 MIN_SIZES = 4
 """Table sizes that a law needs: two parameters, and two sizes to check them."""
@@ -107,7 +108,7 @@ def _curve(
     budget: Budget,
     labels: Sequence[str],
     measures: Sequence[Measure],
-    noises: dict[str, Noise | None],
+    noises: dict[str, NoiseModel | None],
 ) -> SlotCurve:
     slots_of = {label: float(runs.number("num_slots")[runs.of(label, budget)].mean()) for label in labels}
     points = [_point(runs, label, budget, slots_of[label], measures, noises) for label in labels]
@@ -127,7 +128,7 @@ def _curve(
             column: _mean(
                 last.means[column].value - first.means[column].value,
                 noises[column],
-                1 / first.num_seeds + 1 / last.num_seeds,
+                _weights(runs, last.series, budget) - _weights(runs, first.series, budget),
             )
             for column in noises
         },
@@ -141,21 +142,29 @@ def _point(
     budget: Budget,
     num_slots: float,
     measures: Sequence[Measure],
-    noises: dict[str, Noise | None],
+    noises: dict[str, NoiseModel | None],
 ) -> SlotPoint:
     mask = runs.of(label, budget)
     num_seeds = int(mask.sum())
     means = {
         measure.column: _mean(
-            float(runs.number(measure.column)[mask].mean() * measure.factor), noises[measure.column], 1 / num_seeds
+            float(runs.number(measure.column)[mask].mean() * measure.factor),
+            noises[measure.column],
+            _weights(runs, label, budget),
         )
         for measure in measures
     }
     return SlotPoint(series=label, num_slots=num_slots, num_seeds=num_seeds, means=means)
 
 
-def _mean(value: float, noise: Noise | None, factor: float) -> SlotMean:
-    return SlotMean(value=value, interval=None if noise is None else noise.interval(value, factor))
+def _weights(runs: Runs, label: str, budget: Budget) -> FloatArray:
+    """Weights of the runs in the mean of one cell."""
+    mask = runs.of(label, budget)
+    return np.asarray(mask / mask.sum())
+
+
+def _mean(value: float, model: NoiseModel | None, weight_N: FloatArray) -> SlotMean:
+    return SlotMean(value=value, interval=None if model is None else model.contrast(weight_N).interval(value, 1.0))
 
 
 def _laws(runs: Runs, curves: Sequence[SlotCurve]) -> tuple[Curves | None, str]:

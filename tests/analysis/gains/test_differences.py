@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 from synthetic_results import Truth, rows, write
 
-from analysis.gains.differences import Measure, compare, measures, multiplier, pairs
+from analysis.gains.differences import compare
+from analysis.gains.measures import LOSS, measures, pairs
+from analysis.gains.multipliers import multiplier
 from analysis.gains.scaling_curves import FLOPS, fit_curves
-from analysis.inference.replicate_noise import Noise, at_least, bootstrap_weights, generator, law_noise, pooled, uneven
+from analysis.inference.replicate_noise import uneven
 from analysis.tables.results import Results, read_results
 
 NUM_SWEEPS = 200
-LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
 
 
 def sweep(path: Path, truth: Truth, seed: int) -> Results:
@@ -70,43 +70,6 @@ def test_equal_families_are_rarely_told_apart(tmp_path: Path) -> None:
     assert wrong <= 12
 
 
-def test_the_pooled_noise_is_that_of_an_analysis_of_variance() -> None:
-    random = np.random.default_rng(0)
-    cells = [random.standard_normal(n) for n in (2, 3, 1, 4)]
-    noise = pooled(cells)
-    assert noise is not None
-    assert noise.degrees == 6
-    several = [cell for cell in cells if len(cell) > 1]
-    expected = sum((len(cell) - 1) * np.var(cell, ddof=1) for cell in several) / 6
-    assert noise.std == pytest.approx(np.sqrt(expected))
-    interval = noise.interval(1.0, 0.5)
-    assert interval.upper - 1.0 == pytest.approx(stats.t.ppf(0.975, 6) * noise.std * np.sqrt(0.5))
-
-
-def test_single_seeds_have_no_noise() -> None:
-    assert pooled([np.array([1.0]), np.array([2.0])]) is None
-    assert at_least(None, 1.0) is None
-
-
-def test_noise_has_a_floor() -> None:
-    noise = Noise(std=0.5, degrees=4, source="seeds")
-    floor = at_least(noise, 2.0)
-    assert floor is not None
-    assert (floor.std, floor.degrees) == (2.0, 4)
-    assert at_least(noise, 0.1) is noise
-
-
-def test_law_noise_takes_the_scatter_only_where_it_is_larger() -> None:
-    seeds = Noise(std=0.01, degrees=9, source="seeds")
-    small = law_noise(seeds, 3 * 0.01**2, 3)
-    large = law_noise(seeds, 3 * 0.1**2, 3)
-    assert small is seeds
-    assert large is not None
-    assert large.std == pytest.approx(0.1)
-    assert law_noise(None, 1.0, 2) is None
-    assert law_noise(seeds, 0.0, 0) is seeds
-
-
 def test_a_noisier_cell_is_found() -> None:
     random = np.random.default_rng(0)
     even = [random.standard_normal(3) for _ in range(8)]
@@ -115,24 +78,13 @@ def test_a_noisier_cell_is_found() -> None:
     assert uneven([np.zeros(2), np.zeros(2)]) is None
 
 
-def test_the_bootstrap_stays_inside_cells_and_is_too_narrow_at_two_seeds() -> None:
-    """Resampling two seeds gives a variance of the mean of half the unbiased estimate: why it is not the interval."""
-    cells = np.array([0, 0, 1, 1, 1])
-    weights = bootstrap_weights(cells, 20_000, generator("test"))
-    np.testing.assert_array_equal(weights[:, :2].sum(axis=1), 2)
-    np.testing.assert_array_equal(weights[:, 2:].sum(axis=1), 3)
-    values = np.array([1.0, 3.0])
-    means = (weights[:, :2] * values).sum(axis=1) / 2
-    assert means.var() == pytest.approx(0.5 * values.var(ddof=1) / 2, rel=0.05)
-
-
-def test_draws_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
+def test_replicates_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
     first, second = (fit_curves(sweeps[0].compare, FLOPS, num_replicates=50) for _ in range(2))
     for name, curve in first.series.items():
         assert curve.replicates is not None
         np.testing.assert_array_equal(curve.replicates, second.series[name].replicates)
-    shocks = [curve.replicates[:, 1] for curve in first.series.values() if curve.replicates is not None]
-    assert abs(np.corrcoef(shocks[0], shocks[1])[0, 1]) < 0.5
+    slopes = [curve.replicates[:, 1] for curve in first.series.values() if curve.replicates is not None]
+    assert abs(np.corrcoef(slopes[0], slopes[1])[0, 1]) < 0.5
 
 
 def test_recall_noise_is_not_below_the_error_of_the_questions(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from synthetic_results import Truth, rows, write
 
 from analysis.errors import FitError
-from analysis.gains.differences import Multiplier, law_difference, multiplier
+from analysis.gains.multipliers import Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, fit_curves
 from analysis.tables.results import read_results
 from analysis.tables.runs import Runs
@@ -81,23 +81,31 @@ def test_one_budget_has_no_law(tmp_path: Path) -> None:
         fit_curves(runs(tmp_path, Truth(budgets=(1e14,))), FLOPS)
 
 
-def test_a_bend_widens_the_intervals_and_is_said(tmp_path: Path) -> None:
+def test_a_bend_widens_the_intervals_and_is_warned_of(tmp_path: Path) -> None:
     table = rows(Truth(noise=0.001, tuning=False))
     for row in table:
         if row["budget_flops"] == 1e14:
             row["loss_nats"] = float(str(row["loss_nats"])) * 0.97
     curves = fit_curves(read_results(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=500)
     assert curves.noise is not None
-    assert curves.seed_noise is not None
-    assert curves.noise.std > 5 * curves.seed_noise.std
+    assert "scatter" in curves.noise.source
+    assert curves.noise.std > 0.005
     assert any("bend" in warning for warning in curves.warnings)
 
 
-def test_all_families_get_the_law_of_the_one_with_fewest_budgets(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("offset", "law"), [(0.0, "power"), (1.7, "power_with_offset")])
+def test_an_offset_is_fitted_where_the_table_tells_one_and_to_all_families(
+    tmp_path: Path, offset: float, law: str
+) -> None:
     table = [
         row
-        for row in rows(Truth(budgets=WIDE, tuning=False))
-        if row["family"] != "moe" or float(str(row["budget_flops"])) < 1e15
+        for row in rows(Truth(budgets=WIDE, tuning=False, offset=offset, alpha=0.2 if offset else 0.08, noise=0.002))
+        if row["family"] != "moe" or float(str(row["budget_flops"])) < 1e14
     ]
     curves = fit_curves(read_results(write(tmp_path / "t.csv", table)).compare, FLOPS, num_replicates=50)
-    assert curves.law.name == "power"
+    assert curves.law.name == law
+    assert {one.num_budgets for one in curves.series.values()} == {2, 6}
+    if offset:
+        offsets = {float(one.fit.law.values(one.fit.best)["E"][0]) for one in curves.series.values()}
+        assert len(offsets) == 1
+        assert offsets.pop() == pytest.approx(offset, rel=0.1)

@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from synthetic_results import Row, Settings, Truth, rows, settings_rows, write
 
+from analysis.card import text as card_text
 from analysis.figures import sweep as sweep_figures
-from analysis.figures.figure import Drawn
-from analysis.figures.palette import family_look, looks
+from analysis.figures.figure import Figure
+from analysis.figures.palette import family_style, series_styles
 from analysis.report import build
 from analysis.report.page import page
 from analysis.report.study_json import card
-from analysis.report.study_json import text as text_of_card
 from analysis.sweep.study import Study, study
 from analysis.tables.results import read_results
 
@@ -55,7 +54,7 @@ def studied(path: Path, table: list[Row]) -> Study:
     return study(read_results(write(path / "t.csv", table)))
 
 
-Made = Callable[[str], tuple[Study, dict[str, Drawn]]]
+Made = Callable[[str], tuple[Study, dict[str, Figure]]]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The study and the figures of a sweep by its name, made once."""
 
     @functools.cache
-    def make(name: str) -> tuple[Study, dict[str, Drawn]]:
+    def make(name: str) -> tuple[Study, dict[str, Figure]]:
         done = studied(tmp_path_factory.mktemp("sweep"), SWEEPS[name])
         return done, {one.stem: one for one in sweep_figures.draw(done)}
 
@@ -84,13 +83,13 @@ def numbers_in(content: object) -> Iterator[float]:
 def test_every_kind_of_sweep_gives_a_report(made: Made, name: str) -> None:
     done, drawn = made(name)
     html = page(done, list(drawn.values()), question="?", sweep="s", rebuild=["make"], plan={})
-    text = text_of_card(card(done, question="", sweep="s"))
+    text = card_text(card(done, question="", sweep="s"))
     assert all(math.isfinite(value) for value in numbers_in(json.loads(text)))
     assert "nan" not in html.lower().replace("financial", "")
     assert set(drawn) <= set(build.STEMS)
-    assert set(done.looks) == set(done.results.compare.labels)
+    assert set(series_styles(done.results.compare)) == set(done.results.compare.labels)
     if name.startswith("one seed"):
-        assert '"ci95": [' not in text
+        assert '"ci95": [' not in text or "scatter of the budgets about the laws" in text
         assert "noise" in html
 
 
@@ -167,10 +166,10 @@ def test_names_at_the_ends_of_lines_do_not_overlap(made: Made) -> None:
 
 
 def test_a_dozen_series_can_be_told_apart(made: Made) -> None:
-    given = looks(made("twelve variants")[0].results.compare)
+    given = series_styles(made("twelve variants")[0].results.compare)
     assert len(given) == 13
-    assert given["memory_plus"] == family_look("memory_plus")
-    assert given["dense"] == family_look("dense")
+    assert given["memory_plus"] == family_style("memory_plus")
+    assert given["dense"] == family_style("dense")
     assert len({(look.marker, look.dashes) for look in given.values()}) == len(given)
     assert len({look.colour for look in given.values()}) == len(given)
     for look in given.values():
@@ -179,7 +178,7 @@ def test_a_dozen_series_can_be_told_apart(made: Made) -> None:
 
 
 def test_the_look_of_a_reference_does_not_depend_on_what_else_is_there(made: Made) -> None:
-    alone, among = (made(name)[0].looks for name in ("one series", "twelve variants"))
+    alone, among = (series_styles(made(name)[0].results.compare) for name in ("one series", "twelve variants"))
     assert alone["memory_plus"] == among["memory_plus"]
 
 

@@ -14,12 +14,12 @@ import pytest
 from synthetic_results import Row, Truth, rows, write
 
 from analysis.__main__ import main
+from analysis.card import text as card_text
 from analysis.figures import sweep as sweep_figures
 from analysis.report import build
 from analysis.report.headline import headline, verdict
 from analysis.report.page import page
 from analysis.report.study_json import card
-from analysis.report.study_json import text as text_of_card
 from analysis.sweep.study import Study, study
 from analysis.tables.results import read_results
 
@@ -37,7 +37,7 @@ def shown(path: Path, table: list[Row]) -> tuple[str, dict[str, object]]:
     """The page and the card, without writing the figures' files."""
     done = studied(path, table)
     text = page(done, sweep_figures.draw(done), question="Which wins?", sweep="s", rebuild=["make"], plan={})
-    return text, json.loads(text_of_card(card(done, question="Which wins?", sweep="s")))
+    return text, json.loads(card_text(card(done, question="Which wins?", sweep="s")))
 
 
 class Checker(HTMLParser):
@@ -118,10 +118,10 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
 
 
 def test_one_seed_says_that_no_interval_can_be_given(tmp_path: Path) -> None:
-    answer = headline(studied(tmp_path, rows(Truth(seeds=(0,)))))
+    answer = headline(studied(tmp_path, rows(Truth(seeds=(0,), budgets=(3e13, 1e14)))))
     assert answer.verdict == "no interval"
     assert "no interval can be given" in answer.sentence
-    html, content = shown(tmp_path, rows(Truth(seeds=(0,), tuning=False)))
+    html, content = shown(tmp_path, rows(Truth(seeds=(0,), tuning=False, budgets=(3e13, 1e14))))
     assert "One seed at each budget" in html
     comparisons = content["comparisons"]
     assert isinstance(comparisons, list)

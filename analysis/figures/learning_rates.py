@@ -1,0 +1,68 @@
+"""The learning rates that were tried for each family, and the best of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis import formatting
+from analysis.figures import style
+from analysis.figures.figure import DataRow, Figure
+from analysis.figures.palette import series_styles
+from analysis.sweep.study import Study
+
+
+def tried(study: Study) -> Figure | None:
+    """The learning-rate sweeps: where each family's best lies."""
+    swept = [one for one in study.tuned if len({run.learning_rate for run in one.tried if run.loss}) > 1]
+    if not swept:
+        return None
+    naming = style.Naming(
+        names={one.family: formatting.family(one.family) for one in swept},
+        styles={one.family: series_styles(study.results.compare)[one.series] for one in swept},
+    )
+    figure, axes = style.panel(**naming.margins())
+    rows: list[DataRow] = []
+    ends, every = [], [run.loss for family in swept for run in family.tried if run.loss is not None]
+    for family in swept:
+        mark = naming.styles[family.family]
+        factors = sorted({run.table_factor or 0.0 for run in family.tried})
+        for position, factor in enumerate(factors):
+            line = [t for t in family.tried if (t.table_factor or 0.0) == factor and t.loss is not None]
+            x, y = [t.learning_rate for t in line], [t.loss or np.nan for t in line]
+            chosen = np.isclose(factor, family.table_factor or 0.0)
+            alpha = 1.0 if chosen else 0.35
+            axes.plot(x, y, color=mark.colour, lw=1.1, marker=mark.marker, ms=3.2, alpha=alpha, zorder=2 + position)
+            rows += [
+                (f"table x{factor:g}" if factor else "", family.family, *xy, "", "", "", "")
+                for xy in zip(x, y, strict=True)
+            ]
+            if line and chosen:
+                ends.append((family.family, x[-1], y[-1]))
+        if family.best is not None and family.best.loss is not None:
+            axes.plot(family.best.learning_rate, family.best.loss, "o", ms=9, mfc="none", mec=mark.colour, mew=1.0)
+    rates = [run.learning_rate for one in swept for run in one.tried]
+    style.log_axis(axes, "x", *style.padded(min(rates), max(rates), 0.08), lambda tick: f"{tick:g}")
+    diverged = [(one.family, run.learning_rate) for one in swept for run in one.tried if run.loss is None]
+    for family_name, rate in diverged:
+        axes.plot(
+            rate,
+            1,
+            "x",
+            color=naming.styles[family_name].colour,
+            ms=6,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
+        rows.append(("diverged", family_name, rate, "", "", "", "", ""))
+    style.log_axis(axes, "y", *style.padded(min(every), max(every), 0.07), most=7)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("validation loss, nats per token")
+    naming.put(axes, ends)
+    return Figure(
+        stem="tuning",
+        title="The learning rates that were tried",
+        caption="Tuning runs at the smallest budget, one seed, not among the compared ones. Circles: the best. Pale"
+        " lines: other rates of the memory table. Crosses at the top: diverged.",
+        figure=figure,
+        rows=rows,
+    )

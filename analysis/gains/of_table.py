@@ -1,0 +1,176 @@
+"""`gains`: what one family of a table gains over another, for notebooks, the verb and everything that has a table.
+
+Every family of the table is read, not only the two that are compared: all of them tell the noise of a run and the
+form of the law. The same table therefore gives the same numbers as the report of a sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.errors import FitError, TableError
+from analysis.gains.gain import Gain, gain_between
+from analysis.gains.run_table import runs_along
+from analysis.gains.scaling_curves import FLOPS, PARAMETERS, Axis
+from analysis.tables import Exclusion, Observations, TableLike, TableOptions, observe
+from analysis.tables.frames import as_frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+AXES: dict[str, Axis] = {"C": FLOPS, "N": PARAMETERS}
+SEED_COLUMN = "seed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains(Gain):
+    """A `Gain` with the table that it rests on, as a card needs it."""
+
+    source: str
+    sha256: str
+    exclusions: tuple[Exclusion, ...]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+def gains(
+    table: TableLike,
+    *,
+    of: str,
+    over: str,
+    family: str,
+    axis: Literal["C", "N"] = "C",
+    at: Sequence[float] = (),
+    **options: Unpack[TableOptions],
+) -> Gains:
+    """What family `of` gains over family `over`, in loss and as a multiplier of compute or parameters.
+
+    The difference in loss is given at every level that both families have and as their mean, and by the fitted laws
+    L = A x^-alpha (or with an irreducible loss where the table can tell one). The multiplier is how many times more x
+    the baseline needs for the same loss (Hoffmann et al. 2022 compare models so; see `analysis.gains.multipliers`).
+    Intervals are 95 % t intervals from the replicates of the table (rows of one family at one level, compared by seed
+    where a column names it), else from the scatter about the laws with the degrees of freedom they leave.
+
+    Args:
+        table: A DataFrame or the path of a file; columns C (training FLOPs) or N (parameters) and loss, or any others
+            named by `options`.
+        of: The family that gains, as the table writes it.
+        over: The family it is compared with.
+        family: The column that names the family of each row.
+        axis: 'C' for training FLOPs, 'N' for parameters.
+        at: FLOPs (or parameters) where the multiplier is read; by default the end of the range that both have.
+        **options: Columns and rules for rows; see `analysis.observe`. A column of seeds (`seed_column`) or of runs
+            with checkpoints (`cluster`) tells which rows share a part of their noise.
+
+    Returns:
+        Differences, laws and multipliers; `to_frame()` gives every number, `summary()` says them.
+
+    Raises:
+        TableError: A column is missing, or a row cannot be used.
+        FitError: A family has runs at fewer than two levels, or several models at one number of FLOPs.
+
+    Example:
+        >>> import pandas as pd
+        >>> flops = [1e17, 1e18, 1e19, 1e20] * 2
+        >>> loss = [3.61, 3.02, 2.49, 2.08, 3.30, 2.76, 2.28, 1.90]
+        >>> runs = pd.DataFrame({"C": flops, "loss": loss, "kind": ["dense"] * 4 + ["memory"] * 4})
+        >>> found = gains(runs, of="memory", over="dense", family="kind")
+        >>> round(found.multiplier.value, 2), [round(end, 2) for end in found.multiplier.interval]
+        (3.04, [2.61, 3.53])
+        >>> found.to_frame().loc[:, ["quantity", "value"]].tail(2).round(3)
+                 quantity  value
+        5  law difference -0.176
+        6      multiplier  3.038
+    """
+    if isinstance(table, Observations):
+        raise TableError("gains reads the column of the family: give the table itself and its options")
+    frame = as_frame(table)
+    if family not in frame.columns:
+        listed = ", ".join(f"'{name}'" for name in list(frame.columns)[:30])
+        raise TableError(f"the table has no column '{family}' that names the family. It has: {listed}")
+    observed = observe(frame, reads={axis, *_others(frame, options)}, **options)
+    return gains_of(
+        observed,
+        frame,
+        of=of,
+        over=over,
+        family=family,
+        axis=axis,
+        at=at,
+        seed_column=options.get("seed_column", SEED_COLUMN),
+    )
+
+
+def gains_of(
+    observed: Observations,
+    frame: pd.DataFrame,
+    *,
+    of: str,
+    over: str,
+    family: str,
+    axis: str = "C",
+    at: Sequence[float] = (),
+    seed_column: str | None = SEED_COLUMN,
+) -> Gains:
+    """As `gains`, from a table that is read already: `frame` holds the rows of `observed` by their index."""
+    if axis not in observed.columns:
+        words = {"C": "training FLOPs (flops=COLUMN, --flops COL)", "N": "parameters (params=COLUMN, --params COL)"}
+        raise FitError(f"a gain along {axis} needs the column of {words[axis]}")
+    label_N = np.asarray(frame.loc[observed.row, family].astype(str))
+    for name in (of, over):
+        if name not in label_N:
+            there = ", ".join(dict.fromkeys(label_N))
+            raise FitError(f"no row of family '{name}' is left in column '{family}'; the families there are: {there}")
+    for option, given in (("weight", observed.weight), ("stderr", observed.stderr), ("train", observed.held_out)):
+        if given is not None:
+            raise FitError(
+                f"a gain does not use {option}: every run counts alike, and its noise comes from the replicates. Leave"
+                " the option out"
+            )
+    clustered = observed.checkpoints and observed.cluster is not None
+    runs = runs_along(
+        AXES[axis],
+        series=label_N.tolist(),
+        x=observed.columns[axis],
+        loss=observed.loss,
+        unit=_units(observed, frame, seed_column),
+        size=_size(observed, axis, clustered),
+        row=observed.row,
+    )
+    found = gain_between(runs, of, over, AXES[axis], at=at, clustered=clustered)
+    return Gains(
+        **{**vars(found), "warnings": (*observed.warnings, *found.warnings)},
+        source=observed.source,
+        sha256=observed.sha256,
+        exclusions=observed.exclusions,
+    )
+
+
+def _others(frame: pd.DataFrame, options: TableOptions) -> set[str]:
+    """The other letters that the table has, which tell different models at one level apart."""
+    named = {"N": options.get("params"), "D": options.get("tokens"), "C": options.get("flops")}
+    return {letter for letter, column in named.items() if column is not None or letter in frame.columns}
+
+
+def _units(observed: Observations, frame: pd.DataFrame, seed_column: str | None) -> npt.NDArray[np.generic] | None:
+    """What rows share a part of their noise by: the run of a checkpoint, else the seed; None: nothing."""
+    if observed.cluster is not None:
+        return observed.cluster
+    if seed_column not in frame.columns:
+        return None
+    return np.asarray(frame.loc[observed.row, seed_column].astype(str))
+
+
+def _size(observed: Observations, axis: str, clustered: bool) -> npt.NDArray[np.float64] | None:
+    """What tells models at one level apart: parameters at one number of FLOPs, tokens at one number of parameters."""
+    other = observed.columns.get("N" if axis == "C" else "D")
+    if other is None or clustered:
+        return None
+    return other
