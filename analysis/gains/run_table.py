@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from analysis.gains.run_noise import codes
 from analysis.gains.scaling_curves import Axis
@@ -47,16 +48,18 @@ def runs_along(
         for cell in np.unique(cell_N := codes(np.array(series), level_N)):
             size_N[cell_N == cell] = levels(size[cell_N == cell])
     at_N = np.array([float(np.exp(np.log(x[level_N == level]).mean())) for level in level_N])
-    return Runs(
-        row=np.arange(1, len(x) + 1) if row is None else row,
-        name=tuple("" for _ in series),
-        family=tuple(series),
-        series=tuple(series),
-        budget=tuple(f"{level}-{size}" for level, size in zip(level_N, size_N, strict=True)),
-        seed=codes(own),
-        budget_flops=at_N,
-        numbers={axis.column: np.asarray(x, dtype=np.float64), "loss_nats": np.asarray(loss, dtype=np.float64)},
-    )
+    columns = {
+        "name": [""] * len(x),
+        "family": list(series),
+        "series": list(series),
+        "budget": [f"{level}-{number}" for level, number in zip(level_N, size_N, strict=True)],
+        "seed": codes(own),
+        "budget_flops": at_N,
+        axis.column: np.asarray(x, dtype=np.float64),
+        "loss_nats": np.asarray(loss, dtype=np.float64),
+    }
+    rows = np.arange(1, len(x) + 1) if row is None else row
+    return Runs(frame=pd.DataFrame(columns, index=pd.Index(rows, name="row")))
 
 
 def levels(x_N: FloatArray) -> IntArray:

@@ -1,159 +1,158 @@
-"""A known multiplier is found inside its interval: on any table, and through planner, results table and report."""
+"""A gain from any table: the truth lies inside, and the report, the verb and the function give one number."""
 
 from __future__ import annotations
 
 import csv
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
+import pandas as pd
 import pytest
+from synthetic_results import Truth, rows, write
 
 from analysis.cli.main import main
-from analysis.errors import FitError
+from analysis.errors import FitError, TableError
 from analysis.figures import gains as gains_figures
-from analysis.gains.differences import multiplier
-from analysis.gains.multipliers import Family, gains
-from analysis.gains.scaling_curves import FLOPS, fit_curves
-from analysis.tables.results import read_results
-from memscale.launch.planned import plan_sweep
-from memscale.planning.plan import Plan
+from analysis.gains import gains
+from analysis.report import build
 
 MULTIPLIER = 1.7
 
 
-def loss(flops: np.ndarray, multiplier: float = 1.0) -> np.ndarray:
-    return 1.8 + 4.0 * (flops * multiplier / 1e17) ** -0.25
+def table(
+    noise: float = 2e-3, multiplier: float = MULTIPLIER, num: int = 8, seeds: int = 3, seed: int = 0
+) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    made = []
+    for kind, gain in (("memory", multiplier), ("dense", 1.0)):
+        for flops in np.geomspace(1e17, 1e20, num):
+            for number in range(seeds):
+                exact = 1.8 + 4.0 * (flops * gain / 1e17) ** -0.25
+                loss = exact * np.exp(noise * random.standard_normal())
+                made.append({"kind": kind, "flops": flops, "size": np.sqrt(flops / 120), "seed": number, "loss": loss})
+    return pd.DataFrame(made)
 
 
-def family(name: str, multiplier: float, seed: int, *, noise: float = 2e-3, num: int = 24) -> Family:
-    random = np.random.default_rng([seed, len(name)])
-    x = np.repeat(np.geomspace(1e17, 1e20, num // 3), 3)
-    return Family(name=name, x=x, loss=loss(x, multiplier) * np.exp(noise * random.standard_normal(len(x))))
+def test_without_noise_the_gain_is_exact_in_both_directions() -> None:
+    frame = table(noise=1e-9)
+    for axis, expected in (("C", MULTIPLIER), ("N", MULTIPLIER**0.5)):
+        for of, over, power in (("memory", "dense", 1.0), ("dense", "memory", -1.0)):
+            found = gains(frame, of=of, over=over, family="kind", axis=axis, flops="flops", params="size")  # type: ignore[arg-type]
+            assert found.multiplier.value == pytest.approx(expected**power, rel=1e-3)
+    assert found.curves.law.name == "power_with_offset"
 
 
-def test_a_known_multiplier_and_difference_lie_inside_their_intervals_as_often_as_they_say() -> None:
-    hits = differences = total = 0
-    at = 1e19
-    for seed in range(60):
-        found = gains(family("memory", MULTIPLIER, seed), family("dense", 1.0, seed), "C", at=[at], num_replicates=300)
-        (one,) = found.at
-        assert one.multiplier is not None
-        assert one.multiplier_ci95 is not None
-        assert not one.extrapolated
-        hits += one.multiplier_ci95[0] <= MULTIPLIER <= one.multiplier_ci95[1]
-        exact = float(loss(np.array([at]), MULTIPLIER)[0] - loss(np.array([at]))[0])
-        differences += one.difference_ci95[0] <= exact <= one.difference_ci95[1]
-        total += 1
-    assert 0.85 <= hits / total <= 1.0
-    assert 0.85 <= differences / total <= 1.0
+def test_the_noise_comes_from_the_seeds_and_the_frame_has_every_number() -> None:
+    found = gains(table(), of="memory", over="dense", family="kind", flops="flops", at=[1e18, 1e19])
+    noise = found.curves.noise
+    assert noise is not None
+    assert noise.degrees == 2 * 8 * 2
+    assert noise.std == pytest.approx(2e-3, rel=0.4)
+    frame = found.to_frame()
+    assert frame["quantity"].value_counts().to_dict() == {
+        "difference": 8, "law difference": 2, "multiplier": 2, "mean difference": 1,
+    }  # fmt: skip
+    assert (frame["lower"] < frame["value"]).all()
+    assert (frame["value"] < frame["upper"]).all()
+    assert "memory over dense: x1." in found.summary()
 
 
-def test_without_noise_the_gain_is_exact_at_every_scale() -> None:
-    pair = family("memory", MULTIPLIER, 0, noise=1e-9), family("dense", 1.0, 0, noise=1e-9)
-    found = gains(*pair, "C", num_replicates=20)
-    assert len(found.at) == 3
-    for one in found.at:
-        assert one.multiplier == pytest.approx(MULTIPLIER, rel=1e-4)
-        assert f"x{MULTIPLIER}" in found.statement(one, "FLOPs")
-    assert [one.extrapolated for one in found.at] == [False, False, True]
-    assert gains(*pair[::-1], "C", num_replicates=20).at[0].multiplier == pytest.approx(1 / MULTIPLIER, rel=1e-4)
+def test_checkpoints_of_a_run_are_no_independent_points() -> None:
+    """Errors that a run's checkpoints share, taken as independent, give an interval that is too narrow."""
+    random = np.random.default_rng(1)
+    made = []
+    for kind, gain in (("memory", 1.5), ("dense", 1.0)):
+        for run in range(3):
+            shared = 0.01 * random.standard_normal()
+            for flops in np.geomspace(1e17, 1e19, 8):
+                loss = 3.6 * (flops * gain / 1e17) ** -0.08 * np.exp(shared + 1e-4 * random.standard_normal())
+                made.append({"kind": kind, "C": flops, "loss": loss, "run": f"{kind}{run}"})
+    frame = pd.DataFrame(made)
+    alone = gains(frame.drop(columns="run"), of="memory", over="dense", family="kind").multiplier
+    by_run = gains(frame, of="memory", over="dense", family="kind", cluster="run").multiplier
+    assert alone.interval is not None
+    assert by_run.interval is not None
+    assert by_run.interval.width > 2 * alone.interval.width
 
 
-def test_a_loss_that_the_baseline_never_reaches_has_no_multiplier() -> None:
-    dense = family("dense", 1.0, 0, noise=1e-6)
-    better = replace(dense, name="memory", loss=dense.loss - 1.0)
-    one = gains(better, dense, "C", num_replicates=50).at[-1]
-    assert one.multiplier is None
-    assert "never reaches" in one.reason
-    assert one.difference == pytest.approx(-1.0, abs=1e-3)
+def test_what_cannot_be_compared_is_refused() -> None:
+    frame = table()
+    options = {"of": "memory", "over": "dense", "family": "kind", "flops": "flops"}
+    with pytest.raises(TableError, match="no column 'family'"):
+        gains(frame, **{**options, "family": "family"})  # type: ignore[arg-type]
+    with pytest.raises(FitError, match=r"no row of family 'pkm'.*memory, dense"):
+        gains(frame, **{**options, "of": "pkm"})  # type: ignore[arg-type]
+    with pytest.raises(FitError, match="does not use weight"):
+        gains(frame.assign(w=1.0), **options, weight="w")  # type: ignore[arg-type]
+    sizes = pd.concat([frame, frame.assign(size=frame["size"] * 2)])
+    with pytest.raises(FitError, match="several model sizes at one number of FLOPs"):
+        gains(sizes, **options, params="size")  # type: ignore[arg-type]
+    far = frame.assign(flops=np.where(frame["kind"] == "dense", frame["flops"] * 1e6, frame["flops"]))
+    with pytest.raises(FitError, match="do not overlap"):
+        gains(far, **options)  # type: ignore[arg-type]
 
 
-def test_families_without_a_common_range_need_to_be_told_where() -> None:
-    dense = family("dense", 1.0, 0)
-    far = replace(dense, name="memory", x=dense.x * 1e6)
-    with pytest.raises(FitError, match="no range in common"):
-        gains(far, dense, "C", num_replicates=10)
-    with pytest.raises(FitError, match="family 'memory'"):
-        gains(replace(dense, name="memory", loss=dense.loss * 0 + 2.0), dense, "C", num_replicates=10)
+def test_one_seed_of_two_levels_has_no_interval() -> None:
+    found = gains(table(num=2, seeds=1), of="memory", over="dense", family="kind", flops="flops")
+    assert found.multiplier.interval is None
+    assert "noise of a run is unknown" in found.summary()
+
+
+def test_the_report_the_verb_and_the_function_give_one_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "t.csv", rows(Truth(tuning=False)))
+    report = json.loads(build.build(path, tmp_path / "out").card.read_text())
+    assert main(["gain", str(path), "--json"]) == 0
+    of_sweep = json.loads(capsys.readouterr().out)
+    arguments = ["--family", "family", "--of", "memory_plus", "--over", "moe", "--flops", "flops_train"]
+    assert main(["gain", str(path), *arguments, "--loss", "loss_nats", "--json"]) == 0
+    of_table = json.loads(capsys.readouterr().out)["gains"][0]
+    found = gains(
+        str(path), of="memory_plus", over="moe", family="family", flops="flops_train", loss="loss_nats"
+    ).multiplier
+    expected = report["multipliers"][0]
+    assert (expected["subject"], expected["baseline"], expected["axis"]) == ("memory_plus", "moe", "flops")
+    assert found.interval is not None
+    for value, interval in (
+        (of_sweep["multipliers"][0]["value"], of_sweep["multipliers"][0]["ci95"]),
+        (of_table["multipliers"][0]["value"], of_table["multipliers"][0]["ci95"]),
+        (found.value, list(found.interval)),
+    ):
+        assert value == pytest.approx(expected["value"], rel=1e-12)
+        assert interval == pytest.approx(expected["ci95"], rel=1e-12)
+    overall = report["comparisons"][0]["overall"]
+    assert of_table["comparison"]["overall"]["value"] == pytest.approx(overall["value"], rel=1e-12)
+    assert of_table["comparison"]["overall"]["ci95"] == pytest.approx(overall["ci95"], rel=1e-12)
 
 
 def test_the_command_on_any_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = ["kind of model,flops,size,loss"]
-    for one in (family("moe", 1.0, 0), family("memory", MULTIPLIER, 0)):
-        rows += [f"{one.name},{x},{math.sqrt(x / 120)},{y}" for x, y in zip(one.x, one.loss, strict=True)]
     path = tmp_path / "t.csv"
-    path.write_text("\n".join(rows))
-    arguments = ["gain", str(path), "--family", "kind of model", "--of", "memory", "--over", "moe", "--loss", "loss"]
-    arguments += ["--flops", "flops", "--params", "size", "--at", "1e19", "--bootstrap", "300"]
-    assert main([*arguments, "--json", str(tmp_path / "o.json")]) == 0
-    said = capsys.readouterr().out
-    assert "memory over moe: x1." in said
-    assert "compute at 1e+19 FLOPs" in said
+    table().rename(columns={"kind": "kind of model"}).to_csv(path, index=False)
+    arguments = ["gain", str(path), "--family", "kind of model", "--of", "memory", "--over", "dense", "--loss", "loss"]
+    arguments += ["--flops", "flops", "--at", "1e19"]
+    assert main([*arguments, "--json", str(tmp_path / "o.json"), "--figures", str(tmp_path / "f")]) == 0
+    shown = capsys.readouterr().out
+    assert "memory over dense: x1." in shown
+    assert "compute at 1e+19 FLOPs" in shown
     card = json.loads((tmp_path / "o.json").read_text())
-    assert [one["axis"] for one in card["gains"]] == ["C", "N"]
-    lower, upper = card["gains"][0]["at"][0]["multiplier_ci95"]
-    assert lower < MULTIPLIER < upper
-    assert card["n"] == {"memory": 24, "moe": 24}
-    assert main([*arguments[:-4], "--of", "pkm"]) == 2
-    assert "all 48 rows are left out" in capsys.readouterr().err
+    assert (card["kind"], card["n"]) == ("gain", 48)
+    read = card["gains"][0]["multipliers"][0]
+    assert read["value"] == pytest.approx(MULTIPLIER, rel=0.05)
+    assert read["ci95"][0] < read["value"] < read["ci95"][1]
+    assert main([*arguments[:-6], "--of", "pkm", "--loss", "loss", "--flops", "flops"]) == 2
+    assert "no row of family 'pkm'" in capsys.readouterr().err
 
 
-def test_the_figure_shows_the_multiplier_at_every_scale(tmp_path: Path) -> None:
-    ours, theirs = family("mine", MULTIPLIER, 0), family("theirs", 1.0, 0)
-    found = gains(ours, theirs, "C", num_replicates=200)
+def test_the_figure_shows_the_multiplier_along_the_axis(tmp_path: Path) -> None:
+    found = gains(table(), of="memory", over="dense", family="kind", flops="flops")
     made = gains_figures.write([found], tmp_path)
     assert sorted(path.name for path in made) == [f"gain_compute.{ending}" for ending in ("csv", "pdf", "png")]
     with open(tmp_path / "gain_compute.csv") as file:
-        rows = list(csv.DictReader(file))
-    along = [row for row in rows if row["part"] == "multiplier"]
-    assert len(along) == 60
+        lines = list(csv.DictReader(file))
+    along = [row for row in lines if row["part"] == "multiplier"]
+    assert 30 < len(along) <= 60
     assert all(float(row["lower"]) <= float(row["y"]) <= float(row["upper"]) for row in along)
     assert np.median([float(row["y"]) for row in along]) == pytest.approx(MULTIPLIER, rel=0.05)
-    assert sum(row["part"] == "run" for row in rows) == 48
-
-    never = gains(replace(ours, loss=0.5 + ours.loss / 5), theirs, "N", num_replicates=50)
-    gains_figures.write([never], tmp_path)
-    assert "\nmultiplier" not in (tmp_path / "gain_parameters.csv").read_text()
-
-
-TRUTHS = {"dense": 1.0, "moe": 1.3, "memory_plus": MULTIPLIER}
-SEEDS, STD = 100, 0.004
-
-
-def results_of(plan: Plan, folder: Path, seed: int) -> Path:
-    """The results table of a planned sweep whose losses are a law's, with the noise of seeds."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for run in plan.stage("compare"):
-        exact = 1.2 * (run.flops_train * TRUTHS[run.family] / 1e12) ** -0.16
-        row = {
-            "sweep": "memory_vs_moe", "name": run.name, "run_id": run.name, "stage": "compare", "family": run.family,
-            "series": run.family, "scale": "laptop", "seed": run.seed, "budget": f"{run.budget_flops:g}",
-            "budget_flops": run.budget_flops, "status": "done", "tokens": run.tokens,
-            "params_total": run.counts.params_total, "params_active": run.counts.params_active,
-            "flops_train": run.flops_train, "loss_nats": exact * float(np.exp(STD * random.standard_normal())),
-        }  # fmt: skip
-        rows.append(row)
-    path = folder / f"{seed}.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return path
-
-
-@pytest.mark.slow
-def test_a_known_multiplier_is_recovered_from_plan_to_gain(tmp_path: Path) -> None:
-    """Planner, simulated losses with seed noise, results table, fit, gain: memory over dense, and MoE over memory."""
-    plan = plan_sweep("memory_vs_moe", ["scale=laptop", "launcher=local"]).plan
-    hits = {("memory_plus", "dense"): 0, ("moe", "memory_plus"): 0}
-    for seed in range(SEEDS):
-        curves = fit_curves(read_results(results_of(plan, tmp_path, seed)).compare, FLOPS, num_replicates=400)
-        for subject, baseline in hits:
-            found = multiplier(curves, subject, baseline)
-            assert found.interval is not None, found.refusal
-            truth = TRUTHS[subject] / TRUTHS[baseline]
-            hits[subject, baseline] += found.interval.lower <= truth <= found.interval.upper
-    assert all(count >= 0.9 * SEEDS for count in hits.values()), hits
+    assert sum(row["part"] == "run" for row in lines) == 48
