@@ -5,6 +5,8 @@ Reads tables only; imports neither torch nor memscale. `python -m analysis` is t
 """
 
 from analysis.fitting import compare, fit, predict
+from analysis.gains import gains
+from analysis.report import report
 from analysis.tables import observe, read
 
-__all__ = ["compare", "fit", "observe", "predict", "read"]
+__all__ = ["compare", "fit", "gains", "observe", "predict", "read", "report"]
