@@ -69,6 +69,7 @@ def test_letters_are_taken_by_name_only_where_nothing_else_is_named() -> None:
     table = {**RUNS, "E": [8, 16, 32], "size": [1e8, 2e8, 3e8], "C": [1e18, 2e18, 3e18]}
     assert set(observe(table).columns) == {"N", "D", "C"}
     assert set(observe(table, reads=("N", "E")).columns) == {"N", "E"}
+    assert set(observe(RUNS, flops="D").columns) == {"N", "C"}
     assert observe(table, params="size").columns["N"].tolist() == table["size"]
     assert observe(table, params="size", tokens_from_flops=True).column_names["D"] == "C / (6 N)"
     flops = observe(
@@ -163,6 +164,9 @@ def test_a_wandb_export_is_read_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
         "running",
         "killed",
     ]
+    chosen = ["isoflop", str(path), "--params", "params (M)", "--loss", "val/loss", "--units", "width=B"]
+    assert main(chosen) == 2
+    assert "--units width=B: units are those of params, tokens, flops" in capsys.readouterr().err
     path.write_text(EXPORT.replace("killed", "sleeping"))
     with pytest.raises(TableError, match=r"row 5 .*column 'State': 'sleeping' is no known status \(.*crashed.*\)"):
         observe(path, **options)  # type: ignore[arg-type]
@@ -208,12 +212,13 @@ def test_a_european_file_reads_alike_when_told_and_hints_when_not(tmp_path: Path
 
 def test_whole_numbers_stay_whole_and_words_stay_words(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("N,seed,name,half,flag\n10000000,1,none,0.5,true\n20000000,,x,,False\n")
+    path.write_text("N,seed,name,half,flag,id\n10000000,1,none,0.5,true,007\n20000000,,x,,False,12\n")
     table = read(path)
     assert table["N"].dtype == np.int64
     assert table["seed"].tolist()[0] == 1.0
     assert table["name"].tolist() == ["none", "x"]
     assert np.isnan(table["half"].iloc[1])
     assert table["flag"].tolist() == ["true", "False"]
+    assert table["id"].tolist() == ["007", "12"]
     assert table.index.tolist() == [1, 2]
     assert all(isinstance(value, str) for value in table.attrs.values())
