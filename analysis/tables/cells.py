@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow
+from pyarrow import compute
 
 from analysis.errors import TableError
 from analysis.tables.excel import read_excel
@@ -92,6 +94,9 @@ def numbers(column: pd.Series, *, thousands: str = "", decimal: str = ".") -> tu
         column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(column), dtype=bool)
+    plain = _plain(column) if not thousands and decimal == "." else None
+    if plain is not None:
+        return plain, np.zeros(len(column), dtype=bool)
     words = pd.Series(text(column), dtype=object)
     empty = words.str.lower().isin(EMPTY).to_numpy(dtype=bool)
     if thousands:
@@ -107,6 +112,17 @@ def numbers(column: pd.Series, *, thousands: str = "", decimal: str = ".") -> tu
     values = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     said_nan = words.str.fullmatch(r"[+-]?nan", case=False).to_numpy(dtype=bool)
     return values, np.isnan(values) & ~empty & ~said_nan
+
+
+def _plain(column: pd.Series) -> FloatArray | None:
+    """A column of text as numbers, all at once; None where some cell is neither a plain number nor blank."""
+    try:
+        words = compute.utf8_trim_whitespace(pyarrow.array(column, pyarrow.string(), from_pandas=True))
+        filled = compute.if_else(compute.equal(words, ""), pyarrow.scalar(None, pyarrow.string()), words)
+        values = compute.cast(filled, pyarrow.float64()).to_numpy(zero_copy_only=False)
+    except pyarrow.ArrowException:
+        return None
+    return np.array(values, dtype=np.float64)
 
 
 def float_or_infinity(value: float) -> float:
