@@ -91,7 +91,7 @@ def run(sweep: str | SweepPlan, overrides: Sequence[str] = (), *, output: Output
         output: Where a person reads how far it is; None: nowhere.
 
     Returns:
-        How the sweep is left: `done`; `running`, where SLURM's jobs go on by themselves; or `needs_somebody`, with the
+        How the sweep is left: `done`; `running`, where SLURM's jobs go on by themselves; or `needs_attention`, with the
         runs that were given up and why.
 
     Raises:
@@ -134,7 +134,7 @@ def reconcile(sweep: str, *, to_the_end: bool = False, output: Output | None = N
 
 
 def status(sweep: str) -> SweepStatus:
-    """Return the state of every run of a launched sweep, those that need somebody first, with what mends them.
+    """Return the state of every run of a launched sweep, those that need a person first, with what mends them.
 
     Args:
         sweep: Its name.

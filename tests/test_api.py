@@ -77,7 +77,7 @@ def test_status_results_and_retry_say_what_the_files_say(runs: Path, tmp_path: P
     end(planned, paths, 1, "diverged", "diverged")
     end(planned, paths, 2, "bad_config")
     seen = api.status(NAME)
-    assert (seen.counts["done"], seen.counts["failed"], seen.state) == (1, 2, "needs_somebody")
+    assert (seen.counts["done"], seen.counts["failed"], seen.state) == (1, 2, "needs_attention")
     assert [run.state.state for run in seen.runs[:2]] == ["failed", "failed"]
     assert list(seen.to_frame()["state"]) == [run["state"] for run in seen.to_json()["runs"]]
     table = api.results(NAME)

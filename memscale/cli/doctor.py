@@ -14,7 +14,7 @@ from memscale.doctor.mlflow_store import mlflow_store
 from memscale.doctor.slurm import slurm
 from memscale.records.layout import runs_root
 
-_NEEDS_SOMEBODY = 4
+_NEEDS_ATTENTION = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(given: argparse.Namespace) -> int:
             print(f"{'ok     ' if finding.good else 'LOOK   '} {finding.what}: {finding.meaning}", flush=True)
     if given.json:
         print(json.dumps({"format": 1, "findings": [asdict(finding) for finding in findings]}, indent=1))
-    return 0 if all(finding.good for finding in findings) else _NEEDS_SOMEBODY
+    return 0 if all(finding.good for finding in findings) else _NEEDS_ATTENTION
 
 
 def _findings() -> Iterator[Finding]:

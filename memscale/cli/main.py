@@ -17,7 +17,7 @@ VERBS = {
     "plan": "show what a sweep would train; touches nothing",
     "sweep": "train what a sweep lacks, evaluate it, record it and write the report",
     "reconcile": "take the next step of a sweep on SLURM by hand; its controller jobs do",
-    "status": "show the state of every run; what needs somebody first",
+    "status": "show the state of every run; what needs a person first",
     "watch": "status, renewed until all is done",
     "logs": "show the log of a run's last attempt",
     "retry": "let failed runs be trained again",

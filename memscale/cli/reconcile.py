@@ -2,7 +2,7 @@
 
 Observes every run, records how attempts ended, submits what has to be trained, opens the next stage, and when all have
 ended mirrors the runs into MLflow and builds the report. Safe at any time, from anywhere, any number of times.
-Exit status: 0 all done, 3 running, 4 somebody is needed.
+Exit status: 0 all done, 3 running, 4 a person is needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`memscale status`: every run's state from its files; what needs somebody first.
+"""`memscale status`: every run's state from its files; what needs a person first.
 
-Exit status: 0 all done, 3 running, 4 somebody is needed.
+Exit status: 0 all done, 3 running, 4 a person is needed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from memscale.cli import arguments
 from memscale.cli.console import console
 from memscale.launch.formatting import duration
 from memscale.launch.overview import ORDER, RunLine, SweepStatus
-from memscale.launch.states import DONE, NEEDS_SOMEBODY, RUNNING
+from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING
 
-EXIT_STATUS = {DONE: 0, RUNNING: 3, NEEDS_SOMEBODY: 4}
+EXIT_STATUS = {DONE: 0, RUNNING: 3, NEEDS_ATTENTION: 4}
 _MOST_NEEDY, _MOST_RUNNING = 30, 60
 """Shown to a person."""
 
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def print_status(seen: SweepStatus) -> None:
-    """Print a sweep's status: the counts, what needs somebody with its advice, and the runs at work."""
+    """Print a sweep's status: the counts, what needs a person with its advice, and the runs at work."""
     out, counts = console(), seen.counts
     numbers = ", ".join(f"{counts[state]} {state}" for state in ORDER if state in counts)
     scheduler = "a launcher is at work" if seen.scheduled else "no launcher is at work"

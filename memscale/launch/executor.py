@@ -97,7 +97,7 @@ class Executor(Protocol):
         """Take the jobs of these runs out of the queue."""
 
     def tend(self, *, alive: bool, submitted: bool) -> None:
-        """Ensure that somebody takes the next step (`alive`), or that nobody is left to, after all runs have ended."""
+        """Ensure that the next step is taken (`alive`), or after the last one that no job is left to take it."""
 
     def wait(self, on_tick: Callable[[], None]) -> None:
         """Return when there may be news; call `on_tick` meanwhile."""

@@ -13,7 +13,7 @@ from memscale.launch.progress import Output
 from memscale.launch.reconcile import Step, reconcile
 from memscale.launch.slurm.commands import SlurmError
 from memscale.launch.stages import is_done, run_paths
-from memscale.launch.states import DONE, NEEDS_SOMEBODY
+from memscale.launch.states import DONE, NEEDS_ATTENTION
 from memscale.launch.syncer import Syncer
 from memscale.launch.workers import workers_for
 from memscale.planning.plan import Plan
@@ -62,7 +62,7 @@ class Follower:
         """Take steps until all runs have ended, or (not `to_the_end`) until nothing is unsettled.
 
         Returns:
-            The last step; None where it could not be taken, because somebody else takes one or SLURM did not answer.
+            The last step; None where it could not be taken, because another process takes one or SLURM did not answer.
 
         """
         while True:
@@ -84,13 +84,13 @@ class Follower:
             with lock:
                 return self.locked_step()
         except LeaseTakenError:
-            self.output.line("somebody else is taking this sweep's next step")
+            self.output.line("another process is taking this sweep's next step")
         except SlurmError as error:
             self.output.line(str(error))
         return None
 
     def conclude(self, step: Step) -> str:
-        """Report what is over, build the report and mirror; return DONE or NEEDS_SOMEBODY."""
+        """Report what is over, build the report and mirror; return DONE or NEEDS_ATTENTION."""
         name = self.paths.root.name
         for run, why in step.given_up.items():
             self.output.line(f"{run} is not tried again: {why}")
@@ -103,7 +103,7 @@ class Follower:
             all_done = True
         if step.halted:
             self.output.line(f"stopped: {step.halted}; go on with: make sweep SWEEP={name}")
-        return DONE if all_done and not step.halted else NEEDS_SOMEBODY
+        return DONE if all_done and not step.halted else NEEDS_ATTENTION
 
 
 def learn_speeds(plan: Plan, paths: SweepPaths, names: Sequence[str] | None = None) -> None:

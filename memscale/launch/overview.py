@@ -19,7 +19,7 @@ from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
 from memscale.launch.slurm.controllers import controllers
 from memscale.launch.slurm.snapshot import SweepSnapshot, snapshot_of
-from memscale.launch.states import DONE, NEEDS_SOMEBODY, RUNNING, RunState, halt_reason, read_state
+from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING, RunState, halt_reason, read_state
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import host_of, job_id
 from memscale.records.launch_file import Launch, read_launch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ORDER = ("failed", "lost", "running", "queued", "planned", "done")
-"""States, those that need somebody first."""
+"""States, those that need a person first."""
 _FORMAT = 1
 _MANY_NEW = 20
 
@@ -62,7 +62,7 @@ class RunLine:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """The state of every run of a launched sweep, those that need somebody first."""
+    """The state of every run of a launched sweep, those that need a person first."""
 
     sweep: str
     plan_hash: str
@@ -81,14 +81,14 @@ class SweepStatus:
 
     @property
     def state(self) -> str:
-        """`done`, `running`, or `needs_somebody` where nothing more happens until a person acts."""
+        """`done`, `running`, or `needs_attention` where nothing more happens until a person acts."""
         states = set(self.counts)
         if states <= {"done"}:
             return DONE
         moving = any(
             run.state.state == "running" or (run.state.state == "queued" and not run.held) for run in self.runs
         )
-        return RUNNING if moving or (self.scheduled and "planned" in states) else NEEDS_SOMEBODY
+        return RUNNING if moving or (self.scheduled and "planned" in states) else NEEDS_ATTENTION
 
     def to_json(self) -> dict[str, Any]:
         """Return what `memscale status --json` prints; documented in docs/interfaces.md."""

@@ -21,7 +21,7 @@ class PlannedSweep:
     """Opened as far as an earlier launch opened it."""
     paths: SweepPaths
     notes: tuple[str, ...]
-    """What was chosen because nobody chose, such as 'launcher local (no SLURM here)'."""
+    """What was chosen by default, such as 'launcher local (no SLURM here)'."""
 
 
 def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:

@@ -74,7 +74,7 @@ class Step:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do for anybody but a person."""
+        """Whether nothing more happens until a person acts."""
         return not (self.num_alive or self.submitted or self.unsettled)
 
 

@@ -43,7 +43,7 @@ class SweepOutcome:
     """What came of starting a sweep, or of taking its next steps."""
 
     state: str
-    """`done` (every run has a result), `running` (jobs are there) or `needs_somebody`."""
+    """`done` (every run has a result), `running` (jobs are there) or `needs_attention`."""
     num_runs: int
     num_done: int
     submitted: int = 0

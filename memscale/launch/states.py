@@ -20,7 +20,7 @@ from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.results import RESULT_FORMAT
 
-DONE, RUNNING, NEEDS_SOMEBODY = "done", "running", "needs_somebody"
+DONE, RUNNING, NEEDS_ATTENTION = "done", "running", "needs_attention"
 """How a sweep is left: every run has a result; jobs are there; nothing more happens until a person acts."""
 STATES = ("planned", "queued", "running", "done", "failed", "lost")
 _SILENT_SECONDS = 120.0

@@ -125,12 +125,12 @@ def test_a_controller_takes_one_step_and_waits_only_for_what_is_unsettled(
     assert follower.executor.waits == 1  # type: ignore[attr-defined]
     with Lease(follower.paths.lock, "the sweep"):
         assert follower.follow(to_the_end=False) is None
-    assert "somebody else is taking" in follower.output.lines[-1]  # type: ignore[attr-defined]
+    assert "another process is taking" in follower.output.lines[-1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     "all_done, halted, state",
-    [(True, "", "done"), (False, "", "needs_somebody"), (True, "Ctrl-C", "needs_somebody")],
+    [(True, "", "done"), (False, "", "needs_attention"), (True, "Ctrl-C", "needs_attention")],
 )
 def test_what_is_over_is_reported_mirrored_and_its_controllers_are_cancelled(
     all_done: bool, halted: str, state: str, follower: Follower, plan: Plan, monkeypatch: pytest.MonkeyPatch

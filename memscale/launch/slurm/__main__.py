@@ -1,6 +1,6 @@
 """`python -m memscale.launch.slurm SWEEP`: what a controller job runs.
 
-Takes the next step of the sweep. Exit status: 0 all done, 3 running, 4 somebody is needed. Any other one means that
+Takes the next step of the sweep. Exit status: 0 all done, 3 running, 4 a person is needed. Any other one means that
 the step could not be taken here; the job's script then submits itself anew on another node.
 """
 

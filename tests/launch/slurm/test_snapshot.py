@@ -270,7 +270,7 @@ def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
     assert (silent.state, silent.outcomes[-1].cause) == ("queued", "stopped")
 
 
-def test_a_held_job_needs_somebody(paths: SweepPaths, slurm: FakeSlurm) -> None:
+def test_a_held_job_needs_attention(paths: SweepPaths, slurm: FakeSlurm) -> None:
     (run, _), name = submitted(paths)
     slurm.say(squeue(name, "PENDING", "launch failed requeued held"))
     status = look(paths, run)
