@@ -57,7 +57,7 @@ def from_replicates(
     found = []
     for name, value in values.items():
         needs = _needs(law, theta_P, name)
-        if needs and needs <= set(fixed):
+        if needs <= set(fixed):  # fixed, or a constant whatever the parameters (a of two tied exponents)
             held = ConfidenceInterval(value, value)
             found.append(Coefficient(name=name, value=value, se=0.0, ci80=held, ci95=held, at_bound=False,
                                      identified=True))  # fmt: skip

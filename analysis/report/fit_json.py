@@ -46,7 +46,11 @@ def body(fit: Fit, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
         "scale": None if fit.log_scale is None else math.exp(fit.log_scale),
         "starts": {"num": fit.starts.num, "share_at_best": fit.starts.share_at_best},
         "local_optima": [
-            {"coefficients": optimum.values, "objective": optimum.objective, "share": optimum.share}
+            {
+                "coefficients": {name: finite(value) for name, value in optimum.values.items()},
+                "objective": optimum.objective,
+                "share": optimum.share,
+            }
             for optimum in fit.local_optima
         ],
         "intervals": _intervals(fit),
@@ -64,7 +68,7 @@ def body(fit: Fit, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
 
 def _coefficient(one: Coefficient) -> dict[str, Any]:
     return {
-        "value": one.value,
+        "value": finite(one.value),
         "se": finite(one.se),
         "ci80": ends(one.ci80),
         "ci95": ends(one.ci95),
