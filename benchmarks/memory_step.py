@@ -1,21 +1,21 @@
 """One training step of a memory lookup (forward, backward, optimizer) beside other libraries, in one process.
 
-`python -m benchmarks.memory_step [--json FILE] [--figure PNG] [--threads 2] [--quick]`; with `--device cuda` on a GPU,
-as `benchmarks.memory_step_gpu` says. 2,048 tokens read 4 x 32 slots each, in float32; slots, weights and output
-gradients are new at every step and the same for all (`benchmarks.peers`).
-The peers take turns between cases. Before it is timed a step has been taken so often that most rows have moments and
-owe idle steps: `ours` pays for that in its forward. Slots are uniform, or Zipf's with exponent 1.1.
+`python -m benchmarks.memory_step [--json FILE] [--figure PNG] [--threads 2] [--quick]`; with `--device cuda` on a GPU
+(`benchmarks.memory_step_gpu`). 2,048 tokens look up 4 x 32 slots each, in float32; slots, weights and output gradients
+are new at every step and the same for all libraries (`benchmarks.peers`). Slots are uniform, or Zipf-distributed with
+exponent 1.1. Before a step is timed it has run so often that most rows have moments and a pending update, which `ours`
+applies in its forward pass.
 
-The floor is what must be moved over the speed at which this process copies 1 GiB, all threads, read and written
-counted: of U distinct rows touched, U * width * 4 bytes a pass. Any exact Adam step needs 8 passes: weights read in
-the forward and again in the backward for the gradient of the read weights; weights and two moments read and written by
-the optimizer. An exact lazy step needs 12: its rows are caught up before they are read, so weights and moments are
-read and written once more. Reads of one row by several tokens, the slots and the arithmetic are left out. Where the
-tables fit into the processor's cache a step may be below its floor.
+The floor is the memory traffic that cannot be avoided over the speed at which this process copies 1 GiB (all threads,
+bytes read and written): with U distinct rows, U * width * 4 bytes a pass. Any exact Adam step needs 8 passes: weights
+read in the forward pass, and again in the backward pass for the gradient of the lookup weights; weights and two moments
+read and written by the optimizer. An exact lazy step needs 12: weights and moments are read and written once more when
+pending updates are applied. Lookups of one row by several tokens, the slots and the arithmetic are left out. If the
+tables fit into the processor's cache, a step may be faster than its floor.
 
-`peak_new_bytes` is the most memory that one more, untimed step held beyond what it found: torch's from its profiler,
-NumPy's and Python's from tracemalloc; what compiled code allocates by itself is not seen. No single allocation is
-larger. It is left out (null) for steps of more than two seconds.
+`peak_new_bytes` is the most memory that one more, untimed step allocated on top of what was there: torch's from its
+profiler, NumPy's and Python's from tracemalloc; what compiled code allocates by itself is not seen. It is null for
+steps of more than two seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PASSES, _LAZY_PASSES = 8, 12
 
 
 def all_cases() -> list[Case]:
-    """The number of slots at width 256, other widths, and a table of gigabytes."""
+    """Return the cases: numbers of slots at width 256, other widths, and a table of gigabytes."""
     sizes = (1 << 14, 1 << 16, 1 << 18, 1 << 20)
     return [
         *(Case(slots=slots, indices=indices) for indices in ("uniform", "zipf") for slots in sizes),
@@ -54,13 +54,14 @@ def all_cases() -> list[Case]:
 
 
 def quick_cases() -> list[Case]:
+    """Return the cases with small tables of width 256."""
     return [case for case in all_cases() if case.width == 256 and case.slots <= 1 << 16]
 
 
 def take_turns(
     step: peers.Step, draws: Iterator[peers.Batch], case: Case, rounds: int
 ) -> list[tuple[float, float, float]]:
-    """Warm a step up and time it."""
+    """Warm a step up, and return seconds of forward, backward and optimizer for each timed round."""
     for turn in range(case.warm_up):
         taken = sum(peers.take(step, next(draws)))
         if turn == 1 and taken > _SLOW_S:  # the first may have to compile
@@ -70,7 +71,7 @@ def take_turns(
 
 
 def measure_backend(name: str, case: Case, batches: Batches, rounds: int) -> dict[str, Any]:
-    """Its own part of a row; all memory is free again when it returns."""
+    """Return one back end's figures for a case; its memory is free again afterwards."""
     step, draws = peers.STEPS[name](new_table(case)), iter(batches)
     taken = take_turns(step, draws, case, rounds)
     whole = [sum(parts) for parts in taken]
@@ -89,7 +90,7 @@ def measure_backend(name: str, case: Case, batches: Batches, rounds: int) -> dic
 
 
 def measure_case(case: Case, copy_bytes_per_s: float, rounds: int) -> list[dict[str, Any]]:
-    """A row per backend; why one is left out is printed."""
+    """Return a row of figures per back end; print why one is left out."""
     batches = Batches(case)
     touched = touched_rows(batches)
     pass_s = touched * case.width * 4 / copy_bytes_per_s
@@ -114,20 +115,20 @@ def _too_large(name: str, case: Case) -> str | None:
 
 
 def available_bytes() -> int | None:
-    """What the kernel says can be had without swapping; None where it does not say."""
+    """Return the kernel's estimate of memory available without swapping; None if it gives none."""
     path = Path("/proc/meminfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def copy_bytes_per_second(num_bytes: int = 1 << 30, repeats: int = 7) -> float:
-    """Bytes read and written per second by copying one buffer to another."""
+    """Return bytes read and written per second by copying one buffer to another."""
     source, target = torch.ones(num_bytes // 4), torch.ones(num_bytes // 4)
     return 2 * num_bytes / median(machine.seconds(lambda: target.copy_(source), repeats))
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A table for one case."""
+    """Yield the printed lines of one case."""
     first = rows[0]
     table_bytes = first["slots"] * first["width"] * 4
     yield (
@@ -155,7 +156,7 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def measure(cases: list[Case], rounds: int = _ROUNDS) -> dict[str, Any]:
-    """Measure all cases, and print each when it is done."""
+    """Measure all cases, printing each, and return the JSON content."""
     copied = copy_bytes_per_second()
     here = machine.describe()
     print(
@@ -177,6 +178,7 @@ def measure(cases: list[Case], rounds: int = _ROUNDS) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_step", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--figure", type=Path, help="PNG to draw them into")

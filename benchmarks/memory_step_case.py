@@ -1,8 +1,8 @@
-"""What `benchmarks.memory_step` measures: a table and the reads of it, on the CPU or a GPU.
+"""The cases of `benchmarks.memory_step`: a table and the lookups in it, on the CPU or a GPU.
 
-Every step reads anew; all libraries read the same. Slots are uniform, or Zipf's with exponent 1.1.
+Every step has new lookups, the same for all libraries. Slots are uniform, or Zipf-distributed with exponent 1.1.
 
-T tokens, K slots read per token, V width of a row, N slots.
+Shape suffixes: T tokens, K slots per token, V width of a row, N slots.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPARE_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A table and what reads it."""
+    """A table, and the lookups in it."""
 
     slots: int
     width: int = 256
@@ -41,14 +41,17 @@ class Case:
 
     @property
     def reads(self) -> int:
+        """Lookups per step."""
         return self.tokens * self.reads_per_token
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of a row."""
         return self.width * self.dtype.itemsize
 
     @property
     def table_bytes(self) -> int:
+        """Bytes of the table."""
         return self.slots * self.row_bytes
 
     @property
@@ -57,12 +60,13 @@ class Case:
         return math.ceil(_WARM_UP_READS * self.slots / self.reads) + 2
 
     def needs_bytes(self, step: type[peers.Step]) -> int:
+        """Return the memory that a library's step needs, in bytes."""
         rows = self.reads * self.row_bytes
         return step.num_tables * self.table_bytes + step.num_reads * rows + 16 * self.slots + _SPARE_BYTES
 
 
 class Batches:
-    """Reads of a case; every iteration begins with the same ones."""
+    """The lookups of a case; every iteration begins with the same ones."""
 
     def __init__(self, case: Case, seed: int = 0) -> None:
         self._case, self._seed = case, seed
@@ -97,11 +101,12 @@ class Batches:
 
 
 def touched_rows(batches: Batches) -> int:
-    """Distinct slots of a batch."""
+    """Return the distinct slots of a batch, the median of three."""
     return int(median(len(batch.slots_TK.unique()) for batch in islice(batches, 3)))
 
 
 def new_table(case: Case) -> Tensor:
+    """Return the initial table."""
     generator = torch.Generator(case.device).manual_seed(0)
     table_NV = torch.empty(case.slots, case.width, device=case.device)
     return table_NV.uniform_(-0.02, 0.02, generator=generator).to(case.dtype)

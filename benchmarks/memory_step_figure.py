@@ -31,8 +31,11 @@ _FLOORS = {"lazy_floor_s": "floor, lazy", "floor_s": "floor"}
 
 
 def write(done: dict[str, Any], path: Path, width: int = WIDTH) -> None:
-    """Draw the result of a measurement: rows of `width`, in the first type and of the batch size that come up. Raises
-    ValueError where it has no row to draw."""
+    """Draw the result of a measurement: rows of `width`, of the first type and batch size.
+
+    Raises:
+        ValueError: There is no such row.
+    """
     rows = [row for row in done["rows"] if row["width"] == width and row["indices"] == INDICES]
     if not rows:
         raise ValueError(f"nothing to draw: no row has width {width} and {INDICES} indices")
@@ -79,6 +82,7 @@ def _floor(axes: Axes, rows: list[dict[str, Any]], which: str, words: str) -> st
 
 
 def main() -> None:
+    """Draw the figure from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_step_figure", description=__doc__)
     parser.add_argument("json", type=Path, help="what benchmarks.memory_step wrote")
     parser.add_argument("png", type=Path)

@@ -61,6 +61,7 @@ class Clock:
         self._marks: list[Any] = []
 
     def mark(self) -> None:
+        """Record a point in time."""
         if self._gpu:
             event = torch.cuda.Event(enable_timing=True)
             event.record()

@@ -1,20 +1,20 @@
-"""One training step of a memory lookup as different libraries do it, behind one face.
+"""One training step of a memory lookup as different libraries do it, behind one interface.
 
-Every step is made from the table [N, V] it shall train, and computes the same forward, gradient of the weights and
-gradient of the table; what differs is how the table's gradient is kept and which optimizer uses it:
+Every step is built from the table [N, V] it trains, and computes the same forward pass, gradient of the weights and
+gradient of the table; the form of the table's gradient and the optimizer differ:
 
 | name | gradient of the table | optimizer |
 |---|---|---|
-| `ours` | the reads it is made of | AdamW, exact on the rows that are read, the others caught up when they are |
-| `torch_dense` | a dense tensor | torch.optim.AdamW as users get it |
+| `ours` | factored: slots, weights, token gradients | exact lazy AdamW |
+| `torch_dense` | a dense tensor | torch.optim.AdamW with its defaults |
 | `torch_dense_fused` | a dense tensor | torch.optim.AdamW(fused=True) |
-| `torch_sparse` | a sparse tensor | torch.optim.SparseAdam: no decay, and rows that are not read stand still |
-| `fbgemm` | none: the rows are updated in the backward | row-wise Adagrad; its CPU build has no Adam |
+| `torch_sparse` | a sparse tensor | torch.optim.SparseAdam: no decay, and rows without a gradient do not move |
+| `fbgemm` | none: rows are updated in the backward pass | row-wise Adagrad; its CPU build has no Adam |
 
-So only the first three do the same. Where torch has no gradient of a bag's weights for a type (bfloat16 on GPUs, with
-torch 2.11), its steps go without, and do less than `ours`: `weights_have_gradient`.
+So only the first three compute the same. If torch has no gradient of a bag's weights for a type (bfloat16 on GPUs, with
+torch 2.11), its steps omit it, and do less than `ours`: `weights_have_gradient`.
 
-T tokens, K slots read per token, V width of a row, N slots.
+Shape suffixes: T tokens, K slots per token, V width of a row, N slots.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RATE, BETAS, EPS, WEIGHT_DECAY = 1e-3, (0.9, 0.95), 1e-8, 0.1
 
 
 class Step(Protocol):
-    """A table with its optimizer. The backward is autograd's, of what `forward` returned."""
+    """A table with its optimizer. The backward pass is autograd's, of what `forward` returned."""
 
     num_tables: int
     """Memory at the most, in sizes of the table."""
@@ -55,11 +55,11 @@ class Step(Protocol):
         """Take the optimizer's step, and clear the gradient."""
 
     def table(self) -> Tensor:
-        """Return the rows [N, V] as they are by now."""
+        """Return the current rows [N, V]."""
 
 
 class Ours:
-    """memscale's table, kept by its row optimizer."""
+    """memscale's table with its row optimizer."""
 
     num_tables, num_reads = 3, 0
 
@@ -70,12 +70,15 @@ class Ours:
         )
 
     def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        """Return the weighted sums [T, V]."""
         return embedding_bag(self._table, slots_TK, weights_TK)
 
     def update(self) -> None:
+        """Take the optimizer's step."""
         self._optimizer.step(RATE)
 
     def table(self) -> Tensor:
+        """Return the current rows [N, V]."""
         self._optimizer.flush()
         return self._table.detach()
 
@@ -98,22 +101,25 @@ class TorchDense:
         )
 
     def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        """Return the weighted sums [T, V]."""
         if not weights_have_gradient(weights_TK.device, weights_TK.dtype):
             weights_TK = weights_TK.detach()
         sums_TV: Tensor = self._bag(slots_TK, per_sample_weights=weights_TK)
         return sums_TV
 
     def update(self) -> None:
+        """Take the optimizer's step, and clear the gradient."""
         self._optimizer.step()
         self._optimizer.zero_grad()
 
     def table(self) -> Tensor:
+        """Return the current rows [N, V]."""
         return self._bag.weight.detach()
 
 
 @functools.cache
 def weights_have_gradient(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch can differentiate an embedding bag by its weights, on a device and for a type."""
+    """Whether torch can differentiate an embedding bag in its weights, for a device and type."""
     weights = torch.ones(1, 1, device=device, dtype=dtype, requires_grad=True)
     slots, table = torch.zeros(1, 1, device=device, dtype=torch.int64), torch.ones(1, 8, device=device, dtype=dtype)
     try:
@@ -163,6 +169,7 @@ class Fbgemm:
         self._offsets_T1 = torch.empty(0, dtype=torch.int64)
 
     def forward(self, slots_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        """Return the weighted sums [T, V]."""
         num_tokens, num_slots = slots_TK.shape
         if len(self._offsets_T1) != num_tokens + 1:
             self._offsets_T1 = torch.arange(num_tokens + 1) * num_slots
@@ -170,9 +177,10 @@ class Fbgemm:
         return sums_TV
 
     def update(self) -> None:
-        """Nothing is left to do."""
+        """Nothing: the backward pass has updated the rows."""
 
     def table(self) -> Tensor:
+        """Return the current rows [N, V]."""
         return self._bags.split_embedding_weights()[0].detach()
 
 
@@ -186,7 +194,7 @@ STEPS: dict[str, type[Step]] = {
 
 
 def missing(name: str) -> str | None:
-    """What is not installed that this step needs, in words; None where nothing is missing."""
+    """Return what this step needs that is not installed, in words; None if nothing is missing."""
     if name == "fbgemm" and importlib.util.find_spec("fbgemm_gpu") is None:
         return "fbgemm_gpu is not installed (pip install fbgemm_gpu-cpu)"
     return None
@@ -194,13 +202,15 @@ def missing(name: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
+    """The lookups of one step, and the gradient of its output."""
+
     slots_TK: Tensor  # noqa: N815
     weights_TK: Tensor  # noqa: N815
     gradient_TV: Tensor  # noqa: N815
 
 
 def take(step: Step, batch: Batch) -> tuple[float, float, float]:
-    """Seconds of forward, backward and optimizer."""
+    """Return the seconds of forward, backward and optimizer."""
     begun = time.perf_counter()
     sums_TV = step.forward(batch.slots_TK, batch.weights_TK)
     forward = time.perf_counter()
@@ -211,7 +221,7 @@ def take(step: Step, batch: Batch) -> tuple[float, float, float]:
 
 
 def peak_new_bytes(step: Step, batch: Batch) -> int:
-    """Memory that a step holds at the most, beyond what it finds."""
+    """Return the most memory that a step allocated on top of what was there."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # else the profiler says on stderr that it starts and stops
     tracemalloc.start()
     with profiler.profile(profile_memory=True, use_kineto=False) as profiled:

@@ -43,6 +43,7 @@ def many_shapes(runs: int) -> list[str]:
 
 
 def measure(repeats: int) -> dict[str, Any]:
+    """Measure the plans, and return the JSON content."""
     rows = []
     for kind in (many_seeds, many_shapes):
         for runs in (10_000, 100_000):
@@ -85,6 +86,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--repeats", type=int, default=3)

@@ -70,6 +70,7 @@ def finish(paths: SweepPaths) -> None:
 
 
 def measure(seeds: int) -> dict[str, Any]:
+    """Measure, and return the JSON content."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as given, pytest.MonkeyPatch.context() as patch:
         folder = Path(given)
@@ -103,6 +104,7 @@ def measure(seeds: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.slurm_scale", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--seeds", type=int, default=3334)

@@ -34,7 +34,7 @@ _WARM_UP, _ROUNDS = 8, 9
 
 def steps(slots: int, placement: str, folder: Path) -> dict[str, float]:
     """Median seconds of a step, its parts, and the process's private memory at its peak, in bytes."""
-    table = allocate_table(TablePlacement(placement=placement, folder=folder), (slots, _WIDTH), torch.float32, "cpu")
+    table = allocate_table(TablePlacement(kind=placement, folder=folder), (slots, _WIDTH), torch.float32, "cpu")
     optimizer = RowAdamW({"table": table}, weight_decay=0.1)
     generator = torch.Generator().manual_seed(0)
     taken = []
@@ -83,6 +83,7 @@ def _in_a_process(slots: int, placement: str, limit_bytes: float | None, folder:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table_memory", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--slots", type=int, default=1 << 21)

@@ -35,6 +35,8 @@ Select = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
+    """Sizes of one selection."""
+
     num_keys: int
     knn: int
     tokens: int = 2048
@@ -44,6 +46,8 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
+    """Queries, keys and the gradient of the scores."""
+
     query_T2HW: Tensor  # noqa: N815
     keys_2HNW: Tensor  # noqa: N815
     gradient_THK: Tensor  # noqa: N815
@@ -96,6 +100,7 @@ def take(selected: Select, batch: Batch, knn: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def matmul_seconds(batch: Batch) -> float:
+    """Return the seconds of the half scores' matrix products alone."""
     begun = time.perf_counter()
     half_scores(batch.query_T2HW, batch.keys_2HNW)
     return time.perf_counter() - begun
@@ -133,6 +138,7 @@ def measure_case(case: Case, rounds: int = _ROUNDS) -> list[dict[str, Any]]:
 
 
 def row(case: Case, name: str, taken: list[tuple[float, float]], matmul_s: float) -> dict[str, Any]:
+    """Return the figures of one back end."""
     whole = [forward + backward for forward, backward in taken]
     return {
         "num_keys": case.num_keys,
@@ -150,6 +156,7 @@ def row(case: Case, name: str, taken: list[tuple[float, float]], matmul_s: float
 
 
 def line(row: dict[str, Any], grid_s: float) -> str:
+    """Return the printed line of one row."""
     low, high = row["spread"]
     return (
         f"{row['num_keys']:5} half keys, {row['knn']:2} slots, {row['backend']:5} forward {1e3 * row['forward_s']:6.1f}"
@@ -173,6 +180,7 @@ def measure() -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.topk", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--threads", type=int, default=2)

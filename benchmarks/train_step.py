@@ -43,6 +43,7 @@ class Step:
         )
 
     def __call__(self) -> None:
+        """Take one training step."""
         output = self.model(self.tokens[:, :-1])
         loss = F.cross_entropy(output.logits_BSV.flatten(0, 1), self.tokens[:, 1:].flatten()) + output.auxiliary_loss
         loss.backward()
@@ -52,6 +53,7 @@ class Step:
 
 
 def measure() -> dict[str, Any]:
+    """Measure a step of every family, and return the JSON content."""
     plan = plan_sweep("memory_vs_moe", ["scale=laptop", "launcher=local", *_OTHERS]).plan
     scale = plan.sweep.scale
     compared = [run for run in plan.stage("compare") if run.seed == scale.seeds[0]]
@@ -85,6 +87,7 @@ def measure() -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--threads", type=int, default=1)

@@ -13,11 +13,14 @@ PACKAGES = [
     "analysis",
     "memscale.api",
     "memscale.config",
-    "memscale.launch",
     "memscale.data",
     "memscale.evaluation",
     "memscale.export",
+    "memscale.kernels",
+    "memscale.launch",
+    "memscale.models",
     "memscale.planning",
+    "memscale.training",
 ]
 """Modules and packages whose examples run, with all packages below them. Each must hold at least one."""
 

@@ -120,14 +120,14 @@ def _cached(
         starts = cache.lengths
         logits_BSV = model(padded(rows, weight.device), cache).logits_BSV
         ends = [start + len(row) for start, row in zip(starts, rows, strict=True)]
-        cache.rewind(ends)
+        cache.truncate(ends)
         last_B = torch.tensor([len(row) - 1 for row in rows], device=weight.device)
         tokens = logits_BSV[torch.arange(len(rows), device=weight.device), last_B].argmax(-1).tolist()
         still = answers.take(batch, tokens)
         outgrown += [batch[place] for place in still if ends[place] == sequence_length]
         still = [place for place in still if ends[place] < sequence_length]
         if len(still) < len(batch):
-            cache.keep(still)
+            cache.select_rows(still)
         batch = [batch[place] for place in still]
         rows = [answer.tokens[-1:] for answer in batch]
     return outgrown

@@ -1,1 +1,1 @@
-"""The hot path of memory and PEER layers: the selection of slots, and two ops on table rows, each with back ends."""
+"""The hot path of memory and PEER layers: slot selection, two ops on table rows, and the row optimizer."""

@@ -1,15 +1,14 @@
-"""The back ends of the memory layer's kernels, and which of them works on a given table.
+"""The back ends of the memory kernels, and which of them runs on a given tensor.
 
-A back end is a module of `memscale.kernels` with the same functions, so that every op is written once:
+A back end is a pair of modules of `memscale.kernels` with the same functions, so that every op is written once:
 
-| module | runs | functions |
+| modules | what they do | functions |
 |---|---|---|
-| `bags_torch`, `bags_numba`, `bags_triton` | bags of rows | `embedding_bag`, `per_sample_weight_grad`, ... |
-| `rows_torch`, `rows_numba`, `rows_triton` | the optimizer of rows | `catch_up update` |
+| `bags_torch`, `bags_numba`, `bags_triton` | sums over bags of rows | `embedding_bag`, `per_sample_weight_grad`, ... |
+| `rows_torch`, `rows_numba`, `rows_triton` | AdamW on rows | `catch_up`, `update` |
 
-`torch` runs any type on any device and is the truth in tests; `numba` float32 and float64 on the CPU; `triton` float16,
-bfloat16, float32 and float64 on a GPU (or anywhere under TRITON_INTERPRET=1). Refuses a back end that is not there or
-cannot run what it is asked for.
+"torch" runs every type on every device and is the reference in tests; "numba" runs float32 and float64 on the CPU;
+"triton" runs float16, bfloat16, float32 and float64 on a GPU (anywhere under TRITON_INTERPRET=1).
 """
 
 from __future__ import annotations
@@ -34,20 +33,32 @@ log = logging.getLogger(__name__)
 
 
 def choose_backend(like: Tensor, backend: str | None = None) -> str:
-    """Return the back end for tensors such as `like`: the one asked for where it can run, else by device and type.
+    """Return the name of the back end for tensors such as `like`.
 
-    The first choice for a device and type is said in the log. Raises ConfigError.
+    That is `backend` if given, else Numba on the CPU and Triton on a GPU where they run this type, else torch. The
+    choice for each device and type is logged once.
+
+    Raises:
+        ConfigError: `backend` is unknown, not installed, or does not run this type on this device.
     """
     return _chosen(like.device.type, like.dtype, backend)
 
 
 def bags(like: Tensor, backend: str | None = None) -> ModuleType:
-    """Return the module that looks up and sums rows for tensors such as `like`. Raises ConfigError."""
+    """Return the module that sums bags of rows for tensors such as `like`.
+
+    Raises:
+        ConfigError: As `choose_backend`.
+    """
     return _module("bags", choose_backend(like, backend))
 
 
 def rows(like: Tensor, backend: str | None = None) -> ModuleType:
-    """Return the module that optimises rows of tables such as `like`. Raises ConfigError."""
+    """Return the module that runs AdamW on rows of tables such as `like`.
+
+    Raises:
+        ConfigError: As `choose_backend`.
+    """
     return _module("rows", choose_backend(like, backend))
 
 
@@ -67,7 +78,7 @@ def _chosen(device: str, dtype: torch.dtype, asked: str | None) -> str:
 
 
 def _numba_cannot(device: str, dtype: torch.dtype) -> str | None:
-    """What the back end needs, in words, where it cannot run this; else None."""
+    """What the back end needs, in words, if it cannot run this; else None."""
     return None if device == "cpu" and dtype in NUMBA_TYPES else "runs float32 and float64 on the CPU"
 
 

@@ -1,10 +1,10 @@
-"""Bags of rows on the CPU, compiled by Numba for float32 and float64 and kept on disk between processes.
+"""Sums over bags of rows on the CPU, compiled by Numba for float32 and float64.
 
-The functions are those of `memscale.kernels.bags_torch`. Nothing of size [A, V] is ever made, and every sum is taken in
-the order of its reads by one thread: no race, and the same bits for any number of threads.
-Refuses nothing: the ops check what comes in, for a slot outside the table would corrupt memory here.
+The functions are those of `memscale.kernels.bags_torch`. Every sum is taken in the order of its lookups by one thread:
+no races, and the same bits for any number of threads. Arguments are not checked here, and a slot outside the table
+would corrupt memory: the ops check them.
 
-A reads, B bags, V width of a row, N rows.
+Shape suffixes: A lookups, B bags, T tokens, K slots per token, U distinct rows, V width of a row, N rows.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
 def embedding_bag(
     rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, max_bag_size: int | None = None
 ) -> Tensor:
+    """As `memscale.kernels.bags_torch.embedding_bag`."""
     del max_bag_size
     sums_BV = torch.empty(len(offsets_B1) - 1, rows_NV.shape[1], dtype=rows_NV.dtype)
     arrays = _arrays(indices_A, rows_NV, weights_A, sums_BV)
@@ -45,25 +46,28 @@ def embedding_bag(
 
 
 def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    """As `memscale.kernels.bags_torch.per_sample_weight_grad`."""
     products_A = torch.empty(len(indices_A), dtype=rows_NV.dtype)
     parallel_for_bags(_per_sample_weight_grad, _array(offsets_B1), *_arrays(indices_A, rows_NV, x_BV, products_A))
     return products_A
 
 
 def bag_squared_norm(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    """As `memscale.kernels.bags_torch.bag_squared_norm`."""
     squares_B = torch.empty(len(offsets_B1) - 1, dtype=torch.float64)
     parallel_for_bags(_bag_squared_norm, _array(offsets_B1), *_arrays(indices_A, rows_NV, weights_A, squares_B))
     return _sum(squares_B)
 
 
 def squared_norm(rows_NV: Tensor) -> Tensor:
+    """As `memscale.kernels.bags_torch.squared_norm`."""
     squares_N = torch.empty(len(rows_NV), dtype=torch.float64)
     parallel_for(_squares, len(rows_NV), *_arrays(rows_NV, squares_N))
     return _sum(squares_N)
 
 
 def _sum(values_B: Tensor) -> Tensor:
-    """NumPy's sum, whose order does not depend on the number of threads, as torch's does."""
+    """Sum with NumPy, whose order of summation does not depend on the number of threads, as torch's does."""
     return torch.tensor(values_B.numpy().sum())
 
 
@@ -76,7 +80,7 @@ def _array(tensor: Tensor) -> Floats:
 
 
 def _prefetch_row_loop(rows_NV: Floats, row: int) -> None:
-    """Ask for a whole row that will soon be needed."""
+    """Prefetch a whole row that will soon be needed."""
     for column in range(0, rows_NV.shape[1], LINE_BYTES // rows_NV.itemsize):
         prefetch(rows_NV, row, column)
 
@@ -84,12 +88,12 @@ def _prefetch_row_loop(rows_NV: Floats, row: int) -> None:
 def _sum_bag_loop(
     sums_V: Floats, first: int, last: int, indices_A: Integers, rows_NV: Floats, weights_A: Floats
 ) -> None:
-    """Put the weighted sum of the reads first..last into `sums_V`."""
+    """Put the weighted sum of the lookups first..last into `sums_V`."""
     width = rows_NV.shape[1]
     for v in range(width):
         sums_V[v] = 0.0
     whole = first + (last - first) // 8 * 8
-    # Eight rows at a time: the sums are read and written an eighth as often, and eight rows are on their way at once.
+    # Eight rows at a time: the sums are read and written an eighth as often, and eight rows are fetched at once.
     for i in range(first, whole, 8):
         a, b, c, d = weights_A[i], weights_A[i + 1], weights_A[i + 2], weights_A[i + 3]
         e, f, g, h = weights_A[i + 4], weights_A[i + 5], weights_A[i + 6], weights_A[i + 7]
@@ -159,7 +163,7 @@ def _per_sample_weight_grad_loop(
     for b in range(start, stop):
         x, last = x_BV[b], offsets_B1[b + 1]
         whole = offsets_B1[b] + (last - offsets_B1[b]) // 4 * 4
-        for i in range(offsets_B1[b], whole, 4):  # four rows are on their way at once
+        for i in range(offsets_B1[b], whole, 4):  # four rows are fetched at once
             row_a, row_b = rows_NV[indices_A[i]], rows_NV[indices_A[i + 1]]
             row_c, row_d = rows_NV[indices_A[i + 2]], rows_NV[indices_A[i + 3]]
             product_a, product_b, product_c, product_d = zero, zero, zero, zero

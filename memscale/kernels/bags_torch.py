@@ -1,10 +1,12 @@
-"""Bags of rows in plain torch operators: the reference of every other back end, on any device and for any type.
+"""Sums over bags of rows in plain torch operators: the reference of the other back ends, for any type and device.
 
-All that a lookup needs, forward and backward, is sums over bags: bag b holds the places offsets[b] to offsets[b + 1] of
-a list of A reads. A token's slots are a bag of table rows; the reads of one slot are a bag of token gradients. Nothing
-of size [A, V] is ever made. Refuses nothing: the ops check what comes in.
+All that a lookup needs, forward and backward, are sums over bags of rows: bag b holds the indices offsets[b] to
+offsets[b + 1] of a list of A lookups. In the forward pass a token's slots are a bag of table rows; in the table's
+gradient the lookups of one slot are a bag of token gradients. No tensor of size [A, V] is made.
 
-A reads, B bags, T tokens, K slots read per token, U rows touched, V width of a row, N rows.
+Arguments are not checked here: the ops do that.
+
+Shape suffixes: A lookups, B bags, T tokens, K slots per token, U distinct rows, V width of a row, N rows.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ _SUM = 0
 def embedding_bag(
     rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, max_bag_size: int | None = None
 ) -> Tensor:
-    """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[indices_A[a]] over its reads; zero if it has none.
+    """Return [B, V]: for every bag the sum of weights_A[a] * rows_NV[indices_A[a]] over its lookups.
 
-    `indices_A` and `offsets_B1` are int64, `weights_A` of the rows' type. `max_bag_size`: the most lookups of a
-    bag, where that is known; some back ends then have less to look for.
+    The sum of an empty bag is zero.
+
+    Args:
+        rows_NV: The rows, floating point.
+        indices_A: Row of each lookup, int64.
+        offsets_B1: Where each bag begins in `indices_A`, and the end, int64.
+        weights_A: Weight of each lookup, of the rows' type.
+        max_bag_size: The most lookups of a bag, if known; it saves Triton a search.
     """
     del max_bag_size
     found: tuple[Tensor, ...] = torch.ops.aten._embedding_bag(
@@ -39,7 +47,7 @@ def embedding_bag(
 
 
 def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
-    """Return [A]: for every read a of bag b the scalar product of rows_NV[indices_A[a]] and x_BV[b]."""
+    """Return [A]: for every lookup a of bag b the dot product of rows_NV[indices_A[a]] and x_BV[b]."""
     bags_B = torch.arange(len(x_BV), device=x_BV.device)
     bags_A = torch.repeat_interleave(bags_B, offsets_B1.diff(), output_size=len(indices_A))
     products_A: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
@@ -61,9 +69,16 @@ def squared_norm(rows_NV: Tensor) -> Tensor:
 def group_lookups(
     slots: Sequence[Tensor], weights: Sequence[Tensor], num_slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the reads of all parts, `slots` [T, K] with `weights` [T, K] each, in the order of their slots and, within
-    one, in their own: the slots that are read, rising, int64 [U]; where each slot's reads begin, int64 [U + 1]; and for
-    every read its token, counted through the parts, int64 [A], and its weight [A].
+    """Sort the lookups of all parts by slot, stably.
+
+    Args:
+        slots: Slots [T, K] of each part, int64.
+        weights: Weights [T, K] of each part.
+        num_slots: Rows of the table.
+
+    Returns:
+        The distinct slots, rising, int64 [U]; where each slot's lookups begin, int64 [U + 1]; and for every lookup in
+        the new order its token, counted through the parts, int64 [A], and its weight [A].
     """
     slots_A, weights_A = (torch.cat([part.flatten() for part in parts]) for parts in (slots, weights))
     ordered_A, order_A = _narrowed(slots_A, num_slots).sort(stable=True)
@@ -75,12 +90,12 @@ def group_lookups(
 
 
 def _narrowed(slots_A: Tensor, num_slots: int) -> Tensor:
-    """The slots as int32 where that holds them: half the digits to sort by."""
+    """The slots as int32 if that holds them: half the digits to sort by."""
     return slots_A.int() if num_slots <= 1 << 31 else slots_A
 
 
 def _tokens(slots: Sequence[Tensor]) -> Tensor:
-    """int64 [A]: the token of every read, counted through the parts."""
+    """int64 [A]: the token of every lookup, counted through the parts."""
     first, tokens = 0, []
     for part in slots:
         rows_T = torch.arange(first, first + len(part), device=part.device)
@@ -90,6 +105,6 @@ def _tokens(slots: Sequence[Tensor]) -> Tensor:
 
 
 def unique_slots(slots_A: Tensor, num_slots: int) -> Tensor:
-    """Return the slots that are among `slots_A`, rising, int64 [U]."""
+    """Return the distinct slots of `slots_A`, rising, int64 [U]."""
     rows_U: Tensor = torch.unique(_narrowed(slots_A, num_slots))
     return rows_U.long()

@@ -1,21 +1,20 @@
-"""Bags of rows on a GPU, compiled by Triton for float16, bfloat16, float32 and float64.
+"""Sums over bags of rows on a GPU, compiled by Triton for float16, bfloat16, float32 and float64.
 
-The functions are those of `memscale.kernels.bags_torch`. One program, of one warp, sums one bag over one block of
-columns, several rows at a time so that many loads are under way, in float32 (float64 for float64). Small programs end
-at about the same time, and keep few sums in registers, so that many run at once. No atomics: a bag's sum is a tree that
-depends on the bag alone, so bits are the same at every run. A slot that very many reads touch would be one program's
-long tail: reads beyond a bag's first CHUNK are summed beforehand, CHUNK by CHUNK, by programs of their own.
-Products are each of one read, so SPLIT programs share a bag, which is a token there, with tens of reads.
-A kernel is compiled once for every type and width, never again for another number of bags or reads.
-Refuses nothing: the ops check what comes in, for a slot outside the table would corrupt memory here.
+The functions are those of `memscale.kernels.bags_torch`. One program of one warp sums one bag over one block of
+columns, several rows at a time so that many loads are in flight, in float32 (float64 for float64). Small programs take
+about equally long and hold few sums in registers, so that many run at once. There are no atomics: the order of a bag's
+sum depends on the bag alone, so the bits are the same at every run. A slot with very many lookups would make one
+program run long after all others; lookups beyond the first CHUNK of a bag are therefore summed beforehand, CHUNK by
+CHUNK, by programs of their own. In `per_sample_weight_grad` a bag is a token with tens of lookups, and SPLIT programs
+share it.
+Arguments are not checked here: the ops do that, for a slot outside the table would corrupt memory.
 
-A reads, B bags, U rows touched, V width of a row, N rows; within a program R reads at once, C columns at once.
+Shape suffixes: A lookups, B bags, T tokens, K slots per token, U distinct rows, V width of a row, N rows.
+Within a program: R lookups at once, C columns at once, H chunk sums at once; W windows of CHUNK lookups.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memscale.kernels.bags_torch import group_lookups, squared_norm, unique_slots
+from memscale.kernels.triton_launch import CHUNK, SPLIT, jit, launch, num_blocks_of, tile, weight_grad_tile
 
 __all__ = [
     "bag_squared_norm",
@@ -35,46 +35,10 @@ __all__ = [
 ]
 
 
-CHUNK = 256
-"""Reads of a bag that one program sums."""
-LOOKUPS_AT_ONCE = 16
-BLOCK_BYTES = 1024
-"""Of a row, for one program: 32 bytes for each of its 32 threads."""
-WEIGHT_GRADS_AT_ONCE = 4
-SPLIT = 4
-"""Programs that share a bag's products."""
-_RUNTIME = ("num_bags", "step")
-"""Whole numbers that differ from call to call: no reason to compile again."""
-
-
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile a kernel, or a part of one, where it is first used."""
-    plain = [name for name in inspect.signature(function).parameters if name in _RUNTIME]
-    return triton.jit(function, do_not_specialize=plain)
-
-
-def tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return what kernels on rows of this width and type are compiled with."""
-    return {
-        "WIDTH": width,
-        "READS": LOOKUPS_AT_ONCE,
-        "COLUMNS": min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize),
-        "CHUNK": CHUNK,
-        "SPLIT": SPLIT,
-        "SUM": tl.float64 if dtype == torch.float64 else tl.float32,
-        "num_warps": 1,
-        "enable_fp_fusion": True,  # said, because Triton's default is about to change
-    }
-
-
-def weight_grad_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return what `per_sample_weight_grad_kernel` is compiled with: it keeps sums of every read."""
-    return {**tile(width, dtype), "READS": WEIGHT_GRADS_AT_ONCE}
-
-
 def embedding_bag(
     rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, *, max_bag_size: int | None = None
 ) -> Tensor:
+    """As `memscale.kernels.bags_torch.embedding_bag`."""
     num_bags, width = len(offsets_B1) - 1, rows_NV.shape[1]
     sums_BV = torch.empty(num_bags, width, dtype=rows_NV.dtype, device=rows_NV.device)
     _over_bags(embedding_bag_kernel, rows_NV, indices_A, offsets_B1, weights_A, sums_BV, max_bag_size)
@@ -82,6 +46,7 @@ def embedding_bag(
 
 
 def bag_squared_norm(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor) -> Tensor:
+    """As `memscale.kernels.bags_torch.bag_squared_norm`."""
     num_blocks = num_blocks_of(tile(rows_NV.shape[1], rows_NV.dtype))
     squares_BX = torch.empty(len(offsets_B1) - 1, num_blocks, dtype=torch.float64, device=rows_NV.device)
     _over_bags(bag_squared_norm_kernel, rows_NV, indices_A, offsets_B1, weights_A, squares_BX)
@@ -89,6 +54,7 @@ def bag_squared_norm(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, wei
 
 
 def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, x_BV: Tensor) -> Tensor:
+    """As `memscale.kernels.bags_torch.per_sample_weight_grad`."""
     products_A = torch.empty(len(indices_A), dtype=rows_NV.dtype, device=rows_NV.device)
     if len(indices_A):
         tensors = (tensor.detach().contiguous() for tensor in (offsets_B1, indices_A, rows_NV, x_BV))
@@ -97,22 +63,15 @@ def per_sample_weight_grad(rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tenso
     return products_A
 
 
-def launch(kernel: Any, num_programs: int, arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
-    """Run a kernel on the device of its arguments, compiled with those constants that it knows."""
-    known = {name: value for name, value in constants.items() if name.islower() or name in kernel.arg_names}
-    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
-        kernel[(num_programs,)](*arguments, **known)
-
-
 def long_bags(
     rows_NV: Tensor, indices_A: Tensor, offsets_B1: Tensor, weights_A: Tensor, max_bag_size: int | None = None
 ) -> Tensor:
-    """Return the sums of the chunks of bags that have more than one, but for each bag's first; `longest` as in
-    `memscale.kernels.bags_torch.embedding_bag`.
+    """Return [W, V]: the sums of all chunks of bags but each bag's first.
 
-    Chunk j of a bag begins at read offset + j * CHUNK, and its sum lies in row (offset + j * CHUNK) // CHUNK: no two
-    chunks but first ones begin in one window of CHUNK reads. So the number of rows is known without asking the GPU;
-    rows in which no chunk belongs are left undefined.
+    Chunk j of a bag begins at lookup offset + j * CHUNK, and its sum is put in row (offset + j * CHUNK) // CHUNK: at
+    most one chunk that is not its bag's first begins in a window of CHUNK lookups. The number of rows is therefore
+    known without asking the GPU; rows to which no chunk belongs are undefined. `max_bag_size` as in
+    `bags_torch.embedding_bag`.
     """
     most = len(indices_A) if max_bag_size is None else max_bag_size
     num_windows = triton.cdiv(len(indices_A), CHUNK) if most > CHUNK else 0
@@ -125,11 +84,6 @@ def long_bags(
     return sums_WV
 
 
-def num_blocks_of(constants: dict[str, Any]) -> int:
-    """Return how many blocks of columns a row has."""
-    return int(triton.cdiv(constants["WIDTH"], constants["COLUMNS"]))
-
-
 def _over_bags(
     kernel: Any,
     rows_NV: Tensor,
@@ -139,7 +93,7 @@ def _over_bags(
     out: Tensor,
     max_bag_size: int | None = None,
 ) -> None:
-    """Run a kernel on each bag and block of columns."""
+    """Launch a kernel with one program per bag and block of columns."""
     if not out.numel():
         return
     constants = tile(rows_NV.shape[1], rows_NV.dtype)
@@ -163,7 +117,7 @@ def add_lookups(
     LOOKUPS: tl.constexpr,
     SUM: tl.constexpr,
 ) -> tl.tensor:
-    """Add the reads first..last, READS at once."""
+    """Add the lookups first..last to `sums_C`, LOOKUPS at once."""
     for start in range(first, last, LOOKUPS):
         lookups_R = start + tl.arange(0, LOOKUPS)
         indices_R = tl.load(indices_ptr + lookups_R, mask=lookups_R < last, other=0)
@@ -189,13 +143,13 @@ def bag_sum(
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
 ) -> tl.tensor:
-    """Sum a bag: the reads of its first chunk, and the sums that `long_bags` made of the others."""
+    """Sum a bag: the lookups of its first chunk, and the sums that `long_bags` made of the others."""
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
     sums_C = tl.zeros([COLUMNS], SUM)
     end = tl.minimum(last, first + CHUNK)
     sums_C = add_lookups(sums_C, first, end, indices_ptr, factors_ptr, rows_ptr, columns_C, WIDTH, LOOKUPS, SUM)
     if last - first > CHUNK:
-        # Fewer rows at once than above: partial sums may be twice as wide as what was read.
+        # Fewer rows at once than above: partial sums may be twice as wide as the rows.
         past = first // CHUNK + tl.cdiv(last - first, CHUNK)
         for start in range(first // CHUNK + 1, past, LOOKUPS // 4):
             windows_H = start + tl.arange(0, LOOKUPS // 4)
@@ -219,6 +173,7 @@ def embedding_bag_kernel(
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
+    """Write the sum of one bag over one block of columns."""
     num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     b = (tl.program_id(0) // num_blocks).to(tl.int64)
     columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
@@ -242,6 +197,7 @@ def bag_squared_norm_kernel(
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
+    """Write the sum of squares of one bag's sum over one block of columns, in float64."""
     num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     b = (tl.program_id(0) // num_blocks).to(tl.int64)
     columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
@@ -266,11 +222,11 @@ def long_bags_kernel(
     CHUNK: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
-    """Sum the chunk that begins in one window of reads and is not its bag's first, where there is one."""
+    """Sum the chunk that begins in one window of lookups and is not its bag's first, if there is one."""
     num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     window = (tl.program_id(0) // num_blocks).to(tl.int64)
     at = window * CHUNK
-    # The bag that read `at` belongs to: later bags that begin in the window have their second chunk after it.
+    # The bag of lookup `at`, by bisection: bags that begin later in the window have their second chunk after it.
     bag, past = tl.full([], 0, tl.int32), num_bags
     while past - bag > 1:
         middle = (bag + past) // 2
@@ -299,6 +255,7 @@ def per_sample_weight_grad_kernel(
     SPLIT: tl.constexpr,
     SUM: tl.constexpr,
 ) -> None:
+    """Write the products of one of SPLIT shares of a bag's lookups."""
     b = (tl.program_id(0) // SPLIT).to(tl.int64)
     first, last = tl.load(offsets_ptr + b), tl.load(offsets_ptr + b + 1)
     for start in range(first + tl.program_id(0) % SPLIT * LOOKUPS, last, SPLIT * LOOKUPS):

@@ -1,7 +1,7 @@
-"""Compiles the CPU kernels and keeps them on disk, so that workers which start together need not each do it.
+"""Compiles the CPU kernels ahead of time, so that workers that start together need not each do it.
 
-`python -m memscale.kernels.compile` after an installation, or `compile_kernels()`; without it the first use compiles.
-Numba keeps the result beside the source, or in the user's cache where that folder cannot be written.
+Run `python -m memscale.kernels.compile` after an installation, or call `compile_kernels()`; without it the first use
+compiles. Numba caches the result beside the sources, or in the user's cache if that folder cannot be written.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from memscale.kernels.row_products import row_products
 
 
 def compile_kernels() -> None:
-    """Run every kernel on the smallest input, forward, backward and two steps of the row optimizer: some ten seconds
-    the first time, later under one."""
+    """Run every CPU kernel on the smallest input: forward, backward and two steps of the row optimizer.
+
+    Takes about ten seconds the first time, and less than one later.
+    """
     query_T2HW, keys_2HNW = torch.zeros(1, 2, 1, 1, requires_grad=True), torch.zeros(2, 1, 2, 1, requires_grad=True)
     table_NV = MemoryTable(torch.zeros(64, 2))
     optimizer = RowAdamW({"table": table_NV})
-    for num_micro_batches in (1, 2):  # few reads of a row, and many
+    for num_micro_batches in (1, 2):  # few lookups per row, and many
         for _ in range(num_micro_batches):
             slots_THK, scores_THK = product_key_topk(query_T2HW, keys_2HNW, 2)
             out_TV = embedding_bag(table_NV, slots_THK.flatten(1), scores_THK.flatten(1))

@@ -1,11 +1,11 @@
-"""Reads grouped by the slots they read, on the CPU: compiled by Numba and kept on disk between processes.
+"""Lookups grouped by slot on the CPU, compiled by Numba.
 
-The functions are those of `memscale.kernels.bags_torch`. Slots are not compared with each other: a bit for every slot
-says whether it is read, and the bits before it give its rank among those that are. Reads are counted by rank and put
-where their row's begin, in shares of the reads, one a thread; a share's reads go behind those of earlier shares, so
-that they keep their order whatever the number of threads.
+The functions are those of `memscale.kernels.bags_torch`. Instead of sorting, a bitmap over all slots marks those that
+are looked up, and the number of set bits before a slot is its rank among them. Lookups are counted by rank and then
+placed where their row's begin (a counting sort), in up to four shares of the lookups, one per thread. The lookups of a
+share go behind those of earlier shares, so their order does not depend on the number of threads.
 
-A reads, U rows touched, P parts, C shares.
+Shape suffixes: A lookups, U distinct rows, P parts, C shares.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ Counts = NDArray[np.int32]
 Words = NDArray[np.uint64]
 
 _MOST_SHARES = 4
-"""Every share counts the reads of all rows: more of them would cost more than they save."""
+"""Every share counts the lookups of all rows: more shares would cost more than they save."""
 
 
 def group_lookups(
     slots: Sequence[Tensor], weights: Sequence[Tensor], num_slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `memscale.kernels.bags_torch.group_lookups`."""
     slots_A, weights_A, shapes_P2 = _joined(slots), _joined(weights), np.array([part.shape for part in slots])
     bits, before = _marked(slots_A, num_slots)
     rows_U = _listed(bits, before)
-    num_reads, num_shares = len(slots_A), min(torch.get_num_threads(), _MOST_SHARES)
-    bounds_C1 = np.array([num_reads * share // num_shares for share in range(num_shares + 1)])
+    num_lookups, num_shares = len(slots_A), min(torch.get_num_threads(), _MOST_SHARES)
+    bounds_C1 = np.array([num_lookups * share // num_shares for share in range(num_shares + 1)])
     shares = range(num_shares + 1)
-    ranks_A, counts_CU = np.empty(num_reads, np.int32), np.zeros((num_shares, len(rows_U)), np.int32)
+    ranks_A, counts_CU = np.empty(num_lookups, np.int32), np.zeros((num_shares, len(rows_U)), np.int32)
     parallel_ranges(_rank, shares, bounds_C1, slots_A, bits, before, ranks_A, counts_CU)
     starts_U1, places_CU = np.empty(len(rows_U) + 1, np.int64), counts_CU
     _begin(counts_CU, starts_U1)
-    tokens_A, ordered_A = np.empty(num_reads, np.int64), np.empty_like(weights_A)
+    tokens_A, ordered_A = np.empty(num_lookups, np.int64), np.empty_like(weights_A)
     parallel_ranges(_order, shares, bounds_C1, shapes_P2, ranks_A, weights_A, places_CU, tokens_A, ordered_A)
     rows, starts, tokens, ordered = map(torch.from_numpy, (rows_U, starts_U1, tokens_A, ordered_A))
     return rows, starts, tokens, ordered
 
 
 def unique_slots(slots_A: Tensor, num_slots: int) -> Tensor:
+    """As `memscale.kernels.bags_torch.unique_slots`."""
     return torch.from_numpy(_listed(*_marked(slots_A.contiguous().numpy(), num_slots)))
 
 
@@ -58,8 +60,10 @@ def _joined(parts: Sequence[Tensor]) -> NDArray[Any]:
 
 
 def _marked(slots_A: Integers, num_slots: int) -> tuple[Words, Integers]:
-    """Return a bit for every slot, 64 to a word, set where it is read; and how many are set before each word, and in
-    all."""
+    """Return a bitmap over the slots, 64 to a word, and the number of bits set before each word.
+
+    The last entry of the counts is the number of bits set in all.
+    """
     bits = np.zeros((num_slots + 63) // 64, np.uint64)
     before = np.empty(len(bits) + 1, np.int64)
     _mark(slots_A, bits, before)
@@ -84,7 +88,7 @@ def _mark_loop(slots_A: Integers, bits: Words, before: Integers) -> None:
 
 
 def _count_bits_loop(word: np.uint64) -> np.int64:
-    """How many bits of a word are set, in pairs, fours, eights, and the eights' sum."""
+    """Population count of a word: in pairs, fours, eights, and then the sum of the eights."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -112,7 +116,7 @@ def _rank_loop(
     ranks_A: Counts,
     counts_CU: Counts,
 ) -> None:
-    """Find the rank of every read's slot, and count the reads of each."""
+    """Find the rank of every lookup's slot, and count the lookups of each rank and share."""
     for c in range(start, stop):
         counts_U = counts_CU[c]
         for a in range(bounds_C1[c], bounds_C1[c + 1]):
@@ -123,7 +127,7 @@ def _rank_loop(
 
 
 def _begin_loop(counts_CU: Counts, starts_U1: Integers) -> None:
-    """Say where the reads of each row begin; and, in place of their counts, where those of each share do."""
+    """Fill in where the lookups of each row begin; replace the counts by where those of each share begin."""
     num_shares, num_rows = counts_CU.shape
     total = 0
     for u in range(num_rows):
@@ -146,7 +150,7 @@ def _order_loop(
     tokens_A: Integers,
     ordered_A: NDArray[Any],
 ) -> None:
-    """Put each read, its token and its weight where its row's next one goes; tokens are counted through the parts."""
+    """Place each lookup's token and weight at its row's next position; tokens are counted through the parts."""
     for c in range(start, stop):
         indices_U = places_CU[c]
         first_read = first_token = 0

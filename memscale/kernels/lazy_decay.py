@@ -1,24 +1,40 @@
-"""What AdamW does to a row in the steps in which it gets no gradient, in closed form.
+"""The closed form of what AdamW does to a table row during steps in which the row gets no gradient.
 
-With g = 0 the moments only decay, m_j = beta1^(j-s) m_s and v_j = beta2^(j-s) v_s, and the weights move by what depends
-on the step j alone but for m and v. From step s, when the row was last up to date, to now, n:
+A row that no token looks up still changes under dense AdamW: its moments decay, and its weights decay and move along
+the decaying first moment. With g = 0 all of that depends on the steps alone, so it can be deferred and applied at once
+when the row is next looked up ("lazy" as in LazyAdam and SparseAdam, but exact). The derivation, per element:
 
-    p_n = P_n/P_s p_s - m_s * sum_{j=s+1..n} a_j / (z_j sqrt(v_s) + eps)
-    P_n = prod_{j<=n} (1 - rate_j decay)
-    a_j = rate_j / (1 - beta1^j) * beta1^(j-s) * P_n/P_j
-    z_j = beta2^((j-s)/2) / sqrt(1 - beta2^j)
+1. AdamW (Loshchilov and Hutter 2019, algorithm 2) with g = 0 in the steps j = s+1..n:
 
-(Loshchilov and Hutter 2019 with g = 0.) Without eps the sum is one number over sqrt(v); with it, it depends on every
-element, and eps matters: the gradient of a row that few of many tokens read is often about as small. So the sum is
-taken by Gauss's quadrature with three nodes, the weights a_j / z_j being the measure over z and z / (z sqrt(v) + eps)
-the function: exact for up to three idle steps, where eps is negligible, and where it is all that counts; between them
-off by at most 3e-4 of the sum (betas .9 and .95; 6e-3 from the first step on; far less for larger beta2, and up to
-2e-2 where beta2 is as small as beta1).
+       m_j = beta1 m_{j-1}          v_j = beta2 v_{j-1}
+       p_j = (1 - lr_j wd) p_{j-1} - lr_j m_j / (1 - beta1^j) / (sqrt(v_j) / sqrt(1 - beta2^j) + eps)
 
-The measure's moments grow by one term a step for each s, until (beta1 / sqrt(beta2))^(j-s) is nothing; later a row's
-owed movement only shrinks by weight decay. A step therefore costs the same however long training has been going on, and
-is a pure function of the rates so far: a resumed run goes through the same numbers.
-Refuses beta1 > beta2, for which three nodes are too few, and rates that weight decay would turn rows round by.
+2. The moments are geometric: m_j = beta1^(j-s) m_s and v_j = beta2^(j-s) v_s.
+
+3. Weight decay is a product, P_n = prod_{j<=n} (1 - lr_j wd). From step s to step n it multiplies the weights by
+   P_n / P_s, and what step j subtracts by P_n / P_j.
+
+4. Unrolling step 1 with steps 2 and 3 gives
+
+       p_n = P_n/P_s p_s - m_s * sum_{j=s+1..n} a_j / (z_j sqrt(v_s) + eps)
+       a_j = lr_j / (1 - beta1^j) * beta1^(j-s) * P_n/P_j
+       z_j = beta2^((j-s)/2) / sqrt(1 - beta2^j)
+
+5. Without eps the sum is one coefficient, sum_j a_j / z_j, over sqrt(v_s). With eps it depends on every element, and
+   eps matters: the gradient of a row that few of many tokens look up is often about as small. The sum is therefore an
+   integral of z / (z sqrt(v_s) + eps) over a discrete measure with mass a_j / z_j at the point z_j, and is evaluated by
+   Gauss quadrature with three nodes (Golub and Welsch 1969): sum_i f_i / (y_i sqrt(v_s) + eps).
+
+The quadrature is exact for up to three steps without a gradient, where eps is negligible, and where eps is all that
+counts. In between its relative error is at most 3e-4 (betas .9 and .95; 6e-3 in the first steps of a run; far less for
+larger beta2, and up to 2e-2 where beta2 is as small as beta1).
+
+Cost: every step adds one term to the moments of the measure of each s, until (beta1 / sqrt(beta2))^(j-s) has vanished;
+after that only weight decay changes. A step therefore costs the same however long training has run, and the
+coefficients are a pure function of the learning rates so far: a resumed run has the same bits.
+
+Raises ConfigError for beta1 > beta2, for which three nodes are too few, and for learning rates at which weight decay
+would reach 1.
 """
 
 from __future__ import annotations
@@ -37,8 +53,8 @@ LOG_DECAY, BETA1_POWER, BETA2_POWER, FACTORS, NODES = 0, 1, 2, 3, 3 + NUM_NODES
 """Columns of `table`; FACTORS and NODES are the first of NUM_NODES each."""
 NUM_COLUMNS = 3 + 2 * NUM_NODES
 
-_NOTHING = 1e-12
-"""Share of a movement that is not worth another term."""
+_NEGLIGIBLE = 1e-12
+"""Relative size below which a further term is dropped."""
 _DEGENERATE = 1e-12
 """Relative spread below which a measure has no further node."""
 
@@ -46,37 +62,66 @@ Floats = NDArray[np.float64]
 
 
 class LazyDecay:
-    """The numbers above for every s, after each step."""
+    """The coefficients of the closed form for every step s, extended at every optimizer step.
+
+    Args:
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment; at least beta1.
+        weight_decay: The decoupled weight decay wd, which is multiplied by the learning rate.
+
+    Raises:
+        ConfigError: beta1 > beta2.
+
+    Example:
+        Ten steps at a constant learning rate of 0.01 with weight decay 0.1 multiply the weights of a row without
+        moments by (1 - 0.001)^10:
+
+        >>> import math
+        >>> decay = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.1)
+        >>> decay.advance([0.01] * 10)
+        >>> decay.coefficients.shape
+        (11, 9)
+        >>> round(math.exp(decay.coefficients[10, LOG_DECAY]), 6)
+        0.990045
+    """
 
     def __init__(self, *, beta1: float, beta2: float, weight_decay: float) -> None:
         if beta1 > beta2:
             raise ConfigError(
-                f"beta1 is {beta1:g} and beta2 is {beta2:g}; lazy AdamW needs beta1 <= beta2, for otherwise what a row "
-                "without a gradient owes has no good closed form. Use table_optimizer=dense_adamw, or other betas"
+                f"beta1 is {beta1:g} and beta2 is {beta2:g}; lazy AdamW needs beta1 <= beta2, because otherwise "
+                "a row's pending update has no accurate closed form. Use table_optimizer=dense_adamw, or other betas"
             )
         self._beta1, self._beta2, self._weight_decay = beta1, beta2, weight_decay
-        # In so many steps (beta1 / sqrt(beta2))^steps has come down to nothing.
+        # After this many steps (beta1 / sqrt(beta2))^steps is negligible.
         ratio = beta1 / math.sqrt(beta2) if beta1 > 0.0 else 0.0
-        self.window = math.ceil(math.log(_NOTHING) / math.log(ratio)) if ratio > 0.0 else 1
-        """Rows of `table` that a step may change, the last ones."""
+        self.window = math.ceil(math.log(_NEGLIGIBLE) / math.log(ratio)) if ratio > 0.0 else 1
+        """A step changes at most this many rows of `coefficients`, the last ones."""
         self.num_steps = 0
-        self._table = np.zeros((64, NUM_COLUMNS))
-        self._table[0, [BETA1_POWER, BETA2_POWER]] = 1.0
+        self._coefficients = np.zeros((64, NUM_COLUMNS))
+        self._coefficients[0, [BETA1_POWER, BETA2_POWER]] = 1.0
         self._first_node, self._moments = np.zeros(64), np.zeros((64, 2 * NUM_NODES))
 
     @property
-    def table(self) -> Floats:
-        """[num_steps + 1, NUM_COLUMNS]. Row s: the logarithm of P_s; beta1^s and beta2^s; and, for a row last up to
-        date at step s, f_i and y_i so that the sum above is P_n/P_s * sum_i f_i / (y_i sqrt(v_s) + eps)."""
-        return self._table[: self.num_steps + 1]
+    def coefficients(self) -> Floats:
+        """Float64 [num_steps + 1, NUM_COLUMNS]: one row per step s.
+
+        Columns: LOG_DECAY is log P_s; BETA1_POWER and BETA2_POWER are beta1^s and beta2^s; FACTORS + i and NODES + i
+        are f_i and y_i, so that the sum of step 4, for a row whose weights were last brought up to date at step s, is
+        P_n/P_s * sum_i f_i / (y_i sqrt(v_s) + eps), where n is the current step.
+        """
+        return self._coefficients[: self.num_steps + 1]
 
     def advance(self, rates: Iterable[float]) -> None:
-        """Take steps at these rates. Raises ConfigError."""
+        """Extend the coefficients by one step per learning rate.
+
+        Raises:
+            ConfigError: A learning rate times the weight decay is 1 or more; the steps before it have been taken.
+        """
         for rate in rates:
-            self._advance(rate)
+            self._advance_one(rate)
 
     def check(self, rate: float) -> None:
-        """Raise ConfigError where no step can be taken at this rate."""
+        """Raise ConfigError if no step can be taken at this learning rate: lr * weight_decay must be below 1."""
         decay = rate * self._weight_decay
         if decay >= 1.0:
             raise ConfigError(
@@ -84,46 +129,51 @@ class LazyDecay:
                 "needs less than 1, for at 1 a step would set the weights to zero. Lower either"
             )
 
-    def _advance(self, rate: float) -> None:
+    def _advance_one(self, rate: float) -> None:
         self.check(rate)
         self.num_steps += 1
         n = self.num_steps
-        if n >= len(self._table):
-            for name in ("_table", "_first_node", "_moments"):
+        if n >= len(self._coefficients):
+            for name in ("_coefficients", "_first_node", "_moments"):
                 old = getattr(self, name)
                 setattr(self, name, np.concatenate([old, np.zeros_like(old)]))
-        self._table[n, LOG_DECAY] = self._table[n - 1, LOG_DECAY] + math.log1p(-rate * self._weight_decay)
-        self._table[n, BETA1_POWER], self._table[n, BETA2_POWER] = self._beta1**n, self._beta2**n
+        self._coefficients[n, LOG_DECAY] = self._coefficients[n - 1, LOG_DECAY] + math.log1p(-rate * self._weight_decay)
+        self._coefficients[n, BETA1_POWER], self._coefficients[n, BETA2_POWER] = self._beta1**n, self._beta2**n
         since = max(0, n - self.window)
-        _add_step(n, since, rate / (1.0 - self._beta1**n), self._table, self._first_node, self._moments)
+        _add_step(n, since, rate / (1.0 - self._beta1**n), self._coefficients, self._first_node, self._moments)
 
 
-def _add_step_loop(n: int, since: int, rate: float, table: Floats, first_node: Floats, moments: Floats) -> None:
-    """Add step n, at `rate` over its bias correction, to the measures that begin at `since` and later.
+def _add_step_loop(n: int, since: int, rate: float, coefficients: Floats, first_node: Floats, moments: Floats) -> None:
+    """Add step n to the measures of all s >= `since`; `rate` is lr_n / (1 - beta1^n).
 
-    Moments are of 1 - z / z_first, whose powers are all positive, so that sums keep their relative precision.
+    The moments are those of 1 - z / z_first, whose powers are all positive: their sums keep their relative precision.
     """
-    correction = 1.0 - table[n, BETA2_POWER]
+    correction = 1.0 - coefficients[n, BETA2_POWER]
     for s in range(since, n):
-        z = math.sqrt(table[n - s, BETA2_POWER] / correction)
+        z = math.sqrt(coefficients[n - s, BETA2_POWER] / correction)
         if s == n - 1:
             first_node[s] = z
-        term = rate * table[n - s, BETA1_POWER] * math.exp(table[s, LOG_DECAY] - table[n, LOG_DECAY]) / z
+        term = (
+            rate
+            * coefficients[n - s, BETA1_POWER]
+            * math.exp(coefficients[s, LOG_DECAY] - coefficients[n, LOG_DECAY])
+            / z
+        )
         for k in range(2 * NUM_NODES):
             moments[s, k] += term
             term *= 1.0 - z / first_node[s]
-        _quadrature(moments[s], table[s, FACTORS:NODES], table[s, NODES:])
+        _quadrature(moments[s], coefficients[s, FACTORS:NODES], coefficients[s, NODES:])
         for i in range(NUM_NODES):
-            table[s, NODES + i] = first_node[s] * (1.0 - table[s, NODES + i])
-            table[s, FACTORS + i] *= table[s, NODES + i]
+            coefficients[s, NODES + i] = first_node[s] * (1.0 - coefficients[s, NODES + i])
+            coefficients[s, FACTORS + i] *= coefficients[s, NODES + i]
 
 
 def _quadrature_loop(moments: Floats, weights: Floats, nodes: Floats) -> None:
-    """Put into `weights` and `nodes` Gauss's quadrature for the measure with these moments 0 to 5.
+    """Put into `weights` and `nodes` the three-node Gauss quadrature of the measure with these moments 0 to 5.
 
-    The nodes are the eigenvalues of the 3 x 3 Jacobi matrix (Golub and Welsch 1969), here written about the mean:
-    zero, `skew` and `last` on its diagonal, the roots of `spread` and `coupling` beside it. A measure on one or two
-    points gets those, and zero weights.
+    The nodes are the eigenvalues of the 3 x 3 Jacobi matrix (Golub and Welsch 1969), here about the mean: its diagonal
+    is zero, `skew` and `last`, and the squares of its off-diagonal are `spread` and `coupling`. A measure on one or two
+    points gets those points, and zero weights for the rest.
     """
     weights[:], nodes[:] = 0.0, 0.0
     total = moments[0]

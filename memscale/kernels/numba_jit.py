@@ -1,8 +1,8 @@
-"""How loops are compiled for the CPU: by Numba, once, and kept on disk between processes.
+"""How the CPU loops are compiled: by Numba, once, and cached on disk between processes.
 
-Numba looks only at a function's own file to see whether what it kept is still good, but our loops are inlined in each
-other across files. So what is kept lies in a folder named by the contents of all of them: after a change nothing old is
-run. It lies beside the sources, or in the user's cache where that cannot be written.
+Numba's cache checks only the file of a function itself, but these loops are inlined in each other across files. The
+cache is therefore a folder named by a hash of all of them: after any change nothing outdated is run. It lies beside the
+sources, or in the user's cache if that cannot be written.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ settings: Any = numba.config  # untyped
 
 
 def numba_jit(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
-    """Return the decorator that compiles a loop; it runs without the interpreter's lock, and divides as IEEE 754 does.
+    """Return the decorator that compiles a loop, without the interpreter's lock and with IEEE 754 division.
 
-    `fastmath`: LLVM's flags of what roundings may change ('reassoc', 'contract', 'arcp'); the same call still gives
-    the same bits.
+    Args:
+        fastmath: LLVM's fast-math flags ("reassoc", "contract", "arcp"). They change roundings, but the same call still
+            gives the same bits.
     """
 
     def decorate(loop: Callable[..., Any]) -> Any:

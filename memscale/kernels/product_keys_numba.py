@@ -1,12 +1,12 @@
-"""The selection's loops for the CPU, compiled by Numba for float32 and float64 and kept on disk between processes.
+"""Product-key selection on the CPU, compiled by Numba for float32 and float64.
 
-Everything is done by counting: an element's rank is the number of elements that go before it. That costs more
-comparisons than a heap and no branches, so vector lanes do it. Half lists are thinned first by a bound that at least
-`knn` elements reach. Where a half score is not finite all scores are NaN, so that the loss shows it.
-Gradients are summed in the order of the tokens, each half query's and each list of half keys' by one thread: the same
-bits for any number of threads.
+Selection is by counting: the rank of an element is the number of elements that go before it. That takes more
+comparisons than a heap, but no branches, so that it is vectorised. Lists of half scores are first thinned by a bound
+that at least `knn` elements reach. If a half score is not finite, all scores of its token and head are NaN, so that the
+loss shows it. Gradients are summed in the order of the tokens, each half query's and each list of half keys' by one
+thread: the same bits for any number of threads.
 
-T tokens, H heads, N half keys per set, K slots selected, C candidate pairs, W width of a half key.
+Shape suffixes: T tokens, H heads, N half keys per set, K slots selected, C candidate pairs, W width of a half key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = NDArray[Any]
 Integers = NDArray[np.int64]
 Counts = NDArray[np.int32]
 _LANES = 32
-"""Work is done in whole multiples of this, so that no loop ends in single steps."""
+"""Loops run in multiples of this, so that none has a scalar remainder."""
 
 
 def topk_pairs(halves_2HTN: Tensor, knn: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def gradients(slots_THK: Tensor, gradient_THK: Tensor, query_T2HW: Tensor, keys_
 def _rank_loop(values: Floats, size: int, ranks: Counts, order: Integers) -> None:
     """Put the positions of the largest of values[:size] into order[:-1], best first, ties by lower position.
 
-    `values` has room up to the next multiple of _LANES, which is filled with NaN: it goes before nothing.
+    `values` has room up to the next multiple of _LANES, which is filled with NaN: it compares greater than nothing.
     order[-1] collects the positions that are not asked for.
     """
     whole, num_ranked = (size + _LANES - 1) // _LANES * _LANES, order.shape[0] - 1
@@ -68,12 +68,12 @@ def _rank_loop(values: Floats, size: int, ranks: Counts, order: Integers) -> Non
             ranks[i] += (a > value) + (b > value) + ((c > value) + (d > value))
     for rank in range(num_ranked):
         order[rank] = -1
-    for i in range(size - 1, -1, -1):  # backwards: of equal values, which share a rank, the first one stays
+    for i in range(size - 1, -1, -1):  # backwards: of equal values, which share a rank, the first one remains
         order[min(ranks[i], num_ranked)] = i
     tied = False
     for rank in range(num_ranked):
         tied |= order[rank] < 0
-    if tied:  # a rank is empty: those behind the first of equal values move back into it
+    if tied:  # a rank is empty: equal values after the first one move into it
         for i in range(size):
             rank = ranks[i]
             for j in range(i):
@@ -86,7 +86,7 @@ def _top_half_loop(
 ) -> bool:
     """Put the largest scores and their positions into `top` and `positions`, best first, ties by lower position.
 
-    `kept`, `values`, `ranks` and `order` are work space. Returns False, and the first scores, where one is not finite.
+    `kept`, `values`, `ranks` and `order` are work space. Returns False, and the first scores, if one is not finite.
     """
     size, knn = scores.shape[0], positions.shape[0]
     groups = min(size, 2 * knn)
@@ -129,10 +129,10 @@ def _top_pairs_loop(
 ) -> None:
     """Leave the largest sums of two sorted lists in values[order[:-1]], and i << 32 | j in kept[order[:-1]].
 
-    Only the limits[i] = knn // (i + 1) first j are looked at: every other pair has knn pairs that go before it.
+    Only the first limits[i] = knn // (i + 1) elements j are considered (step 3 of `memscale.kernels.product_keys`).
     """
     knn = firsts.shape[0]
-    # For any i, i + 1 rows of ceil(knn / (i + 1)) pairs are at least knn pairs that reach the last one's sum.
+    # For any i, i + 1 rows of ceil(knn / (i + 1)) pairs are at least knn pairs, all with at least the last one's sum.
     bound = firsts[0] + seconds[knn - 1]
     for i in range(1, knn):
         reached = firsts[i] + seconds[limits[i] + (limits[i] * (i + 1) < knn) - 1]
@@ -192,7 +192,7 @@ def _query_gradient_loop(
 def _key_gradient_loop(
     start: int, stop: int, slots_THK: Integers, gradient_THK: Floats, query_T2HW: Floats, sums_2HNW: Floats
 ) -> None:
-    """For the lists start..stop of half keys, counted over both halves and all heads."""
+    """Sum the gradients of the lists start..stop of half keys, counted over both halves and all heads."""
     num_heads, num_keys, width = sums_2HNW.shape[1], sums_2HNW.shape[2], sums_2HNW.shape[3]
     for one in range(start, stop):
         half, h = one // num_heads, one % num_heads

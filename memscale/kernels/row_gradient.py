@@ -1,11 +1,12 @@
-"""The gradient of a table, kept as what it is made of.
+"""The gradient of a memory table in factored form: slots, weights and token gradients instead of rows.
 
-A read of slot n by token t with weight w adds w * x_t to row n of the gradient, where x_t is the gradient of what the
-token looked up. Kept are the slots, the weights and the x_t of every layer and micro-batch: a few megabytes where the
-touched rows are hundreds and the table gigabytes. The optimizer sums a row's reads while it updates the row.
-Where that would take more memory than the summed rows themselves, they are summed at once.
+A lookup of slot n by token t with weight w adds w * x_t to row n of the gradient, where x_t is the gradient of the
+token's output. What is stored are the slots, the weights and the x_t of every layer and micro-batch: a few megabytes,
+where the rows looked up are hundreds and the table gigabytes. The optimizer sums a row's lookups while it updates the
+row. If the factored form would take more memory than the table itself, it is replaced by the summed rows at once.
 
-T tokens, K slots read per token, A reads, U rows touched, V width of a row, N slots.
+Shape suffixes: T tokens, K slots per token, A lookups (T x K over all parts), U distinct rows, V width of a row, N
+slots.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from torch import Tensor
 
 from memscale.kernels import backends
 
-_FEW_READS = 2
-"""Reads per touched row up to which summing them twice is cheaper than keeping the sums."""
+_FEW_LOOKUPS = 2
+"""Lookups per distinct row up to which summing them twice is cheaper than storing the sums."""
 
 
 @dataclass(frozen=True)
 class GroupedLookups:
-    """Reads in the order of the rows they touch: row u is the sum over a in starts[u]..starts[u + 1] of
-    weights_A[a] * x_TV[tokens_A[a]]."""
+    """Lookups grouped by the row they read.
+
+    Row u of the gradient is the sum over a in starts_U1[u]..starts_U1[u + 1] of weights_A[a] * x_TV[tokens_A[a]].
+
+    All tensors are on one device; `weights_A` and `x_TV` are float32 or wider.
+    """
 
     rows_U: Tensor  # noqa: N815
     """int64, rising."""
@@ -44,7 +49,7 @@ class GroupedLookups:
 
 @dataclass(frozen=True)
 class _Part:
-    """Reads of one lookup, as they came."""
+    """The lookups of one layer and micro-batch, ungrouped."""
 
     slots_TK: Tensor  # noqa: N815
     weights_TK: Tensor  # noqa: N815
@@ -52,11 +57,27 @@ class _Part:
 
 
 class RowGradient:
-    """The gradient of a table of `num_slots` rows since it was last cleared. Its order of summation is the order in
-    which parts are added, so equal histories give equal bits."""
+    """The gradient of a table of `num_slots` rows since it was last cleared.
+
+    Sums are taken in the order in which parts were added, so equal histories give equal bits.
+
+    Args:
+        num_slots: Rows of the table.
+        device: Where the gradient is used, and therefore stored; by default where it comes from.
+        backend: "torch", "numba" or "triton"; by default chosen by device and type.
+
+    Example:
+        >>> gradient = RowGradient(4)
+        >>> gradient.add(torch.tensor([[0, 3]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 10.0]]))
+        >>> gradient.add(torch.tensor([[3]]), torch.tensor([[1.0]]), torch.tensor([[0.5, 0.5]]))
+        >>> gradient.to_dense().tolist()
+        [[1.0, 10.0], [0.0, 0.0], [0.0, 0.0], [2.5, 20.5]]
+        >>> gradient.squared_norm().item()
+        527.5
+    """
 
     def __init__(self, num_slots: int, *, device: torch.device | None = None, backend: str | None = None) -> None:
-        """`device`: where the gradient is used, and so kept; where it comes from, if not given."""
+        """Start with a gradient of zero."""
         self._num_slots, self._device, self._backend = num_slots, device, backend
         self._parts: list[_Part] = []
         self._num_bytes = 0
@@ -68,7 +89,14 @@ class RowGradient:
         return bool(self._parts)
 
     def add(self, slots_TK: Tensor, weights_TK: Tensor, x_TV: Tensor) -> None:
-        """Add weights_TK[t, k] * x_TV[t] to row slots_TK[t, k] for every t and k. The tensors are kept, not copied."""
+        """Add weights_TK[t, k] * x_TV[t] to row slots_TK[t, k] for every t and k.
+
+        Args:
+            slots_TK: int64; not checked against the table.
+            weights_TK: Any floating-point type; stored as float32 or wider.
+            x_TV: Token gradients, stored likewise. The tensors are kept, not copied, unless their type or device
+                differs.
+        """
         assert not isinstance(self.scale, Tensor), "a gradient was added to after it was clipped"
         assert self.scale == 1.0, "a gradient was added to after it was scaled"
         kind = torch.promote_types(x_TV.dtype, torch.float32)  # sums of many small terms
@@ -79,25 +107,28 @@ class RowGradient:
         self._parts.append(_Part(slots_TK, weights_TK, x_TV))
         self._num_bytes += slots_TK.nbytes + weights_TK.nbytes + x_TV.nbytes
         if len(self._parts) > 1 and self._num_bytes > self._num_slots * x_TV.shape[1] * x_TV.element_size():
-            self._sum_up()
+            self._coalesce()
 
     def clear(self) -> None:
-        """Back to zero."""
+        """Reset to zero, and the scale to one."""
         self._parts, self._num_bytes, self._lookups, self.scale = [], 0, None, 1.0
 
     def lookups(self) -> GroupedLookups | None:
-        """Return all reads by row, without `scale`; None where there are none."""
+        """Return all lookups grouped by row, without `scale`; None if there are none."""
         if self._lookups is None and self._parts:
-            self._lookups = self._ordered()
+            self._lookups = self._group()
         return self._lookups
 
     def tensors(self) -> list[Tensor]:
-        """Return what is kept: the slots, weights and token gradients of every part."""
+        """Return the stored slots, weights and token gradients of every part."""
         return [tensor for part in self._parts for tensor in (part.slots_TK, part.weights_TK, part.x_TV)]
 
-    def summed(self) -> tuple[Tensor, Tensor]:
-        """Return the touched rows, int64 [U], rising, and their sums [U, V], without `scale`; it must not be empty."""
-        lookups = self._sum_up()
+    def coalesce(self) -> tuple[Tensor, Tensor]:
+        """Sum the lookups of every row, and return the rows, rising int64 [U], and their sums [U, V], without `scale`.
+
+        The gradient must not be empty.
+        """
+        lookups = self._coalesce()
         return lookups.rows_U, lookups.x_TV
 
     def squared_norm(self) -> Tensor:
@@ -106,14 +137,17 @@ class RowGradient:
         if lookups is None:
             return torch.zeros((), dtype=torch.float64, device=self._device)
         kernels = backends.bags(lookups.x_TV, self._backend)
-        if len(lookups.tokens_A) > _FEW_READS * len(lookups.rows_U):
-            norm: Tensor = kernels.squared_norm(self._sum_up().x_TV)
+        if len(lookups.tokens_A) > _FEW_LOOKUPS * len(lookups.rows_U):
+            norm: Tensor = kernels.squared_norm(self._coalesce().x_TV)
         else:
             norm = kernels.bag_squared_norm(lookups.x_TV, lookups.tokens_A, lookups.starts_U1, lookups.weights_A)
         return norm
 
-    def sparse(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the gradient as a coalesced sparse tensor [N, V], of a type if given; it must not be empty."""
+    def to_sparse(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the gradient as a coalesced sparse tensor [N, V], including `scale`.
+
+        The gradient must not be empty. `dtype` defaults to the type of the sums.
+        """
         lookups = self.lookups()
         assert lookups is not None, "the gradient is empty: its width is not known"
         shape = (self._num_slots, lookups.x_TV.shape[1])
@@ -122,12 +156,12 @@ class RowGradient:
             lookups.rows_U[None], values_UV, shape, is_coalesced=True, check_invariants=False
         )
 
-    def dense(self) -> Tensor:
-        """Return [N, V], for tests; the gradient must not be empty."""
-        return self.sparse().to_dense()
+    def to_dense(self) -> Tensor:
+        """Return [N, V], including `scale`; the gradient must not be empty."""
+        return self.to_sparse().to_dense()
 
-    def _ordered(self) -> GroupedLookups:
-        """Put the reads of all parts in the order of their rows."""
+    def _group(self) -> GroupedLookups:
+        """Group the lookups of all parts by row."""
         parts = self._parts
         kernels = backends.bags(parts[0].x_TV, self._backend)
         slots, weights = [part.slots_TK for part in parts], [part.weights_TK for part in parts]
@@ -138,8 +172,8 @@ class RowGradient:
         parts = [part.x_TV for part in self._parts]
         return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
-    def _sum_up(self) -> GroupedLookups:
-        """Replace all parts by one that holds the touched rows' sums, each read by its row alone."""
+    def _coalesce(self) -> GroupedLookups:
+        """Replace all parts by one that holds the summed rows, each looked up once by a token of its own."""
         lookups = self.lookups()
         assert lookups is not None
         sums_UV = lookups.sums(self._backend)

@@ -1,12 +1,15 @@
-"""Each token's products with the table rows it selects, with their gradients, by the back end that suits the device.
+"""The dot products of each token with the memory table rows it selects, differentiable in table and tokens.
 
-It is the lookup turned round. With w the gradient of the products, the lookup of w gives the tokens' gradient, and the
-lookup's own gradient in the table, for x, gives the table's; the products themselves are the lookup's gradient in its
-weights. So it runs the lookup's kernels, and the table's gradient goes where the lookup's does.
-Refuses slots outside the table (on the CPU; a GPU would have to be waited for), shapes and types that do not fit, and
-an unknown back end.
+The op is the transpose of `embedding_bag`, and shares its kernels. With w the gradient of the products:
 
-T tokens, K slots per token, V width of a row, N slots.
+- the products themselves are the gradient of `embedding_bag` in its weights (`per_sample_weight_grad`);
+- the gradient in the tokens is `embedding_bag` with weights w;
+- the gradient in the table is that of `embedding_bag` with weights w and output gradient x, and is routed likewise.
+
+Raises ConfigError for shapes and types that do not match, for an unknown back end, and for slots outside the table (on
+the CPU only).
+
+Shape suffixes: T tokens, K slots per token, V width of a row, N slots of the table.
 """
 
 from __future__ import annotations
@@ -25,10 +28,24 @@ from memscale.kernels.memory_table import gather_rows
 
 
 def row_products(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, *, backend: str | None = None) -> Tensor:
-    """Return [T, K]: for every token t and k the scalar product of table_NV[slots_TK[t, k]] and x_TV[t].
+    """Return [T, K]: for every token t and k the dot product of table_NV[slots_TK[t, k]] and x_TV[t].
 
-    `slots_TK` is int64. The result has the table's type; x is brought to it. Differentiable once in table and x.
-    `backend` overrides the choice by device. Raises ConfigError.
+    Args:
+        table_NV: The table, floating point [N, V]; a `MemoryTable` or any tensor.
+        slots_TK: Rows to look up, int64 [T, K]; repeats are allowed.
+        x_TV: One vector per token [T, V]; cast to the table's type.
+        backend: "torch", "numba" or "triton"; by default chosen by device and type.
+
+    Returns:
+        The products, of the table's type. Differentiable once in table and x.
+
+    Raises:
+        ConfigError: Shapes or types do not match, a slot lies outside the table, or the back end cannot run this type.
+
+    Example:
+        >>> table_NV = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> row_products(table_NV, torch.tensor([[2, 1]]), torch.tensor([[3.0, 4.0]])).tolist()
+        [[7.0, 4.0]]
     """
     fits = table_NV.ndim == slots_TK.ndim == x_TV.ndim == 2 and x_TV.shape == (len(slots_TK), table_NV.shape[1])
     if not fits:
@@ -43,7 +60,10 @@ def row_products(table_NV: Tensor, slots_TK: Tensor, x_TV: Tensor, *, backend: s
 
 
 class _Products(torch.autograd.Function):
-    """The op over bags: a token's slots are its bag of rows. The table itself stands here for its gradient."""
+    """The op over bags: a token's slots are its bag of rows.
+
+    As in `embedding_bag`, `table_NV` is an argument for its gradient and the values are read from `rows_NV`.
+    """
 
     @staticmethod
     def forward(

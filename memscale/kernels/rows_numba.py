@@ -1,10 +1,10 @@
-"""AdamW on rows on the CPU, compiled by Numba for float32 and float64 and kept on disk between processes.
+"""AdamW on rows on the CPU, compiled by Numba for float32 and float64.
 
-The functions are those of `memscale.kernels.rows_torch`. A row is fetched once: its gradient is summed in a buffer of
-one row and used at once. Rows come in rising order, and the next ones are asked for ahead. Rows do not touch each
-other, so bits do not depend on the number of threads.
+The functions are those of `memscale.kernels.rows_torch`. A row is fetched once: its gradient is summed into a buffer of
+one row and consumed at once. Rows come in rising order, and the next ones are prefetched. Rows do not depend on each
+other, so the bits do not depend on the number of threads.
 
-U rows, V width of a row, N slots.
+Shape suffixes: U rows, V width of a row, N slots.
 """
 
 from __future__ import annotations
@@ -27,20 +27,30 @@ from memscale.kernels.threads import parallel_for, parallel_for_bags
 Steps = NDArray[np.int32]
 
 _AHEAD_BYTES = 2048
-"""Of the weights: rows are asked for so far ahead, two of them at the least."""
+"""Bytes of weights that rows are prefetched ahead, at least two rows."""
 _STAMPS_AHEAD = 24
-"""Rows; what step a row is of has to be at hand when it is decided whether to ask for the row."""
+"""Rows that step numbers are prefetched ahead of their rows: they decide whether a row is prefetched."""
 
 
 def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
+    """As `memscale.kernels.rows_torch.catch_up`."""
     parallel_for(_catch_up, len(rows_U), rows_U.numpy(), *_arrays(state), coefficients.numpy(), eps)
 
 
 def update(
-    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, adamw_step: AdamWStep
 ) -> None:
-    n = numbers
-    settings = (n.beta1, n.beta2, n.eps, 1.0 - n.rate * n.weight_decay, n.step_size, n.root_correction, float(scale))
+    """As `memscale.kernels.rows_torch.update`."""
+    n = adamw_step
+    settings = (
+        n.beta1,
+        n.beta2,
+        n.eps,
+        1.0 - n.learning_rate * n.weight_decay,
+        n.step_size,
+        n.root_correction,
+        float(scale),
+    )
     x_TV, weights_A = lookups.x_TV.detach().numpy(), lookups.weights_A.detach().numpy()
     read = (lookups.rows_U.numpy(), lookups.tokens_A.numpy(), x_TV, weights_A)
     parallel_for_bags(
@@ -73,7 +83,7 @@ def _catch_up_loop(
     width, step = weights_NV.shape[1], coefficients.shape[0] - 1
     by_row = second_NV.shape[1] < width
     ahead = max(2, _AHEAD_BYTES // (width * weights_NV.itemsize))
-    numbers = np.empty(2 * NUM_NODES + 2, weights_NV.dtype)  # brings them to the weights' type
+    scratch = np.empty(2 * NUM_NODES + 2, weights_NV.dtype)  # casts to the weights' type
     for u in range(start, stop):
         if u + ahead + _STAMPS_AHEAD < stop:
             prefetch_element(weights_step_N, rows_U[u + ahead + _STAMPS_AHEAD])
@@ -92,29 +102,34 @@ def _catch_up_loop(
         weights = weights_NV[row]
         if moments_step_N[row] == 0:  # never had a gradient: its moments are zero
             if decay != 1.0:
-                numbers[0] = decay
+                scratch[0] = decay
                 for v in range(width):
-                    weights[v] *= numbers[0]
+                    weights[v] *= scratch[0]
             continue
-        # Moments are of the step of the last gradient; by `since` they had decayed.
-        waited = since - moments_step_N[row]
-        owed, root_decay = decay * coefficients[waited, BETA1_POWER], math.sqrt(coefficients[waited, BETA2_POWER])
+        # Moments are those of the last gradient's step; by step `since` they had decayed.
+        missed = since - moments_step_N[row]
+        first_decay, root_decay = (
+            decay * coefficients[missed, BETA1_POWER],
+            math.sqrt(coefficients[missed, BETA2_POWER]),
+        )
         for i in range(NUM_NODES):
-            numbers[i] = owed * coefficients[since, FACTORS + i]
-            numbers[NUM_NODES + i] = root_decay * coefficients[since, NODES + i]
-        numbers[2 * NUM_NODES], numbers[2 * NUM_NODES + 1] = decay, eps
+            scratch[i] = first_decay * coefficients[since, FACTORS + i]
+            scratch[NUM_NODES + i] = root_decay * coefficients[since, NODES + i]
+        scratch[2 * NUM_NODES], scratch[2 * NUM_NODES + 1] = decay, eps
         if by_row:
-            _move_by_row(weights, first_NV[row], math.sqrt(second_NV[row, 0]), numbers)
+            _move_by_row(weights, first_NV[row], math.sqrt(second_NV[row, 0]), scratch)
         else:
-            _move(weights, first_NV[row], second_NV[row], numbers)
+            _move(weights, first_NV[row], second_NV[row], scratch)
 
 
-def _move_loop(weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
-    """Move a row by three terms, brought to one denominator; over root + eps first, so that no product of three leaves
-    the range of float32."""
-    a, b, c = numbers[0], numbers[1], numbers[2]
-    y, z, w = numbers[3], numbers[4], numbers[5]
-    decay, eps = numbers[6], numbers[7]
+def _move_loop(weights: Floats, first: Floats, second: Floats, scratch: Floats) -> None:
+    """Apply the three terms of the pending update to a row, brought to one denominator.
+
+    Numerators are divided by root + eps first, so that no product of three leaves the range of float32.
+    """
+    a, b, c = scratch[0], scratch[1], scratch[2]
+    y, z, w = scratch[3], scratch[4], scratch[5]
+    decay, eps = scratch[6], scratch[7]
     for v in range(weights.shape[0]):
         root = np.sqrt(second[v])
         unit = first[v] / (root + eps)
@@ -123,12 +138,13 @@ def _move_loop(weights: Floats, first: Floats, second: Floats, numbers: Floats) 
         weights[v] = decay * weights[v] - unit * (((a * q + b * p) * r + c * (p * q)) / (p * q * r))
 
 
-def _move_by_row_loop(weights: Floats, first: Floats, root: float, numbers: Floats) -> None:
+def _move_by_row_loop(weights: Floats, first: Floats, root: float, scratch: Floats) -> None:
+    """The same for one second moment per row."""
     total = 0.0
     for i in range(NUM_NODES):
-        total += numbers[i] / (numbers[NUM_NODES + i] * root + numbers[7])
-    numbers[0] = total
-    slope, decay = numbers[0], numbers[6]
+        total += scratch[i] / (scratch[NUM_NODES + i] * root + scratch[7])
+    scratch[0] = total
+    slope, decay = scratch[0], scratch[6]
     for v in range(weights.shape[0]):
         weights[v] = decay * weights[v] - first[v] * slope
 
@@ -153,7 +169,7 @@ def _update_loop(
     width = weights_NV.shape[1]
     by_row = second_NV.shape[1] < width
     gradient = np.empty(width, weights_NV.dtype)
-    numbers = np.empty(9, weights_NV.dtype)
+    scratch = np.empty(9, weights_NV.dtype)
     ahead = max(2, _AHEAD_BYTES // (width * weights_NV.itemsize))
     beta1, beta2 = settings[0], settings[1]
     for u in range(start, stop):
@@ -165,26 +181,26 @@ def _update_loop(
             prefetch_element(moments_step_N, rows_U[u + ahead])
             prefetch_element(weights_step_N, rows_U[u + ahead])
         row, first, last = rows_U[u], starts_U1[u], starts_U1[u + 1]
-        waited = step - 1 - moments_step_N[row]
-        numbers[0], numbers[1] = beta1 * coefficients[waited, BETA1_POWER], 1.0 - beta1
-        numbers[2], numbers[3] = beta2 * coefficients[waited, BETA2_POWER], 1.0 - beta2
+        missed = step - 1 - moments_step_N[row]
+        scratch[0], scratch[1] = beta1 * coefficients[missed, BETA1_POWER], 1.0 - beta1
+        scratch[2], scratch[3] = beta2 * coefficients[missed, BETA2_POWER], 1.0 - beta2
         for i in range(2, 7):
-            numbers[2 + i] = settings[i]
-        if last - first == 1 and not by_row:  # a single read needs no sum: its weight goes into the scale
-            numbers[8] *= weights_A[first]
-            _step_row(x_TV[tokens_A[first]], weights_NV[row], first_NV[row], second_NV[row], numbers)
+            scratch[2 + i] = settings[i]
+        if last - first == 1 and not by_row:  # a single lookup needs no sum: its weight goes into the scale
+            scratch[8] *= weights_A[first]
+            _step_row(x_TV[tokens_A[first]], weights_NV[row], first_NV[row], second_NV[row], scratch)
         else:
             sum_bag(gradient, first, last, tokens_A, x_TV, weights_A)
             if by_row:
-                _step_row_by_row(gradient, weights_NV[row], first_NV[row], second_NV[row], numbers)
+                _step_row_by_row(gradient, weights_NV[row], first_NV[row], second_NV[row], scratch)
             else:
-                _step_row(gradient, weights_NV[row], first_NV[row], second_NV[row], numbers)
+                _step_row(gradient, weights_NV[row], first_NV[row], second_NV[row], scratch)
         moments_step_N[row] = weights_step_N[row] = step
 
 
-def _step_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
-    kept1, new1, kept2, new2 = numbers[0], numbers[1], numbers[2], numbers[3]
-    eps, kept, step_size, correction, scale = numbers[4], numbers[5], numbers[6], numbers[7], numbers[8]
+def _step_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, scratch: Floats) -> None:
+    kept1, new1, kept2, new2 = scratch[0], scratch[1], scratch[2], scratch[3]
+    eps, kept, step_size, correction, scale = scratch[4], scratch[5], scratch[6], scratch[7], scratch[8]
     for v in range(gradient.shape[0]):
         g = scale * gradient[v]
         m = kept1 * first[v] + new1 * g
@@ -193,15 +209,15 @@ def _step_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Flo
         weights[v] = kept * weights[v] - step_size * m / (np.sqrt(s) * correction + eps)
 
 
-def _step_row_by_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, numbers: Floats) -> None:
-    kept1, new1, kept2, new2 = numbers[0], numbers[1], numbers[2], numbers[3]
-    eps, kept, step_size, correction, scale = numbers[4], numbers[5], numbers[6], numbers[7], numbers[8]
+def _step_row_by_row_loop(gradient: Floats, weights: Floats, first: Floats, second: Floats, scratch: Floats) -> None:
+    kept1, new1, kept2, new2 = scratch[0], scratch[1], scratch[2], scratch[3]
+    eps, kept, step_size, correction, scale = scratch[4], scratch[5], scratch[6], scratch[7], scratch[8]
     square = gradient[0] * gradient[0]
     for v in range(1, gradient.shape[0]):
         square += gradient[v] * gradient[v]
     second[0] = kept2 * second[0] + new2 * (scale * scale * (square / gradient.shape[0]))
-    numbers[0] = step_size / (math.sqrt(second[0]) * correction + eps)
-    slope = numbers[0]
+    scratch[0] = step_size / (math.sqrt(second[0]) * correction + eps)
+    slope = scratch[0]
     for v in range(gradient.shape[0]):
         m = kept1 * first[v] + new1 * (scale * gradient[v])
         first[v] = m

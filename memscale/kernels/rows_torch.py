@@ -1,9 +1,9 @@
-"""AdamW on rows in plain torch operators: the reference of every other back end, on any device and for any type.
+"""AdamW on rows in plain torch operators: the reference of the other back ends, on any device and for any type.
 
-Rows are gathered, worked on in the moments' type, and put back, a block at a time, so that nothing as large as the
+Rows are gathered, updated in the moments' type, and scattered back, a block at a time, so that nothing as large as the
 table is made. bfloat16 weights are rounded stochastically (`memscale.kernels.rounding`).
 
-U rows, V width of a row.
+Shape suffixes: U rows, V width of a row.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ _BLOCK_VALUES = 1 << 24
 
 
 def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
-    """Bring the weights of `rows_U` (int64, distinct) from their own step to the last one of `idle`.
+    """Apply the pending updates of `rows_U`: bring their weights from the step they are of to the latest one.
 
-    `idle` is `LazyDecay.table`, float64 on the state's device.
+    Args:
+        state: The table's rows and AdamW's state of them.
+        rows_U: Distinct rows, int64.
+        coefficients: `LazyDecay.coefficients`, float64 on the state's device; its last row is the latest step.
+        eps: The eps of AdamW.
     """
     step = len(coefficients) - 1
     kind = state.first_NV.dtype
@@ -46,32 +50,37 @@ def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) 
 
 
 def update(
-    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, adamw_step: AdamWStep
 ) -> None:
-    """Take step `numbers` on the rows that were read. They must have been caught up with `idle`, of the step before.
+    """Take one AdamW step on the rows that were looked up.
 
-    `scale` multiplies the gradient.
+    Args:
+        state: The table's rows and AdamW's state of them; `catch_up` must have been called on these rows.
+        lookups: The gradient, grouped by row.
+        scale: Factor on the gradient, a number or a scalar tensor.
+        coefficients: `LazyDecay.coefficients` of the step before.
+        adamw_step: The constants of this step.
     """
     kind = state.first_NV.dtype
     for start, stop in _blocks(lookups.rows_U, state):
         rows, starts = lookups.rows_U[start:stop], lookups.starts_U1[start : stop + 1]
-        places = slice(int(starts[0]), int(starts[-1]))
+        span = slice(int(starts[0]), int(starts[-1]))
         gradient = bags_torch.embedding_bag(
-            lookups.x_TV, lookups.tokens_A[places], starts - starts[0], lookups.weights_A[places]
+            lookups.x_TV, lookups.tokens_A[span], starts - starts[0], lookups.weights_A[span]
         ).to(kind)
         gradient *= scale
-        missed_steps = numbers.step - 1 - state.moments_step_N[rows].long()
+        missed_steps = adamw_step.step - 1 - state.moments_step_N[rows].long()
         first, second = state.first_NV[rows], state.second_NV[rows]
-        first *= (numbers.beta1 * coefficients[missed_steps, BETA1_POWER, None]).to(kind)
-        second *= (numbers.beta2 * coefficients[missed_steps, BETA2_POWER, None]).to(kind)
-        first += (1.0 - numbers.beta1) * gradient
+        first *= (adamw_step.beta1 * coefficients[missed_steps, BETA1_POWER, None]).to(kind)
+        second *= (adamw_step.beta2 * coefficients[missed_steps, BETA2_POWER, None]).to(kind)
+        first += (1.0 - adamw_step.beta1) * gradient
         squares = gradient.square().mean(1, keepdim=True) if state.by_row else gradient.square()
-        second += (1.0 - numbers.beta2) * squares
+        second += (1.0 - adamw_step.beta2) * squares
         state.first_NV[rows], state.second_NV[rows] = first, second
-        moved = numbers.step_size * first / (second.sqrt() * numbers.root_correction + numbers.eps)
-        kept = 1.0 - numbers.rate * numbers.weight_decay
-        _put(state, rows, state.weights_NV[rows].to(kind) * kept - moved, numbers.step)
-        state.moments_step_N[rows] = numbers.step
+        moved = adamw_step.step_size * first / (second.sqrt() * adamw_step.root_correction + adamw_step.eps)
+        kept = 1.0 - adamw_step.learning_rate * adamw_step.weight_decay
+        _put(state, rows, state.weights_NV[rows].to(kind) * kept - moved, adamw_step.step)
+        state.moments_step_N[rows] = adamw_step.step
 
 
 def _blocks(rows_U: Tensor, state: RowState) -> Iterator[tuple[int, int]]:

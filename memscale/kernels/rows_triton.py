@@ -1,13 +1,12 @@
 """AdamW on rows on a GPU, compiled by Triton for float16, bfloat16, float32 and float64 weights.
 
-The functions are those of `memscale.kernels.rows_torch`, with its formulas: what belongs to a row in float64, elements
-in the moments' type. One program does one row and one block of columns: the sum of the row's reads is used where it is
-made and never written. Second moments by row need the whole row before they can move any of it; there one program does
-a row. The steps of rows are written after the kernel, for every block of a row reads them. Nothing waits for the GPU.
-bfloat16 weights are rounded with the random bits of `memscale.kernels.rounding`.
-Refuses nothing: the ops check what comes in.
+The functions are those of `memscale.kernels.rows_torch`, with its formulas: per-row quantities in float64, elements in
+the moments' type. One program updates one row over one block of columns; the row's gradient is summed where it is
+consumed, and never written. With one second moment per row the whole row is needed before any of it can be updated, so
+one program updates a whole row. The step numbers of rows are written after the kernel, because every block of a row
+reads them. Nothing waits for the GPU. bfloat16 weights are rounded with the random bits of `memscale.kernels.rounding`.
 
-U rows, V width of a row, N slots; within a program C columns at once.
+Shape suffixes: U rows, V width of a row, N slots; within a program C columns at once.
 """
 
 from __future__ import annotations
@@ -20,9 +19,11 @@ import triton.language as tl
 from torch import Tensor
 
 from memscale.kernels import lazy_decay
-from memscale.kernels.bags_triton import bag_sum, jit, launch, long_bags, num_blocks_of, tile
+from memscale.kernels.bags_triton import bag_sum, long_bags
+from memscale.kernels.rounding_triton import put
 from memscale.kernels.row_gradient import GroupedLookups
 from memscale.kernels.row_state import AdamWStep, RowState
+from memscale.kernels.triton_launch import jit, launch, num_blocks_of, tile
 
 LOOKUPS_AT_ONCE = 4
 """Most rows have one or two; the largest bags' sums are made beforehand."""
@@ -40,6 +41,7 @@ _NUM_COLUMNS = tl.constexpr(lazy_decay.NUM_COLUMNS)
 
 
 def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) -> None:
+    """As `memscale.kernels.rows_torch.catch_up`."""
     if not len(rows_U):
         return
     step, constants = len(coefficients) - 1, constants_of(state)
@@ -49,12 +51,13 @@ def catch_up(state: RowState, rows_U: Tensor, coefficients: Tensor, eps: float) 
 
 
 def update(
-    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, numbers: AdamWStep
+    state: RowState, lookups: GroupedLookups, scale: Tensor | float, coefficients: Tensor, adamw_step: AdamWStep
 ) -> None:
+    """As `memscale.kernels.rows_torch.update`."""
     if not len(lookups.rows_U):
         return
-    n, constants = numbers, constants_of(state)
-    kept = 1.0 - n.rate * n.weight_decay
+    n, constants = adamw_step, constants_of(state)
+    kept = 1.0 - n.learning_rate * n.weight_decay
     settings = _on_device(state, n.beta1, n.beta2, n.eps, kept, n.step_size, n.root_correction)
     if isinstance(scale, Tensor):
         scale = scale.to(state.first_NV.device, torch.float64)
@@ -74,7 +77,7 @@ def update(
 
 
 def constants_of(state: RowState) -> dict[str, Any]:
-    """Return what kernels on these rows are compiled with."""
+    """Return the compile-time constants of kernels on these rows."""
     return {
         **rows_tile(state.first_NV.shape[1], state.first_NV.dtype),
         "STOCHASTIC": state.weights_NV.dtype == torch.bfloat16,
@@ -83,11 +86,11 @@ def constants_of(state: RowState) -> dict[str, Any]:
 
 
 def rows_tile(width: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return what kernels on rows of this width, with moments of this type, are compiled with."""
+    """Return the compile-time constants of kernels on rows of this width, with moments of this type."""
     columns = min(triton.next_power_of_2(width), BLOCK_BYTES // dtype.itemsize)
     return {
         **tile(width, dtype),
-        "READS": LOOKUPS_AT_ONCE,
+        "LOOKUPS": LOOKUPS_AT_ONCE,
         "COLUMNS": columns,
         "num_warps": max(1, columns * dtype.itemsize // _WARP_BYTES),
     }
@@ -99,45 +102,11 @@ def _tensors(state: RowState) -> tuple[Tensor, ...]:
     return tensors
 
 
-def _on_device(state: RowState, *numbers: float) -> Tensor:
-    """Return numbers as float64; as arguments of a kernel they would be float32."""
+def _on_device(state: RowState, *constants: float) -> Tensor:
+    """Return numbers as a float64 tensor; as arguments of a kernel they would be float32."""
     device = state.first_NV.device
-    on_host = torch.tensor(numbers, dtype=torch.float64, pin_memory=device.type == "cuda")
+    on_host = torch.tensor(constants, dtype=torch.float64, pin_memory=device.type == "cuda")
     return on_host.to(device, non_blocking=True)
-
-
-@jit
-def mixed(x: tl.tensor) -> tl.tensor:
-    """The hash of `memscale.kernels.rounding`, of uint32."""
-    x = (x ^ (x >> 16)) * 0x85EBCA6B
-    x = (x ^ (x >> 13)) * 0xC2B2AE35
-    return x ^ (x >> 16)
-
-
-@jit
-def random_bits(row: tl.tensor, columns_C: tl.tensor, step: tl.tensor) -> tl.tensor:
-    """Return uint32: those of `memscale.kernels.rounding`."""
-    seed = mixed(mixed(step.to(tl.uint32)) ^ (row >> 32).to(tl.uint32))
-    return mixed(mixed(seed ^ row.to(tl.uint32)) ^ columns_C.to(tl.uint32))
-
-
-@jit
-def put(
-    weights_ptr: tl.tensor,
-    row: tl.tensor,
-    columns_C: tl.tensor,
-    values_C: tl.tensor,
-    step: tl.tensor,
-    WIDTH: tl.constexpr,
-    STOCHASTIC: tl.constexpr,
-) -> None:
-    """Write weights, rounded to their type."""
-    if STOCHASTIC:
-        bits_C = values_C.to(tl.uint32, bitcast=True)
-        bits_C = (bits_C + (random_bits(row, columns_C, step) & 0xFFFF)) & 0xFFFF0000
-        finite_C = tl.abs(values_C) < float("inf")
-        values_C = tl.where(finite_C, bits_C.to(tl.float32, bitcast=True), values_C)
-    tl.store(weights_ptr + row * WIDTH + columns_C, values_C.to(weights_ptr.dtype.element_ty), mask=columns_C < WIDTH)
 
 
 @jit
@@ -149,7 +118,7 @@ def catch_up_kernel(
     moments_step_ptr: tl.tensor,
     weights_step_ptr: tl.tensor,
     coefficients_ptr: tl.tensor,
-    numbers_ptr: tl.tensor,
+    constants_ptr: tl.tensor,
     step: tl.tensor,
     WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -157,15 +126,16 @@ def catch_up_kernel(
     STOCHASTIC: tl.constexpr,
     BY_ROW: tl.constexpr,
 ) -> None:
+    """Apply the pending update of one row over one block of columns."""
     num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     row = tl.load(slots_ptr + tl.program_id(0) // num_blocks)
     since = tl.load(weights_step_ptr + row)
     moved = tl.load(moments_step_ptr + row)
-    owed_ptr = coefficients_ptr + since.to(tl.int64) * _NUM_COLUMNS
+    since_ptr = coefficients_ptr + since.to(tl.int64) * _NUM_COLUMNS
     log_decay = tl.load(coefficients_ptr + step.to(tl.int64) * _NUM_COLUMNS + _LOG_DECAY) - tl.load(
-        owed_ptr + _LOG_DECAY
+        since_ptr + _LOG_DECAY
     )
-    # A row that never had a gradient has no moments to read, and only weight decay moves it.
+    # A row that never had a gradient has moments of zero, and only weight decay changes it.
     if (since < step) & ((moved > 0) | (log_decay != 0.0)):
         columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
         at_C, real_C = row * WIDTH + columns_C, columns_C < WIDTH
@@ -173,14 +143,14 @@ def catch_up_kernel(
         if moved > 0:
             first_C = tl.load(first_ptr + at_C, mask=real_C, other=0.0)
             second = tl.load(second_ptr + row) if BY_ROW else tl.load(second_ptr + at_C, mask=real_C, other=0.0)
-            # Moments are of the step of the last gradient; by `since` they had decayed.
-            waited_ptr = coefficients_ptr + (since - moved).to(tl.int64) * _NUM_COLUMNS
-            first_C *= tl.load(waited_ptr + _BETA1_POWER).to(SUM)
-            root = tl.sqrt(second) * tl.sqrt(tl.load(waited_ptr + _BETA2_POWER)).to(SUM)
-            eps = tl.load(numbers_ptr).to(SUM)
+            # Moments are those of the last gradient's step; by step `since` they had decayed.
+            missed_ptr = coefficients_ptr + (since - moved).to(tl.int64) * _NUM_COLUMNS
+            first_C *= tl.load(missed_ptr + _BETA1_POWER).to(SUM)
+            root = tl.sqrt(second) * tl.sqrt(tl.load(missed_ptr + _BETA2_POWER)).to(SUM)
+            eps = tl.load(constants_ptr).to(SUM)
             slope = tl.zeros_like(root)
             for i in tl.static_range(_NUM_NODES):
-                factor, node = tl.load(owed_ptr + _FACTORS + i).to(SUM), tl.load(owed_ptr + _NODES + i).to(SUM)
+                factor, node = tl.load(since_ptr + _FACTORS + i).to(SUM), tl.load(since_ptr + _NODES + i).to(SUM)
                 slope += factor / (node * root + eps)
             weights_C -= first_C * slope
         put(weights_ptr, row, columns_C, tl.exp(log_decay).to(SUM) * weights_C, step, WIDTH, STOCHASTIC)
@@ -196,19 +166,19 @@ def decay(
     POWER: tl.constexpr,
     SUM: tl.constexpr,
 ) -> tl.tensor:
-    """Return what is kept of a moment by this step, and what is added of the new."""
-    waited = (step - 1 - tl.load(moments_step_ptr + row)).to(tl.int64)
+    """Return the factor on a moment in this step, and the factor on the new gradient."""
+    missed = (step - 1 - tl.load(moments_step_ptr + row)).to(tl.int64)
     beta = tl.load(beta_ptr)
-    return (beta * tl.load(coefficients_ptr + waited * _NUM_COLUMNS + POWER)).to(SUM), (1.0 - beta).to(SUM)
+    return (beta * tl.load(coefficients_ptr + missed * _NUM_COLUMNS + POWER)).to(SUM), (1.0 - beta).to(SUM)
 
 
 @jit
 def stepped(
-    weights_C: tl.tensor, first_C: tl.tensor, second: tl.tensor, numbers_ptr: tl.tensor, SUM: tl.constexpr
+    weights_C: tl.tensor, first_C: tl.tensor, second: tl.tensor, constants_ptr: tl.tensor, SUM: tl.constexpr
 ) -> tl.tensor:
-    """Return weights after a step along the moments."""
-    eps, kept = tl.load(numbers_ptr + 2).to(SUM), tl.load(numbers_ptr + 3).to(SUM)
-    step_size, root_correction = tl.load(numbers_ptr + 4).to(SUM), tl.load(numbers_ptr + 5).to(SUM)
+    """Return the weights after a step along the moments."""
+    eps, kept = tl.load(constants_ptr + 2).to(SUM), tl.load(constants_ptr + 3).to(SUM)
+    step_size, root_correction = tl.load(constants_ptr + 4).to(SUM), tl.load(constants_ptr + 5).to(SUM)
     return weights_C.to(SUM) * kept - step_size * first_C / (tl.sqrt(second) * root_correction + eps)
 
 
@@ -220,7 +190,7 @@ def update_kernel(
     second_ptr: tl.tensor,
     moments_step_ptr: tl.tensor,
     coefficients_ptr: tl.tensor,
-    numbers_ptr: tl.tensor,
+    constants_ptr: tl.tensor,
     scale_ptr: tl.tensor,
     step: tl.tensor,
     offsets_ptr: tl.tensor,
@@ -235,12 +205,13 @@ def update_kernel(
     SUM: tl.constexpr,
     STOCHASTIC: tl.constexpr,
 ) -> None:
+    """Take one AdamW step on one row over one block of columns."""
     num_blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     u = tl.program_id(0) // num_blocks
     row = tl.load(slots_ptr + u)
     columns_C = tl.program_id(0) % num_blocks * COLUMNS + tl.arange(0, COLUMNS)
     at_C, real_C = row * WIDTH + columns_C, columns_C < WIDTH
-    # Asked for before the reads, so that they are there when those are summed.
+    # Loaded before the lookups are summed, so that they have arrived by then.
     weights_C = tl.load(weights_ptr + at_C, mask=real_C, other=0.0)
     first_C = tl.load(first_ptr + at_C, mask=real_C, other=0.0)
     second_C = tl.load(second_ptr + at_C, mask=real_C, other=0.0)
@@ -248,13 +219,13 @@ def update_kernel(
         u, columns_C, offsets_ptr, indices_ptr, factors_ptr, rows_ptr, partial_ptr, WIDTH, LOOKUPS, COLUMNS, CHUNK, SUM
     )
     gradient_C = sums_C * tl.load(scale_ptr).to(SUM)
-    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr, step, _BETA1_POWER, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, constants_ptr, step, _BETA1_POWER, SUM)
     first_C = first_C * kept + new * gradient_C
-    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr + 1, step, _BETA2_POWER, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, constants_ptr + 1, step, _BETA2_POWER, SUM)
     second_C = second_C * kept + new * (gradient_C * gradient_C)
     tl.store(first_ptr + at_C, first_C, mask=real_C)
     tl.store(second_ptr + at_C, second_C, mask=real_C)
-    put(weights_ptr, row, columns_C, stepped(weights_C, first_C, second_C, numbers_ptr, SUM), step, WIDTH, STOCHASTIC)
+    put(weights_ptr, row, columns_C, stepped(weights_C, first_C, second_C, constants_ptr, SUM), step, WIDTH, STOCHASTIC)
 
 
 @jit
@@ -265,7 +236,7 @@ def update_by_row_kernel(
     second_ptr: tl.tensor,
     moments_step_ptr: tl.tensor,
     coefficients_ptr: tl.tensor,
-    numbers_ptr: tl.tensor,
+    constants_ptr: tl.tensor,
     scale_ptr: tl.tensor,
     step: tl.tensor,
     offsets_ptr: tl.tensor,
@@ -280,6 +251,7 @@ def update_by_row_kernel(
     SUM: tl.constexpr,
     STOCHASTIC: tl.constexpr,
 ) -> None:
+    """Take one step on one whole row with one second moment per row."""
     u = tl.program_id(0)
     row = tl.load(slots_ptr + u)
     squares_C = tl.zeros([COLUMNS], SUM)
@@ -301,18 +273,18 @@ def update_by_row_kernel(
         )
         gradient_C = sums_C * tl.load(scale_ptr).to(SUM)
         squares_C += gradient_C * gradient_C
-        kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr, step, _BETA1_POWER, SUM)
+        kept, new = decay(row, moments_step_ptr, coefficients_ptr, constants_ptr, step, _BETA1_POWER, SUM)
         first_C = tl.load(first_ptr + row * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0)
         first_C = first_C * kept + new * gradient_C
         tl.store(first_ptr + row * WIDTH + columns_C, first_C, mask=columns_C < WIDTH)
-    kept, new = decay(row, moments_step_ptr, coefficients_ptr, numbers_ptr + 1, step, _BETA2_POWER, SUM)
+    kept, new = decay(row, moments_step_ptr, coefficients_ptr, constants_ptr + 1, step, _BETA2_POWER, SUM)
     second = tl.load(second_ptr + row) * kept + new * (tl.sum(squares_C, 0) / WIDTH)
-    # All threads have read the old second moment, and may read what others wrote of the first.
+    # A barrier: all threads have read the old second moment, and see the first moments that others wrote.
     tl.debug_barrier()
     tl.store(second_ptr + row, second)
     for column in range(0, WIDTH, COLUMNS):
         columns_C = column + tl.arange(0, COLUMNS)
         weights_C = tl.load(weights_ptr + row * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0)
         first_C = tl.load(first_ptr + row * WIDTH + columns_C, mask=columns_C < WIDTH, other=0.0)
-        weights_C = stepped(weights_C, first_C, second, numbers_ptr, SUM)
+        weights_C = stepped(weights_C, first_C, second, constants_ptr, SUM)
         put(weights_ptr, row, columns_C, weights_C, step, WIDTH, STOCHASTIC)

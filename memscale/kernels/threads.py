@@ -1,9 +1,9 @@
-"""Runs a compiled CPU kernel over parts of its work, as many at a time as torch has threads.
+"""Runs a compiled CPU kernel over parts of its work, on torch's own threads.
 
-The threads are torch's own: its operators leave them spinning for some milliseconds, in which threads of another pool
-would have to share the cores with them. They are entered by `GOMP_parallel`, which every OpenMP runtime that torch is
-built with on Linux offers; where there is none, a pool of plain threads does the same. Kernels release the
-interpreter's lock. What a part writes belongs to it alone, so results do not depend on the number of threads.
+torch's operators leave its threads spinning for some milliseconds; threads of another pool would compete with them for
+the cores. The threads are entered through `GOMP_parallel`, which every OpenMP runtime that torch is built with on Linux
+offers; elsewhere a pool of plain threads does the same. Kernels release the interpreter's lock. Every part writes to
+memory of its own, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import torch
 from numpy.typing import NDArray
 
 _LEAST_PART = 64
-"""Fewer rows than this are not worth a thread."""
+"""Rows below which a thread of their own is not worth its start."""
 _PARTS_PER_THREAD = 4
-"""Where parts cost what only the data tell, more of them than threads even out."""
+"""More parts than threads even out parts whose cost depends on the data."""
 
 
 def parallel_for(kernel: Callable[..., None], size: int, *arguments: object) -> None:
-    """Call `kernel(start, stop, *arguments)` over parts that cover range(size); return when all are done."""
+    """Call `kernel(start, stop, *arguments)` over equal parts of range(size), in parallel; ret."""
     num_parts = max(1, min(torch.get_num_threads(), size // _LEAST_PART))
     parallel_ranges(kernel, [size * part // num_parts for part in range(num_parts + 1)], *arguments)
 
 
 def parallel_for_bags(kernel: Callable[..., None], starts_B1: NDArray[np.int64], *arguments: object) -> None:
-    """Call `kernel(start, stop, starts_B1, *arguments)` over parts of the bags, of about as many reads each.
+    """Call `kernel(start, stop, starts_B1, *arguments)` over parts of the bags with about equally many lookups each.
 
-    A bag itself counts as two reads: its row is to be fetched and written.
+    A bag itself counts as two lookups: its own row is read and written.
     """
     num_bags = len(starts_B1) - 1
     num_threads = torch.get_num_threads()
@@ -49,9 +49,9 @@ def parallel_for_bags(kernel: Callable[..., None], starts_B1: NDArray[np.int64],
 
 
 def parallel_ranges(kernel: Callable[..., None], bounds: Sequence[int], *arguments: object) -> None:
-    """Call `kernel(start, stop, *arguments)` between neighbouring bounds; return when all are done.
+    """Call `kernel(start, stop, *arguments)` for every pair of neighbouring bounds, in parallel.
 
-    Each thread takes the next part that is left, the calling one too.
+    Each thread, the calling one included, takes the next part that is left.
     """
     parts = deque(itertools.pairwise(bounds))
 
@@ -73,13 +73,13 @@ def parallel_ranges(kernel: Callable[..., None], bounds: Sequence[int], *argumen
 
 
 def _run_in_team(work: Callable[[], None], num_threads: int) -> None:
-    """Call `work` on each of torch's threads, this one among them; raise what the first to fail raised."""
+    """Call `work` on each of torch's threads, this one included; raise the first exception."""
     failures: list[BaseException] = []
 
     def on_thread(_: object) -> None:
         try:
             work()
-        except BaseException as failure:  # noqa: BLE001 (none passes through the runtime: it is raised below)
+        except BaseException as failure:  # noqa: BLE001 (an exception must not pass through the runtime: it is raised below)
             failures.append(failure)
 
     _openmp().GOMP_parallel(_ON_THREAD(on_thread), None, num_threads, 0)
@@ -102,7 +102,7 @@ def _openmp() -> Any:
 
 
 def _run_in_pool(work: Callable[[], None], num_threads: int) -> None:
-    """Call `work` on this thread and on plain ones."""
+    """Call `work` on this thread and on those of a plain pool."""
     helpers = [_pool(num_threads - 1).submit(work) for _ in range(num_threads - 1)]
     try:
         work()

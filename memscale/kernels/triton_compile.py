@@ -1,9 +1,10 @@
-"""Compiles the Triton kernels for GPUs that need not be there, and reads off what they take of one.
+"""Compiles the Triton kernels for GPUs that need not be present, and reports the resources that they use.
 
 `python -m memscale.kernels.triton_compile` prints a line for every kernel, type, width and target: A100 (sm_80) and
-H100 (sm_90). It fails where registers spill: such a kernel would read and write memory that it has no business with.
-Kernels are compiled as a launch would have them, with Triton's own assembler, and counted by its `cuobjdump`.
-Refuses to run under TRITON_INTERPRET=1, where there is nothing to compile.
+H100 (sm_90). It exits with 1 if registers spill, which costs memory traffic. Kernels are compiled as a launch would
+compile them, with Triton's own assembler, and their resources are read by its `cuobjdump`.
+
+Raises ConfigError under TRITON_INTERPRET=1, where nothing is compiled.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from memscale.errors import ConfigError
-from memscale.kernels import bags_triton, rows_triton
+from memscale.kernels import bags_triton, rows_triton, triton_launch
 
 TARGETS = (80, 90)
 TYPES = (torch.float32, torch.bfloat16)
@@ -35,7 +36,7 @@ _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", 
 _WARP = 32
 _WHOLE = {"offsets_ptr": "*i64", "indices_ptr": "*i64", "slots_ptr": "*i64"}
 _STEPS = {"moments_step_ptr": "*i32", "weights_step_ptr": "*i32", "num_bags": "i32", "step": "i32"}
-_EXACT = {"coefficients_ptr": "*fp64", "numbers_ptr": "*fp64", "scale_ptr": "*fp64"}
+_EXACT = {"coefficients_ptr": "*fp64", "constants_ptr": "*fp64", "scale_ptr": "*fp64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +50,14 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The kernel's name, and whether second moments are by row."""
+        """The kernel's name, and whether second moments are per row."""
         kernel = str(self.kernel.__name__).removesuffix("_kernel")
         return f"{kernel} (by row)" if self.by_row and "by_row" not in kernel else kernel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """What a compiled kernel takes: for a thread `registers` and `spilled_bytes`, for a program `shared_bytes`."""
+class ResourceUsage:
+    """What a compiled kernel uses: `registers` and `spilled_bytes` per thread, `shared_bytes` per program."""
 
     case: Case
     target: int
@@ -70,7 +71,7 @@ class Taken:
 
 
 def cases(types: Sequence[torch.dtype] = TYPES, widths: Sequence[int] = WIDTHS) -> Iterator[Case]:
-    """Every kernel for every table."""
+    """Yield every kernel for every table."""
     kernels = [
         (bags_triton.embedding_bag_kernel, False),
         (bags_triton.bag_squared_norm_kernel, False),
@@ -87,8 +88,12 @@ def cases(types: Sequence[torch.dtype] = TYPES, widths: Sequence[int] = WIDTHS) 
                 yield Case(kernel=kernel, table=table, width=width, by_row=by_row)
 
 
-def compile_case(case: Case, target: int) -> Taken:
-    """Compile a kernel for compute capability `target` (80 is sm_80). Raises ConfigError."""
+def compile_case(case: Case, target: int) -> ResourceUsage:
+    """Compile a kernel for compute capability `target` (80 is sm_80).
+
+    Raises:
+        ConfigError: TRITON_INTERPRET is 1.
+    """
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise ConfigError("TRITON_INTERPRET is 1: kernels are interpreted, there is nothing to compile. Unset it")
     source, options = _source(case)
@@ -96,7 +101,7 @@ def compile_case(case: Case, target: int) -> Taken:
     usage = _usage(binary.asm["cubin"])
     # The kernels have no local arrays: what a thread keeps in memory is what its registers did not hold.
     spilled_bytes = usage["STACK"] + usage["LOCAL"]
-    return Taken(
+    return ResourceUsage(
         case=case,
         target=target,
         registers=usage["REG"],
@@ -112,9 +117,9 @@ def _source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
     if optimises:
         constants = rows_triton.rows_tile(case.width, sums)
     elif case.kernel is bags_triton.per_sample_weight_grad_kernel:
-        constants = bags_triton.weight_grad_tile(case.width, case.table)
+        constants = triton_launch.weight_grad_tile(case.width, case.table)
     else:
-        constants = bags_triton.tile(case.width, case.table)
+        constants = triton_launch.tile(case.width, case.table)
     constants |= {"STOCHASTIC": case.table == torch.bfloat16, "BY_ROW": case.by_row}
     table, wide = f"*{_NAMES[case.table]}", f"*{_NAMES[sums]}"
     types = {"rows_ptr": table, "factors_ptr": table, "x_ptr": table, "out_ptr": table, "weights_ptr": table}
@@ -133,7 +138,7 @@ def _source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
 
 
 def _usage(cubin: bytes) -> dict[str, int]:
-    """Return cuobjdump's counts for the one kernel of a binary, by its names for them."""
+    """Return cuobjdump's counts for the one kernel of a binary, under its names for them."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -143,7 +148,7 @@ def _usage(cubin: bytes) -> dict[str, int]:
 
 
 def main() -> int:
-    """Print what every kernel takes; return 1 where one spills."""
+    """Print the resources of every kernel; return 1 if one spills registers."""
     spills = 0
     for target in TARGETS:
         for case in cases():

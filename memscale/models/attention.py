@@ -1,6 +1,6 @@
 """Causal self-attention with grouped queries (Ainslie et al. 2023) and rotary positions, through torch's SDPA.
 
-B batch, S positions, K positions looked at, D model width, H heads, G key/value heads, W width of a head.
+Shape suffixes: B batch, S positions, K key positions, D model width, H heads, G key/value heads, W width of a head.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
 from memscale.models.cache import LayerCache
-from memscale.models.rotary import turn
+from memscale.models.rotary import rotate
 
 
 class Attention(nn.Module):
-    """Queries, keys and values come from one matrix, whose rows stand in this order; no biases."""
+    """Queries, keys and values from one matrix, whose rows are in this order; no biases."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -24,20 +24,26 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(a.d_model, (a.num_heads + 2 * a.num_kv_heads) * a.head_width, bias=False)
         self.out = nn.Linear(a.num_heads * a.head_width, a.d_model, bias=False)
 
-    def forward(self, x_BSD: Tensor, turns: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """Return [B, S, D]. `turns` is [S, 1, P] or [B, S, 1, P]; with a cache, what it holds comes first."""
+    def forward(self, x_BSD: Tensor, rotations: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Return [B, S, D].
+
+        Args:
+            x_BSD: The normalised residual stream.
+            rotations: Complex [S, 1, P], or [B, S, 1, P] per sequence (`memscale.models.rotary`).
+            cache: Keys and values of earlier positions, which come first; the new ones are added to it.
+        """
         heads_BSHW = self.qkv(x_BSD).unflatten(-1, (-1, self._head_width))
         # split, not slices: the gradient of a slice is a tensor of zeros to fill and to add.
-        to_turn_BSHW, values_BSGW = torch.split(
+        to_rotate_BSHW, values_BSGW = torch.split(
             heads_BSHW, [self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2
         )
-        turned_BSHW = turn(to_turn_BSHW, turns)
-        queries_BSHW, keys_BSGW = torch.split(turned_BSHW, [self._num_heads, self._num_kv_heads], dim=2)
+        rotated_BSHW = rotate(to_rotate_BSHW, rotations)
+        queries_BSHW, keys_BSGW = torch.split(rotated_BSHW, [self._num_heads, self._num_kv_heads], dim=2)
         if cache is None:
             keys_BGKW, values_BGKW, mask = keys_BSGW.transpose(1, 2), values_BSGW.transpose(1, 2), None
         else:
             keys_BGKW, values_BGKW = cache.extend(keys_BSGW, values_BSGW)
-            mask = cache.places.mask
+            mask = cache.new_positions.mask
         mixed_BHSW = F.scaled_dot_product_attention(
             queries_BSHW.transpose(1, 2),
             keys_BGKW,

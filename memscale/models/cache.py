@@ -1,11 +1,10 @@
-"""Keys and values of the tokens read so far, kept so that a next token needs one position's work instead of all.
+"""A key/value cache: generating a token costs one position's work instead of all positions'.
 
-Room for all positions is taken at once; every row has a length of its own, so that prompts of different lengths
-generate together: they are read padded on the right, `rewind` says how long each really is, and what comes next takes
-the place of the padding. A key beyond a row's position is never looked at. For evaluation only, without gradients.
-Refuses more positions than there is room for.
+Space for all positions is allocated at once. Every sequence has a length of its own, so that prompts of different
+lengths generate together: they are padded on the right, `truncate` sets how long each really is, and the next tokens
+overwrite the padding. A key beyond a sequence's position is never attended to. For evaluation only, without gradients.
 
-B rows, S new positions, K positions held, G key/value heads, W width of a head, L layers.
+Shape suffixes: B sequences, S new positions, K positions held, G key/value heads, W width of a head, L layers.
 """
 
 from __future__ import annotations
@@ -21,38 +20,46 @@ from memscale.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where the new tokens of one forward pass stand; the same for every layer."""
+class CachePositions:
+    """Positions of the new tokens of one forward pass; the same for every layer."""
 
     positions: slice | Tensor
-    """A slice where all rows are as long, else int64 [B, S]."""
+    """A slice if all sequences have one length, else int64 [B, S]."""
     num_held: int
-    """Positions to look at, the new ones included: 1 + the last position of any row."""
+    """Key positions, the new ones included: 1 + the last position of any sequence."""
     mask: Tensor | None
-    """Boolean [B or 1, 1, S, K], true where a new position may look. None where S is 1 and it may look everywhere, or
-    where K is S and each looks at itself and those before."""
+    """Boolean [B or 1, 1, S, K], true where a new position attends. None if S is 1 and it attends to all, or if K is S
+    and attention is causal."""
 
 
 class LayerCache:
     """One layer's part of a cache during one forward pass."""
 
-    def __init__(self, keys_BGKW: Tensor, values_BGKW: Tensor, places: Places) -> None:
-        self._keys_BGKW, self._values_BGKW, self.places = keys_BGKW, values_BGKW, places
+    def __init__(self, keys_BGKW: Tensor, values_BGKW: Tensor, new_positions: CachePositions) -> None:
+        self._keys_BGKW, self._values_BGKW, self.new_positions = keys_BGKW, values_BGKW, new_positions
 
     def extend(self, keys_BSGW: Tensor, values_BSGW: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the new positions' keys (turned) and values; return all [B, G, K, W] there are to look at."""
-        places = self.places
+        """Store the new positions' keys (rotated) and values; return all keys and values [B, G, K, W]."""
+        new_positions = self.new_positions
         for held_BGKW, new_BSGW in ((self._keys_BGKW, keys_BSGW), (self._values_BGKW, values_BSGW)):
-            if isinstance(places.positions, slice):
-                held_BGKW[:, :, places.positions] = new_BSGW.transpose(1, 2)
+            if isinstance(new_positions.positions, slice):
+                held_BGKW[:, :, new_positions.positions] = new_BSGW.transpose(1, 2)
             else:
                 rows_B1 = torch.arange(len(new_BSGW), device=new_BSGW.device)[:, None]
-                held_BGKW[rows_B1, :, places.positions] = new_BSGW
-        return self._keys_BGKW[:, :, : places.num_held], self._values_BGKW[:, :, : places.num_held]
+                held_BGKW[rows_B1, :, new_positions.positions] = new_BSGW
+        return self._keys_BGKW[:, :, : new_positions.num_held], self._values_BGKW[:, :, : new_positions.num_held]
 
 
 class KVCache:
-    """An empty cache for `num_rows` sequences of at most `capacity` tokens."""
+    """An empty cache for `num_rows` sequences of at most `capacity` tokens.
+
+    Args:
+        architecture: The model's.
+        num_rows: Sequences.
+        capacity: Tokens of the longest sequence, padding included.
+        device: Where keys and values are held.
+        dtype: Their type.
+    """
 
     def __init__(
         self,
@@ -66,17 +73,21 @@ class KVCache:
         a = architecture
         self.capacity, self._device = capacity, torch.device(device)
         shape = (2, a.num_layers, num_rows, a.num_kv_heads, capacity, a.head_width)
-        # Zeros, for what is masked is still multiplied, by zero: it must be finite.
+        # Zeros: masked values are still multiplied by zero, so they have to be finite.
         self._held_2LBGKW = torch.zeros(shape, device=device, dtype=dtype)
         self._lengths = [0] * num_rows
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """How many tokens of each row were read."""
+        """Tokens held of each sequence."""
         return tuple(self._lengths)
 
-    def place(self, num_rows: int, num_new: int) -> Places:
-        """Take room for `num_new` more tokens in every row. Raises ConfigError where there is not as much."""
+    def reserve(self, num_rows: int, num_new: int) -> CachePositions:
+        """Reserve positions for `num_new` more tokens in every sequence.
+
+        Raises:
+            ConfigError: There is no space for them, or the number of sequences differs.
+        """
         starts = self._lengths
         if num_rows != len(starts):
             raise ConfigError(f"{num_rows} sequences were given to a cache of {len(starts)}; give it as many")
@@ -93,23 +104,23 @@ class KVCache:
             mask = None
             if first and num_new > 1:
                 mask = self._mask(torch.arange(first, num_held, device=self._device)[None], num_held)
-            return Places(positions=positions, num_held=num_held, mask=mask)
+            return CachePositions(positions=positions, num_held=num_held, mask=mask)
         starts_B1 = torch.tensor(starts, device=self._device)[:, None]
         positions_BS = starts_B1 + torch.arange(num_new, device=self._device)
-        return Places(positions=positions_BS, num_held=num_held, mask=self._mask(positions_BS, num_held))
+        return CachePositions(positions=positions_BS, num_held=num_held, mask=self._mask(positions_BS, num_held))
 
-    def layer(self, layer: int, places: Places) -> LayerCache:
-        """Return the part of one layer."""
-        return LayerCache(self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer], places)
+    def layer(self, layer: int, new_positions: CachePositions) -> LayerCache:
+        """Return one layer's part."""
+        return LayerCache(self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer], new_positions)
 
-    def rewind(self, lengths: Sequence[int]) -> None:
-        """Forget what each row holds beyond its first `lengths` tokens: padding, or a draft."""
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Drop what each sequence holds beyond its first `lengths` tokens: padding, or a draft."""
         assert len(lengths) == len(self._lengths)
         assert all(0 <= new <= old for new, old in zip(lengths, self._lengths, strict=True))
         self._lengths = list(lengths)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows only, in this order; there may be none left."""
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keep these sequences only, in this order; there may be none left."""
         self._held_2LBGKW = self._held_2LBGKW[:, :, torch.tensor(rows, dtype=torch.int64, device=self._device)]
         self._lengths = [self._lengths[row] for row in rows]
 

@@ -1,6 +1,6 @@
-"""What a built model holds, counted tensor by tensor; the planner counts the same from formulas.
+"""The parameters of a built model, counted tensor by tensor; the planner counts the same from formulas.
 
-Every parameter belongs to exactly one component; refuses a parameter that belongs to none.
+Every parameter belongs to exactly one component; a parameter that matches none is an AssertionError.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ParameterCounts:
 
 
 def component(parameter_name: str) -> str:
-    """Return the component that a parameter of a Transformer belongs to, by its name."""
+    """Return the component that a parameter of a Transformer belongs to, by the parameter's name."""
     for name, pattern in _COMPONENTS:
         if re.fullmatch(pattern, parameter_name):
             return name
@@ -51,7 +51,19 @@ def component(parameter_name: str) -> str:
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a Transformer."""
+    """Count the parameters of a Transformer, shared ones once.
+
+    Example:
+        >>> from memscale.config.architecture import Architecture
+        >>> from memscale.models.transformer import build
+        >>> architecture = Architecture(
+        ...     family="dense", d_model=8, num_layers=2, num_heads=2, num_kv_heads=2,
+        ...     head_width=4, ffn_hidden=16, vocab_size=50,
+        ... )
+        >>> counts = count_parameters(build(architecture, seed=0))
+        >>> counts.total, counts.embedding, counts.non_embedding, counts.table
+        (2120, 800, 1320, 0)
+    """
     sums: dict[str, int] = {}
     for name, parameter in model.named_parameters():  # shared parameters come once
         part = component(name)

@@ -1,13 +1,13 @@
-"""Many SwiGLU experts over rows sorted by expert: one op with a gradient of its own, dropless and without padding.
+"""SwiGLU experts over rows sorted by expert: one op with its own gradient, dropless and without padding.
 
-An expert's rows are one slice, so its share is one matrix product per weight; all else is done for all rows at once.
-Plain autograd over the same products costs several times as many calls, and padding to the fullest expert costs its
-imbalance in work. The products are torch's grouped_mm where it takes the tensors: on the CPU it takes 1 to 45 % less
-time than a product per expert (most with many narrow experts); on a GPU it is one kernel, and no count of rows has to
-be waited for. It refuses float64 and widths whose rows are not whole multiples of 16 bytes; matched experts have any
-width, so everything else goes expert by expert. Refuses nothing.
+An expert's rows are one slice, so its part is one matrix product per weight; everything else is done for all rows at
+once. Plain autograd over the same products launches several times as many operators, and padding to the fullest expert
+costs its imbalance in work. The products are torch's grouped_mm where it takes the tensors: on the CPU it takes 1 to
+45 % less time than a product per expert (most with many narrow experts); on a GPU it is one kernel, and no row count
+has to be waited for. It takes neither float64 nor widths whose rows are not multiples of 16 bytes; matched experts have
+any width, so those run expert by expert.
 
-A rows (token and expert pairs, sorted by expert), E experts, D model width, F hidden width.
+Shape suffixes: A rows (token and expert pairs, sorted by expert), E experts, D model width, F hidden width, G = 2F.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 _ROW_BYTES = 16
-"""grouped_mm takes matrices whose rows are whole multiples of this."""
+"""grouped_mm takes matrices whose rows are multiples of this many bytes."""
 _GROUPED_TYPES = {"cpu": (torch.float32, torch.bfloat16, torch.float16), "cuda": (torch.bfloat16,)}
-"""Types that grouped_mm is used for, by kind of device; on a GPU it has a kernel for one only."""
+"""Types for which grouped_mm is used, by device type; on a GPU it has a kernel for one type only."""
 
 _Groups = Tensor | list[int]
-"""Where each expert's rows end, as grouped_mm wants it; or how many rows each has."""
+"""Where each expert's rows end (for grouped_mm), or how many rows each has."""
 
 
 def run_experts(x_AD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, load_E: Tensor) -> Tensor:
     """Return [A, D]: the first load_E[0] rows through expert 0, the next load_E[1] through expert 1, and so on.
 
-    `gate_up_EGD` is [E, 2F, D], gate first; `down_EDF` is [E, D, F]; `load_E` are integers that sum to A.
-    Differentiable once. All of one type, as under autocast after the caller's casts.
+    Args:
+        x_AD: Rows sorted by expert.
+        gate_up_EGD: First matrices [E, 2F, D], the gate's rows first.
+        down_EDF: Second matrices [E, D, F]. All three are of one type.
+        load_E: Rows of each expert, integers that sum to A.
+
+    Returns:
+        silu(x gate) * (x up), through down. Differentiable once.
     """
     return _experts(x_AD, gate_up_EGD, down_EDF, load_E)
 
@@ -72,7 +78,7 @@ def _weight_gradients(left_AX: Tensor, right_AY: Tensor, groups: _Groups) -> Ten
         return _weight_gradients_in_turn(left_AX, right_AY, groups)
     out_EXY = F.grouped_mm(left_AX.t(), right_AY, offs=groups)
     if out_EXY.device.type == "cuda":
-        # Some GPUs' kernels leave what they found where an expert has no rows (pytorch/pytorch issue 172439).
+        # Some GPUs' kernels leave the output uninitialised if an expert has no rows (pytorch/pytorch issue 172439).
         empty_E = groups.diff(prepend=groups.new_zeros(1)) == 0
         out_EXY.masked_fill_(empty_E[:, None, None], 0.0)
     return out_EXY
@@ -127,10 +133,10 @@ _experts: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = _Experts.apply
 
 
 def _grouped_flops(left_shape: torch.Size, right_shape: torch.Size, *_: Any, **__: Any) -> int:
-    """Multiply and add for every row of the left matrix; the rows of all experts together are the whole of it."""
+    """FLOPs of a grouped product: a multiply-add per row, input and output; all experts' rows together."""
     return 2 * left_shape[0] * left_shape[1] * right_shape[-1]
 
 
-# torch's FLOP counter does not know this product yet, and would find an expert layer nearly free.
+# torch's FLOP counter does not know this product yet, and would count an expert layer as nearly free.
 if hasattr(torch.ops.aten, "_grouped_mm") and torch.ops.aten._grouped_mm not in flop_registry:
     register_flop_formula(torch.ops.aten._grouped_mm)(_grouped_flops)

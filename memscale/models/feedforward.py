@@ -1,6 +1,6 @@
-"""The dense feed-forward slot: SwiGLU (Shazeer 2020), (silu(x A) * x B) C without biases.
+"""The dense feed-forward layer: SwiGLU (Shazeer 2020), (silu(x A) * x B) C without biases.
 
-B batch, S positions, D model width, F hidden width.
+Shape suffixes: B batch, S positions, D model width, F hidden width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from memscale.models.usage import Usage
 
 
 class FeedForward(nn.Module):
-    """A and B are one matrix: its first F rows are the gate A, the others B."""
+    """A SwiGLU layer; A and B are one matrix, whose first F rows are the gate A."""
 
     def __init__(self, d_model: int, hidden: int) -> None:
         super().__init__()
@@ -22,6 +22,6 @@ class FeedForward(nn.Module):
     def forward(
         self, x_BSD: Tensor, _table_NV: Tensor | None = None, _usage: Usage | None = None
     ) -> tuple[Tensor, None]:
-        """Return [B, S, D]; table and usage stand in every slot's signature and are not read."""
+        """Return [B, S, D]; table and usage are arguments of every feed-forward sublayer, and unused here."""
         gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
         return self.down(F.silu(gate_BSF) * up_BSF), None

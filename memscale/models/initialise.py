@@ -1,11 +1,13 @@
-"""The initial weights, from a seed: every parameter by a rule, each from a generator of its own.
+"""The initial weights from a seed: every parameter by a rule, each from a random generator of its own.
 
-A parameter's numbers depend on the seed and its name alone: not on the device, nor on what else the model holds, so
-that models of two families agree wherever they have the same part. Refuses a parameter without a rule.
+A parameter's values depend on the seed and the parameter's name alone: not on the device, nor on what else the model
+holds, so models of two families have equal values wherever they have the same part.
 
-Matrices are normal with variance 1 / fan-in. Those that write to the residual stream are divided by sqrt(2 L), for 2 L
-of them add up (Radford et al. 2019). Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER
-layer too: x . u_i then has variance one, as a hidden value of a dense layer has. Norm gains are one, biases zero.
+1. Matrices are normal with variance 1 / fan-in.
+2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019).
+3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
+   variance one, like a hidden value of a dense layer.
+4. Norm gains are one, biases zero.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from memscale.config.architecture import Architecture
 from memscale.models.counts import component
 
 _DRAWN_AT_ONCE = 1 << 24
-"""Numbers; a multiple of sixteen."""
+"""Values; a multiple of sixteen."""
 _WRITES_TO_RESIDUAL = (
     "attention.out.weight",
     "slot.down.weight",
@@ -31,16 +33,16 @@ _WRITES_TO_RESIDUAL = (
 
 
 def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
-    """Set every parameter of a Transformer of `architecture`."""
+    """Set every parameter of a Transformer of `architecture`; a parameter without a rule is an AssertionError."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            component(name)  # refuses a parameter that belongs to none
+            component(name)  # raises for a parameter that belongs to none
             if name.endswith("norm.weight"):
                 parameter.fill_(1.0)
             elif name.endswith(".bias"):
                 parameter.zero_()
             else:
-                # The last dimension is the one summed over: fan-in, and the width of an embedding, a key or a row.
+                # The last dimension is the fan-in, or the width of an embedding, a key or a row.
                 spread = parameter.shape[-1] ** -0.5
                 if name.endswith(_WRITES_TO_RESIDUAL):
                     spread /= math.sqrt(2 * architecture.num_layers)
@@ -50,7 +52,7 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
 def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
     """Fill in normal numbers, a part at a time: a table may be as large as the memory.
 
-    torch draws sixteen at a time, and the last sixteen anew where they are not whole, so parts of whole sixteens, the
+    torch draws sixteen at a time, and the last sixteen anew if they are incomplete, so parts of whole sixteens, the
     last of at least one, give what drawing all at once would.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()

@@ -1,10 +1,12 @@
-"""A product-key memory layer in the feed-forward slot (Lample et al. 2019; Berges et al. 2024).
+"""A product-key memory layer in place of a feed-forward layer (Lample et al. 2019; Berges et al. 2024).
 
-The rows of a table that `memscale.models.queries` selects are added up with their weights over all heads; the sum y
-leaves as (y * silu(x W1)) W2, or as it is where the layer is not gated. A shared table is not the layer's: it is handed
-in, so that several layers of one model share one, and two models never do.
+1. `memscale.models.queries` selects H * knn slots per token, with weights that sum to one in each head.
+2. y is the weighted sum of their table rows over all heads (`embedding_bag`).
+3. Gated (Memory+): (y * silu(x W1)) W2; otherwise y itself.
 
-B batch, S positions, T = B S tokens, D model width, N slots, V table width.
+A shared table is not the layer's own: the model passes it in, so that the memory layers of one model share one.
+
+Shape suffixes: B batch, S positions, T = B S tokens, D model width, N slots, V width of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from memscale.models.usage import Usage
 
 
 class MemoryLayer(ProductKeySelection):
-    """The selection, the gated output's W1 (`gate`) and W2 (`out`), and a table [N, V] where it is the layer's own."""
+    """Selection, the gated output's W1 (`gate`) and W2 (`out`), and a table [N, V] unless the model's is shared."""
 
     def __init__(self, d_model: int, memory: Memory, norm_eps: float) -> None:
         super().__init__(d_model, memory, norm_eps)
@@ -34,7 +36,13 @@ class MemoryLayer(ProductKeySelection):
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
 
     def forward(self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
-        """Return [B, S, D]; `table_NV` is the model's, which a layer with its own leaves alone."""
+        """Return the output [B, S, D], and None in place of an auxiliary loss.
+
+        Args:
+            x_BSD: The normalised residual stream.
+            table_NV: The model's shared table, unused by a layer with its own.
+            usage: Accumulates how often each slot is used, if given.
+        """
         own_NV: Tensor | None = self.table
         values_NV = table_NV if own_NV is None else own_NV
         assert values_NV is not None, "a memory layer without a table of its own was handed none"

@@ -1,20 +1,20 @@
-"""Experts in the feed-forward slot: routed SwiGLU experts behind a router without bias, and shared ones beside them.
+"""Mixture of experts in place of a feed-forward layer: routed SwiGLU experts, and shared experts beside them.
 
-A score is the softmax of the router's logits over the experts, or the sigmoid of each (DeepSeek-AI 2024). Tokens choose
-their experts; or in training experts choose their tokens, and in evaluation each token goes to its experts_per_token
-best experts, as in Zhou et al. 2022. So every layer is causal in evaluation, and one with expert choice is not in
-training: `is_noncausal` says so. With token choice no token is ever dropped; one that no expert chooses passes
-the routed experts by. Nothing is padded.
+1. Scores: the softmax of the router's logits over the experts, or the sigmoid of each (DeepSeek-AI 2024).
+2. Routing: tokens choose their experts (token choice); or, in training, experts choose their tokens (expert choice,
+   Zhou et al. 2022), and in evaluation each token goes to its experts_per_token best experts. Expert choice looks at
+   later tokens, so such a layer is not causal in training (`is_noncausal`); every layer is causal in evaluation. Token
+   choice drops no token; a token that no expert chooses skips the routed experts. Nothing is padded.
+3. Load balance, by one of two means. `loss`: the balance loss of Switch (Fedus et al. 2022, equation 4),
+   E * sum_e load share_e * mean score_e, which is 1 at a uniform load for any number of chosen experts; sigmoid scores
+   are first divided by their sum over the experts, as in DeepSeek-V3. `bias`: an offset per expert, added to the scores
+   for choosing alone, and moved after every optimizer step by b_e += bias_rate * sign(mean load - load_e), with the
+   loads of all its micro-batches (Wang et al. 2024, "Auxiliary-loss-free load balancing strategy for MoE").
+4. The router z-loss, mean(logsumexp(logits)^2), combines with either (Zoph et al. 2022, equation 5).
 
-The load is evened out by one of two means. `loss`: the balance loss in Switch form (Fedus et al. 2022), E times the
-sum over experts of load share times mean score, 1 at a uniform load for any number chosen; sigmoid scores are first
-divided by their sum over the experts, as DeepSeek-V3 does. `bias`: an offset per expert that is added to the scores for
-choosing alone and moved after every optimizer step (Wang et al. 2024, "Auxiliary-loss-free load balancing strategy for
-mixture-of-experts"): b_i += bias_rate sign(mean load - load_i), of the loads of all its micro-batches. The router
-z-loss, mean(logsumexp(logits)^2), goes with any of them (Zoph et al. 2022). Both losses are means over the tokens given
-at once, a micro-batch, and stand apart from the model's loss.
+Both losses are means over the tokens of one micro-batch, and are reported apart from the model's loss.
 
-B sequences of S positions, T = B S tokens, D model width, E experts.
+Shape suffixes: B sequences of S positions, T = B S tokens, D model width, E experts.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from memscale.models.usage import Usage
 
 
 class MoEFeedForward(nn.Module):
-    """`gate_up[e]` is expert e's [2F, D] (gate first), `down[e]` its [D, F]; `shared` is one wide SwiGLU or None.
+    """A mixture-of-experts layer.
 
-    With the balance `bias` there are two buffers of size E: `balance_bias` (float32, kept in checkpoints), and
-    `step_load`, the rows each expert got since the last optimizer step (integers, zero between steps).
+    `gate_up[e]` is expert e's [2F, D] (gate first), `down[e]` its [D, F]; `shared` is one wide SwiGLU or None. With
+    balance "bias" there are two buffers of size E: `balance_bias` (float32, saved in checkpoints), and `step_load`, the
+    rows each expert got since the last optimizer step (integers, zero between steps).
     """
 
     balance_bias: Tensor
@@ -49,22 +50,22 @@ class MoEFeedForward(nn.Module):
         self.down = nn.Parameter(torch.empty(moe.num_experts, d_model, moe.expert_hidden))
         self.shared: FeedForward | None = None
         if moe.shared_experts:
-            # Experts that all get every token, with weight one, are one expert of their widths together.
+            # Experts that all get every token with weight one equal a single expert of their total width.
             self.shared = FeedForward(d_model, moe.shared_experts * moe.expert_hidden)
         if moe.balance == "bias":
             self.register_buffer("balance_bias", torch.zeros(moe.num_experts, dtype=torch.float32))
             self.register_buffer("step_load", torch.zeros(moe.num_experts, dtype=torch.int64), persistent=False)
 
     def is_noncausal(self, training: bool) -> bool:
-        """Whether a later token can change an earlier one's output in that mode."""
+        """Whether a later token can change an earlier one's output in training (or evaluation)."""
         return training and self._moe.routing == "expert_choice"
 
     def forward(
         self, x_BSD: Tensor, _table_NV: Tensor | None = None, usage: Usage | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the output [B, S, D] and the layer's auxiliary loss, a scalar, or None where it has none.
+        """Return the output [B, S, D] and the layer's auxiliary loss, a scalar, or None if it has none.
 
-        The table stands in every slot's signature and is not read.
+        The table is an argument of every feed-forward sublayer, and unused here.
         """
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
@@ -81,7 +82,7 @@ class MoEFeedForward(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the bias against the load of the finished optimizer step; does nothing for another balance."""
+        """Move the bias against the load of the finished optimizer step; nothing for another balance."""
         if self._moe.balance != "bias":
             return
         missing_E = self.step_load.sum() - self._moe.num_experts * self.step_load  # E (mean - load), in whole rows

@@ -1,10 +1,9 @@
-"""A layer of very many experts of one hidden value each in the feed-forward slot (He 2024, "Mixture of a Million
-Experts": PEER).
+"""A PEER layer in place of a feed-forward layer: very many experts of one hidden unit each.
 
-Expert i is gelu(x . u_i) v_i. `memscale.models.queries` selects knn of N per head; their outputs are added up with
-their weights over all heads. Both tables are the layer's own.
+He 2024, "Mixture of a million experts": expert i is gelu(x . u_i) v_i. `memscale.models.queries` selects knn of N
+experts per head; their outputs are summed with their weights over all heads. Both tables are the layer's own.
 
-B batch, S positions, T = B S tokens, D model width, N slots (experts), K experts per token.
+Shape suffixes: B batch, S positions, T = B S tokens, D model width, N slots (experts), K experts per token.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from memscale.models.usage import Usage
 
 
 class PeerLayer(ProductKeySelection):
-    """The selection, the rows u_i (`input_table`) and the rows v_i (`output_table`), both [N, D]."""
+    """Selection, the rows u_i (`input_table`) and the rows v_i (`output_table`), both [N, D]."""
 
     def __init__(self, d_model: int, peer: Peer, norm_eps: float) -> None:
         super().__init__(d_model, peer, norm_eps)
@@ -30,7 +29,7 @@ class PeerLayer(ProductKeySelection):
         self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
     def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
-        """Return [B, S, D]; the table stands in every slot's signature and is not read."""
+        """Return [B, S, D]; the table is an argument of every feed-forward sublayer, and unused here."""
         x_TD = x_BSD.flatten(0, 1)
         slots_TK, weights_TK = self.selected(x_TD, usage)
         hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))

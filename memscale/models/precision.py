@@ -1,4 +1,4 @@
-"""Which parts of a model are done in float32 at least, whatever runs around them: small differences decide there."""
+"""Parts of a model that are computed in float32 at least, whatever the precision around them."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def promoted(x: Tensor) -> Tensor:
-    """Return `x` as float32 where its type is narrower, else as it is."""
+    """Return `x` as float32 if its type is narrower, else as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,15 +1,19 @@
-"""Product-key selection, which memory and PEER layers share (Lample et al. 2019): queries, half keys, best slots.
+"""Product-key selection, shared by memory and PEER layers (Lample et al. 2019): queries, half keys, best slots.
 
-Each head's query has two halves, each scored against its own set of N half keys; the best knn of the N x N slots are
-selected, and a softmax over their scores gives their weights. A score is the halves' plain product, not divided by a
-root of the width as attention's is: on facts to be recalled (1,000 people, 6 attributes, 0.5M tokens, half keys of
-width 16, one seed) 43 % were recalled so, 28 % with the division; 49 against 25 and 31 against 22 % at other learning
-rates.
-With qk_norm, query halves and half keys are brought to unit RMS first (without gains). With query_norm the whole query
-is normalised, with a gain and a bias for each of its H * 2 W values: `batch` over the tokens given at once, `layer`
-over each head's 2 W values (Ba et al. 2016).
+1. A linear map gives each head a query of two halves.
+2. Each half is scored against its own N half keys; the best knn of the N x N slots are selected
+   (`memscale.kernels.product_keys`), and a softmax over their scores gives their weights.
 
-T tokens, D model width, H heads, N half keys per set, K = H * knn slots per token, W width of a half key, C = H * 2 W.
+A score is the plain dot product, not divided by the root of the width as attention's is: on facts to be recalled (1,000
+people, 6 attributes, 0.5M tokens, half keys of width 16, one seed) 43 % were recalled so, and 28 % with the division;
+49 against 25 and 31 against 22 % at other learning rates.
+
+With qk_norm, query halves and half keys are normalised to unit RMS first (without gains). With query_norm the whole
+query is normalised, with a gain and a bias for each of its H * 2 W values: "batch" over the tokens of a micro-batch,
+"layer" over each head's 2 W values (Ba et al. 2016).
+
+Shape suffixes: T tokens, D model width, H heads, N half keys per set, K = H * knn slots per token, W width of a half
+key, C = H * 2 W.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ BATCH_NORM_MOMENTUM = 0.1
 
 
 class ProductKeySelection(nn.Module):
-    """Queries with a bias, half keys [2, H, N, W], and the query's norm where there is one."""
+    """Queries with a bias, half keys [2, H, N, W], and the query's norm if there is one."""
 
     def __init__(self, d_model: int, part: Memory | Peer, norm_eps: float) -> None:
         super().__init__()
@@ -36,7 +40,7 @@ class ProductKeySelection(nn.Module):
         self._qk_norm, self._norm_eps = part.qk_norm, norm_eps
         width = part.num_heads * part.key_width
         self.query = nn.Linear(d_model, width)
-        """Its outputs, and the norm's gains and biases, stand in the order [2, H, W]."""
+        """Its outputs, and the norm's gains and biases, are in the order [2, H, W]."""
         self.query_norm: QueryBatchNorm | QueryLayerNorm | None = None
         if part.query_norm == "batch":
             self.query_norm = QueryBatchNorm(width, norm_eps)
@@ -45,11 +49,14 @@ class ProductKeySelection(nn.Module):
         self.keys = nn.Parameter(torch.empty(2, part.num_heads, part.num_keys, self._half_width))
 
     def is_noncausal(self, training: bool) -> bool:
-        """Whether a later token, or another sequence's, can change this one's output in that mode."""
+        """Whether another token, later ones included, can change this one's output."""
         return training and isinstance(self.query_norm, QueryBatchNorm)
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
-        """Return the slots of every token, int64 [T, K], and their weights [T, K], which add up to one in each head."""
+        """Return the slots of every token, int64 [T, K], and their weights [T, K], which sum to one in each head.
+
+        `usage` accumulates the weights by slot, if given.
+        """
         slots_THK, scores_THK = product_key_topk(*self._queries_and_keys(x_TD), self._knn)
         slots_TK = slots_THK.flatten(1)
         weights_TK = scores_THK.softmax(dim=-1).flatten(1)
@@ -58,11 +65,11 @@ class ProductKeySelection(nn.Module):
         return slots_TK, weights_TK
 
     def _queries_and_keys(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return half queries [T, 2, H, W] and half keys [2, H, N, W], normalised where they are."""
+        """Return half queries [T, 2, H, W] and half keys [2, H, N, W], normalised if configured."""
         bias_C: Tensor = self.query.bias
         if isinstance(self.query_norm, QueryBatchNorm):
-            # The norm takes the bias out again: its gradient is rounding noise, which Adam would blow up to whole steps
-            # that differ from machine to machine. So it counts for nothing and gets a gradient of exactly zero.
+            # The norm cancels the bias: its gradient would be rounding noise, which Adam scales up to whole steps that
+            # differ from machine to machine. Multiplied by zero, it has no effect and a gradient of exactly zero.
             bias_C = 0 * bias_C
         query_TC = F.linear(x_TD, self.query.weight, bias_C)
         if self.query_norm is not None:
@@ -78,9 +85,8 @@ class ProductKeySelection(nn.Module):
 class QueryBatchNorm(nn.Module):
     """Batch normalisation of every query value (Ioffe and Szegedy 2015), as Lample et al. end their query network.
 
-    In training the statistics are those of all tokens given at once, a micro-batch: tokens see each other through them,
-    later ones too. In evaluation they are running means over training, so each token stands alone. Always in float32
-    at least.
+    In training the statistics are those of the tokens of a micro-batch, so tokens influence each other, earlier ones
+    too. In evaluation they are running means over training, so each token is independent. Computed in float32 at least.
     """
 
     running_mean: Tensor
@@ -94,11 +100,12 @@ class QueryBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.empty(width))
 
     def reset_buffers(self) -> None:
-        """Forget what was seen: mean zero, variance one."""
+        """Reset the running statistics: mean zero, variance one."""
         self.running_mean.zero_()
         self.running_var.fill_(1.0)
 
     def forward(self, query_TC: Tensor) -> Tensor:
+        """Return the normalised queries [T, C], float32 at least."""
         return F.batch_norm(
             promoted(query_TC),
             self.running_mean,
@@ -112,7 +119,7 @@ class QueryBatchNorm(nn.Module):
 
 
 class QueryLayerNorm(nn.Module):
-    """Each head's query, both halves together, to mean zero and variance one; then a gain and a bias per value."""
+    """Each head's query, both halves together, to mean zero and variance one; a gain and a bias per value."""
 
     def __init__(self, num_heads: int, width: int, eps: float) -> None:
         super().__init__()
@@ -120,6 +127,7 @@ class QueryLayerNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
 
     def forward(self, query_TC: Tensor) -> Tensor:
+        """Return the normalised queries [T, C], float32 at least."""
         query_TH2W = promoted(query_TC).view(len(query_TC), 2, self._num_heads, -1).transpose(1, 2)
         normed_TH2W = F.layer_norm(query_TH2W, query_TH2W.shape[-2:], eps=self._eps)
         return torch.addcmul(self.bias, normed_TH2W.transpose(1, 2).flatten(1), self.weight)

@@ -1,12 +1,11 @@
-"""Which token goes to which expert and with what weight, and rows carried there and back.
+"""Which token goes to which expert with what weight, and the gather and scatter between tokens and rows.
 
-Token choice: every token goes to the K experts with its best scores, and none is dropped (Shazeer et al. 2017).
-Expert choice: every expert takes its C best tokens of each sequence by itself, so that neither the micro-batch nor the
-other sequences have a say (Zhou et al. 2022); a token may be taken by any number of experts, or by none. An expert that
-chooses compares all tokens of a sequence, so whether an early token is taken depends on later ones: expert choice is
-not causal, and stands in for training alone.
+- Token choice: every token goes to the K experts with its best scores; none is dropped (Shazeer et al. 2017).
+- Expert choice: every expert takes its C best tokens of each sequence, independently of the micro-batch and of other
+  sequences (Zhou et al. 2022); a token may be taken by any number of experts, or by none. An expert compares all tokens
+  of a sequence, so whether an early token is taken depends on later ones: it is not causal, and used in training alone.
 
-B sequences of S positions, T = B S tokens, E experts, A rows (token and expert pairs), D model width.
+Shape suffixes: B sequences of S positions, T = B S tokens, E experts, A rows (token and expert pairs), D model width.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Assignment:
-    """Rows sorted by expert, and the way back from rows to tokens."""
+    """Rows sorted by expert, and the order of the rows by token."""
 
     tokens_A: Tensor  # noqa: N815
     """The token of each row."""
     weights_A: Tensor  # noqa: N815
-    """What each row's output is multiplied by; carries the router's gradient."""
+    """Factor on each row's output; carries the router's gradient."""
     load_E: Tensor  # noqa: N815
-    """Rows of each expert, as integers; they stand in this order."""
+    """Rows of each expert, integers; the rows are in this order."""
     indices_A: Tensor  # noqa: N815
-    """The rows once more, sorted by token and then by expert."""
+    """The rows' indices sorted by token, then by expert."""
     starts_T: Tensor  # noqa: N815
-    """Where in `indices_A` each token's rows start; a token without rows starts where the next does."""
+    """Where each token's rows start in `indices_A`; a token without rows starts where the next one does."""
 
 
 def token_choice(
@@ -42,12 +41,17 @@ def token_choice(
 ) -> Assignment:
     """Send every token to the `num_chosen` experts with the highest values in `choosing_TE`.
 
-    A weight is the score itself, or with `renormalise` its share of the sum over the token's experts. Shares are taken
-    from `logs_TE`, the scores' logarithms up to a constant per token, so that none is lost where scores underflow.
+    Args:
+        scores_TE: Scores of the experts.
+        logs_TE: Their logarithms up to a constant per token.
+        choosing_TE: Scores to choose by, without gradients; with a balancing bias they differ from `scores_TE`.
+        num_chosen: Experts per token.
+        renormalise: A weight is the score's share of the sum over the token's experts, taken from `logs_TE` so that
+            none is lost where scores underflow; otherwise the score itself.
     """
     experts_TK = choosing_TE.topk(num_chosen, dim=-1).indices
     weights_TK = logs_TE.gather(-1, experts_TK).softmax(dim=-1) if renormalise else scores_TE.gather(-1, experts_TK)
-    # Counts come from sorted numbers, not from a bincount, for which a GPU would have to be waited for.
+    # Counted by searchsorted, because bincount would wait for the GPU.
     experts_A, order_A = experts_TK.flatten().sort(stable=True)
     ends_E = torch.searchsorted(experts_A, torch.arange(scores_TE.shape[1], device=order_A.device), right=True)
     indices_A = torch.empty_like(order_A)
@@ -64,7 +68,7 @@ def token_choice(
 def expert_choice(scores_BSE: Tensor, capacity: int) -> Assignment:
     """Let every expert take the `capacity` tokens of each sequence that score highest with it; a weight is the score.
 
-    Not causal.
+    `scores_BSE` is [B, S, E]. Not causal.
     """
     num_sequences, length, num_experts = scores_BSE.shape
     weights_EBC, positions_EBC = scores_BSE.permute(2, 0, 1).topk(capacity, dim=-1)

@@ -1,10 +1,9 @@
-"""The decoder: embedding, blocks of attention and a feed-forward slot, each after an RMSNorm, a last norm and the head.
+"""The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
-A slot is dense, experts, a memory layer or a PEER layer, as the architecture says; all are called alike. The model owns
-the table that its memory layers share, layers the tables of their own. `build` makes a model on the meta device first,
-so that nothing is allocated twice, and fills in every parameter from the seed and every buffer by its module's rule.
+The sublayer is dense, experts, memory or PEER, as the architecture says; all have the same signature. The model owns
+the table that its memory layers share; layers own the tables that are not shared.
 
-B batch, S positions, D model width, V vocabulary; N slots and V width of a table.
+Shape suffixes: B batch, S positions, D model width, V vocabulary; for a table N slots and V width.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ __all__ = ["Output", "ParameterCounts", "Transformer", "build", "count_parameter
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a forward pass gives."""
+    """The result of a forward pass."""
 
     logits_BSV: Tensor  # noqa: N815
     auxiliary_loss: Tensor
-    """Scalar: the expert layers' weighted balance and z-losses, added up; zero in a model without experts."""
+    """Scalar: the sum of the expert layers' weighted balance and z-losses; zero in a model without experts."""
 
 
 class Block(nn.Module):
-    """One layer. Adds to the residual stream; returns the layer's auxiliary loss where it has one."""
+    """One layer: adds to the residual stream, and returns the layer's auxiliary loss or None."""
 
     def __init__(self, architecture: Architecture, layer: int) -> None:
         super().__init__()
@@ -56,18 +55,19 @@ class Block(nn.Module):
     def forward(
         self,
         x_BSD: Tensor,
-        turns: Tensor,
+        rotations: Tensor,
         table_NV: Tensor | None,
         usage: Usage | None,
         cache: LayerCache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), turns, cache)
+        """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
         out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
         return x_BSD + out_BSD, loss
 
 
 def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
-    """Return what fills a layer's feed-forward slot.
+    """Return a layer's feed-forward sublayer.
 
     All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
     """
@@ -85,16 +85,16 @@ def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryL
 
 
 class Transformer(nn.Module):
-    """A model of `architecture`. `build` gives one with weights; the bare constructor leaves them unset."""
+    """A model of `architecture`. `build` returns one with weights; the bare constructor leaves them unset."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = architecture
         self.architecture = a
-        # Given its weight, the embedding draws none: on the meta device that would load the compiler, in over a second.
+        # With a given weight nn.Embedding initialises none, which on the meta device would import the compiler (1 s).
         self.embedding = nn.Embedding(a.vocab_size, a.d_model, _weight=torch.empty(a.vocab_size, a.d_model))
         self.table: MemoryTable | None = None
-        """The values [num_slots, value_width] that all memory layers of this model read; None where none share."""
+        """The table [num_slots, value_width] that all memory layers of this model share; None if they share none."""
         if a.memory is not None and a.memory.shared_table:
             self.table = MemoryTable(torch.empty(a.memory.num_slots, a.memory.value_width))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
@@ -106,34 +106,44 @@ class Transformer(nn.Module):
         self._usages: list[Usage | None] | None = None
 
     def forward(self, tokens_BS: Tensor, cache: KVCache | None = None) -> Output:
-        """Map int64 tokens to the next token's logits at every position.
+        """Map tokens to the logits of the next token at every position.
 
-        With a cache the tokens go on where its rows end, and are kept in it. Raises ConfigError where it has no room,
-        or the model is in training, where a token's logits may depend on tokens that are not cached.
+        Args:
+            tokens_BS: int64 [B, S].
+            cache: Earlier tokens; the new ones follow them, and are added to it.
+
+        Returns:
+            Logits [B, S, vocabulary] and the auxiliary loss, a scalar.
+
+        Raises:
+            ConfigError: The cache has no space left, or the model is in training mode, in which a token's logits may
+                depend on tokens that are not cached.
         """
         if cache is not None and self.training:
             raise ConfigError("a cache was given to a model in training; it is for evaluation: call eval() first")
         x_BSD = self.embedding(tokens_BS)
-        places = None if cache is None else cache.place(*tokens_BS.shape)
-        turns = self._rotary.turns(tokens_BS.shape[1] if places is None else places.num_held, x_BSD)
-        if places is not None:
-            turns = turns[places.positions]
+        new_positions = None if cache is None else cache.reserve(*tokens_BS.shape)
+        rotations = self._rotary.rotations(
+            tokens_BS.shape[1] if new_positions is None else new_positions.num_held, x_BSD
+        )
+        if new_positions is not None:
+            rotations = rotations[new_positions.positions]
         usages = self._usages if not self.training and self._usages is not None else [None] * len(self.blocks)
         auxiliary_loss = x_BSD.new_zeros(())
         for layer, (block, usage) in enumerate(zip(self.blocks, usages, strict=True)):
-            held = None if cache is None or places is None else cache.layer(layer, places)
-            x_BSD, loss = block(x_BSD, turns, self.table, usage, held)
+            held = None if cache is None or new_positions is None else cache.layer(layer, new_positions)
+            x_BSD, loss = block(x_BSD, rotations, self.table, usage, held)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
 
     def is_noncausal(self, training: bool) -> bool:
-        """Whether a later token can change an earlier one's logits in that mode; in evaluation none ever can."""
+        """Whether a later token can change an earlier one's logits in that mode; never in evaluation."""
         slots = [part for part in self.modules() if isinstance(part, MoEFeedForward | ProductKeySelection)]
         return any(slot.is_noncausal(training) for slot in slots)
 
     def start_statistics(self) -> None:
-        """Begin anew to count, in evaluation mode, which slots and experts are used."""
+        """Start to count, in evaluation mode, how slots and experts are used."""
         a = self.architecture
         sizes = {
             "moe": a.moe.num_experts if a.moe is not None else 0,
@@ -150,10 +160,10 @@ class Transformer(nn.Module):
     def statistics(self) -> dict[str, float]:
         """Return what was counted since `start_statistics`, and stop counting; empty for a dense model.
 
-        A shared table, all layers together: `memory_used_share` of the slots; of the softmax weights' use `memory_kl`
-        from uniform in nats, `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same with `_<l>`,
-        PEER as `peer_...`. Experts, per layer: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>`,
-        `moe_top_percent_share_<l>`.
+        A shared table, over all layers: `memory_used_share` of the slots; and of the softmax weights `memory_kl`
+        (divergence from uniform, nats), `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same
+        with `_<l>`, PEER as `peer_...`. Experts, per layer: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`,
+        `moe_gini_<l>` and `moe_top_percent_share_<l>`.
         """
         usages, self._usages = self._usages or [], None
         values: dict[str, float] = {}
@@ -161,14 +171,14 @@ class Transformer(nn.Module):
             if usage is None:
                 continue
             kind = self.architecture.feed_forward_kind(layer)
-            place = "" if kind == "memory" and self.table is not None else f"_{layer}"
+            suffix = "" if kind == "memory" and self.table is not None else f"_{layer}"
             if kind == "moe":
-                values[f"moe_max_load_share{place}"] = usage.max_share
+                values[f"moe_max_load_share{suffix}"] = usage.max_share
             else:
-                values[f"{kind}_used_share{place}"] = usage.used_share
-            values[f"{kind}_kl{place}"] = usage.kl_from_uniform
-            values[f"{kind}_gini{place}"] = usage.gini
-            values[f"{kind}_top_percent_share{place}"] = usage.top_percent_share
+                values[f"{kind}_used_share{suffix}"] = usage.used_share
+            values[f"{kind}_kl{suffix}"] = usage.kl_from_uniform
+            values[f"{kind}_gini{suffix}"] = usage.gini
+            values[f"{kind}_top_percent_share{suffix}"] = usage.top_percent_share
         return values
 
 
@@ -181,9 +191,36 @@ def build(
     table_dtype: torch.dtype | None = None,
     table_placement: TablePlacement = ON_DEVICE,
 ) -> Transformer:
-    """Return a model with all weights drawn from `seed`: the same on every device, up to the rounding to `dtype`.
+    """Return a model with all weights drawn from `seed`: the same on every device, up to rounding to `dtype`.
 
-    Tables may be of a type of their own, and lie elsewhere. Raises ConfigError where there is no room for them.
+    The model is first made on the meta device, so that nothing is allocated twice.
+
+    Args:
+        architecture: What to build.
+        seed: Of the initial weights (`memscale.models.initialise`).
+        device: Where parameters and buffers are allocated.
+        dtype: Type of all parameters but tables; buffers have at least this precision.
+        table_dtype: Type of tables; `dtype` by default.
+        table_placement: Where tables are allocated.
+
+    Raises:
+        ConfigError: There is no space for the tables.
+
+    Example:
+        A model whose second layer is a memory layer with 64 x 64 slots of width 16:
+
+        >>> from memscale.config.architecture import Architecture
+        >>> from memscale.config.layers import Memory
+        >>> memory = Memory(layers=(1,), num_keys=64, num_heads=2, knn=4, key_width=8, value_width=16)
+        >>> architecture = Architecture(
+        ...     family="memory_plus", d_model=16, num_layers=2, num_heads=2, num_kv_heads=2, head_width=8,
+        ...     ffn_hidden=32, vocab_size=100, memory=memory,
+        ... )
+        >>> model = build(architecture, seed=1)
+        >>> model(torch.zeros(1, 5, dtype=torch.int64)).logits_BSV.shape
+        torch.Size([1, 5, 100])
+        >>> count_parameters(model).table
+        65536
     """
     with torch.device("meta"):
         model = Transformer(architecture)
@@ -201,7 +238,7 @@ def build(
 
 
 def _make_buffers(module: nn.Module, dtype: torch.dtype, device: str | torch.device) -> None:
-    """Give a module real buffers, as wide as `dtype` at least: zero, but for the variance of a batch norm."""
+    """Allocate a module's buffers, with at least the precision of `dtype`: zero, but for a batch norm's variance."""
     for name, buffer in list(module.named_buffers(recurse=False)):
         kind = torch.promote_types(buffer.dtype, dtype) if buffer.is_floating_point() else buffer.dtype
         setattr(module, name, torch.zeros(buffer.shape, dtype=kind, device=device))

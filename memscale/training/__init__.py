@@ -1,1 +1,1 @@
-"""Trainer, optimizers, schedules, checkpoints, metrics."""
+"""The trainer and its parts: optimizers, schedule, micro-batches, checkpoints, metrics, data-parallel training."""

@@ -1,7 +1,7 @@
-"""A model's state that no gradient moves: running statistics, and biases that are moved after a step.
+"""A model's buffers: running statistics, and biases that are moved after a step.
 
-Persistent buffers are saved with the weights. Every buffer, persistent or not, is what the steps so far made it, so a
-forward pass that is no part of a step has to leave all of them as they were.
+Persistent buffers are saved with the weights. Every buffer, persistent or not, is a result of the steps so far, so a
+forward pass that is not part of a step has to leave all of them unchanged.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class AfterStepHook(Protocol):
-    """A module with something to do after every optimizer step, such as moving a bias against the experts' load."""
+    """A module that does something after every optimizer step, such as moving a load-balancing bias."""
 
-    def after_step(self) -> None: ...
+    def after_step(self) -> None:
+        """Called after every optimizer step."""
 
 
 def after_step_hooks(model: nn.Module) -> list[Callable[[], None]]:
@@ -33,20 +34,20 @@ def persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def clone_buffers(model: nn.Module) -> list[Tensor]:
-    """Return copies of all buffers, for `put_back`."""
+    """Return copies of all buffers, for `restore_buffers`."""
     return [buffer.clone() for buffer in model.buffers()]
 
 
 @torch.no_grad()
 def restore_buffers(model: nn.Module, copies: list[Tensor]) -> None:
-    """Set all buffers to what they were when `copied_buffers` copied them."""
+    """Set all buffers to the values that `clone_buffers` copied."""
     for buffer, copy in zip(model.buffers(), copies, strict=True):
         buffer.copy_(copy)
 
 
 @contextmanager
 def preserve_buffers(model: nn.Module) -> Iterator[None]:
-    """Leave all buffers as they are, whatever forward passes are run inside."""
+    """Leave all buffers unchanged by the forward passes inside the block."""
     copies = clone_buffers(model)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The model of a run: built from its architecture and seed, its tables in the type and place they are to have."""
+"""The model of a run: built from its architecture and seed, with its tables' type and placement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from memscale.models.transformer import Transformer, build
 def build_model(
     run: Run, *, device: str | torch.device = "cpu", table_placement: TablePlacement = ON_DEVICE
 ) -> Transformer:
-    """Return the model as it is before its first step. Raises ConfigError where there is no room for its tables."""
+    """Return the model of a run before its first step.
+
+    Args:
+        run: Gives architecture, seed and the type that tables are stored in.
+        device: Where the model is built.
+        table_placement: Where its tables are allocated.
+
+    Raises:
+        ConfigError: There is no space for its tables.
+    """
     return build(
         run.architecture,
         seed=run.seed,

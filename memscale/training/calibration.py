@@ -1,8 +1,8 @@
-"""Measures what a training step of a run takes here: in the trainer itself, on tokens that are made up.
+"""Measures how long a training step of a run takes on this machine, in the trainer itself, on random tokens.
 
-Long batches are not taken whole. A step's time is linear in its sequences, with the clipping and the optimizer's pass
-over all parameters as its constant part, so that two sizes tell the third. The tokens are drawn evenly, which spreads
-lookups and routing wider than text does. Nothing of it stays on the disk.
+Large batches are not run whole: a step's time is linear in its sequences, with gradient clipping and the optimizer's
+pass over all parameters as its constant part, so two sizes give the third. Tokens are drawn uniformly, which spreads
+lookups and routing more widely than text does. Nothing is left on the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NEVER = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """What was measured of a run."""
+    """The measured times of a run."""
 
     seconds: float
     """Of one optimizer step over the whole batch."""
@@ -48,10 +48,17 @@ class StepTime:
 
 
 def measure_step(run: Run, execution: Execution, *, seconds: float, folder: Path, save: bool) -> StepTime:
-    """Train `run` for about `seconds` in a folder inside `folder` that is removed afterwards.
+    """Train `run` for about `seconds` in a temporary folder inside `folder`.
 
-    `save` says whether to write a checkpoint at the end, to time it. The run must have many more steps than are
-    taken, and a single validation. Raises as `train` does.
+    Args:
+        run: Must have many more steps than are measured, and a single validation.
+        execution: Device, threads and micro-batch.
+        seconds: About how long to measure.
+        folder: Where the temporary folder is made, and removed again.
+        save: Whether to write a checkpoint at the end, to time it.
+
+    Raises:
+        MemscaleError: As `memscale.training.trainer.train`.
     """
     watch = _Stopwatch(run, seconds, save=save, on_gpu=execution.device != "cpu" and torch.cuda.is_available())
     quiet = Execution(
@@ -67,7 +74,7 @@ def measure_step(run: Run, execution: Execution, *, seconds: float, folder: Path
         try:
             train(run, paths, watch.prepared, quiet, on_progress=_ignored, should_stop=watch)
             saved_from = watch.ended
-        except _EnoughError:
+        except _MeasuredError:
             pass
         checkpoint = time.perf_counter() - saved_from if saved_from is not None else None
     return watch.result(checkpoint)
@@ -77,11 +84,11 @@ def _ignored(progress: Progress) -> None:
     del progress
 
 
-class _EnoughError(Exception):
+class _MeasuredError(Exception):
     """Ends the training without the checkpoint of a stop."""
 
 
-class _MadeUpTokens(Sampler):
+class _RandomTokens(Sampler):
     """Batches of as many sequences as the stopwatch asks for."""
 
     def __init__(self, run: Run) -> None:
@@ -95,10 +102,10 @@ class _MadeUpTokens(Sampler):
         return self._tokens[: self.num_sequences]
 
 
-class _MadeUp(Prepared):
+class _SyntheticData(Prepared):
     """Prepared data without sources: there is nothing to validate on."""
 
-    def __init__(self, run: Run, tokens: _MadeUpTokens) -> None:
+    def __init__(self, run: Run, tokens: _RandomTokens) -> None:
         manifest = Manifest(
             digests=run.digests,
             vocab_size=run.architecture.vocab_size,
@@ -111,24 +118,24 @@ class _MadeUp(Prepared):
             versions=(),
             seconds=0.0,
         )
-        super().__init__(Path("made-up"), manifest)
-        self._made_up = tokens
+        super().__init__(Path("synthetic"), manifest)
+        self._tokens_sampler = tokens
 
     def sampler(self, *, seed: int, sequence_length: int, batch_sequences: int) -> Sampler:
         del seed, sequence_length, batch_sequences
-        return self._made_up
+        return self._tokens_sampler
 
 
 class _Stopwatch:
-    """Asked by the trainer before every step whether to stop; it looks at the clock, and chooses the next batch.
+    """The trainer's `should_stop`, called before every step: it reads the clock, and sets the size of the next batch.
 
-    It begins with one sequence and takes more as long as that is quick: the whole batch where it can.
+    It begins with one sequence and takes more as long as that is quick: the whole batch if it can.
     """
 
     def __init__(self, run: Run, seconds: float, *, save: bool, on_gpu: bool) -> None:
         self._run, self._seconds, self._save, self._on_gpu = run, seconds, save, on_gpu
-        self._tokens = _MadeUpTokens(run)
-        self.prepared = _MadeUp(run, self._tokens)
+        self._tokens = _RandomTokens(run)
+        self.prepared = _SyntheticData(run, self._tokens)
         self._created = time.perf_counter()
         self._build_seconds = 0.0
         self._step_from: float | None = None
@@ -149,13 +156,13 @@ class _Stopwatch:
                 self.ended = time.perf_counter()
                 if self._save:
                     return True
-                raise _EnoughError
+                raise _MeasuredError
             self._tokens.num_sequences = following
         self._step_from = time.perf_counter()
         return False
 
     def _next(self) -> int | None:
-        """Sequences of the next step; None when enough is known."""
+        """Sequences of the next step; None when enough has been measured."""
         number, batch = self._tokens.num_sequences, self._run.batch_sequences
         times = self._times[number]
         spent = time.perf_counter() - self._created - self._build_seconds
@@ -180,10 +187,19 @@ class _Stopwatch:
 
 
 def whole_batch_seconds(times: Mapping[int, Sequence[float]], batch_sequences: int) -> float:
-    """Seconds of a step over the whole batch, from steps over some of its sequences (their number -> seconds).
+    """Return the seconds of a step over the whole batch, from steps over some of its sequences.
 
-    Of each number the first step is a warm-up, and the median of the others counts. The line through the two largest
-    numbers is followed to the whole batch; through one alone, in proportion.
+    Args:
+        times: Number of sequences -> seconds of each step, the first of which is a warm-up and is left out unless it is
+            the only one; the median of the others counts.
+        batch_sequences: Sequences of the whole batch.
+
+    Returns:
+        The extrapolation of the line through the two largest numbers of sequences; of one alone, in proportion.
+
+    Example:
+        >>> whole_batch_seconds({1: [9.0, 2.0], 4: [9.0, 5.0]}, batch_sequences=10)
+        11.0
     """
     typical = {number: median(seconds[1:] or seconds) for number, seconds in times.items()}
     largest = max(typical)

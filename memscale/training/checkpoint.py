@@ -1,9 +1,10 @@
 """Checkpoints: folders `step-<n>` of safetensors and JSON, whole or absent, each file with its SHA-256.
 
-A folder is written aside, fsynced and renamed; the last two are kept. On the way back everything is verified (sums,
-run, names, shapes, types) before the first value is copied. A checkpoint that fails is set aside as `damaged-step-<n>`
-with a warning and the one before it is taken. Refuses to go on where checkpoints exist and none is good, and to load
-another run's. Nothing is ever unpickled, and no random state is needed: data are a pure function of (seed, step).
+A folder is written under a temporary name, fsynced and renamed; the last two are kept. When one is loaded, everything
+is verified (checksums, run, names, shapes, types) before the first value is copied. A checkpoint that fails is renamed
+to `damaged-step-<n>` with a warning, and the one before it is loaded. Checkpoints none of which is good, and those of
+another run, are a CheckpointError. Nothing is unpickled, and no random state is needed: the data are a pure function of
+(seed, step).
 """
 
 from __future__ import annotations
@@ -48,23 +49,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a run must know besides its tensors to go on as if it had never stopped."""
+    """What a run needs besides its tensors to continue as if it had never stopped."""
 
     step: int
     """Optimizer steps done."""
     micro_batch_sequences: int
     hardware: str
-    """What decided rounding: `execution.describe`."""
+    """What decides rounding, as `execution.describe_hardware` returns it."""
     train_seconds: float = 0.0
-    """Spent in the steps that led here; work lost to a crash is not in it."""
+    """Seconds in the steps so far; work lost to a crash is not included."""
     peak_memory_bytes: int = 0
     window: WindowSums = field(default_factory=WindowSums)
 
 
 def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> Path:
-    """Write the checkpoint of `state.step` into `folder` and drop all but the last two; return its path.
+    """Write the checkpoint of `state.step` into `folder`, remove all but the last two, and return its path.
 
-    Raises DiskFullError where there is no room; what was there before is then untouched.
+    Raises:
+        DiskFullError: There is no space; earlier checkpoints are unchanged.
     """
     with explain_full_disk(_existing(folder), f"the checkpoint of step {state.step}"):
         clear_leftovers(folder)
@@ -84,9 +86,10 @@ def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: St
 
 
 def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> State | None:
-    """Load the newest good checkpoint into model and optimizer; None where there is no checkpoint.
+    """Load the newest good checkpoint into model and optimizer; return its state, or None if there is no checkpoint.
 
-    Raises CheckpointError where there are checkpoints and none is good.
+    Raises:
+        CheckpointError: There are checkpoints and none is good.
     """
     clear_leftovers(folder)
     faults: list[str] = []
@@ -109,11 +112,40 @@ def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> Sta
 
 
 def load_weights(folder: Path, run: Run, model: Transformer) -> int:
-    """Load weights and buffers of the newest checkpoint into `model` and return its step; the folder stays as it is.
+    """Load the newest checkpoint's weights into `model`, for evaluation or export, and return its step.
 
-    A checkpoint keeps table rows as they were last read, so that a resumed run goes through the same bits; here they
-    are brought up to its step. Raises CheckpointError where there is none or it is not good: an older one would be
-    another model.
+    Tables get all pending updates of their rows.
+
+    Args:
+        folder: The run's folder of checkpoints.
+        run: The run that the checkpoint must be of.
+        model: A model of the run's architecture; its weights are overwritten.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or the newest one is damaged or of another run.
+
+    Example:
+        >>> import tempfile
+        >>> from memscale.config.architecture import Architecture
+        >>> from memscale.config.optimizer import Optimizer, Schedule
+        >>> from memscale.config.run import Digests
+        >>> from memscale.models.transformer import build
+        >>> run = Run(
+        ...     architecture=Architecture(
+        ...         family="dense", d_model=8, num_layers=1, num_heads=2, num_kv_heads=2, head_width=4, ffn_hidden=16,
+        ...         vocab_size=50,
+        ...     ),
+        ...     optimizer=Optimizer(learning_rate=0.01), schedule=Schedule(), tokens=64, batch_tokens=32,
+        ...     sequence_length=8, seed=0, validations=1, digests=Digests(data="d", tokenizer="t", evaluation="e"),
+        ... )
+        >>> trained = build(run.architecture, seed=0)
+        >>> state = State(step=2, micro_batch_sequences=4, hardware="cpu, threads 1")
+        >>> model = build(run.architecture, seed=9)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save(Path(folder), run, trained, build_optimizer(trained, run.optimizer), state)
+        ...     step = load_weights(Path(folder), run, model)
+        >>> step, torch.equal(model.embedding.weight, trained.embedding.weight)
+        (2, True)
     """
     found = numbered(folder)
     if not found:
@@ -138,7 +170,7 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed writers left: half-written checkpoints and half-removed ones. Needs the run's lease."""
+    """Remove what killed writers left: checkpoints half written or half removed. Needs the run's lease."""
     for path in folder.glob(".*step-*"):
         shutil.rmtree(path)
 
@@ -235,14 +267,14 @@ def _form(tensor: torch.Tensor) -> str:
 
 
 def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
-    # Into tensors that torch allocated: matrix libraries may round differently for memory aligned differently.
+    # Copied into tensors that torch allocated, because matrix libraries may round differently at another alignment.
     with torch.no_grad():
         for name, tensor in into.items():
             tensor.copy_(saved[name])
 
 
 def _weights(model: Transformer) -> dict[str, torch.Tensor]:
-    """Return all that training made of the model, by name: its parameters, tied ones once, and persistent buffers."""
+    """Return the trained tensors by name: parameters, tied ones once, and persistent buffers."""
     return {**dict(model.named_parameters()), **persistent_buffers(model)}
 
 

@@ -1,4 +1,4 @@
-"""A full disk, said as what it is: which place has no room, and what to do. Refuses to rename any other fault."""
+"""A full disk as an error of its own: which folder has no space, and what to do. Other errors pass unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DiskFullError(RecordError):
 
 @contextmanager
 def explain_full_disk(folder: Path, what: str) -> Iterator[None]:
-    """Raise DiskFullError in place of the OSError of a full disk while `what` is written somewhere in `folder`."""
+    """Raise DiskFullError instead of the OSError of a full disk while `what` is written inside `folder`."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,13 @@
-"""Several processes train one run: each takes its share of every batch, and all take the step of the whole batch.
+"""Data-parallel training: each process computes its shard of every batch, and all take the step of the whole batch.
 
-Every process holds the whole model. After its backward passes the gradients are summed over all of them: dense ones as
-they are, a table's as the rows that somebody read, so that what is sent grows with the rows, not with the slots. Then
-each takes the same step on the same numbers, and the copies stay equal, bit for bit. What must be done once (writing
-files, deciding when to stop and when to save) the first process does.
+1. Every process holds the whole model and is given a shard of each batch.
+2. After its backward passes the gradients are summed over all processes: dense ones by all-reduce, a table's as the
+   rows that were looked up, by all-gather, so that traffic grows with those rows and not with the slots.
+3. Every process takes the same step on the same numbers; the copies stay equal, bit for bit.
 
-B sequences of a batch, T tokens of each, U rows touched, V width of a row.
+What must be done once (writing files, deciding when to stop and to save) is done by the main process, rank 0.
+
+Shape suffixes: B sequences of a batch, T tokens of each, U distinct rows, V width of a row.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import AdamW
 
 TIMEOUT = timedelta(days=7)
-"""The others wait while the first evaluates and writes; who is gone is noticed by its closed connection."""
+"""Long, because the others wait while the main process evaluates and writes; a process that died is noticed by its
+closed connection."""
 _AT_ONCE_BYTES = 64 << 20
-"""Gradients summed in one message."""
+"""Bytes of gradients summed in one message."""
 
 
 class PeerLostError(MemscaleError):
@@ -39,21 +42,34 @@ class PeerLostError(MemscaleError):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessGroup:
-    """The processes of a run, as one of them sees them."""
+    """The processes of a run, as seen by the one of rank `rank` among `size`.
+
+    Example:
+        >>> group = ProcessGroup(rank=1, size=2)
+        >>> group.is_main, group.max_local_batch(5)
+        (False, 3)
+        >>> group.shard(torch.arange(5)[:, None]).flatten().tolist()
+        [3, 4]
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the process that writes and decides."""
         return self.rank == 0
 
     def shard(self, batch_BT: Tensor) -> Tensor:
-        """Return the sequences of a batch that are this process's: equal parts, to one sequence."""
+        """Return this process's sequences of a batch: equal parts, up to one sequence."""
         return torch.tensor_split(batch_BT, self.size)[self.rank]
 
     def max_local_batch(self, batch_sequences: int) -> int:
-        """Return the largest share of a batch. Raises ConfigError where somebody would have none."""
+        """Return the sequences of the largest shard.
+
+        Raises:
+            ConfigError: A process would have none.
+        """
         if batch_sequences < self.size:
             raise ConfigError(
                 f"a batch has {batch_sequences} sequences, too few for {self.size} processes. Take fewer GPUs a run "
@@ -63,9 +79,12 @@ class ProcessGroup:
 
     @torch.no_grad()
     def all_reduce_gradients(self, model: Transformer, optimizer: AdamW, loss: BatchLoss) -> BatchLoss:
-        """Make the gradients, and what the forward passes noted in buffers, those of the whole batch; return its loss.
+        """Sum gradients, and buffers that forward passes changed, over all processes; return the whole batch's loss.
 
-        Each process comes with its share of both. Raises PeerLostError.
+        Each process passes those of its shard, weighted by its share of the batch.
+
+        Raises:
+            PeerLostError: Another process is gone.
         """
         if self.size == 1:
             return loss
@@ -78,27 +97,38 @@ class ProcessGroup:
         return BatchLoss(losses_2[0], losses_2[1])
 
     def broadcast_flags(self, *words: bool) -> tuple[bool, ...]:
-        """Return the first process's words, which all others take for theirs. Raises PeerLostError."""
+        """Return the main process's flags in every process.
+
+        Raises:
+            PeerLostError: Another process is gone.
+        """
         if self.size == 1:
             return words
-        told = torch.tensor(words, dtype=torch.uint8)
+        from_main = torch.tensor(words, dtype=torch.uint8)
         with _peers():
-            dist.broadcast(told, src=0)
-        return tuple(bool(word) for word in told.tolist())
+            dist.broadcast(from_main, src=0)
+        return tuple(bool(word) for word in from_main.tolist())
 
     def check_equal(self, what: str, value: int) -> None:
-        """Raise RecordError unless all have the first's value: a shared file system may show some an older state."""
+        """Check that all processes have the main process's value: a shared file system may show some an older state.
+
+        Raises:
+            RecordError: They differ.
+            PeerLostError: Another process is gone.
+        """
         if self.size == 1:
             return
-        told = torch.tensor([value])
+        from_main = torch.tensor([value])
         with _peers():
-            dist.broadcast(told, src=0)
-        if told.item() != value:
-            raise RecordError(f"process {self.rank} found {what} {value}, the first one {told.item()}; start again")
+            dist.broadcast(from_main, src=0)
+        if from_main.item() != value:
+            raise RecordError(
+                f"process {self.rank} found {what} {value}, the first one {from_main.item()}; start again"
+            )
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The first process goes through the block alone, before the others do."""
+        """Run the block in the main process, and then in the others."""
         if not self.is_main:
             self.barrier()
         yield
@@ -106,20 +136,28 @@ class ProcessGroup:
             self.barrier()
 
     def barrier(self) -> None:
-        """Wait until all are here. Raises PeerLostError."""
+        """Wait until all processes are here.
+
+        Raises:
+            PeerLostError: Another process is gone.
+        """
         if self.size > 1:
             _sum([torch.zeros(1)])
 
     def _exchange(self, gradient: RowGradient) -> None:
-        """Have every process add up the rows of all, in the order of their ranks."""
-        rows_U, sums_UV = gradient.summed()
+        """Make every process sum the rows of all processes, in the order of their ranks."""
+        rows_U, sums_UV = gradient.coalesce()
         rows, sums = self.all_gather_ragged(rows_U), self.all_gather_ragged(sums_UV)
         gradient.clear()
         for theirs_U, theirs_UV in zip(rows, sums, strict=True):
             gradient.add(theirs_U[:, None], theirs_UV.new_ones(len(theirs_U), 1), theirs_UV)
 
     def all_gather_ragged(self, tensor: Tensor) -> list[Tensor]:
-        """Return what every process has given, which may differ in length."""
+        """Return the tensors of all processes, in the order of their ranks; they may differ in length.
+
+        Raises:
+            PeerLostError: Another process is gone.
+        """
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with _peers():
             dist.all_gather(lengths, torch.tensor([len(tensor)]))
@@ -132,7 +170,7 @@ class ProcessGroup:
         return [theirs[:count] for theirs, count in zip(gathered, counts, strict=True)]
 
     def _share_buffers(self, model: Transformer) -> None:
-        """Counts of a step are added up; running means are means over the processes."""
+        """Sum the counts of a step over the processes; average running means."""
         kept = persistent_buffers(model).values()
         means = [buffer for buffer in kept if buffer.is_floating_point()]
         _sum(means)
@@ -145,9 +183,12 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def init_process_group(device: str) -> tuple[ProcessGroup, str]:
-    """Meet the other processes of the run, if the environment names some in torch's way; return them and the device.
+    """Join the run's other processes, if torch's environment variables name some; return the group and the device.
 
-    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Waits until all are there.
+    The variables are RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Waits until all have joined.
+
+    Raises:
+        PeerLostError: Another process is gone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -179,7 +220,7 @@ def _sum(tensors: Sequence[Tensor]) -> None:
 
 
 def _chunks(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Divide tensors into neighbours of one type, of up to _AT_ONCE_BYTES together."""
+    """Divide tensors into runs of one type, of up to _AT_ONCE_BYTES together."""
     chunk: list[Tensor] = []
     for tensor in tensors:
         num_bytes = sum(one.nbytes for one in chunk) + tensor.nbytes
@@ -193,7 +234,7 @@ def _chunks(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Say by an error of its own that another process is gone: torch has none for it."""
+    """Raise PeerLostError for torch's RuntimeError when another process is gone: torch has no error of its own."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -1,7 +1,6 @@
-"""How a run is executed on this machine: device, threads, micro-batch, how often it is saved.
+"""How a run is executed on this machine: device, threads, micro-batch, checkpoint interval.
 
-Nothing here changes what is computed beyond rounding: none of it is in a run's identity. Refuses a device that is not
-there.
+Nothing here changes what is computed beyond rounding, and none of it is part of a run's identity.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from memscale.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """What the launcher decides about one attempt."""
+    """What the launcher sets for one attempt."""
 
     device: str = "auto"
-    """'auto' (a GPU where there is one, else the CPU), 'cpu', 'cuda' or 'cuda:<n>'."""
+    """'auto' (a GPU if there is one, else the CPU), 'cpu', 'cuda' or 'cuda:<n>'."""
     threads: int | None = None
-    """CPU threads of torch; None leaves them as they are."""
+    """CPU threads of torch; None leaves torch's setting."""
     micro_batch_sequences: int | None = None
     """Sequences per forward pass, at most; None: as many of the batch as fit into memory."""
     checkpoint_seconds: float = 60.0
     """Wall time between checkpoints."""
     table_memory: str = "device"
-    """Where tables and their optimizer's state lie: 'device', 'host' (pinned memory, for tables larger than a GPU's) or
-    'file' (for tables larger than the machine's memory); a step then fetches the rows it reads."""
+    """Where tables and their optimizer state are allocated: 'device', 'host' (pinned memory, for tables larger than a
+    GPU's) or 'file' (for tables larger than the machine's memory); a step then copies the rows it looks up."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "micro_batch_sequences"):
@@ -45,7 +44,11 @@ class Execution:
 
 
 def prepare_device(execution: Execution) -> torch.device:
-    """Set this process's threads and allocator, and return the device to train on. Raises ConfigError."""
+    """Set this process's threads and allocator, and return the device to train on.
+
+    Raises:
+        ConfigError: The device is unknown, or torch does not see it.
+    """
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     name = execution.device
@@ -75,7 +78,12 @@ def _keep_freed_memory() -> None:
 
 
 def describe_hardware(device: torch.device, num_processes: int = 1) -> str:
-    """Name what decides rounding: the kind of device, on the CPU the number of threads, and how many share a batch."""
+    """Describe what decides rounding: the kind of device, on the CPU its threads, and the number of processes.
+
+    Example:
+        >>> describe_hardware(torch.device("cpu"), num_processes=2)
+        'cpu, threads ..., 2 processes'
+    """
     kind = f"cpu, threads {torch.get_num_threads()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return kind if num_processes == 1 else f"{kind}, {num_processes} processes"
 
@@ -88,10 +96,10 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Return the memory that this process may still take.
+    """Return the memory that this process may still allocate, in bytes.
 
-    On the CPU a process with some of the machine's cores gets that share of what is free (of the control group's
-    limit, where one is set): its neighbours take theirs.
+    On the CPU, a process with some of the machine's cores gets that share of the free memory (of the control group's
+    limit, if one is set), because its neighbours take theirs.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

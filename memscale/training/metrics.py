@@ -1,7 +1,7 @@
-"""What is measured of a run: means of the training figures between two lines, and losses on held-out text.
+"""Training metrics averaged between two lines of the log, and losses on held-out text.
 
-A held-out loss has a standard error over windows of text, which are drawn apart, not over tokens, which are not. A
-figure that is not finite is kept as it is: whoever reads it decides.
+The standard error of a held-out loss is over windows of text, which are drawn independently; tokens are not. Values
+that are not finite are passed on: the caller decides.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class WindowSums:
 
     @property
     def finite(self) -> bool:
-        """False as soon as one term was not: infinities and NaN survive every later addition."""
+        """False if any term was not finite: infinity and NaN survive every later addition."""
         return math.isfinite(self.loss + self.auxiliary_loss + self.gradient_norm)
 
     def means(self) -> dict[str, float]:
-        """Means per step by name, as they stand in the metrics."""
+        """Means per step, under their names in the metrics."""
         sums = asdict(self)
         return {name: sums[name] / self.num_steps for name in ("loss", "auxiliary_loss", "gradient_norm")}
 
 
 class MetricsWindow:
-    """Adds up the figures of steps where they are computed, so that a GPU is waited for only when they are read."""
+    """Accumulates metrics of steps on their device, so that a GPU is waited for only when they are read."""
 
     def __init__(self, device: torch.device, start: WindowSums) -> None:
         self._sums_3 = torch.tensor(
@@ -47,14 +47,17 @@ class MetricsWindow:
         self._num_steps = start.num_steps
 
     def add(self, loss: BatchLoss, gradient_norm: torch.Tensor) -> None:
+        """Add one step's losses and gradient norm, scalars on the window's device."""
         self._sums_3 += torch.stack((loss.nats_per_token, loss.auxiliary, gradient_norm))
         self._num_steps += 1
 
     def read(self) -> WindowSums:
+        """Return the sums so far; waits for a GPU."""
         loss, auxiliary, norm = self._sums_3.tolist()
         return WindowSums(loss=loss, auxiliary_loss=auxiliary, gradient_norm=norm, num_steps=self._num_steps)
 
     def clear(self) -> None:
+        """Reset to zero steps."""
         self._sums_3.zero_()
         self._num_steps = 0
 
@@ -71,20 +74,21 @@ class SourceLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """One look at the held-out text of every source."""
+    """One evaluation on the held-out text of every source."""
 
     sources: Mapping[str, SourceLoss]
     mixture_nats: float
     """Nats per token, averaged over the sources by their weight in the training mixture."""
     usage: Mapping[str, float]
-    """How tables or experts are used, by the model's own names; empty for a dense model."""
+    """How evenly tables or experts are used (`Transformer.statistics`); empty for a dense model."""
 
     @property
     def finite(self) -> bool:
+        """Whether the mixture's loss is finite."""
         return math.isfinite(self.mixture_nats)
 
     def figures(self) -> dict[str, float]:
-        """Losses by name, as they stand in the metrics."""
+        """Losses under their names in the metrics."""
         named = {"nats_mixture": self.mixture_nats}
         for source, loss in self.sources.items():
             named[f"nats_{source}"] = loss.nats_per_token
@@ -93,7 +97,7 @@ class Validation:
 
 
 class Validator:
-    """Holds the held-out windows of every source and measures models on them."""
+    """Holds the held-out windows of every source, and evaluates models on them."""
 
     def __init__(self, prepared: Prepared, sequence_length: int, device: torch.device) -> None:
         max_tokens = prepared.manifest.validation_tokens
@@ -104,7 +108,7 @@ class Validator:
             self._sources[name] = (torch.from_numpy(windows.tokens).to(device), windows.num_bytes)
 
     def measure(self, model: Transformer, batch_sequences: int) -> Validation:
-        """Run `model` over every source's windows, `batch_sequences` at a time."""
+        """Evaluate `model` on every source's windows, `batch_sequences` at a time; leaves it in training mode."""
         model.eval()
         model.start_statistics()
         losses = {
@@ -120,7 +124,16 @@ class Validator:
 
 @torch.inference_mode()
 def window_nats(model: Transformer, tokens_NT: torch.Tensor, batch_sequences: int) -> torch.Tensor:
-    """Return the nats of every predicted token of windows `tokens_NT` ([N, S + 1]) as float64 [N, S]."""
+    """Return the loss of every predicted token, in nats.
+
+    Args:
+        model: In evaluation mode.
+        tokens_NT: Windows of tokens, int64 [N, S + 1].
+        batch_sequences: Windows per forward pass.
+
+    Returns:
+        float64 [N, S].
+    """
     parts = []
     for first in range(0, tokens_NT.shape[0], batch_sequences):
         part_BT = tokens_NT[first : first + batch_sequences]

@@ -1,8 +1,8 @@
-"""How many sequences go through the model at once, and the gradient of a whole batch taken in such parts.
+"""Micro-batches: how many sequences go through the model at once, and the gradient of a batch taken in such parts.
 
-The token batch never changes: parts are weighted by their share of it, so the gradient is that of the whole batch to
-rounding. (Two things are no mean over tokens, but compare those of one part: the experts' balance loss, and a batch
-norm of queries.) Refuses a machine that cannot hold a single sequence.
+The token batch never changes: each part's loss is weighted by its share of the batch, so the gradient is the whole
+batch's up to rounding. (Two terms are not means over tokens, but compare the tokens of one part: the experts' balance
+loss, and a batch norm of queries.) A machine that cannot hold one sequence is an OutOfMemoryError.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 
 
 def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
-    """Return the cross-entropy in nats, in float32 whatever the logits are: its mean, or [B, S] with 'none'."""
+    """Return the cross-entropy in nats, float32 whatever the logits' type: its mean, or [B, S] with "none"."""
     nats = F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten(), reduction=reduction)
     return nats.view_as(targets_BS) if reduction == "none" else nats
 
@@ -55,9 +55,17 @@ def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: st
 def accumulate_gradients(
     model: Transformer, tokens_BT: torch.Tensor, micro_batch_sequences: int, batch_sequences: int | None = None
 ) -> BatchLoss:
-    """Add the gradient of the mean loss over `tokens_BT` ([sequences, sequence_length + 1]) to the model's.
+    """Add the gradient of the mean loss over `tokens_BT` to the model's gradients.
 
-    Where these are a part of `batch_sequences` sequences, it is their part of the whole batch's gradient and loss.
+    Args:
+        model: In training mode.
+        tokens_BT: int64 [sequences, sequence_length + 1].
+        micro_batch_sequences: Sequences per forward and backward pass.
+        batch_sequences: Sequences of the whole batch, if these are a shard of it: gradient and loss are then their part
+            of the batch's mean.
+
+    Returns:
+        The mean losses, detached.
     """
     whole = batch_sequences or tokens_BT.shape[0]
     nats = torch.zeros((), device=tokens_BT.device)
@@ -77,9 +85,12 @@ def accumulate_gradients(
 def max_micro_batch(
     model: Transformer, sequence_length: int, batch_sequences: int, *, free_bytes: int, most: int | None = None
 ) -> int:
-    """Return how many sequences of the batch to take at once: at most `most`, and what fits into `free_bytes`.
+    """Return how many sequences to take at once: at most `most`, and what fits into `free_bytes`.
 
-    As few parts as possible, of sizes as equal as possible. Raises OutOfMemoryError where one sequence does not fit.
+    The fewest parts, of the most equal sizes.
+
+    Raises:
+        OutOfMemoryError: One sequence does not fit.
     """
     per_sequence = _WORKING_MEMORY * activation_bytes(model, sequence_length)
     room = int(_SHARE_OF_FREE * free_bytes / per_sequence)
@@ -94,7 +105,7 @@ def max_micro_batch(
 
 
 def activation_bytes(model: Transformer, sequence_length: int) -> int:
-    """Return the bytes that a forward pass over one sequence saves for its backward pass, found by running one."""
+    """Return the bytes that a forward pass saves for the backward pass of one sequence, by running one."""
     device = next(model.parameters()).device
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
@@ -117,7 +128,11 @@ def activation_bytes(model: Transformer, sequence_length: int) -> int:
 
 
 def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
-    """Return the next smaller micro-batch after a GPU ran out of memory. Raises OutOfMemoryError at one sequence."""
+    """Return the next smaller micro-batch after a GPU ran out of memory.
+
+    Raises:
+        OutOfMemoryError: It was one sequence already.
+    """
     if micro_batch_sequences == 1:
         raise OutOfMemoryError(
             f"the GPU's memory does not hold one sequence ({error}). Take a GPU with more memory, or a smaller model"
@@ -128,7 +143,7 @@ def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
 
 
 def release(optimizer: AdamW) -> None:
-    """Give back what a failed step holds: its gradients, its graph and the GPU allocator's cache."""
+    """Free what a failed step holds: its gradients, its graph and the GPU allocator's cache."""
     optimizer.clear_gradients()
     gc.collect()
     torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""How far a run is and how long it will still take, told now and then to whoever launched it."""
+"""How far a run is and how long it will still take, reported to its launcher at intervals."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The learning rate over a run, as a factor of its peak: one pure function of the step.
+"""The learning rate over a run, as a factor of its peak: a pure function of the step.
 
-Fractions are taken of the real number of steps and never rounded to whole ones, so that runs of different lengths
+Fractions are taken of the real number of steps and never rounded to whole steps, so that runs of different lengths
 follow one shape. No step has a rate of zero: the decay reaches `final_fraction` after the last step, not at it.
 """
 
@@ -12,10 +12,20 @@ from memscale.config.optimizer import Schedule
 
 
 def lr_factor(schedule: Schedule, step: int, num_steps: int) -> float:
-    """Return the factor (in 0..1) for the update that follows `step` finished ones, 0 <= step < num_steps.
+    """Return the factor, in 0..1, on the peak learning rate of the update that follows `step` finished ones.
 
-    `wsd` (Hu et al. 2024): min(linear warm-up, 1, linear decay); `cosine` (Loshchilov and Hutter 2017): linear
-    warm-up, then half a cosine.
+    "wsd" (Hu et al. 2024): min(linear warm-up, 1, linear decay). "cosine" (Loshchilov and Hutter 2017): linear warm-up,
+    then half a cosine.
+
+    Args:
+        schedule: Kind and fractions.
+        step: Finished steps, 0 <= step < num_steps.
+        num_steps: Steps of the run.
+
+    Example:
+        >>> schedule = Schedule(kind="wsd", warmup_fraction=0.1, decay_fraction=0.2, final_fraction=0.0)
+        >>> [round(lr_factor(schedule, step, num_steps=20), 2) for step in (0, 1, 10, 17, 19)]
+        [0.5, 1.0, 1.0, 0.75, 0.25]
     """
     assert 0 <= step < num_steps, f"step {step} of {num_steps}"
     warmup_steps = schedule.warmup_fraction * num_steps

@@ -1,8 +1,8 @@
 """Writes safetensors files, hashing them on the way.
 
-The format (eight bytes of header length, a JSON header, raw tensors) is simple enough to write directly. Doing so
-makes one pass over the data instead of two, needs no second copy of it in memory, and lets a full disk surface as the
-OSError it is. Reading is left to the safetensors library.
+The format (eight bytes of header length, a JSON header, raw tensors) is simple enough to write directly. That takes one
+pass over the data instead of two, needs no second copy of it in memory, and reports a full disk as the OSError it is.
+The safetensors library reads them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ _ALIGNMENT = 8
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Write `tensors` to `path`, wait until they are on the disk, return the file's SHA-256 in hex. Raises OSError."""
+    """Write `tensors` to `path`, wait until they are on the disk, and return the file's SHA-256 in hexadecimal.
+
+    Raises:
+        OSError: The disk is full, or the file cannot be written.
+    """
     header = memoryview(_header(tensors))
     digest = hashlib.sha256()
     with open(path, "wb", buffering=0) as file:

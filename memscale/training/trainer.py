@@ -1,9 +1,9 @@
-"""Trains one run to its end, or to where it must stop, and can be killed at any moment in between.
+"""Trains one run to its end, or until it has to stop; it can be killed at any moment.
 
-The loop is: one batch, one gradient, one clipping, one step; now and then a line of metrics, a validation, a report, a
-checkpoint. Metrics up to a step are on the disk before its checkpoint is; a resumed run cuts them back to the
-checkpoint it starts from, so no step stands in them twice. On the CPU a resumed run computes, bit for bit, what an
-undisturbed one does. Refuses prepared data other than the run was planned with.
+Each step is one batch, one gradient, one clipping and one update; at intervals follow a line of metrics, a validation,
+a report and a checkpoint. Metrics up to a step are on the disk before its checkpoint is; a resumed run truncates them
+to the checkpoint it starts from, so no step is in them twice. On the CPU a resumed run computes, bit for bit, what an
+undisturbed one does. Prepared data other than the run's are a DataError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
 
 import torch
 
@@ -22,7 +21,6 @@ from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
 from memscale.kernels.table_placement import TablePlacement
-from memscale.models.transformer import Transformer
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
@@ -42,6 +40,7 @@ from memscale.training.metrics import MetricsWindow, Validation, Validator
 from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import build_optimizer
 from memscale.training.progress import Progress, Reporter
+from memscale.training.result import TrainResult
 from memscale.training.schedules import lr_factor
 
 __all__ = ["Execution", "Progress", "TrainResult", "train", "validation_steps"]
@@ -50,39 +49,6 @@ TRAIN_LINES = 200
 """Training lines of a run, at most: each is the mean over the steps since the one before it."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """How training ended and what came of it."""
-
-    status: str
-    """'done', 'diverged' (a loss or gradient was not finite) or 'stopped' (asked to; a checkpoint is there)."""
-    model: Transformer
-    device: torch.device
-    step: int
-    tokens: int
-    validation: Validation | None
-    """The final losses and usage statistics; None unless done."""
-    train_seconds: float
-    """Spent in training steps over all attempts, validations and checkpoints not included."""
-    tokens_per_second: float
-    """Over `train_seconds`."""
-    micro_batch_sequences: int
-    peak_memory_bytes: int
-
-    @property
-    def losses(self) -> dict[str, dict[str, float | None]]:
-        """The final losses as result.json has them: by source, and 'mixture'; the mixture alone, NaN, unless done."""
-        if self.validation is None:
-            return {"mixture": {"nats_per_token": math.nan}}
-        sources = {name: asdict(loss) for name, loss in self.validation.sources.items()}
-        return {**sources, "mixture": {"nats_per_token": self.validation.mixture_nats}}
-
-    @property
-    def usage(self) -> dict[str, float]:
-        """How tables or experts are used on held-out text; empty for a dense model, and unless done."""
-        return dict(self.validation.usage) if self.validation is not None else {}
 
 
 def train(
@@ -95,10 +61,24 @@ def train(
     should_stop: Callable[[], bool],
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainResult:
-    """Train `run` in the folder `paths` from its newest checkpoint, or from its start.
+    """Train `run` in the folder `paths` from its newest checkpoint, or from its start. Needs the run's lease.
 
-    Needs the run's lease. `should_stop` is asked before every step; of several `processes` the first one's counts, and
-    it alone writes. Raises DataError, ConfigError, CheckpointError, DiskFullError, OutOfMemoryError or PeerLostError.
+    Args:
+        run: What to train.
+        paths: The run's folder.
+        prepared: The run's data.
+        execution: Device, threads, micro-batch, checkpoint interval.
+        on_progress: Called with a report about once a second.
+        should_stop: Called before every step, in the main process.
+        process_group: The processes that share each batch; the main one writes.
+
+    Raises:
+        DataError: `prepared` is not the run's data.
+        ConfigError: The device does not exist, or there are more processes than sequences.
+        CheckpointError: There are checkpoints and none is good.
+        DiskFullError: There is no space for metrics or a checkpoint.
+        OutOfMemoryError: Not even one sequence fits into memory.
+        PeerLostError: Another process is gone.
     """
     _check_data(run, prepared)
     training = _Training(run, paths, prepared, execution, process_group)
@@ -106,7 +86,12 @@ def train(
 
 
 def validation_steps(num_steps: int, validations: int) -> frozenset[int]:
-    """Return the steps after which to validate: evenly spaced, the last one the end. At least the end."""
+    """Return the steps after which to validate: evenly spaced, the last one the end; at least the end.
+
+    Example:
+        >>> sorted(validation_steps(100, 3))
+        [34, 67, 100]
+    """
     count = max(1, validations)
     return frozenset(-(-num_steps * (i + 1) // count) for i in range(count))
 
@@ -120,7 +105,7 @@ class _Training:
         self._run, self._paths, self._execution, self._process_group = run, paths, execution, process_group
         self._device = prepare_device(execution)
         folder = paths.root / ("tables" if process_group.is_main else f"tables-{process_group.rank}")
-        tables = TablePlacement(placement=execution.table_memory, folder=folder)
+        tables = TablePlacement(kind=execution.table_memory, folder=folder)
         self._model = build_model(run, device=self._device, table_placement=tables)
         self._optimizer = build_optimizer(self._model, run.optimizer)
         self._after_step = after_step_hooks(self._model)
@@ -134,7 +119,7 @@ class _Training:
         self._resume()
 
     def _resume(self) -> None:
-        """Take up the newest checkpoint, or start; bring the metrics to the same step."""
+        """Load the newest checkpoint, or start; truncate the metrics to the same step."""
         with self._process_group.main_process_first():
             state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
         hardware = describe_hardware(self._device, self._process_group.size)
@@ -193,7 +178,7 @@ class _Training:
         return status
 
     def _train_step(self) -> bool:
-        """Take one optimizer step; return whether it was finite, as far as it was looked at."""
+        """Take one optimizer step; return whether it was finite, as far as that was checked."""
         run, started = self._run, time.perf_counter()
         tokens_BT = self._process_group.shard(torch.from_numpy(self._sampler.batch(self._step))).to(self._device)
         loss = self._process_group.all_reduce_gradients(self._model, self._optimizer, self._gradients(tokens_BT))
@@ -211,7 +196,7 @@ class _Training:
         return finite
 
     def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
-        """Compute the gradient of these sequences, in smaller parts wherever a GPU's memory turns out too small."""
+        """Compute the gradient of these sequences, in smaller parts whenever a GPU runs out of memory."""
         whole = self._run.batch_sequences
         before = clone_buffers(self._model)
         while True:
@@ -233,7 +218,7 @@ class _Training:
         return sums.finite
 
     def _validate(self) -> bool:
-        """Validate where it is due; return whether the losses are finite."""
+        """Validate if it is due; return whether the losses are finite."""
         if self._step not in self._validation_steps:
             return True
         self._validation = self._validator.measure(self._model, self._micro_batch)
@@ -247,7 +232,7 @@ class _Training:
     def _save(self, status: str) -> str:
         """Write a checkpoint of this step, its metrics first, unless there is one; return `status`.
 
-        The last step's holds tables as they are, with nothing owed, whatever it is written for.
+        Before the run's last checkpoint all pending updates of table rows are applied.
         """
         if self._step == self._run.num_steps:
             self._optimizer.flush()

@@ -51,8 +51,8 @@ def assert_near(actual: Tensor, expected: Tensor, size: Tensor | None = None) ->
     """Compare with what float64 gives, relative to its largest or, where sums may cancel, to that of `size`."""
     assert actual.shape == expected.shape
     if expected.numel():
-        off = (actual.detach().double() - expected.double()).abs().max()
-        assert off <= CLOSE[actual.dtype] * (expected if size is None else size).double().abs().max()
+        max_difference = (actual.detach().double() - expected.double()).abs().max()
+        assert max_difference <= CLOSE[actual.dtype] * (expected if size is None else size).double().abs().max()
 
 
 @contextmanager

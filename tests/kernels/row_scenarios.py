@@ -1,8 +1,8 @@
 """A small training run on one table, done by dense AdamW and by the row optimizer, for tests.
 
-Several layers read the table in several micro-batches a step; rows are drawn by Zipf's law, so that some are read at
-every step, some once in hundreds, and the last ten never. The gradient of what a token looked up is noise plus a share
-of what it got: a row that was read out of date shows.
+Several layers look up rows of the table in several micro-batches a step. Rows are Zipf-distributed, so that some are
+looked up at every step, some once in hundreds, and the last ten never. The gradient of a token's output is noise plus a
+share of that output, so a row that was looked up without its pending update changes the run.
 
 S steps, L lookups a step (layers of all micro-batches), T tokens, K slots per token, N rows, V width of a row.
 """
@@ -23,12 +23,14 @@ BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Scenario:
+    """Sizes and settings of the run."""
+
     num_steps: int = 1000
     dtype: torch.dtype = torch.float64
     eps: float = 1e-12
     scale: float = 1.0
-    """Of all gradients."""
+    """Factor on all gradients."""
     weight_decay: float = 0.1
     peak_rate: float = 1e-3
     num_layers: int = 3
@@ -38,9 +40,9 @@ class World:
     width: int = 16
     zipf: float = 1.5
     coupling: float = 0.1
-    """The share of what a token got."""
+    """The output's share in its gradient."""
     max_norm: float = 40.0
-    """Of the gradient, over `scale`; it lies among the norms that come up."""
+    """Of the gradient, over `scale`; some of the norms that occur are above it."""
 
     def rates(self) -> list[float]:
         """Warm-up over a tenth of the steps, then linear decay to zero."""
@@ -60,26 +62,26 @@ class World:
 
 
 @functools.cache
-def _draws(world: World) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for all types: numbers that bfloat16 has."""
+def _draws(scenario: Scenario) -> tuple[Tensor, Tensor, Tensor]:
+    """Equal for all types: values that bfloat16 represents exactly."""
     generator = torch.Generator().manual_seed(2)
-    shape = (world.num_steps, world.num_layers * world.num_micro_batches, world.num_tokens)
-    chances_N = torch.arange(1, world.num_slots + 1, dtype=torch.float64) ** -world.zipf
+    shape = (scenario.num_steps, scenario.num_layers * scenario.num_micro_batches, scenario.num_tokens)
+    chances_N = torch.arange(1, scenario.num_slots + 1, dtype=torch.float64) ** -scenario.zipf
     chances_N[-10:] = 0.0
     slots = torch.multinomial(chances_N, torch.Size(shape).numel() * 3, replacement=True, generator=generator)
     weights = torch.rand(*shape, 3, generator=generator, dtype=torch.float64).bfloat16()
-    noise = torch.randn(*shape, world.width, generator=generator, dtype=torch.float64).bfloat16()
+    noise = torch.randn(*shape, scenario.width, generator=generator, dtype=torch.float64).bfloat16()
     return slots.view(*shape, 3), weights, noise
 
 
-class Dense:
+class DenseRun:
     """The run as torch does it: a dense gradient, `clip_grad_norm_` and AdamW on all rows."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.rates, self.draws = world, world.rates(), world.draws()
-        self.table = nn.Parameter(world.initial())
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario, self.rates, self.draws = scenario, scenario.rates(), scenario.draws()
+        self.table = nn.Parameter(scenario.initial())
         self.optimizer = torch.optim.AdamW(
-            [self.table], lr=0.0, betas=BETAS, eps=world.eps, weight_decay=world.weight_decay
+            [self.table], lr=0.0, betas=BETAS, eps=scenario.eps, weight_decay=scenario.weight_decay
         )
 
     def step(self, i: int) -> tuple[Tensor, Tensor]:
@@ -87,33 +89,33 @@ class Dense:
         slots, weights, noise = (drawn[i] for drawn in self.draws)
         with torch.no_grad():
             out = (self.table[slots] * weights[..., None]).sum(dim=-2)
-            x = self.world.scale * (noise + self.world.coupling * out)
+            x = self.scenario.scale * (noise + self.scenario.coupling * out)
             lookups = (weights[..., None] * x[..., None, :]).flatten(0, -2)
             self.table.grad = torch.zeros_like(self.table).index_add_(0, slots.flatten(), lookups)
-        norm = nn.utils.clip_grad_norm_([self.table], self.world.max_norm * self.world.scale)
+        norm = nn.utils.clip_grad_norm_([self.table], self.scenario.max_norm * self.scenario.scale)
         self.optimizer.param_groups[0]["lr"] = self.rates[i]
         self.optimizer.step()
         return out, norm
 
     def movement(self) -> float:
-        return float((self.table.detach() - self.world.initial()).abs().max())
+        return float((self.table.detach() - self.scenario.initial()).abs().max())
 
 
-class Lazy:
+class LazyRun:
     """The run as the library does it."""
 
     def __init__(
-        self, world: World, backend: str | None = None, *, table: MemoryTable | None = None, **options: object
+        self, scenario: Scenario, backend: str | None = None, *, table: MemoryTable | None = None, **options: object
     ):
-        self.world, self.rates, self.draws = world, world.rates(), world.draws()
+        self.scenario, self.rates, self.draws = scenario, scenario.rates(), scenario.draws()
         self.backend, self.options = backend, options
-        self.table = MemoryTable(world.initial()) if table is None else table
+        self.table = MemoryTable(scenario.initial()) if table is None else table
         self.optimizer = RowAdamW(
             {"values": self.table},
             beta1=BETAS[0],
             beta2=BETAS[1],
-            eps=world.eps,
-            weight_decay=world.weight_decay,
+            eps=scenario.eps,
+            weight_decay=scenario.weight_decay,
             backend=backend,
             **options,  # type: ignore[arg-type]
         )
@@ -121,40 +123,40 @@ class Lazy:
     def step(self, i: int) -> tuple[Tensor, Tensor]:
         """As `Dense.step`."""
         slots, weights, noise = (drawn[i] for drawn in self.draws)
-        world, outs = self.world, []
-        for micro_batch in torch.arange(len(slots)).chunk(world.num_micro_batches):
+        scenario, outs = self.scenario, []
+        for micro_batch in torch.arange(len(slots)).chunk(scenario.num_micro_batches):
             found = [embedding_bag(self.table, slots[a], weights[a], backend=self.backend) for a in micro_batch]
             gradients = [
-                world.scale * (noise[a] + world.coupling * out.detach())
+                scenario.scale * (noise[a] + scenario.coupling * out.detach())
                 for a, out in zip(micro_batch, found, strict=True)
             ]
             torch.autograd.backward(found, gradients)
             outs += [out.detach() for out in found]
         norm = torch.stack(self.optimizer.squared_norms()).sum().sqrt()
-        self.optimizer.scale_gradients((world.max_norm * world.scale / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.scale_gradients((scenario.max_norm * scenario.scale / (norm + 1e-6)).clamp(max=1.0))
         self.optimizer.step(self.rates[i])
         return torch.stack(outs), norm
 
-    def resumed(self) -> Lazy:
+    def resumed(self) -> LazyRun:
         """Return the run as it goes on in another process: from the table, the state, and the rates so far."""
         table = MemoryTable(self.table.detach().clone())
-        other = Lazy(self.world, self.backend, table=table, **self.options)
+        other = LazyRun(self.scenario, self.backend, table=table, **self.options)
         for name, tensor in other.optimizer.state().items():
             tensor.copy_(self.optimizer.state()[name])
         other.optimizer.resume(self.rates[: self.optimizer.num_steps])
         return other
 
-    def bits(self) -> dict[str, Tensor]:
+    def snapshot(self) -> dict[str, Tensor]:
         """Return copies of all that a later step depends on."""
         kept = {"table": self.table.data, **self.optimizer.state()}
         return {name: tensor.clone() for name, tensor in kept.items()}
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def bitwise_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Whether two results of `bits` are equal in every bit."""
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def off(one: Tensor, other: Tensor) -> float:
+def max_difference(one: Tensor, other: Tensor) -> float:
     """The largest difference."""
     return float((one.detach() - other.detach()).abs().max())

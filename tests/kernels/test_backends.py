@@ -1,6 +1,6 @@
 """Which back end works on what, and the numba back end's bags against the torch one's.
 
-A reads, B bags, U rows touched, V width of a row, N rows.
+A lookups, B bags, U distinct rows, V width of a row, N rows.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def assert_grouped_alike(parts: list[Tensor], num_slots: int, num_threads: int =
         for slots_K, weights_K in zip(part.tolist(), weights_TK.tolist(), strict=True):
             lookups += [(slot, token, weight) for slot, weight in zip(slots_K, weights_K, strict=True)]
             token += 1
-    lookups.sort(key=lambda read: read[0])
+    lookups.sort(key=lambda lookup: lookup[0])
     assert rows_U.repeat_interleave(starts_U1.diff()).tolist() == [slot for slot, _, _ in lookups]
     assert list(zip(tokens_A.tolist(), weights_A.tolist(), strict=True)) == [(t, w) for _, t, w in lookups]
     slots_A = torch.cat([part.flatten() for part in parts])

@@ -91,7 +91,7 @@ def test_rows_read_with_a_weight_of_zero_are_touched(backend: str) -> None:
 
 
 def test_bits_depend_on_neither_threads_nor_repetition() -> None:
-    # 500 tokens and 400 slots are enough bags for three threads; every slot is read many times.
+    # 500 tokens and 400 slots are enough bags for three threads; every slot is looked up many times.
     found = []
     for count in (1, 1, 2, 3, 3):
         table_NV, slots_TK, weights_TK = inputs(Sizes(3, 500, 11, 400, 33), torch.float32)

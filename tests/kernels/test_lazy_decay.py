@@ -1,4 +1,4 @@
-"""What a row without a gradient owes, in closed form, against the sum over its idle steps.
+"""The pending update of a row in closed form, against the explicit sum over the steps without a gradient.
 
 The sums below are written from the formulas in `memscale.kernels.lazy_decay`, with m = 1 and eps = 1, so that sqrt(v)
 is its ratio to eps.
@@ -50,21 +50,23 @@ BETAS = {
 The first is the documented one, the others are as measured."""
 
 
-def summed(rates: list[float], beta1: float, beta2: float, decay: float, since: int, now: int) -> tuple[Floats, float]:
-    """Return the sum over idle steps for every root, and P_n/P_s, by the formulas."""
+def explicit_sum(
+    rates: list[float], beta1: float, beta2: float, decay: float, since: int, now: int
+) -> tuple[Floats, float]:
+    """Return the sum over the steps for every root, and P_n/P_s, by the formulas."""
     steps = np.arange(since + 1, now + 1)
     kept = 1.0 - np.array(rates[since:now]) * decay
     after = np.array([np.prod(kept[i + 1 :]) for i in range(len(kept))])
-    coefficients = steps - since
-    a = np.array(rates[since:now]) / (1.0 - beta1**steps) * float(beta1) ** coefficients * after
-    z = beta2 ** (coefficients / 2) / np.sqrt(1.0 - beta2**steps)
+    decay = steps - since
+    a = np.array(rates[since:now]) / (1.0 - beta1**steps) * float(beta1) ** decay * after
+    z = beta2 ** (decay / 2) / np.sqrt(1.0 - beta2**steps)
     return (a / (z * ROOTS[:, None] + 1.0)).sum(axis=1), float(np.prod(kept))
 
 
-def closed(table: Floats, since: int, now: int) -> tuple[Floats, float]:
+def closed(coefficients: Floats, since: int, now: int) -> tuple[Floats, float]:
     """Return the same from the table after step `now`."""
-    kept = float(np.exp(table[now, LOG_DECAY] - table[since, LOG_DECAY]))
-    factors, nodes = table[since, FACTORS:NODES], table[since, NODES:]
+    kept = float(np.exp(coefficients[now, LOG_DECAY] - coefficients[since, LOG_DECAY]))
+    factors, nodes = coefficients[since, FACTORS:NODES], coefficients[since, NODES:]
     return kept * (factors / (nodes * ROOTS[:, None] + 1.0)).sum(axis=1), kept
 
 
@@ -73,39 +75,39 @@ def closed(table: Floats, since: int, now: int) -> tuple[Floats, float]:
 @pytest.mark.parametrize("betas", BETAS)
 def test_the_closed_form_is_the_sum(betas: tuple[float, float], schedule: str, weight_decay: float) -> None:
     rates, (beta1, beta2) = SCHEDULES[schedule], betas
-    coefficients = LazyDecay(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+    decay = LazyDecay(beta1=beta1, beta2=beta2, weight_decay=weight_decay)
     for before, now in pairwise((0, *NOWS)):
-        coefficients.advance(rates[before:now])
-        table = coefficients.table
+        decay.advance(rates[before:now])
+        coefficients = decay.coefficients
         for since in (now - gap for gap in GAPS if gap <= now):
-            expected, expected_kept = summed(rates, beta1, beta2, weight_decay, since, now)
-            found, kept = closed(table, since, now)
+            expected, expected_kept = explicit_sum(rates, beta1, beta2, weight_decay, since, now)
+            found, kept = closed(coefficients, since, now)
             assert abs(kept - expected_kept) <= 1e-12
-            off, gap = np.abs(found - expected), now - since
-            # What is no part in 1e10 of an idle step's movement is nothing: the window of steps ends there.
+            error, gap = np.abs(found - expected), now - since
+            # The window of steps ends where the movement is below 1e-10 of one step's; that is not compared.
             nothing = 1e-10 * RATE * beta1 / (1.0 - beta1) / (ROOTS + 1.0)
             if gap <= NUM_NODES:
-                assert (off <= 1e-10 * expected).all()
-            assert off[-1] <= (1e-4 if beta1 == beta2 else 1e-6) * expected[-1] + nothing[-1]  # eps is negligible
-            assert off[0] <= 1e-9 * expected[0] + nothing[0]  # eps is all that counts
-            # Nobody has moments at step 0; the numbers stand in the table all the same.
-            assert (off <= (2.0 if since == 0 else 1.0) * BETAS[betas] * expected + nothing).all()
+                assert (error <= 1e-10 * expected).all()
+            assert error[-1] <= (1e-4 if beta1 == beta2 else 1e-6) * expected[-1] + nothing[-1]  # eps is negligible
+            assert error[0] <= 1e-9 * expected[0] + nothing[0]  # eps is all that counts
+            # No row has moments at step 0; the coefficients are there all the same.
+            assert (error <= (2.0 if since == 0 else 1.0) * BETAS[betas] * expected + nothing).all()
             if betas == (0.9, 0.95) and schedule != "zero rates in between" and since >= 100:
-                assert (off <= 3.1e-4 * expected + nothing).all()
+                assert (error <= 3.1e-4 * expected + nothing).all()
 
 
-def test_without_a_first_moment_nothing_is_owed_but_decay() -> None:
-    coefficients = LazyDecay(beta1=0.0, beta2=0.9, weight_decay=0.1)
-    coefficients.advance(SCHEDULES["constant"])
-    assert not coefficients.table[:, FACTORS:NODES].any()
-    assert coefficients.table[-1, LOG_DECAY] == pytest.approx(NUM_STEPS * np.log1p(-RATE * 0.1), rel=1e-12)
+def test_without_a_first_moment_only_weight_decay_is_pending() -> None:
+    decay = LazyDecay(beta1=0.0, beta2=0.9, weight_decay=0.1)
+    decay.advance(SCHEDULES["constant"])
+    assert not decay.coefficients[:, FACTORS:NODES].any()
+    assert decay.coefficients[-1, LOG_DECAY] == pytest.approx(NUM_STEPS * np.log1p(-RATE * 0.1), rel=1e-12)
 
 
 def test_powers_are_those_of_the_betas() -> None:
-    coefficients = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.0)
-    coefficients.advance([RATE] * 20)
-    np.testing.assert_allclose(coefficients.table[:, BETA1_POWER], 0.9 ** np.arange(21), rtol=1e-14)
-    np.testing.assert_allclose(coefficients.table[:, BETA2_POWER], 0.95 ** np.arange(21), rtol=1e-14)
+    decay = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.0)
+    decay.advance([RATE] * 20)
+    np.testing.assert_allclose(decay.coefficients[:, BETA1_POWER], 0.9 ** np.arange(21), rtol=1e-14)
+    np.testing.assert_allclose(decay.coefficients[:, BETA2_POWER], 0.95 ** np.arange(21), rtol=1e-14)
 
 
 def test_steps_at_once_are_steps_one_by_one() -> None:
@@ -115,31 +117,31 @@ def test_steps_at_once_are_steps_one_by_one() -> None:
     for rate in rates:
         one_by_one.advance([rate])
     assert at_once.num_steps == one_by_one.num_steps == NUM_STEPS
-    assert at_once.table.shape == (NUM_STEPS + 1, NODES + NUM_NODES)
-    assert np.array_equal(at_once.table, one_by_one.table)
+    assert at_once.coefficients.shape == (NUM_STEPS + 1, NODES + NUM_NODES)
+    assert np.array_equal(at_once.coefficients, one_by_one.coefficients)
 
 
 def test_a_step_changes_the_rows_of_its_window_only() -> None:
-    coefficients = LazyDecay(beta1=0.5, beta2=0.95, weight_decay=0.1)
-    coefficients.advance([RATE] * 200)
-    before = coefficients.table.copy()
-    coefficients.advance([3 * RATE])
-    changed = np.flatnonzero((coefficients.table[:201] != before).any(axis=1))
+    decay = LazyDecay(beta1=0.5, beta2=0.95, weight_decay=0.1)
+    decay.advance([RATE] * 200)
+    before = decay.coefficients.copy()
+    decay.advance([3 * RATE])
+    changed = np.flatnonzero((decay.coefficients[:201] != before).any(axis=1))
     assert len(changed)
-    assert changed.min() >= 201 - coefficients.window
+    assert changed.min() >= 201 - decay.window
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.95), (0.9, 0.999), (0.9, 0.9), (0.0, 0.95)])
 def test_long_runs_stay_finite(betas: tuple[float, float]) -> None:
-    coefficients = LazyDecay(beta1=betas[0], beta2=betas[1], weight_decay=0.1)
-    coefficients.advance(RATE * (1 - step / 5000) for step in range(5000))
-    table = coefficients.table
-    assert np.isfinite(table).all()
-    assert (table[:, FACTORS:NODES] >= 0.0).all()
-    assert (table[:, NODES:] >= 0.0).all()
-    assert (np.diff(table[:, LOG_DECAY]) < 0.0).all()
-    expected, _ = summed([RATE * (1 - step / 5000) for step in range(5000)], *betas, 0.1, 4900, 5000)
-    assert (np.abs(closed(table, 4900, 5000)[0] - expected) <= 2e-2 * expected).all()
+    decay = LazyDecay(beta1=betas[0], beta2=betas[1], weight_decay=0.1)
+    decay.advance(RATE * (1 - step / 5000) for step in range(5000))
+    coefficients = decay.coefficients
+    assert np.isfinite(coefficients).all()
+    assert (coefficients[:, FACTORS:NODES] >= 0.0).all()
+    assert (coefficients[:, NODES:] >= 0.0).all()
+    assert (np.diff(coefficients[:, LOG_DECAY]) < 0.0).all()
+    expected, _ = explicit_sum([RATE * (1 - step / 5000) for step in range(5000)], *betas, 0.1, 4900, 5000)
+    assert (np.abs(closed(coefficients, 4900, 5000)[0] - expected) <= 2e-2 * expected).all()
 
 
 def test_betas_that_have_no_closed_form_are_refused() -> None:
@@ -149,11 +151,11 @@ def test_betas_that_have_no_closed_form_are_refused() -> None:
 
 @pytest.mark.parametrize("rate", [2.0, 2.5])
 def test_rates_that_decay_all_of_a_weight_are_refused(rate: float) -> None:
-    coefficients = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.5)
-    coefficients.advance([1.9])
+    decay = LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.5)
+    decay.advance([1.9])
     with pytest.raises(ConfigError, match=f"{rate:g} \\* 0.5 = {rate / 2:g}; lazy AdamW needs less than 1"):
-        coefficients.advance([rate])
-    assert coefficients.num_steps == 1
+        decay.advance([rate])
+    assert decay.num_steps == 1
 
 
 @pytest.mark.parametrize("num_points", [1, 2, 3, 20])

@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for knn in (0, 6):
         with pytest.raises(ConfigError, match=f"knn is {knn}; it must lie between 1 and the 5 half keys of a set"):
             product_key_topk(query_T2HW, keys_2HNW, knn)
-    needs = r"select needs queries \[T, 2, H, W\] and keys \[2, H, N, W\]; given were "
+    needs = r"product_key_topk needs queries \[T, 2, H, W\] and keys \[2, H, N, W\]; given were "
     for query, keys, given_were in (
         (query_T2HW[:, :1], keys_2HNW, r"\[3, 1, 1, 4\] and \[2, 1, 5, 4\]"),
         (query_T2HW[:, :1], keys_2HNW[:1], r"\[3, 1, 1, 4\] and \[1, 1, 5, 4\]"),

@@ -10,9 +10,9 @@ from memscale.kernels import rounding, rows_torch
 from memscale.kernels.embedding_bag import embedding_bag
 from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_adamw import RowAdamW
-from tests.kernels.row_scenarios import Lazy, World, same
+from tests.kernels.row_scenarios import LazyRun, Scenario, bitwise_equal
 
-BRAIN = World(num_steps=40, dtype=torch.bfloat16, eps=1e-8, coupling=0.0, peak_rate=1e-2)
+BRAIN = Scenario(num_steps=40, dtype=torch.bfloat16, eps=1e-8, coupling=0.0, peak_rate=1e-2)
 """Without a share of what tokens got, gradients are the same whatever the table's type."""
 
 
@@ -84,8 +84,8 @@ def test_bits_are_the_documented_hash() -> None:
         for row in rows
     ]
     assert found.tolist() == expected
-    bits = (rounding.random_bits(torch.arange(20_000), 8, 3)[..., None] >> torch.arange(32)) & 1
-    assert float((bits.float().mean((0, 1)) - 0.5).abs().max()) < 5 * 0.5 / 160_000**0.5
+    snapshot = (rounding.random_bits(torch.arange(20_000), 8, 3)[..., None] >> torch.arange(32)) & 1
+    assert float((snapshot.float().mean((0, 1)) - 0.5).abs().max()) < 5 * 0.5 / 160_000**0.5
 
 
 def test_what_is_not_finite_stays() -> None:
@@ -102,9 +102,9 @@ def test_what_is_not_finite_stays() -> None:
     assert rounding.to_bfloat16(odd.repeat(100, 1), torch.arange(100), 1).isnan().all()
 
 
-def trained(world: World, **options: object) -> Lazy:
-    run = Lazy(world, **options)  # type: ignore[arg-type]
-    for i in range(world.num_steps):
+def trained(scenario: Scenario, **options: object) -> LazyRun:
+    run = LazyRun(scenario, **options)  # type: ignore[arg-type]
+    for i in range(scenario.num_steps):
         run.step(i)
     return run
 
@@ -112,7 +112,7 @@ def trained(world: World, **options: object) -> Lazy:
 @pytest.mark.parametrize("moments", ["element", "row"])
 def test_a_master_copy_is_what_a_float32_table_would_be(moments: str) -> None:
     narrow = trained(BRAIN, master=True, second_moments=moments)
-    wide_world = World(**{**vars(BRAIN), "dtype": torch.float32})
+    wide_world = Scenario(**{**vars(BRAIN), "dtype": torch.float32})
     wide = trained(wide_world, second_moments=moments)
     for is_flushed in (False, True):
         if is_flushed:
@@ -131,24 +131,24 @@ def test_a_float32_table_needs_no_master_copy() -> None:
 
 def test_a_stochastic_run_has_the_same_bits_again_resumed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(BRAIN)
-    resumed = Lazy(BRAIN)
+    resumed = LazyRun(BRAIN)
     monkeypatch.setattr(rows_torch, "_BLOCK_VALUES", 5 * BRAIN.width)
     for i in range(BRAIN.num_steps):
         resumed = resumed.resumed() if i == 17 else resumed
         resumed.step(i)
-    assert same(whole.bits(), resumed.bits())
+    assert bitwise_equal(whole.snapshot(), resumed.snapshot())
     whole.optimizer.flush()
     resumed.optimizer.flush()
-    assert same(whole.bits(), resumed.bits())
+    assert bitwise_equal(whole.snapshot(), resumed.snapshot())
     assert whole.optimizer.state()["first_moments.values"].dtype == torch.float32
 
 
-def test_looking_at_a_stochastic_table_leaves_no_trace() -> None:
+def test_lookups_without_gradients_do_not_change_a_stochastic_table() -> None:
     run = trained(BRAIN)
-    before, rows = run.bits(), torch.arange(BRAIN.num_slots)[:, None]
+    before, rows = run.snapshot(), torch.arange(BRAIN.num_slots)[:, None]
     with torch.no_grad():
         seen = embedding_bag(run.table, rows, torch.ones(len(rows), 1, dtype=torch.bfloat16))
-    assert same(run.bits(), before)
+    assert bitwise_equal(run.snapshot(), before)
     run.optimizer.flush()
     # What was seen is rounded to the nearest, the table at random: they are at most neighbours.
     table = run.table.detach()

@@ -1,4 +1,4 @@
-"""The gradient of a table, as it collects for a keeper, against plain indexing in float64.
+"""The gradient of a table, as it accumulates for a row optimizer, against plain indexing in float64.
 
 T tokens, K slots per token, N rows, V width.
 """
@@ -59,7 +59,7 @@ def gradient_of(num_slots: int, parts: list[Part], backend: str | None = None) -
 
 @TYPES
 @BACKENDS
-def test_the_keeper_has_the_gradient_of_all_layers_and_micro_batches(backend: str, dtype: torch.dtype) -> None:
+def test_the_row_optimizer_has_the_gradient_of_all_layers_and_micro_batches(backend: str, dtype: torch.dtype) -> None:
     initial_NV = random(0, 40, 33, dtype=dtype)
     table = MemoryTable(initial_NV.clone())
     gradient = RowAdamW({"t": table}, backend=backend).tables["t"].gradient
@@ -88,7 +88,7 @@ def test_the_keeper_has_the_gradient_of_all_layers_and_micro_batches(backend: st
     assert table.grad is None
     assert len(gradient.tensors()) == 3  # nine parts would be larger than the table
     assert plain_NV.grad is not None
-    assert_near(gradient.dense(), plain_NV.grad)
+    assert_near(gradient.to_dense(), plain_NV.grad)
 
 
 @given(
@@ -108,14 +108,14 @@ def test_any_parts_add_up_to_the_recount(
     expected = recount(slots, parts)
     for backend in CPU_BACKENDS:
         gradient = gradient_of(slots, parts, backend)
-        sparse = gradient.sparse()
-        assert sparse.is_coalesced()
-        assert torch.equal(sparse.indices()[0], torch.cat([part[0].flatten() for part in parts]).unique())
-        assert_near(gradient.dense(), expected, magnitudes)
+        to_sparse = gradient.to_sparse()
+        assert to_sparse.is_coalesced()
+        assert torch.equal(to_sparse.indices()[0], torch.cat([part[0].flatten() for part in parts]).unique())
+        assert_near(gradient.to_dense(), expected, magnitudes)
         norm = gradient.squared_norm()
         assert (norm.dtype, norm.shape) == (torch.float64, ())
         assert_near(norm, expected.square().sum(), magnitudes.square().sum())
-        assert_near(gradient.dense(), expected, magnitudes)
+        assert_near(gradient.to_dense(), expected, magnitudes)
 
 
 @TYPES
@@ -130,8 +130,8 @@ def test_parts_larger_than_the_table_are_summed_up_and_others_are_kept(backend: 
         assert len(small.tensors()) == 3
         if number > 1:
             assert small.tensors()[2].shape == (15, 8)
-        assert_near(small.dense(), recount(15, parts[:number]))
-        assert_near(large.dense()[:15], recount(15, parts[:number]))
+        assert_near(small.to_dense(), recount(15, parts[:number]))
+        assert_near(large.to_dense()[:15], recount(15, parts[:number]))
 
 
 def test_parts_are_kept_as_they_are_but_float32_at_least() -> None:
@@ -148,13 +148,13 @@ def test_parts_are_kept_as_they_are_but_float32_at_least() -> None:
 def test_the_squared_norm_for_few_and_many_reads_of_a_row(
     num_read: int, num_kept: int, backend: str, dtype: torch.dtype
 ) -> None:
-    # 600 reads are little more than one of each of 5,000 rows that are read at all; of 20 rows, which are summed, 30.
+    # 600 lookups: little more than one per row of 5,000 that is looked up at all, 30 per row of 20, which are summed.
     parts = parts_of(0, 2, 100, 3, num_read, 70, dtype)
     gradient, squared_norm = gradient_of(5000, parts, backend), recount(5000, parts).square().sum()
     for _ in range(2):
         assert_near(gradient.squared_norm().to(dtype), squared_norm)
         assert len(gradient.tensors()) == num_kept
-    assert_near(gradient.dense(), recount(5000, parts))
+    assert_near(gradient.to_dense(), recount(5000, parts))
     gradient.scale = torch.tensor(0.5)
     assert_near(gradient.squared_norm().to(dtype), squared_norm)
 
@@ -164,8 +164,8 @@ def test_a_scale_counts_for_the_whole_gradient(scale: float | Tensor) -> None:
     parts = parts_of(0, 2, 5, 3, 30, 8, torch.float32)
     gradient = gradient_of(30, parts)
     gradient.scale = scale
-    assert gradient.dense().dtype == torch.float32
-    assert_near(gradient.dense(), recount(30, parts) / 2)
+    assert gradient.to_dense().dtype == torch.float32
+    assert_near(gradient.to_dense(), recount(30, parts) / 2)
 
 
 def test_adding_after_clipping_is_a_mistake() -> None:
@@ -179,7 +179,7 @@ def test_adding_after_clipping_is_a_mistake() -> None:
         gradient.add(*part)
     optimizer.clear_gradients()
     gradient.add(*part)
-    assert_near(gradient.dense(), recount(30, [part]))
+    assert_near(gradient.to_dense(), recount(30, [part]))
 
 
 def test_clearing_forgets_everything() -> None:
@@ -194,7 +194,7 @@ def test_clearing_forgets_everything() -> None:
     assert gradient.tensors() == []
     assert gradient.squared_norm() == 0.0
     gradient.add(*parts[2])
-    assert_near(gradient.dense(), recount(30, parts[2:]))
+    assert_near(gradient.to_dense(), recount(30, parts[2:]))
 
 
 def test_a_gradient_that_is_added_to_after_it_was_read_has_all() -> None:
@@ -203,7 +203,7 @@ def test_a_gradient_that_is_added_to_after_it_was_read_has_all() -> None:
     for number, part in enumerate(parts, start=1):
         gradient.add(*part)
         assert_near(gradient.squared_norm(), recount(30, parts[:number]).square().sum())
-        assert_near(gradient.dense(), recount(30, parts[:number]))
+        assert_near(gradient.to_dense(), recount(30, parts[:number]))
 
 
 @pytest.mark.parametrize("num_slots", [300, 100_000])
@@ -213,8 +213,8 @@ def test_bits_depend_on_neither_threads_nor_repetition(num_slots: int) -> None:
     for count in (1, 1, 2, 3):
         with threads(count):
             gradient = gradient_of(num_slots, parts, "numba")
-            norm, sparse = gradient.squared_norm(), gradient.sparse()
-        found.append((norm, sparse.indices(), sparse.values()))
+            norm, to_sparse = gradient.squared_norm(), gradient.to_sparse()
+        found.append((norm, to_sparse.indices(), to_sparse.values()))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 

@@ -87,7 +87,7 @@ def test_rows_whose_products_get_no_gradient_are_touched(backend: str) -> None:
 
 
 def test_bits_depend_on_neither_threads_nor_repetition() -> None:
-    # 500 tokens and 400 slots are enough bags for three threads; every slot is read many times.
+    # 500 tokens and 400 slots are enough bags for three threads; every slot is looked up many times.
     found = []
     for count in (1, 1, 2, 3, 3):
         table_NV, slots_TK, x_TV = inputs(Sizes(3, 500, 11, 400, 33), torch.float32)

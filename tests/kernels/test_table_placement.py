@@ -25,7 +25,7 @@ from memscale.kernels.memory_table import allocate_table
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_products import row_products
 from memscale.kernels.table_placement import TablePlacement
-from tests.kernels.row_scenarios import Lazy, World, off, same
+from tests.kernels.row_scenarios import LazyRun, Scenario, bitwise_equal, max_difference
 
 NUM_SLOTS, WIDTH = 1 << 20, 64
 NEEDED_ROOM = 5 * 10**9
@@ -94,7 +94,7 @@ def test_a_step_allocates_nothing_of_the_tables_size(dtype: torch.dtype, backend
 @pytest.mark.parametrize("shape", [(3, 5), (1 << 12, 300)])
 @pytest.mark.parametrize("placement", ["device", "host", "file"])
 def test_tables_begin_with_zeros_of_their_own(placement: str, shape: tuple[int, int], tmp_path: Path) -> None:
-    memory = TablePlacement(placement=placement, folder=tmp_path / "new" / "folder")
+    memory = TablePlacement(kind=placement, folder=tmp_path / "new" / "folder")
     tensors = [memory.zeros(shape, dtype, "cpu") for dtype in (torch.float32, torch.float32, torch.bfloat16)]
     for number, tensor in enumerate(tensors):
         assert tensor.shape == shape
@@ -107,10 +107,10 @@ def test_tables_begin_with_zeros_of_their_own(placement: str, shape: tuple[int, 
 
 def test_what_cannot_be_laid_anywhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"table_memory.*device, host, file"):
-        TablePlacement(placement="disk")
+        TablePlacement(kind="disk")
     with pytest.raises(ConfigError, match="table_memory is 'file', which needs a folder"):
-        TablePlacement(placement="file")
-    memory = TablePlacement(placement="file", folder=tmp_path)
+        TablePlacement(kind="file")
+    memory = TablePlacement(kind="file", folder=tmp_path)
     with pytest.raises(ConfigError, match=r"a table's file needs 1\.13e\+06 GB in .* GB are free; make room"):
         memory.zeros((1 << 40, 1 << 8), torch.float32, "cpu")
     assert list(tmp_path.iterdir()) == []
@@ -121,26 +121,26 @@ def test_what_cannot_be_laid_anywhere_is_refused(tmp_path: Path) -> None:
 def test_staged_rows_give_the_same_bits(
     backend: str | None, dtype: torch.dtype, placement: str, tmp_path: Path
 ) -> None:
-    world = World(num_steps=20, dtype=dtype, eps=1e-8)
-    memory = TablePlacement(placement=placement, folder=tmp_path)
-    table = allocate_table(memory, (world.num_slots, world.width), dtype, "cpu")
+    scenario = Scenario(num_steps=20, dtype=dtype, eps=1e-8)
+    memory = TablePlacement(kind=placement, folder=tmp_path)
+    table = allocate_table(memory, (scenario.num_slots, scenario.width), dtype, "cpu")
     with torch.no_grad():
-        table.copy_(world.initial())
+        table.copy_(scenario.initial())
     options = {"master": dtype == torch.bfloat16}
-    here, there = Lazy(world, backend, **options), Lazy(world, backend, table=table, **options)
+    here, there = LazyRun(scenario, backend, **options), LazyRun(scenario, backend, table=table, **options)
     assert list(tmp_path.iterdir()) == []
-    rows = torch.arange(world.num_slots)[:, None]
-    for i in range(world.num_steps):
+    rows = torch.arange(scenario.num_slots)[:, None]
+    for i in range(scenario.num_steps):
         assert torch.equal(here.step(i)[0], there.step(i)[0])
         with torch.no_grad():
             one, other = (
                 embedding_bag(run.table, rows, torch.ones(len(rows), 1), backend=backend) for run in (here, there)
             )
         assert torch.equal(one, other)
-        assert same(here.bits(), there.bits())
+        assert bitwise_equal(here.snapshot(), there.snapshot())
     here.optimizer.flush()
     there.optimizer.flush()
-    assert same(here.bits(), there.bits())
+    assert bitwise_equal(here.snapshot(), there.snapshot())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +179,7 @@ used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 limit = used + (600 << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
-    rows = train(TablePlacement(placement=placement, folder=Path(folder)), N, 4)
+    rows = train(TablePlacement(kind=placement, folder=Path(folder)), N, 4)
 except (MemoryError, OSError, RuntimeError) as error:
     print("no memory:", error)
 else:
@@ -209,18 +209,18 @@ def test_a_table_larger_than_memory_trains_from_a_file(tmp_path: Path) -> None:
 
 @needs_gpu
 def test_a_table_in_host_memory_trains_a_model_on_a_gpu() -> None:
-    world = World(num_steps=20, dtype=torch.float32, eps=1e-8)
-    slots, weights, noise = world.draws()
+    scenario = Scenario(num_steps=20, dtype=torch.float32, eps=1e-8)
+    slots, weights, noise = scenario.draws()
     tables = []
     for placement in ("device", "host"):
         table = allocate_table(
-            TablePlacement(placement=placement), (world.num_slots, world.width), torch.float32, "cuda"
+            TablePlacement(kind=placement), (scenario.num_slots, scenario.width), torch.float32, "cuda"
         )
         assert table.device.type == ("cuda" if placement == "device" else "cpu")
         with torch.no_grad():
-            table.copy_(world.initial())
+            table.copy_(scenario.initial())
         optimizer = RowAdamW({"t": table}, weight_decay=0.1)
-        for i in range(world.num_steps):
+        for i in range(scenario.num_steps):
             for a in range(len(slots[i])):
                 out = embedding_bag(table, slots[i, a].cuda(), weights[i, a].cuda())
                 assert out.device.type == "cuda"
@@ -228,5 +228,5 @@ def test_a_table_in_host_memory_trains_a_model_on_a_gpu() -> None:
             optimizer.step(1e-2)
         optimizer.flush()
         tables.append(table.data.cpu())
-    assert off(tables[0], world.initial()) > 0.05
-    assert off(*tables) <= 1e-5
+    assert max_difference(tables[0], scenario.initial()) > 0.05
+    assert max_difference(*tables) <= 1e-5

@@ -6,7 +6,7 @@ then, and `memscale.kernels.backends` keeps its choice. No fixture can take that
 process never imports Triton, and tests beside this file see nothing of it. Compiling needs a process without the
 variable, for the same reason.
 
-A reads, B bags, N rows, V width, T tokens, K slots per token.
+A lookups, B bags, N rows, V width, T tokens, K slots per token.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def test_no_kernel_spills_registers() -> None:
 def test_spills_are_seen() -> None:
     code = """
 import torch
-from memscale.kernels import bags_triton, triton_compile
-tile = bags_triton.tile
-bags_triton.tile = lambda width, dtype: tile(width, dtype) | {"maxnreg": 32}
+from memscale.kernels import bags_triton, triton_compile, triton_launch
+tile = triton_launch.tile
+triton_launch.tile = lambda width, dtype: tile(width, dtype) | {"maxnreg": 32}
 case = triton_compile.Case(kernel=bags_triton.embedding_bag_kernel, table=torch.bfloat16, width=1024)
 print(triton_compile.compile_case(case, 90).spilled_bytes)
 """
@@ -88,8 +88,8 @@ def assert_near(actual: Tensor, expected: Tensor, tolerance: float | None = None
     """Compare with what float64 gives."""
     assert actual.shape == expected.shape
     if expected.numel():
-        off, size = (actual.cpu().double() - expected.double()).abs().max(), expected.double().abs().max()
-        assert off <= (tolerance or CLOSE[actual.dtype]) * size
+        max_difference, size = (actual.cpu().double() - expected.double()).abs().max(), expected.double().abs().max()
+        assert max_difference <= (tolerance or CLOSE[actual.dtype]) * size
 
 
 def bags(lengths: list[int], width: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
@@ -154,13 +154,13 @@ def check_nothing_to_do_is_done() -> None:
         assert torch.equal(kernels.embedding_bag(rows_NV, indices_A, offsets_B1, weights_A), zeros_BV)
         assert kernels.bag_squared_norm(rows_NV, indices_A, offsets_B1, weights_A) == 0.0
         assert kernels.per_sample_weight_grad(rows_NV, indices_A, offsets_B1, zeros_BV).shape == (0,)
-    state, coefficients, rows_N = rows_owing(torch.float32, 5, by_row=False)
+    state, coefficients, rows_N = rows_with_pending_updates(torch.float32, 5, by_row=False)
     kernels_of_rows = backends.rows(torch.zeros(1, device=DEVICE), "triton")
     kernels_of_rows.catch_up(RowState(*on_device(*state)), rows_N[:0].to(DEVICE), coefficients.to(DEVICE), 1e-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("tokens, reads, width", [(5, 1, 96), (2, 64, 300), (0, 3, 7), (4, 7, 33)])
+@pytest.mark.parametrize("tokens, lookups, width", [(5, 1, 96), (2, 64, 300), (0, 3, 7), (4, 7, 33)])
 def check_lookups_and_products_with_gradients(dtype: torch.dtype, tokens: int, lookups: int, width: int) -> None:
     generator = torch.Generator().manual_seed(tokens)
     table_NV, x_TV = random(generator, 6, width, dtype=dtype), random(generator, tokens, width, dtype=dtype)
@@ -235,23 +235,25 @@ def check_steps_of_adamw_on_bfloat16(moments: str, master: bool) -> None:
         assert_near(found[name], tensor, 1e-2 if name == "table" else 1e-5)
 
 
-def rows_owing(dtype: torch.dtype, width: int, by_row: bool) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Return the state of rows at all steps up to the third, what they owe, and their numbers."""
-    generator, coefficients = torch.Generator().manual_seed(0), LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.1)
-    coefficients.advance([1e-2, 2e-2, 3e-2])
+def rows_with_pending_updates(
+    dtype: torch.dtype, width: int, by_row: bool
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """Return the state of rows at all steps up to the third, the coefficients of the pending updates, and the rows."""
+    generator, decay = torch.Generator().manual_seed(0), LazyDecay(beta1=0.9, beta2=0.95, weight_decay=0.1)
+    decay.advance([1e-2, 2e-2, 3e-2])
     pairs = torch.tensor([(moved, since) for since in range(4) for moved in range(since + 1)], dtype=torch.int32)
     kind, num_rows = torch.promote_types(dtype, torch.float32), len(pairs)
     had = (pairs[:, :1] > 0).to(kind)
     first_NV = had * random(generator, num_rows, width, dtype=kind)
     second_NV = had * random(generator, num_rows, 1 if by_row else width, dtype=kind).square()
     state = (random(generator, num_rows, width, dtype=dtype), first_NV, second_NV, *pairs.T.contiguous())
-    return state, torch.from_numpy(coefficients.table), torch.arange(num_rows)
+    return state, torch.from_numpy(decay.coefficients), torch.arange(num_rows)
 
 
 @pytest.mark.parametrize("by_row", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def check_rows_pay_what_they_owe_and_no_more(dtype: torch.dtype, by_row: bool) -> None:
-    state, coefficients, rows_N = rows_owing(dtype, 300, by_row)
+def check_pending_updates_are_applied_once(dtype: torch.dtype, by_row: bool) -> None:
+    state, coefficients, rows_N = rows_with_pending_updates(dtype, 300, by_row)
     if dtype == torch.bfloat16:
         state[0][:, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
     found = RowState(*(tensor.clone() for tensor in on_device(*state)))
@@ -285,8 +287,8 @@ if DEVICE:
     @bags_triton.jit
     def bits_kernel(rows_ptr: tl.tensor, out_ptr: tl.tensor, step: tl.tensor, WIDTH: tl.constexpr) -> None:
         u, columns = tl.program_id(0), tl.arange(0, WIDTH)
-        bits = rows_triton.random_bits(tl.load(rows_ptr + u), columns, step)
-        tl.store(out_ptr + u * WIDTH + columns, bits.to(tl.int64))
+        snapshot = rows_triton.random_bits(tl.load(rows_ptr + u), columns, step)
+        tl.store(out_ptr + u * WIDTH + columns, snapshot.to(tl.int64))
 
     def check_random_bits_are_those_of_the_reference() -> None:
         rows_U = torch.tensor([0, 1, 12345, (1 << 31) + 7, (1 << 32) - 1, (1 << 32) + 3, (1 << 40) + 9])

@@ -1,4 +1,4 @@
-"""Reading on from a cache against reading all again: the same logits, for every family, however the tokens are cut."""
+"""Continuing from a cache against a forward pass over all tokens: the same logits, for every family and any split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cache_for(model: Transformer, num_rows: int, capacity: int) -> KVCache:
 
 @torch.no_grad()
 def in_parts(model: Transformer, tokens_BS: Tensor, cuts: list[int], cache: KVCache) -> Tensor:
-    """The logits of all positions, read part by part through the cache."""
+    """The logits of all positions, part by part through the cache."""
     edges = [0, *cuts, tokens_BS.shape[1]]
     parts = [tokens_BS[:, start:end] for start, end in itertools.pairwise(edges)]
     return torch.cat([model(part, cache).logits_BSV for part in parts], dim=1)
@@ -66,7 +66,7 @@ def test_rows_of_different_lengths_go_on_together(lengths: list[int], num_more: 
     cache = cache_for(model, len(lengths), capacity)
     with torch.no_grad():
         model(padded_BS, cache)
-        cache.rewind(lengths)
+        cache.truncate(lengths)
         for _ in range(2):
             starts = cache.lengths
             more = [tokens_BS[row, start : start + num_more] for row, start in zip(rows, starts, strict=True)]
@@ -75,7 +75,7 @@ def test_rows_of_different_lengths_go_on_together(lengths: list[int], num_more: 
                 expected = model(tokens_BS[row : row + 1, : start + num_more]).logits_BSV[0, start:]
                 torch.testing.assert_close(logits_SV, expected, rtol=0, atol=1e-10)
             places = data.draw(st.lists(st.sampled_from(range(len(rows))), min_size=1, unique=True))
-            cache.keep(places)
+            cache.select_rows(places)
             rows = [rows[place] for place in places]
 
 

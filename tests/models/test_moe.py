@@ -113,7 +113,7 @@ def test_in_evaluation_no_later_token_changes_an_earlier_output(config: MoE) -> 
 
 
 @pytest.mark.parametrize("config", [moe(balance="bias"), moe(), choosing_tokens()])
-def test_in_training_expert_choice_and_it_alone_lets_later_tokens_in(config: MoE) -> None:
+def test_expert_choice_in_training_alone_is_noncausal(config: MoE) -> None:
     layer, x_BSD = made(config, 6), random(2, 10, 6)
     changed_BSD = torch.cat((x_BSD[:, :5], 3 * random(2, 5, 6, seed=1)), dim=1)
     moved = (layer(changed_BSD)[0] - layer(x_BSD)[0])[:, :5].abs().max() > 1e-3

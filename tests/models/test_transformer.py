@@ -24,7 +24,7 @@ def loss_of(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, tokens[:, 1:].flatten()) + output.auxiliary_loss
 
 
-def unsettled(which: str) -> Transformer:
+def with_running_statistics(which: str) -> Transformer:
     """A float64 model whose gains, biases and running statistics are all different, so that none can be left out."""
     model = build(ZOO[which], seed=1, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -41,7 +41,7 @@ def unsettled(which: str) -> Transformer:
 @pytest.mark.parametrize("training", [False, True])
 @zoo
 def test_logits_are_those_of_the_naive_model(which: str, training: bool) -> None:
-    model = unsettled(which).train(training)
+    model = with_running_statistics(which).train(training)
     tokens = tokens_of(model.architecture, (2, 7))
     expected = torch.from_numpy(naive_model.logits(model, tokens.tolist()))
     torch.testing.assert_close(model(tokens).logits_BSV, expected, rtol=0, atol=1e-10)
@@ -123,15 +123,15 @@ def test_a_model_has_its_tables_and_no_other_model_has_them(which: str) -> None:
 
 def test_the_memory_layers_of_a_model_share_its_table() -> None:
     model = build(ZOO["memory_plus"], seed=0)
-    reads = []
+    touched = []
     for silenced in (0, 2):
         model.zero_grad()
         other = build(ZOO["memory_plus"], seed=0)
         with torch.no_grad():
             other.blocks[silenced].slot.out.weight.zero_()
         loss_of(other, tokens_of(model.architecture, (1, 3))).backward()
-        reads.append(other.table.grad.to_dense().any(dim=1))
-    assert not torch.equal(reads[0], reads[1])  # either layer alone reaches the table
+        touched.append(other.table.grad.to_dense().any(dim=1))
+    assert not torch.equal(touched[0], touched[1])  # either layer alone reaches the table
 
 
 @zoo

@@ -136,5 +136,5 @@ def test_the_table_is_counted_over_all_its_layers() -> None:
     model.eval().start_statistics()
     model(tokens)
     used = model.statistics()["memory_used_share"] * 81
-    reads = architecture.memory.num_heads * architecture.memory.knn
-    assert reads < used <= 2 * reads
+    lookups = architecture.memory.num_heads * architecture.memory.knn
+    assert lookups < used <= 2 * lookups

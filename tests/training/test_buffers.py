@@ -108,7 +108,7 @@ def test_validations_leave_no_trace(tmp_path: Path, prepared: Prepared, make_run
 
 
 @buffered
-def test_sizing_a_micro_batch_leaves_no_trace(name: str) -> None:
+def test_sizing_a_micro_batch_changes_nothing(name: str) -> None:
     model, untouched = build(architecture(name), seed=0), build(architecture(name), seed=0)
     assert activation_bytes(model, SEQUENCE_LENGTH) > 0
     assert_same(model, untouched)

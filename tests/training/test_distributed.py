@@ -129,8 +129,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, prepared
 
 
 def test_who_is_left_alone_says_so_and_goes_on_from_the_checkpoint(tmp_path: Path, prepared: Prepared) -> None:
-    (told,) = together(2, prepared.folder, tmp_path / "two", "dense", die_after=7, checkpoint_seconds=1e-9)
-    assert told.startswith("lost another process of this run is gone")
+    (message,) = together(2, prepared.folder, tmp_path / "two", "dense", die_after=7, checkpoint_seconds=1e-9)
+    assert message.startswith("lost another process of this run is gone")
     assert together(2, prepared.folder, tmp_path / "two", "dense")[0].startswith("done")
     do(tiny_run(prepared, "dense", num_steps=NUM_STEPS), tmp_path / "one", prepared)
     check_close(tmp_path / "two", tmp_path / "one")

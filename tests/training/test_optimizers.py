@@ -27,7 +27,7 @@ def config_of(model: Transformer) -> Optimizer:
 
 
 def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]:
-    """Give every parameter a gradient, a kept table's to its keeper; return them."""
+    """Give every parameter a gradient, a table's to its row optimizer; return them."""
     generator = torch.Generator().manual_seed(5)
     gradients = []
     for parameter in model.parameters():

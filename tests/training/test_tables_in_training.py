@@ -26,7 +26,7 @@ MakeRun = Callable[..., Run]
 
 
 def sparsely_read(run: Run, **optimizer: str | float) -> Run:
-    """The run with a table of which a batch reads a small part, so that rows lie idle for many steps."""
+    """The run with a table of which a batch looks up a small part, so that rows get no gradient for many steps."""
     part = run.architecture.memory or run.architecture.peer
     assert part is not None
     part = replace(part, num_keys=40, knn=2)
@@ -59,7 +59,7 @@ def test_the_lazy_optimizer_trains_as_the_dense_one_does(
 
 
 @pytest.mark.parametrize("family", ["memory_plus", "peer"])
-def test_stopped_anywhere_and_resumed_gives_the_same_bits_though_rows_owe(
+def test_stopped_anywhere_and_resumed_gives_the_same_bits_with_updates_pending(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str
 ) -> None:
     run = sparsely_read(make_run(family))
@@ -86,14 +86,14 @@ def test_weights_of_a_checkpoint_in_mid_run_are_those_of_its_step(
     raw = dict(stopped.model.named_parameters())["table"]
     table = dict(loaded.named_parameters())["table"]
     expected = dict(reference.model.named_parameters())["table"]
-    assert (raw - expected).abs().max() > 1e-3  # rows do owe something
+    assert (raw - expected).abs().max() > 1e-3  # updates are pending
     assert (table - expected).abs().max() < 1e-4
     assert isinstance(loaded.table, MemoryTable)
     assert loaded.table.row_optimizer is None
 
 
 @pytest.mark.parametrize("family", ["memory_plus", "peer"])
-def test_the_last_checkpoint_owes_nothing_whatever_it_was_written_for(
+def test_the_last_checkpoint_is_flushed_whatever_it_was_written_for(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str
 ) -> None:
     """It may be due by the clock just after the last step; a stop may come there too."""

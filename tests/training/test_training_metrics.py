@@ -74,10 +74,10 @@ def test_an_interval_taken_up_again_has_the_same_sums() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_one_bad_step_is_never_averaged_away(bad: float, which: int) -> None:
-    interval = MetricsWindow(CPU, WindowSums())
+    window = MetricsWindow(CPU, WindowSums())
     for step in range(5):
         figures = [torch.tensor(bad if step == 1 and i == which else 1.0) for i in range(3)]
-        interval.add(BatchLoss(figures[0], figures[1]), figures[2])
-    assert not interval.read().finite
-    interval.clear()
-    assert interval.read() == WindowSums()
+        window.add(BatchLoss(figures[0], figures[1]), figures[2])
+    assert not window.read().finite
+    window.clear()
+    assert window.read() == WindowSums()

@@ -163,7 +163,7 @@ def test_a_layers_own_slots_are_counted_apart(name: str) -> None:
     model.start_statistics()
     model(tokens_of(architecture, (1, 1)))
     values, kind = model.statistics(), architecture.feed_forward_kind(0)
-    # Heads may choose the same slot; with one token a layer reads no more than heads x knn, however many layers.
+    # Heads may choose the same slot; with one token a layer looks up no more than heads x knn, however many layers.
     for layer in (0, 2):
         assert part.knn <= round(values[f"{kind}_used_share_{layer}"] * part.num_slots) <= part.knn * part.num_heads
     assert values[f"{kind}_kl_0"] != values[f"{kind}_kl_2"]
