@@ -112,8 +112,8 @@ def trained(scenario: Scenario, **options: object) -> LazyRun:
 @pytest.mark.parametrize("moments", ["element", "row"])
 def test_a_master_copy_is_what_a_float32_table_would_be(moments: str) -> None:
     narrow = trained(BRAIN, master=True, second_moments=moments)
-    wide_world = Scenario(**{**vars(BRAIN), "dtype": torch.float32})
-    wide = trained(wide_world, second_moments=moments)
+    wide_scenario = Scenario(**{**vars(BRAIN), "dtype": torch.float32})
+    wide = trained(wide_scenario, second_moments=moments)
     for is_flushed in (False, True):
         if is_flushed:
             narrow.optimizer.flush()

@@ -36,7 +36,7 @@ def _threads() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "world, share, most",
+    "scenario, share, most",
     [(SINGLE, 1e-4, 1.0), (DOUBLE, 1e-7, 1e-7), (SMALL_GRADIENTS, 1e-4, 1.0)],
     ids=["float32", "float64", "small gradients"],
 )
