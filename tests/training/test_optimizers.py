@@ -42,7 +42,7 @@ def with_gradients(model: Transformer, scale: float = 1.0) -> list[torch.Tensor]
 
 def gradient_of(parameter: torch.Tensor) -> torch.Tensor:
     if isinstance(parameter, MemoryTable) and parameter.row_optimizer is not None:
-        return parameter.row_optimizer.gradient.dense()
+        return parameter.row_optimizer.gradient.to_dense()
     assert parameter.grad is not None
     return parameter.grad
 
