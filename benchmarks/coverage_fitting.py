@@ -50,8 +50,10 @@ def isoflop_design(num: int) -> Columns:
 def checkpoint_design(
     runs: int, checkpoints: int, random: np.random.Generator
 ) -> tuple[Columns, npt.NDArray[np.intp], FloatArray]:
-    """Runs of random size, each read `checkpoints` times on its way, the run of each row, and the noise: half its
-    variance is the run's own, the rest is correlated by .7 from one checkpoint to the next."""
+    """Runs of random size, each read `checkpoints` times on its way: the columns, the run of each row, the noise.
+
+    Half of the noise's variance is the run's own, the rest is correlated by .7 from one checkpoint to the next.
+    """
     run = np.repeat(np.arange(runs), checkpoints)
     params = np.exp(random.uniform(*np.log(_SPANS["N"]), runs))[run]
     last = np.exp(random.uniform(np.log(2e10), np.log(1e12), runs))

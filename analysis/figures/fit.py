@@ -37,6 +37,7 @@ def write(fit: Fit, folder: Path) -> list[Path]:
 
 
 def draw(fit: Fit) -> list[Figure]:
+    """Every figure that the fit has something to show in."""
     with style.styled():
         drawn = [_residuals(fit)]
         if fit.objective.kind != "asymmetric":

@@ -49,6 +49,7 @@ class HeldOut:
 
     @property
     def rms(self) -> float:
+        """Root mean square of the errors; not a number where there are none."""
         return float(np.sqrt(np.mean(self.error**2))) if len(self.error) else float("nan")
 
 

@@ -29,6 +29,8 @@ FEW_STARTS = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class FitInputs:
+    """What is fitted, as checked numbers, with what the table alone calls for a warning of."""
+
     columns: dict[str, FloatArray]
     loss: FloatArray
     weights: FloatArray

@@ -42,6 +42,7 @@ class Noise:
         return quantile * self.std * float(np.sqrt(variance_factor))
 
     def interval(self, value: float, variance_factor: float) -> ConfidenceInterval:
+        """The 95 % t interval of a sum of runs whose variance is `variance_factor` x std^2."""
         half = self.half_width(variance_factor)
         return ConfidenceInterval(lower=value - half, upper=value + half)
 

@@ -104,7 +104,7 @@ def residual_pool(residual_N: FloatArray, degrees: int, objective: Objective, lo
 
 
 def _relative_variance(objective: Objective, sigma: float, log_scale: float | None) -> float:
-    """v of step 1 for normal noise: (E psi^2 / (E psi')^2) / sigma^2, from 1 to pi/2."""
+    """The factor v of step 1 for normal noise: (E psi^2 / (E psi')^2) / sigma^2, from 1 to pi/2."""
     if objective.kind == "squares" or sigma == 0:
         return 1.0
     if objective.kind == "absolute":

@@ -163,7 +163,7 @@ def _noise(square_G: FloatArray, degrees_G: FloatArray, scale_G: FloatArray,
 
 
 def _trend(square_G: FloatArray, degrees_G: FloatArray, scale_G: FloatArray, pooled: RunNoise) -> RunNoise | None:
-    """ln sigma^2 = a + b (x - centre) by Newton's method on the gamma likelihood; None where b = 0 will do."""
+    """The line ln sigma^2 = a + b (x - centre) by Newton's method on the gamma likelihood; None where b = 0 will do."""
     centre = float(np.average(scale_G, weights=degrees_G))
     design_G2 = np.stack([np.ones_like(scale_G), scale_G - centre], axis=1)
     found_2 = np.array([2.0 * np.log(pooled.std), 0.0])

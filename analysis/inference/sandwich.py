@@ -20,7 +20,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def scores(problem: Problem, residual_N: FloatArray, log_scale: float | None) -> tuple[FloatArray, FloatArray]:
-    """psi and an estimate of psi' of each residual; the scale's factors are left out, as they cancel."""
+    """Psi and an estimate of psi' of each residual; the scale's factors are left out, as they cancel."""
     objective = problem.objective
     if objective.kind == "squares":
         return 2.0 * residual_N, np.full_like(residual_N, 2.0)

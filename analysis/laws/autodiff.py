@@ -100,18 +100,22 @@ class Jet:
         return self._reciprocal() * other
 
     def exp(self) -> Jet:
+        """e^x."""
         value = np.exp(self.value)
         return self.through(value, value, value)
 
     def log(self) -> Jet:
+        """Natural logarithm."""
         inverse = 1.0 / self.value
         return self.through(np.log(self.value), inverse, -inverse * inverse)
 
     def log1p(self) -> Jet:
+        """Logarithm of 1 + x, exact near 0."""
         inverse = 1.0 / (1.0 + self.value)
         return self.through(np.log1p(self.value), inverse, -inverse * inverse)
 
     def expm1(self) -> Jet:
+        """The exponential less 1, exact near 0."""
         slope = np.exp(self.value)
         return self.through(np.expm1(self.value), slope, slope)
 
@@ -147,6 +151,7 @@ class Jet:
 
 
 def as_jet(number: Jet | float) -> Jet:
+    """A number as a jet without derivatives; a jet as it is."""
     return number if isinstance(number, Jet) else Jet(np.full((1, 1), float(number)), affine=True)
 
 
@@ -162,7 +167,7 @@ def parameter(value_B: FloatArray, index: int | None) -> Jet:
 
 
 def log_sum(*terms: Jet | float) -> Jet:
-    """ln of the sum of the terms' exponentials; a term at minus infinity adds nothing."""
+    """Ln of the sum of the terms' exponentials; a term at minus infinity adds nothing."""
     jets = tuple(as_jet(term) for term in terms)
     top = jets[0].value
     for jet in jets[1:]:
@@ -196,8 +201,11 @@ def log_sum(*terms: Jet | float) -> Jet:
 
 
 def solve_rising(equation: Callable[[Jet], Jet], guess: FloatArray) -> Jet:
-    """The y at which `equation(y)` is 0, with its derivatives; `equation` must rise with y and have no inflection
-    between the root and the guess (Newton's method then comes from one side and cannot miss)."""
+    """The y at which `equation(y)` is 0, with its derivatives.
+
+    `equation` must rise with y and have no inflection between the root and the guess: Newton's method then comes from
+    one side and cannot miss.
+    """
     y = np.asarray(guess, dtype=np.float64)
     for _ in range(60):
         at = equation(Jet(y, {_IMPLICIT: _ONE}))

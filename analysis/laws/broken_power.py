@@ -69,8 +69,10 @@ M3 = Law(
 
 
 def _m4(p: Symbols, x: Symbols) -> Jet:
-    """L = eps_inf + q (eps_0 - eps_inf) with q in (0, 1): in v = logit(q),
-    ln q - alpha ln(1 - q) = ln beta + c ln x - (1 - alpha) ln(eps_0 - eps_inf), which rises with v."""
+    """L = eps_inf + q (eps_0 - eps_inf) with q in (0, 1), solved for v = logit(q).
+
+    ln q - alpha ln(1 - q) = ln beta + c ln x - (1 - alpha) ln(eps_0 - eps_inf), which rises with v.
+    """
     log_span = p["ln above"]
     right = p["ln beta"] + p["c"] * x["ln x"] - (1.0 - p["alpha"]) * log_span
     guess = np.where(right.value < 0, right.value, right.value / np.maximum(p["alpha"].value, 1e-3))

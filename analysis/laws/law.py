@@ -60,6 +60,7 @@ class Parameter:
 
     @property
     def symbol(self) -> str:
+        """The name by which a form reads what the solver moves."""
         return f"ln {self.name}" if self.log else self.name
 
     def inner(self, value: float) -> float:
@@ -125,17 +126,21 @@ class Law:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the parameters, in the solver's order."""
         return tuple(parameter.name for parameter in self.parameters)
 
     @property
     def lower(self) -> FloatArray:
+        """Lower bounds [P] of what the solver moves."""
         return np.array([parameter.inner(parameter.lower) for parameter in self.parameters])
 
     @property
     def upper(self) -> FloatArray:
+        """Upper bounds [P] of what the solver moves."""
         return np.array([parameter.inner(parameter.upper) for parameter in self.parameters])
 
     def index(self, name: str) -> int:
+        """The place of a parameter. Raises FitError for a name that the law does not have."""
         if name in self.tied:
             raise FitError(f"{name} of law {self.name} is tied to {self.tied[name]}; name {self.tied[name]}")
         if name not in self.names:
@@ -157,6 +162,7 @@ class Law:
             return found | {derived.name: derived.value(found) for derived in self.derived}
 
     def symbols(self, theta_BP: FloatArray, *, derivatives: bool) -> Symbols:
+        """The parameters as a form reads them, with their derivatives or without."""
         jets = {
             parameter.symbol: autodiff.parameter(theta_BP[:, index], index if derivatives else None)
             for index, parameter in enumerate(self.parameters)

@@ -34,7 +34,7 @@ _EXPONENTS = (
 
 
 def _worth(log_unique: Jet, log_used: Jet, rate: Jet) -> Jet:
-    """ln of U + U R* (1 - exp(-R/R*)), R = used/U - 1 repetitions: what repeated use is worth in fresh."""
+    """Ln of U + U R* (1 - exp(-R/R*)), R = used/U - 1 repetitions: what repeated use is worth in fresh."""
     repetitions = (log_used - log_unique).expm1()
     return log_unique + (rate * -((-repetitions / rate).expm1())).log1p()
 
@@ -69,7 +69,7 @@ DATA_CONSTRAINED = Law(
 
 
 def _unique_params(p: Symbols, x: Symbols) -> tuple[Jet, Jet]:
-    """ln of U_N, the parameters that the unique tokens can feed, and how far ln N lies above it (0 where it does not).
+    """Ln of U_N, the parameters that the unique tokens can feed, and how far ln N lies above it (0 where it does not).
 
     U_N is the smaller of N and the N that the law without repetition pairs with U tokens:
     1. N* = G (C/6)^a and D* = (C/6)^b / G with G = (alpha A / (beta B))^(1/(alpha + beta)), a = beta/(alpha + beta),

@@ -32,7 +32,7 @@ _SATURATION = (
 
 
 def log_effective_experts(p: Symbols, x: Symbols) -> Jet:
-    """ln of Ê, Es at E = 1 and Em at infinity: 1/Ê = 1/(E-1+1/(1/Es-1/Em)) + 1/Em (Clark et al. 2022, equation 6)."""
+    """Ln of Ê, Es at E = 1 and Em at infinity: 1/Ê = 1/(E-1+1/(1/Es-1/Em)) + 1/Em (Clark et al. 2022, equation 6)."""
     experts_added = x["E"] - 1.0
     start = 1.0 / ((-p["ln Es"]).exp() - (-p["ln Em"]).exp())
     return -log_sum(-(experts_added + start).log(), -p["ln Em"])

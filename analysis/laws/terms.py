@@ -27,14 +27,17 @@ LOSS_IN = Column(name="L", meaning="loss that the metric is predicted from", low
 
 
 def amplitude(name: str, meaning: str) -> Parameter:
+    """A factor of a term, above 0; the solver moves its logarithm."""
     return Parameter(name=name, meaning=meaning, lower=1e-20, upper=1e60, log=True)
 
 
 def offset(name: str = "E", meaning: str = "irreducible loss; its lower bound stands for none") -> Parameter:
+    """A loss that nothing removes, above 0; the solver moves its logarithm."""
     return Parameter(name=name, meaning=meaning, lower=1e-6, upper=1e6, log=True)
 
 
 def exponent(
     name: str, meaning: str, grid: tuple[float, ...] = EXPONENTS, lower: float = 0.0, upper: float = 5.0
 ) -> Parameter:
+    """An exponent, with the values that starts are made from."""
     return Parameter(name=name, meaning=meaning, lower=lower, upper=upper, grid=grid)

@@ -29,12 +29,15 @@ class Point(ABC):
 
     @abstractmethod
     def sums(self, slope_BN: FloatArray, bends_BN: tuple[FloatArray, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """sum_n slope g_n as [B, P], sum_n slope H_n as [B, P, P], and for each bend sum_n bend g_n g_n' as
-        [len(bends), B, P, P]."""
+        """Weighted sums over the runs.
+
+        sum_n slope g_n as [B, P], sum_n slope H_n as [B, P, P], and for each bend sum_n bend g_n g_n' as
+        [len(bends), B, P, P].
+        """
 
     @abstractmethod
     def gradients(self) -> FloatArray:
-        """g as [B, N, P]."""
+        """The gradients g as [B, N, P]."""
 
 
 class Model:
@@ -113,6 +116,7 @@ class Design:
         return found
 
     def predict(self, theta_BP: FloatArray, log: bool) -> FloatArray:
+        """The sum of the terms, or its logarithm, [B, N]."""
         terms = self.exponents(theta_BP)
         if len(terms) == 1:
             return terms[0] if log else np.exp(terms[0])
@@ -135,8 +139,11 @@ def _exponentials(terms: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
 
 
 class _Powers(Point):
-    """With shares p_k of the terms and a_k their columns: on the log, g = sum p_k a_k and
-    H = sum p_k a_k a_k' - g g'; on the loss e_k in the place of p_k, and no second term."""
+    """A sum of powers, with shares p_k of the terms and a_k their columns.
+
+    On the log, g = sum p_k a_k and H = sum p_k a_k a_k' - g g'; on the loss e_k in the place of p_k, and no second
+    term.
+    """
 
     def __init__(self, design: Design, theta_BP: FloatArray, log: bool) -> None:
         self.design, self.log = design, log

@@ -43,9 +43,11 @@ class Problem:
     weights: FloatArray
 
     def residuals(self, theta_BP: FloatArray) -> FloatArray:
+        """Prediction minus target, [B, N]."""
         return self.model.predict(theta_BP) - self.target
 
     def rows(self, chosen: npt.NDArray[np.intp]) -> Problem:
+        """The problem of some of the replicates."""
         return Problem(
             model=self.model,
             objective=self.objective,
@@ -56,6 +58,8 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
+    """Where each replicate ended."""
+
     theta: FloatArray
     """[B, P]"""
     value: FloatArray
@@ -237,7 +241,7 @@ class _Descent:
         return gradient_BQ, hessian_BQQ, _bordered(outer[1], -gradient_BP, pull_B)
 
     def curvatures(self, problem: Problem, residual_BN: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """w psi, w psi' and w psi/r of each residual, smoothed by delta."""
+        """The factors w psi, w psi' and w psi/r of each residual, smoothed by delta."""
         weights_BN = problem.weights
         kind = problem.objective.kind
         if kind == "squares":

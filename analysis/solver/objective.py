@@ -46,6 +46,7 @@ class Objective:
 
     @property
     def free_scale(self) -> bool:
+        """Whether the scale of the residuals is fitted too."""
         return self.kind == "free_huber"
 
     @property
@@ -70,7 +71,7 @@ class Objective:
         return _dot(weights_BN, self.each(residual_BN))
 
     def each(self, residual: FloatArray) -> FloatArray:
-        """rho of each residual (the scale taken as 1)."""
+        """Rho of each residual (the scale taken as 1)."""
         if self.kind == "squares":
             return residual * residual
         if self.kind in ("absolute", "asymmetric"):
@@ -79,6 +80,7 @@ class Objective:
 
 
 def huber(residual: FloatArray, delta: float) -> FloatArray:
+    """Huber's function: r^2 / 2 up to delta, delta (|r| - delta / 2) beyond (Huber 1964, equation 2.2)."""
     size = np.abs(residual)
     inside = np.minimum(size, delta)
     value: FloatArray = inside * (size - 0.5 * inside)
@@ -86,7 +88,7 @@ def huber(residual: FloatArray, delta: float) -> FloatArray:
 
 
 def log_normaliser(delta: float) -> float:
-    """ln of the integral of exp(-Huber(z)): the normal's middle and two exponential tails."""
+    """Ln of the integral of exp(-Huber(z)): the normal's middle and two exponential tails."""
     middle = math.sqrt(2.0 * math.pi) * (2.0 * float(ndtr(delta)) - 1.0)
     return math.log(middle + 2.0 / delta * math.exp(-0.5 * delta * delta))
 

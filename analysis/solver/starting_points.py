@@ -168,7 +168,7 @@ def _term_of_each(model: Model, linear: list[int]) -> list[int] | None:
 
 
 def _base_of_term(model: Model, theta_GP: FloatArray, term: int, index: int) -> tuple[FloatArray, IntArray]:
-    """ln of one term at amplitude 1 for the distinct values of its own exponents [U, N], and each grid point's row."""
+    """Ln of one term at amplitude 1 for the distinct values of its own exponents [U, N], and each grid point's row."""
     design = model.design
     assert design is not None
     own = [at for at, i in enumerate(design.indices[term]) if i != index]
@@ -196,8 +196,11 @@ def _base_of_form(model: Model, theta_GP: FloatArray, linear: list[int], k: int)
 
 
 def nonnegative(gram_GKK: FloatArray, right_GK: FloatArray, signed_K: npt.NDArray[np.bool_]) -> FloatArray:
-    """Least squares of each small system with the unsigned amplitudes at or above zero, by trying every set of them
-    that may be zero: among the feasible solutions the one with the smallest sum of squares is the answer."""
+    """Least squares of each small system with the unsigned amplitudes at or above zero.
+
+    Every set of them that may be zero is tried; of the feasible solutions the one with the smallest sum of squares is
+    the answer.
+    """
     num = len(signed_K)
     diagonal_GK = np.einsum("gkk->gk", gram_GKK)
     ridge_GKK = 1e-12 * np.maximum(diagonal_GK, 1e-300)[:, :, None] * np.eye(num)
