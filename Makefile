@@ -117,4 +117,4 @@ cluster-down: ## stop that SLURM and its jobs
 	@docker/scripts/down.sh
 
 clean: ## remove .venv and caches; the runs stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) docs/_build docs/reference .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

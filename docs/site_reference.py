@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("memscale", "analysis")
 _CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
+_ITEM = re.compile(r"\s*(?:[-*]|\d+\.) ")
 _SPECIAL = re.compile(r"(?<!^)(?<!\n)([*|])|(?<=\w)(_)(?!\w)|^([*|])(?! )", re.MULTILINE)
 
 
@@ -63,20 +64,40 @@ def _page(package: str, modules: list[str]) -> str:
 
 
 def _to_restructured_text(*given: Any) -> None:
-    """Write `code` as ``code`` and escape what reStructuredText would take for markup; in place, as Sphinx wants it."""
+    """Write a docstring as reStructuredText, in place, as Sphinx wants it: code, lists, tables, and no other markup."""
     lines: list[str] = given[-1]
-    paragraphs = re.split(r"(\n[ \t]*\n)", "\n".join(lines))
     literal = False
-    for place, paragraph in enumerate(paragraphs):
-        if not paragraph.strip():
-            continue
-        if paragraph.lstrip().startswith(">>>"):
-            continue
-        if literal and paragraph.startswith(" "):
-            continue
-        literal = paragraph.rstrip().endswith("::")
-        paragraphs[place] = "".join(
-            f"``{part.strip('`')}``" if part.startswith("`") else _SPECIAL.sub(r"\\\1\2\3", part)
-            for part in _CODE.split(paragraph)
-        )
-    lines[:] = "".join(paragraphs).split("\n")
+    written: list[str] = []
+    for paragraph in re.split(r"\n[ \t]*\n", "\n".join(lines)):
+        text, prompt, example = paragraph.partition(">>>")
+        if not (literal and text.startswith(" ")):
+            text = _table(text) if _is_table(text) else _marked(text)
+        literal = text.rstrip().endswith("::")
+        written.append(f"{text}{prompt}{example}")
+    lines[:] = "\n\n".join(written).split("\n")
+
+
+def _marked(paragraph: str) -> str:
+    """`code` becomes ``code``, what else reStructuredText would take for markup is escaped, a list stands by itself."""
+    text = "".join(
+        f"``{part.strip('`')}``" if part.startswith("`") else _SPECIAL.sub(r"\\\1\2\3", part)
+        for part in _CODE.split(paragraph)
+    )
+    lines = text.split("\n")
+    first = next((number for number, line in enumerate(lines) if _ITEM.match(line)), 0)
+    return "\n".join([*lines[:first], "", *lines[first:]]) if first else text
+
+
+def _is_table(paragraph: str) -> bool:
+    lines = paragraph.split("\n")
+    return len(lines) > 2 and all(line.strip().startswith("|") for line in lines)
+
+
+def _table(paragraph: str) -> str:
+    """A table of Markdown as one of reStructuredText."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in paragraph.split("\n")]
+    written = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [rows[0], *rows[2:]]:
+        for place, cell in enumerate(row):
+            written.append(f"   {'  ' if place else '* '}- {_marked(cell)}")
+    return "\n".join(written)

@@ -34,6 +34,11 @@ _SMALL = (
 )
 
 
+FEWER = ("recipe.tune.learning_rates=[0.01]", "evaluate.tasks=[]")
+"""Two runs a family instead of three, none of them evaluated: for tests of what happens around a run. An evaluation
+costs a run's process as much as its training here."""
+
+
 def small_sweep(files: str, *, flops: str = "[2e9,4e9]", seeds: str = "[0,1]", more: tuple[str, ...] = ()) -> list[str]:
     """Overrides of `memory_vs_moe` on the text `files`: tiny models, a few steps each."""
     budgets = ",".join(

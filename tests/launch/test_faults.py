@@ -13,7 +13,7 @@ import pytest
 
 from memscale.records.lease import is_held
 from memscale.records.metrics import read_metrics
-from tests.sweeps import NAME, final_weights, kill_group, memscale, small_sweep, start, wait_for, write_text
+from tests.sweeps import FEWER, NAME, final_weights, kill_group, memscale, small_sweep, start, wait_for, write_text
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def undisturbed(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _sweep(text: str) -> list[str]:
-    return small_sweep(text, flops="[2.5e10]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
+    return small_sweep(text, flops="[2.5e10]", seeds="[0]", more=FEWER)
 
 
 def _caught(runs: Path) -> tuple[Path, int] | None:

@@ -31,6 +31,7 @@ OVERRIDES = (
     "scale.budgets=[{name:d32,tokens:5e4,d_model:32,num_layers:2,num_heads:2}]",
     "families.memory_plus.centred=1", "families.memory_plus.knn=4", "families.memory_plus.num_heads=2",
     f"recipe.tune.learning_rates=[0.01,0.02,{DIVERGES}]", "recipe.tune.table_factors=[1]", "evaluate.validations=1",
+    "evaluate.tasks=[]",
     f"grid=[{{families:[dense]}},{{families:[memory_plus],product:{{num_slots:[256,1024,{TOO_LARGE}]}}}}]",
     "launcher=slurm", "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M",
     "launcher.device_memory=64G", "launcher.minutes=10", "launcher.check_minutes=0.15", "launcher.grace_seconds=20",

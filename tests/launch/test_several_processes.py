@@ -12,7 +12,7 @@ import pytest
 
 from memscale.records.metrics import read_metrics
 from tests.launch.slurm_cluster import cluster, missing
-from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
+from tests.sweeps import FEWER, NAME, memscale, small_sweep, wait_for, write_text
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +27,7 @@ JOB = [
 
 
 def test_runs_of_several_nodes_train_what_others_do_and_outlive_a_process(tmp_path: Path) -> None:
-    sweep = small_sweep(write_text(tmp_path), flops="[2e10]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
+    sweep = small_sweep(write_text(tmp_path), flops="[2e10]", seeds="[0]", more=FEWER)
     runs = tmp_path / "slurm"
     with cluster(tmp_path, nodes=4) as environment:
         more = {"SLURM_CONF": environment["SLURM_CONF"]}

@@ -17,6 +17,8 @@ from memscale.models.transformer import Transformer, count_parameters
 from memscale.planning.accounting import components, count
 from tests.planning.architectures import architectures
 
+pytestmark = pytest.mark.slow
+
 DIFFERENT = 200
 """Of each family that every test meets, at least; the strategies repeat themselves now and then."""
 

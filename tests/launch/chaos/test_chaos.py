@@ -18,7 +18,7 @@ from memscale.records.metrics import read_metrics
 from tests.launch.chaos.faults import FAULTS, Fault, Site, launch_and_kill, victim
 from tests.launch.chaos.truth import Sampler
 from tests.launch.slurm_cluster import cluster, missing
-from tests.sweeps import NAME, final_weights, memscale, small_sweep, write_text
+from tests.sweeps import FEWER, NAME, final_weights, memscale, small_sweep, write_text
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +41,7 @@ JOB = [
 
 def _sweep(text: str) -> list[str]:
     flops = "[2e11]" if SEEDS else "[1e11]"
-    return small_sweep(text, flops=flops, seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
+    return small_sweep(text, flops=flops, seeds="[0]", more=FEWER)
 
 
 @pytest.fixture(scope="module")
