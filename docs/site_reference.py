@@ -66,6 +66,8 @@ def _page(package: str, modules: list[str]) -> str:
 def _to_restructured_text(*given: Any) -> None:
     """Write a docstring as reStructuredText, in place, as Sphinx wants it: code, lists, tables, and no other markup."""
     lines: list[str] = given[-1]
+    if given[1] in ("attribute", "data", "property"):
+        lines.insert(0, "")  # else napoleon takes what stands before a colon for a type
     literal = False
     written: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", "\n".join(lines)):
