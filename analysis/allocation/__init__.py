@@ -1,1 +1,1 @@
-"""The best split of compute: N*(C) and D*(C) by the envelope, by isoFLOP parabolas, and by a fitted law."""
+"""Compute-optimal allocation: N*(C) and D*(C) by the envelope, by isoFLOP curves, and by a fitted law."""

@@ -1,8 +1,9 @@
-"""What makes a best split doubtful, as data: a narrow window, edge minima, an asymmetric surface, a long extrapolation.
+"""Warnings about a compute-optimal allocation: narrow ranges, edge minima, asymmetry, extrapolation, disagreement.
 
-Decides the limits, none of which is a law of nature: a column that spans less than a factor of ten, a split beyond ten
-times the greatest FLOPs at hand, exponents whose 95 % intervals do not overlap (approach 2's intercept is then biased),
-approaches whose splits differ by more than a factor of two.
+The limits are conventions: a column that spans less than a factor of ten, an optimum beyond ten times the greatest
+FLOPs at hand, exponents alpha and beta whose 95 % intervals do not overlap (the intercept of parabolas through all runs
+is then biased), isoFLOP methods whose exponents lie outside each other's interval, approaches whose optima differ by
+more than a factor of two.
 """
 
 from __future__ import annotations
@@ -25,9 +26,17 @@ _WORDS = {"N": "parameters", "D": "tokens", "C": "FLOPs"}
 
 
 def warnings_of(found: Approaches, columns: Mapping[str, FloatArray]) -> tuple[FitWarning, ...]:
-    """Everything that a reader of these splits has to know."""
+    """Everything that a reader of these allocations has to know."""
     law = () if found.law is None else found.law.warnings
-    return (*law, *_windows(columns), *_edges(found), *_asymmetry(found), *_far(found), *_apart(found))
+    return (
+        *law,
+        *_windows(columns),
+        *_edges(found),
+        *_asymmetry(found),
+        *_far(found),
+        *_methods(found),
+        *_apart(found),
+    )
 
 
 def _windows(columns: Mapping[str, FloatArray]) -> list[FitWarning]:
@@ -49,7 +58,7 @@ def _edges(found: Approaches) -> list[FitWarning]:
     return [
         FitWarning(
             code="edge_minimum",
-            text=f"at {formatting.power(one.flops)} FLOPs {one.reason}: that budget is in no frontier",
+            text=f"at {formatting.power(one.flops)} FLOPs {one.reason}: that budget is not part of the frontier",
         )
         for one in found.isoflop.minima
         if one.reason
@@ -57,35 +66,57 @@ def _edges(found: Approaches) -> list[FitWarning]:
 
 
 def _asymmetry(found: Approaches) -> list[FitWarning]:
-    if found.law is None or found.isoflop is None:
+    if found.law is None or found.isoflop is None or found.isoflop.method != "parabola":
         return []
     alpha, beta = (found.law.coefficient(name).ci95 for name in ("alpha", "beta"))
     if alpha[0] <= beta[1] and beta[0] <= alpha[1]:
         return []
     text = (
         f"alpha [{alpha[0]:.3g}, {alpha[1]:.3g}] and beta [{beta[0]:.3g}, {beta[1]:.3g}] differ: the surface is not"
-        " symmetric about its optimum, and approach 2 is biased in its intercept (its exponents are not)"
+        " symmetric about its optimum, and parabolas through all runs are biased in their intercept (not in their"
+        " exponents): see the method window"
     )
     return [FitWarning(code="asymmetric_surface", text=text)]
 
 
 def _far(found: Approaches) -> list[FitWarning]:
-    far = max((one.extrapolation for one in found.splits), default=0.0)
+    far = max((one.extrapolation for one in found.allocations), default=0.0)
     if far <= MOST_AHEAD * (1 + 1e-9):
         return []
     return [
         FitWarning(
-            code="extrapolation", text=f"the farthest split is at {far:.3g} times the greatest FLOPs that were run"
+            code="extrapolation", text=f"the farthest optimum is at {far:.3g} times the greatest FLOPs that were run"
         )
     ]
 
 
+def _methods(found: Approaches) -> list[FitWarning]:
+    """Of approach 2's methods: exponents that lie outside each other's 95 % interval."""
+    mine = None if found.isoflop is None else found.isoflop.params
+    if found.isoflop is None or mine is None or mine.exponent_ci95 is None:
+        return []
+    apart = [
+        one
+        for one in found.other_methods
+        if not mine.exponent_ci95.holds(one.params.exponent)
+        and (one.params.exponent_ci95 is None or not one.params.exponent_ci95.holds(mine.exponent))
+    ]
+    if not apart:
+        return []
+    shown = ", ".join(f"{one.method} {one.params.exponent:.4f}" for one in apart)
+    text = (
+        f"the exponent a is {mine.exponent:.4f} by the method {found.isoflop.method} but {shown}: they differ by more"
+        " than their intervals, so the curves are not parabolas over the sizes tried, or follow single runs"
+    )
+    return [FitWarning(code="methods_differ", text=text)]
+
+
 def _apart(found: Approaches) -> list[FitWarning]:
-    """Of the splits at the greatest FLOPs asked for."""
+    """Of the allocations at the greatest FLOPs asked for."""
     at = max(found.flops, default=0.0)
     best = {one.approach: one.params.at(at) for one in found.frontiers}
-    if found.splits:
-        best["3 (law)"] = max(found.splits, key=lambda one: one.flops).params
+    if found.allocations:
+        best["3 (law)"] = max(found.allocations, key=lambda one: one.flops).params
     if len(best) < 2 or max(best.values()) < MOST_APART * min(best.values()):
         return []
     shown = ", ".join(f"{name}: {formatting.count(value)}" for name, value in best.items())

@@ -33,8 +33,8 @@ _FARTHEST = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """The best split of one number of FLOPs, with its 95 % intervals where the fit has draws."""
+class Allocation:
+    """The compute-optimal allocation of one number of FLOPs, with its 95 % intervals where the fit has draws."""
 
     flops: float
     params: float
@@ -50,8 +50,8 @@ def allocates(fit: Fit) -> bool:
     return {column.name for column in fit.law.columns} == {"N", "D"}
 
 
-def splits(fit: Fit, flops: Sequence[float]) -> tuple[Split, ...]:
-    """The best split of each number of FLOPs. Raises FitError."""
+def compute_optimal_allocation(fit: Fit, flops: Sequence[float]) -> tuple[Allocation, ...]:
+    """The compute-optimal allocation of each number of FLOPs. Raises FitError."""
     if not allocates(fit):
         read = ", ".join(column.name for column in fit.law.columns)
         raise FitError(f"law {fit.law.name} reads {read}: a split of compute needs a law of N and D alone")
@@ -60,14 +60,15 @@ def splits(fit: Fit, flops: Sequence[float]) -> tuple[Split, ...]:
         raise FitError(f"FLOPs must be finite and above 0; given {bad[0]:g}")
     flops_K = np.asarray(flops, dtype=np.float64)
     best_K = best_params(fit, fit.theta[None, :], flops_K)[0]
-    bands = None if fit.replicates is None else best_params(fit, fit.replicates.theta, flops_K)
+    refits = fit.interval_replicates
+    bands = None if refits is None else best_params(fit, refits.theta, flops_K)
     at_hand = FLOPS_PER_PARAM_TOKEN * float((fit.columns["N"] * fit.columns["D"]).max())
     found = []
     for k, one in enumerate(flops):
         budget = one / FLOPS_PER_PARAM_TOKEN
         band = None if bands is None else _interval(bands[:, k])
         found.append(
-            Split(
+            Allocation(
                 flops=one,
                 params=float(best_K[k]),
                 tokens=budget / float(best_K[k]),
@@ -118,7 +119,8 @@ def _searched(fit: Fit, theta_BP: FloatArray, flops_K: FloatArray) -> FloatArray
 def _check_inside(fit: Fit, least: int, flops: float) -> None:
     if least in (0, _GRID - 1):
         raise FitError(
-            f"law {fit.law.name} has no best split of {flops:.3g} FLOPs within {_FARTHEST:g} times the sizes at hand"
+            f"law {fit.law.name} has no compute-optimal allocation of {flops:.3g} FLOPs within {_FARTHEST:g} times the"
+            " sizes at hand"
         )
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="such as chinchilla (any other word lists them all). Without it: a sweep's series, each loss against"
         " compute",
     )
-    parser.add_argument("--flops-at", metavar="C,...", help="FLOPs whose best split is given (default: by the table)")
+    parser.add_argument("--flops-at", metavar="C,...", help="FLOPs whose optimum is given (default: by the table)")
     parser.add_argument("--json", metavar="FILE", nargs="?", const=TERMINAL, help="write the fit card (without FILE:"
                         " print it instead of words)")  # fmt: skip
     parser.add_argument("--figures", metavar="DIR", type=Path, help="draw the fit into this folder")
@@ -43,23 +43,23 @@ def run(chosen: argparse.Namespace) -> int:
     law = law_named(chosen.law)
     points = table_options.observations(chosen, reads={column.name for column in law.columns})
     found = fit(points, law, **fit_options.choices(chosen))
-    splits = _splits(found, points, chosen.flops_at)
+    allocations = _allocations(found, points, chosen.flops_at)
     made: list[Path] = []
     if chosen.json not in (None, TERMINAL):
-        made.append(write_json(Path(chosen.json), fit_json.as_json(found, points, splits)))
+        made.append(write_json(Path(chosen.json), fit_json.as_json(found, points, allocations)))
     if chosen.figures is not None:
         from analysis.figures import fit as fit_figures  # matplotlib takes most of the start
 
         made += fit_figures.write(found, chosen.figures)
     if chosen.json == TERMINAL:
-        print_json(fit_json.as_json(found, points, splits))
+        print_json(fit_json.as_json(found, points, allocations))
     else:
-        print(fit_json.as_text(found, splits))
+        print(fit_json.as_text(found, allocations))
         print("".join(f"{path}\n" for path in made), end="")
     return 0
 
 
-def _splits(found: Fit, points: Observations, asked: str | None) -> tuple[parametric.Split, ...]:
+def _allocations(found: Fit, points: Observations, asked: str | None) -> tuple[parametric.Allocation, ...]:
     """Of the FLOPs asked for, else of the least, the greatest, and ten times the greatest at hand."""
     if asked is None:
         if not parametric.allocates(found):
@@ -67,14 +67,14 @@ def _splits(found: Fit, points: Observations, asked: str | None) -> tuple[parame
         at_hand = points.columns.get("C", 6.0 * points.columns["N"] * points.columns["D"])
         least, most = float(at_hand.min()), float(at_hand.max())
         try:
-            return parametric.splits(found, [least, most, _AHEAD * most])
+            return parametric.compute_optimal_allocation(found, [least, most, _AHEAD * most])
         except FitError:
             return ()  # nobody asked for it, and this law has none
     try:
         flops = [float(one) for one in asked.split(",")]
     except ValueError:
         raise FitError(f"--flops-at {asked}: give numbers, such as 1e21,1e22") from None
-    return parametric.splits(found, flops)
+    return parametric.compute_optimal_allocation(found, flops)
 
 
 def _run_series(chosen: argparse.Namespace) -> int:

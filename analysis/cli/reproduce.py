@@ -126,7 +126,7 @@ def _as_json(made: list[tuple[Comparison, float]], missing: dict[str, str]) -> d
 
 
 def _draw(where: fits.Find, folder: Path) -> None:
-    from analysis.allocation.approaches import approaches
+    from analysis.allocation.from_table import isoflop
     from analysis.figures import allocation, published  # matplotlib: most of the start
     from analysis.figures import fit as fit_figures
     from analysis.fitting import fit_law
@@ -146,9 +146,9 @@ def _draw(where: fits.Find, folder: Path) -> None:
             loss="loss", params="params", tokens="tokens", flops="budget",
             where="experiment == 'llama_3__raw_loss'",
         )  # fmt: skip
-        N, D, C = (points.columns[name] for name in ("N", "D", "C"))
-        found = approaches(N, D, C, points.loss, flops=[float(C.max())], objective="log_lsq", num_replicates=400)
-        made += allocation.write(found, N, C, points.loss, folder / "llama3")
+        most = float(points.columns["C"].max())
+        found = isoflop(points, at=[most], method="parabola", objective="log_lsq")  # as published
+        made += allocation.write(found, folder / "llama3")
     except sources.MissingError as error:
         print(f"not drawn: {error}")
     print("".join(f"{path}\n" for path in made if path.suffix == ".png"), end="")

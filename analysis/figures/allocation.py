@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from analysis import formatting
 from analysis.allocation import parametric
 from analysis.allocation.approaches import Approaches
-from analysis.allocation.isoflop import Frontier, budgets
+from analysis.allocation.frontier import ComputeOptimalFrontier
+from analysis.allocation.minima import budgets
 from analysis.figures import style
 from analysis.figures.figure import DataRow, Figure, save
 from analysis.figures.palette import FAMILY_STYLES, OTHER_STYLES, shades
@@ -24,10 +25,16 @@ FloatArray = npt.NDArray[np.float64]
 
 _COLOURS = {"1": OTHER_STYLES[0].colour, "2": FAMILY_STYLES["moe"].colour, "3": FAMILY_STYLES["memory_plus"].colour}
 _AHEAD = 10.0
+_CURVES = {
+    "window": "cubics in lg N through the runs around the minimum",
+    "parabola": "parabolas in lg N through all runs",
+    "akima": "Akima's curves through the mean of each size",
+}
 
 
-def write(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray, folder: Path) -> list[Path]:
+def write(found: Approaches, folder: Path) -> list[Path]:
     """Draw and write all of them. Raises AnalysisError."""
+    params_N, flops_N, loss_N = found.runs.params, found.runs.flops, found.runs.loss
     with style.styled():
         figures = [_frontier(found, flops_N, "params"), _frontier(found, flops_N, "tokens"), _ratio(found, flops_N)]
         if found.isoflop is not None:
@@ -42,25 +49,28 @@ def write(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: 
 def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     assert found.isoflop is not None
     figure, axes = style.panel(right=0.75)
-    groups = budgets(flops_N)
-    colours = shades(_COLOURS["3"], len(groups))
+    colours = shades(_COLOURS["3"], len(found.isoflop.minima))
     rows: list[DataRow] = []
     ends = []
-    for at, colour, minimum in zip(groups, colours, found.isoflop.minima, strict=True):
+    parts = zip(budgets(flops_N), colours, found.isoflop.minima, found.isoflop.curves, strict=True)
+    for at, colour, minimum, curve in parts:
         order = at[np.argsort(params_N[at])]
         x, y = params_N[order], loss_N[order]
+        text = formatting.power(minimum.flops, 2)
         axes.plot(x, y, "o", color=colour, ms=3.0, mec="white", mew=0.3, zorder=3)
-        if len(np.unique(x)) >= 3:
-            fine = np.geomspace(x.min(), x.max(), 100)
-            middle = np.log10(x).mean()
-            axes.plot(fine, np.polyval(np.polyfit(np.log10(x) - middle, y, 2), np.log10(fine) - middle), color=colour)
+        rows += [("run", text, *point, "", "", "", "") for point in zip(x, y, strict=True)]
+        if curve is not None:
+            fine = np.linspace(curve.x.min(), curve.x.max(), 200)
+            height = curve.at(fine)
+            axes.plot(10.0**fine, height, color=colour)
+            rows += [("curve", text, *point, "", "", "", "") for point in zip(10.0**fine, height, strict=True)]
         if x.min() <= minimum.params <= x.max():
             mark = "x" if minimum.reason else "o"
             axes.plot(minimum.params, minimum.loss, mark, ms=7, mfc="none", mec=style.INK, mew=0.9, zorder=4)
-        text = formatting.power(minimum.flops, 2)
         ends.append(style.Label(text=text, colour=colour, x=float(x[-1]), y=float(y[-1]), quiet=True))
-        rows += [("run", text, *point, "", "", "", "") for point in zip(x, y, strict=True)]
-        rows.append(("left out" if minimum.reason else "minimum", text, minimum.params, minimum.loss, "", "", "", ""))
+        interval = minimum.params_ci95 or ("", "")
+        kind = "left out" if minimum.reason else "minimum"
+        rows.append((kind, text, minimum.params, minimum.loss, *interval, "", ""))
     style.log_axis(axes, "x", *style.padded(float(params_N.min()), float(params_N.max()), 0.04), formatting.short_count)
     style.log_axis(axes, "y", *style.padded(float(loss_N.min()), float(loss_N.max()), 0.05), most=7)
     axes.set_xlabel("parameters N")
@@ -69,15 +79,15 @@ def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N
     return Figure(
         stem="isoflop_curves",
         title="Loss against model size at equal FLOPs",
-        caption="Points: runs; lines: parabolas in lg N, one a number of FLOPs; circles: their minima; crosses: minima"
-        " that do not count.",
+        caption=f"Points: runs; lines: {_CURVES[found.isoflop.method]}, one a FLOPs budget; circles: their minima;"
+        " crosses: minima that do not count.",
         figure=figure,
         rows=rows,
     )
 
 
 def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Figure:
-    figure, axes = style.panel(right=0.8)
+    figure, axes = style.panel(left=0.65, right=0.8)
     grid, most = _grid(flops_N)
     rows: list[DataRow] = []
     ends, values = [], []
@@ -96,7 +106,7 @@ def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Figure:
         rows += [("minimum", frontier.approach, *point, "", "", "", "") for point in zip(x, y, strict=True)]
         values.append(np.array(y))
     every = np.concatenate(values)
-    style.log_axis(axes, "x", float(grid[0]), float(grid[-1]), formatting.power)
+    style.log_axis(axes, "x", float(grid[0]) / 1.3, float(grid[-1]), formatting.power)
     style.log_axis(axes, "y", *style.padded(float(every.min()), float(every.max()), 0.04), formatting.short_count)
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("best parameters N*" if what == "params" else "best tokens D*")
@@ -104,7 +114,7 @@ def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Figure:
     return Figure(
         stem=f"best_{what}",
         title=f"The best number of {'parameters' if what == 'params' else 'tokens'}",
-        caption="By approach; points: the minima that approaches 1 and 2 rest on; band: 95 % of the law's refits;"
+        caption="By approach; points: the minima of approaches 1 and 2; bands: 95 % intervals of approaches 2 and 3;"
         " dashed beyond the FLOPs at hand.",
         figure=figure,
         rows=rows,
@@ -112,7 +122,7 @@ def _frontier(found: Approaches, flops_N: FloatArray, what: str) -> Figure:
 
 
 def _ratio(found: Approaches, flops_N: FloatArray) -> Figure:
-    figure, axes = style.panel(right=0.8)
+    figure, axes = style.panel(left=0.65, right=0.8)
     grid, most = _grid(flops_N)
     rows: list[DataRow] = []
     ends, values = [], []
@@ -125,7 +135,7 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Figure:
         values.append(value)
         rows += [("line", name, x, y, "", "", "", "") for x, y in zip(grid, value, strict=True)]
     every = np.concatenate(values)
-    style.log_axis(axes, "x", float(grid[0]), float(grid[-1]), formatting.power)
+    style.log_axis(axes, "x", float(grid[0]) / 1.3, float(grid[-1]), formatting.power)
     style.log_axis(axes, "y", *style.padded(float(every.min()), float(every.max()), 0.06))
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("best tokens per parameter D*/N*")
@@ -139,7 +149,7 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Figure:
     )
 
 
-def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
+def _envelope(frontier: ComputeOptimalFrontier, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     """Every run, and the line through those that no cheaper run beats."""
     figure, axes = style.panel(right=0.15)
     x, y = [one.flops for one in frontier.minima], [one.loss for one in frontier.minima]
@@ -161,7 +171,7 @@ def _envelope(frontier: Frontier, flops_N: FloatArray, loss_N: FloatArray) -> Fi
 
 
 def _contours(law: Fit) -> Figure:
-    """Lines of equal loss over N and D by the law, the runs, and the best split of every C."""
+    """Lines of equal loss over N and D by the law, the runs, and the compute-optimal allocation of every C."""
     figure, axes = style.panel(right=0.15)
     N, D = law.columns["N"], law.columns["D"]
     x = np.geomspace(N.min() / 1.5, N.max() * 3, 80)
@@ -173,14 +183,14 @@ def _contours(law: Fit) -> Figure:
     axes.clabel(lines, fmt="%.2f", fontsize=6)
     axes.plot(N, D, "o", color=_COLOURS["3"], ms=2.6, mew=0, alpha=0.6)
     flops = np.geomspace(6 * float((N * D).min()), 6 * float((N * D).max()), 30)
-    best = parametric.splits(law, flops.tolist())
+    best = parametric.compute_optimal_allocation(law, flops.tolist())
     axes.plot([one.params for one in best], [one.tokens for one in best], color=_COLOURS["2"], lw=1.4)
     style.log_axis(axes, "x", float(x[0]), float(x[-1]), formatting.short_count)
     style.log_axis(axes, "y", float(y[0]), float(y[-1]), formatting.short_count)
     axes.set_xlabel("parameters N")
     axes.set_ylabel("tokens D")
     rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(N, D, strict=True)]
-    rows += [("best split", "", one.params, one.tokens, "", "", "", "") for one in best]
+    rows += [("compute-optimal allocation", "", one.params, one.tokens, "", "", "", "") for one in best]
     return Figure(
         stem="contours",
         title="Lines of equal loss",
@@ -202,12 +212,15 @@ def _lines(
     lines: list[tuple[str, FloatArray, FloatArray | None, FloatArray | None]] = []
     for frontier in found.frontiers:
         power = frontier.params if what == "params" else frontier.tokens
-        lines.append((frontier.approach, np.array([power.at(float(flops)) for flops in grid]), None, None))
+        ends = [power.interval_at(float(flops)) for flops in grid]
+        known = [one for one in ends if one is not None]
+        low, high = (np.array([one[side] for one in known]) if known else None for side in (0, 1))
+        lines.append((frontier.approach, np.array([power.at(float(flops)) for flops in grid]), low, high))
     if found.law is not None:
-        splits = parametric.splits(found.law, grid.tolist())
-        bands = [getattr(one, f"{what}_ci95") for one in splits]
+        allocations = parametric.compute_optimal_allocation(found.law, grid.tolist())
+        bands = [getattr(one, f"{what}_ci95") for one in allocations]
         lower, upper = (None if bands[0] is None else np.array([band[side] for band in bands]) for side in (0, 1))
-        lines.append(("3 (law)", np.array([float(getattr(one, what)) for one in splits]), lower, upper))
+        lines.append(("3 (law)", np.array([float(getattr(one, what)) for one in allocations]), lower, upper))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The figures of one fit: residuals against every column, profiles, the bootstrap's corner, the best split of compute.
+"""The figures of one fit: residuals against every column, profiles, the bootstrap's corner, the optimal N and D.
 
 Each is left out where the fit has nothing to show in it: no profile of an asymmetric objective, no corner without a
 bootstrap, no split where the law reads more than N and D.
@@ -162,13 +162,13 @@ def _allocation(fit: Fit) -> Figure:
     flops_N = parametric.FLOPS_PER_PARAM_TOKEN * fit.columns["N"] * fit.columns["D"]
     least, most = float(flops_N.min()), float(flops_N.max())
     flops = np.geomspace(least, 100.0 * most, _BUDGETS)
-    splits = parametric.splits(fit, flops.tolist())
+    allocations = parametric.compute_optimal_allocation(fit, flops.tolist())
     figure, panels = style.panels(2, height=2.3, right=0.15)
     rows: list[DataRow] = []
     for axes, what, word in zip(panels, ("params", "tokens"), ("best parameters N*", "best tokens D*"), strict=True):
-        value = np.array([getattr(one, what) for one in splits])
+        value = np.array([getattr(one, what) for one in allocations])
         inside = flops <= most * (1 + 1e-9)
-        bands = [getattr(one, f"{what}_ci95") for one in splits]
+        bands = [getattr(one, f"{what}_ci95") for one in allocations]
         lower, upper = value, value
         if bands[0] is not None:
             lower, upper = (np.array([band[side] for band in bands]) for side in (0, 1))
@@ -185,7 +185,7 @@ def _allocation(fit: Fit) -> Figure:
     band = " Bands: 95 % of the bootstrap's refits." if fit.replicates is not None else ""
     return Figure(
         stem="best_split",
-        title="The best split of compute",
+        title="The compute-optimal allocation of compute",
         caption=f"N and D of least loss by {fit.law.name}; dashed beyond the FLOPs of the points.{band}",
         figure=figure,
         rows=rows,

@@ -1,4 +1,4 @@
-"""Loss against model size at equal FLOPs: points are seeds, lines means, circles the lowest of each line."""
+"""Loss against model size at equal FLOPs: points are seeds, circles the lowest means, diamonds the optima."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def isoflop(study: Study) -> Figure | None:
     return Figure(
         stem="isoflop",
         title="Loss against model size at equal training FLOPs",
-        caption="One point a seed; lines: means, a line a number of FLOPs. Circles: the lowest mean of each."
+        caption="One point a seed; lines: means, a line a number of FLOPs. Circles: the lowest mean of each. Diamonds:"
+        " the optimum between sizes."
         f"{edges} Both axes are logarithmic.",
         figure=figure,
         rows=rows,
@@ -80,6 +81,10 @@ def _isoflop_curve(axes: Axes, study: Study, curve: IsoFlop, mark: SeriesStyle) 
               zorder=2)  # fmt: skip
     best = curve.best
     axes.plot(best.params, best.loss, "o", ms=9, mfc="none", mec=mark.colour, mew=1.0, zorder=4)
+    optimum = curve.optimum
+    if optimum is not None and not optimum.reason:
+        axes.plot(optimum.params, optimum.loss, "D", ms=5, mfc="white", mec=mark.colour, mew=1.1, zorder=5)
+        rows.append(("optimum", curve.series, optimum.params, optimum.loss, *(optimum.params_ci95 or ("", "")), "", ""))
     if curve.edge:
         axes.plot(best.params, best.loss, "x", ms=9, color=mark.colour, mew=1.0, zorder=4)
     return rows

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.allocation.isoflop import isoflop
+from analysis.allocation.isoflop import isoflop_frontier
 from analysis.fitting import fit_law
 from analysis.laws.registry import LAWS
 from analysis.published import sources
@@ -78,7 +78,7 @@ def llama3(where: Find = find) -> Comparison:
 
     def frontier(table: Observations) -> tuple[float, float, float]:
         columns = table.columns
-        found = isoflop(columns["N"], columns["D"], columns["C"], table.loss)
+        found = isoflop_frontier(columns["N"], columns["D"], columns["C"], table.loss, method="parabola")
         return found.params.exponent, found.tokens.exponent, found.tokens.at(3.8e25) / 1e12
 
     law = fit_law(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.downstream.two_steps import gap_closed
+from analysis.downstream.gap import gap_closed
 from analysis.fitting import fit_law
 from analysis.published import sources
 from analysis.published.comparison import Comparison, Line

@@ -144,15 +144,31 @@ def of_sizes(study: Study) -> Answer:
     assert found is not None
     curves = sorted(found.curves, key=lambda curve: curve.flops, reverse=True)
     first, *others = curves
-    details = tuple(f"{_lowest(curve, found.words)}." for curve in others)
+    details = tuple(f"{_lowest(curve, found.words)}." for curve in others) + tuple(laws_of_size(found))
     verdict = "edge" if first.edge else "inside"
     return Answer(verdict=verdict, sentence=f"{_lowest(first, found.words)}.", details=details)
+
+
+def laws_of_size(found: IsoFlops) -> list[str]:
+    """The exponents of the compute-optimal frontier, a sentence a series."""
+    said = []
+    for series, frontier in found.frontiers.items():
+        values = []
+        for name, line in (("a", frontier.params), ("b", frontier.tokens)):
+            ends = line.exponent_ci95
+            interval = "" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+            values.append(f"{name} = {line.exponent:.3f}{interval}")
+        name = formatting.series(series)
+        said.append(f"The optimum of {name} grows as N* ~ C^a, D* ~ C^b with {' and '.join(values)}.")
+    said += [f"{formatting.series(series)} has no frontier: {why}." for series, why in found.no_frontier.items()]
+    return said
 
 
 def lowest(found: IsoFlops) -> list[str]:
     """The size with the lowest loss at the largest number of FLOPs, a sentence a series."""
     largest = max(curve.flops for curve in found.curves)
-    return [f"{_lowest(curve, found.words)}." for curve in found.curves if curve.flops == largest]
+    said = [f"{_lowest(curve, found.words)}." for curve in found.curves if curve.flops == largest]
+    return said + laws_of_size(found)
 
 
 def _lowest(curve: IsoFlop, words: str) -> str:
@@ -163,6 +179,8 @@ def _lowest(curve: IsoFlop, words: str) -> str:
     )
     if curve.edge:
         said += f", the {curve.edge} size tried: the best may lie outside"
+    elif curve.optimum is not None and not curve.optimum.reason:
+        said += f", inside the sizes tried; the optimum between sizes is {optimum_words(curve)}"
     else:
         said += ", inside the sizes tried"
     if best.interval is None:
@@ -171,3 +189,14 @@ def _lowest(curve: IsoFlop, words: str) -> str:
         sizes = ", ".join(formatting.count(curve.sizes[index].params) for index in curve.near)
         said += f"; {sizes} cannot be told from it"
     return said
+
+
+def optimum_words(curve: IsoFlop) -> str:
+    """The optimal size with its interval, or why it is not known: '231M [210M, 250M]'."""
+    if curve.optimum is None:
+        return "not known"
+    if curve.optimum.reason:
+        return f"none: {curve.optimum.reason}"
+    ends = curve.optimum.params_ci95
+    interval = "" if ends is None else f" [{', '.join(formatting.count(end) for end in ends)}]"
+    return formatting.count(curve.optimum.params) + interval

@@ -7,6 +7,7 @@ import numpy as np
 from analysis import formatting
 from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import percentile_interval
+from analysis.report.ablation_headline import optimum_words
 from analysis.report.html import Cell, table, words
 from analysis.report.html_tables import budget_words, series
 from analysis.sweep.ablations import Variant, Variants
@@ -168,12 +169,14 @@ def isoflop(study: Study) -> str:
                 f"{formatting.count(smallest.params)} to {formatting.count(largest.params)}",
                 formatting.count(best.params),
                 formatting.with_interval(best.loss, best.interval),
+                words(optimum_words(curve)),
                 words(_near(curve)),
                 words(f"at the {curve.edge} size tried" if curve.edge else "no"),
             ]
         )
     head = (
-        "series", "FLOPs", "sizes", found.words, "lowest at", "its loss, nats", "not told apart from it", "at an edge?",
+        "series", "FLOPs", "sizes", found.words, "lowest at", "its loss, nats", "optimum between sizes",
+        "not told apart from the lowest", "at an edge?",
     )  # fmt: skip
     return table(head, rows)
 

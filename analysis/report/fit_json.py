@@ -10,14 +10,14 @@ import math
 from typing import Any
 
 from analysis import formatting
-from analysis.allocation.parametric import Split
+from analysis.allocation.parametric import Allocation
 from analysis.card import card, ends, finite
 from analysis.inference.coefficients import Coefficient
 from analysis.inference.result import Fit
 from analysis.tables import Observations
 
 
-def as_json(fit: Fit, observations: Observations, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
+def as_json(fit: Fit, observations: Observations, allocations: tuple[Allocation, ...] = ()) -> dict[str, Any]:
     """The card of kind 'fit': the head that all cards have, what was read, and `body`."""
     return card(
         "fit",
@@ -27,12 +27,12 @@ def as_json(fit: Fit, observations: Observations, splits: tuple[Split, ...] = ()
         columns=dict(observations.column_names),
         settings=observations.num_settings,
         replicated_settings=observations.num_replicated,
-        **body(fit, splits),
+        **body(fit, allocations),
     )
 
 
-def body(fit: Fit, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
-    """A fit without the head of a card: its coefficients, how it was reached, the best splits of compute."""
+def body(fit: Fit, allocations: tuple[Allocation, ...] = ()) -> dict[str, Any]:
+    """A fit without the head of a card: its coefficients, how it was reached, the best allocations of compute."""
     held_out = None if fit.table is None else fit.table.held_out
     return {
         "law": fit.law.name,
@@ -61,7 +61,7 @@ def body(fit: Fit, splits: tuple[Split, ...] = ()) -> dict[str, Any]:
             "rms": finite(held_out.rms),
             "in_run_interval": finite(held_out.in_run_interval),
         },
-        "allocation": None if not splits else _allocation(fit, splits),
+        "allocation": None if not allocations else _allocation(fit, allocations),
         "seconds": fit.seconds,
     }
 
@@ -91,12 +91,12 @@ def _intervals(fit: Fit) -> dict[str, Any] | None:
     }
 
 
-def _allocation(fit: Fit, splits: tuple[Split, ...]) -> dict[str, Any]:
+def _allocation(fit: Fit, allocations: tuple[Allocation, ...]) -> dict[str, Any]:
     exponents = {one.name: one for one in fit.coefficients if one.name in ("a", "b") and fit.law.name == "chinchilla"}
     return {
         "convention": "C = 6 N D",
         **{name: _coefficient(one) for name, one in exponents.items()},
-        "splits": [
+        "optima": [
             {
                 "flops": one.flops,
                 "params": one.params,
@@ -106,20 +106,20 @@ def _allocation(fit: Fit, splits: tuple[Split, ...]) -> dict[str, Any]:
                 "tokens_per_param": one.tokens / one.params,
                 "extrapolation": one.extrapolation,
             }
-            for one in splits
+            for one in allocations
         ],
     }
 
 
-def as_text(fit: Fit, splits: tuple[Split, ...] = ()) -> str:
-    """The fit's summary, the best splits of compute, and how long it took."""
+def as_text(fit: Fit, allocations: tuple[Allocation, ...] = ()) -> str:
+    """The fit's summary, the best allocations of compute, and how long it took."""
     lines = [fit.summary()]
-    if splits:
-        lines += ["", "best split of C = 6 N D:", *(_split_line(one) for one in splits)]
+    if allocations:
+        lines += ["", "compute-optimal allocation of C = 6 N D:", *(_allocation_line(one) for one in allocations)]
     return "\n".join([*lines, "", f"{formatting.significant(fit.seconds)} s"])
 
 
-def _split_line(one: Split) -> str:
+def _allocation_line(one: Allocation) -> str:
     def between(interval: tuple[float, float] | None) -> str:
         return "" if interval is None else f" [{formatting.count(interval[0])}, {formatting.count(interval[1])}]"
 

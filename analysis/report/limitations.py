@@ -136,8 +136,8 @@ def _never_varied(study: Study) -> list[str]:
             said.append(f"Not varied inside the memory families at one budget: {listed}.")
     if study.isoflops is not None:
         said.append(
-            "The lowest loss at each number of FLOPs is that of a size that was tried; no optimum between the sizes was"
-            " estimated, and a law of the best size is not given."
+            "The optimal size is the minimum of a curve through the sizes tried; its interval carries the noise of the"
+            " runs, not the error of a curve of another shape."
         )
     families = [family for family in runs.families if len(runs.series_of(family)) > 1]
     if families and any(one.tried for one in study.tuned):

@@ -132,8 +132,9 @@ def _sizes(study: Study) -> str:
         "Model sizes at equal training FLOPs",
         ablation_tables.isoflop(study),
         paragraph(
-            "The size with the lowest mean loss of those that were tried. At an edge the best may lie outside; a size"
-            " not told apart from it may be as good. The optimum between sizes is not estimated.",
+            "The optimum is the minimum of a curve through the sizes, with its 95 % interval (the engine of `analysis"
+            " isoflop`). Beside it the size with the lowest mean loss of those that were tried: at an edge the best may"
+            " lie outside; a size not told apart from it may be as good.",
             "note",
         ),
     )

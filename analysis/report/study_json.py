@@ -11,6 +11,7 @@ from analysis.card import card as card_of
 from analysis.gains.card import comparison_body, law_difference_body, multiplier_body, noise_body
 from analysis.gains.scaling_curves import Curves, SeriesCurve
 from analysis.inference.replicate_noise import percentile_interval
+from analysis.report.allocation_json import frontier_json, minimum_json
 from analysis.report.headline import headline
 from analysis.sweep.learning_rates import Tuned
 from analysis.sweep.matching import Gap
@@ -214,9 +215,15 @@ def _isoflops(found: IsoFlops | None) -> dict[str, Any] | None:
                 "lowest": curve.best.budget.name,
                 "at_edge": curve.edge or None,
                 "not_told_apart": [curve.sizes[index].budget.name for index in curve.near],
+                "optimum": None if curve.optimum is None else minimum_json(curve.optimum),
             }
             for curve in found.curves
         ],
+        "frontiers": {
+            series: frontier_json(one, [max(curve.flops for curve in found.of(series))])
+            for series, one in found.frontiers.items()
+        },
+        "no_frontier_because": found.no_frontier,
     }
 
 

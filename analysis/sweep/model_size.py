@@ -1,8 +1,8 @@
-"""Loss against model size at each number of FLOPs: the points of an isoFLOP sweep, and where the lowest lies.
+"""Loss against model size at each number of FLOPs: the sizes of an isoFLOP sweep, and the optimum between them.
 
-Says which size tried is lowest, which others cannot be told from it, and whether it lies at the edge, where the best
-may lie outside. Fits no parabola: the optimum between sizes, and its law (Hoffmann et al. 2022, approach 2), are not
-estimated here.
+The optimum and its power laws are those of `analysis.allocation`, the engine behind `analysis.isoflop` and the verb
+`isoflop`: one table has one answer. Beside it stand the sizes that were tried: the lowest, which others noise cannot
+tell from it, and whether it lies at the edge, where the best may lie outside.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.allocation.from_table import runs_of
+from analysis.allocation.frontier import IsoFlopMinimum
+from analysis.allocation.isoflop import IsoFlopFrontier, frontier_through
+from analysis.allocation.minima import SAME_BUDGET, IsoFlopMinima, isoflop_minima
+from analysis.errors import AnalysisError, FitError
 from analysis.gains.measures import Measure
 from analysis.gains.run_noise import noise_of
 from analysis.inference.replicate_noise import Noise
 from analysis.interval import ConfidenceInterval
+from analysis.tables.from_results import observe_results
+from analysis.tables.results import Results
 from analysis.tables.runs import Budget, Runs
 
 SIZES = (("params_active", "active parameters"), ("params_total", "parameters"))
@@ -45,6 +52,8 @@ class IsoFlop:
     """Index of the size with the lowest mean loss."""
     near: tuple[int, ...]
     """Indices of the others whose difference from it has an interval that holds zero; empty without intervals."""
+    optimum: IsoFlopMinimum | None
+    """The minimum of the curve through the sizes; None where the table lacks a column that it needs."""
 
     @property
     def best(self) -> Size:
@@ -64,6 +73,10 @@ class IsoFlops:
     words: str
     """What sizes a model."""
     curves: tuple[IsoFlop, ...]
+    frontiers: dict[str, IsoFlopFrontier]
+    """N*(C) and D*(C) of a series, where two budgets or more have a minimum."""
+    no_frontier: dict[str, str]
+    """Why a series has none."""
 
     def of(self, series: str) -> tuple[IsoFlop, ...]:
         return tuple(curve for curve in self.curves if curve.series == series)
@@ -73,23 +86,56 @@ class IsoFlops:
         return tuple(dict.fromkeys(curve.series for curve in self.curves))
 
 
-def isoflops(runs: Runs, loss: Measure) -> IsoFlops | None:
+def isoflops(results: Results, loss: Measure) -> IsoFlops | None:
     """None where no series has two sizes at one number of FLOPs, or nothing in the table sizes a model."""
+    runs = results.compare
     column, words = next(((name, words) for name, words in SIZES if runs.has(name)), ("", ""))
     if not column:
         return None
     model, _ = noise_of(runs, loss)
     noise = None if model is None else model.pooled
-    curves = tuple(
-        _curve(runs, label, flops, column, loss.column, noise)
-        for label in runs.labels
-        for flops in runs.flops_budgets(label)
-        if sum(budget.flops == flops for budget in runs.budgets(label)) > 1
-    )
-    return IsoFlops(column=column, words=words, curves=curves) if curves else None
+    curves: list[IsoFlop] = []
+    frontiers: dict[str, IsoFlopFrontier] = {}
+    missing: dict[str, str] = {}
+    for label in runs.labels:
+        budgets = [
+            flops
+            for flops in runs.flops_budgets(label)
+            if sum(budget.flops == flops for budget in runs.budgets(label)) > 1
+        ]
+        if not budgets:
+            continue
+        found = None
+        try:
+            found = _minima(results, label, column, loss.column)
+            frontiers[label] = frontier_through(found)
+        except FitError as error:
+            missing[label] = str(error)
+        curves += [_curve(runs, label, flops, column, loss.column, noise, found) for flops in budgets]
+    if not curves:
+        return None
+    return IsoFlops(column=column, words=words, curves=tuple(curves), frontiers=frontiers, no_frontier=missing)
 
 
-def _curve(runs: Runs, series: str, flops: float, column: str, loss: str, noise: Noise | None) -> IsoFlop:
+def _minima(results: Results, series: str, column: str, loss: str) -> IsoFlopMinima:
+    """The minima of one series, by the engine. Raises FitError where the table cannot carry them."""
+    try:
+        runs = runs_of(observe_results(results, series=series, params=column, loss=loss))
+    except AnalysisError as error:
+        raise FitError(str(error)) from None
+    return isoflop_minima(runs.params, runs.tokens, runs.flops, runs.loss)
+
+
+def _optimum(found: IsoFlopMinima | None, flops: float) -> IsoFlopMinimum | None:
+    """The minimum of the budget with so many FLOPs."""
+    minima = () if found is None else found.minima
+    near = [one for one in minima if abs(np.log(one.flops / flops)) < SAME_BUDGET]
+    return near[0] if near else None
+
+
+def _curve(
+    runs: Runs, series: str, flops: float, column: str, loss: str, noise: Noise | None, found: IsoFlopMinima | None
+) -> IsoFlop:
     sizes = []
     for budget in runs.budgets(series):
         if budget.flops != flops:
@@ -115,4 +161,6 @@ def _curve(runs: Runs, series: str, flops: float, column: str, loss: str, noise:
         and noise is not None
         and not noise.interval(size.loss - best.loss, 1 / size.num_seeds + 1 / best.num_seeds).excludes_zero
     ]
-    return IsoFlop(series=series, flops=flops, sizes=tuple(sizes), lowest=lowest, near=tuple(near))
+    return IsoFlop(
+        series=series, flops=flops, sizes=tuple(sizes), lowest=lowest, near=tuple(near), optimum=_optimum(found, flops)
+    )

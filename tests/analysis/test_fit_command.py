@@ -52,7 +52,7 @@ def test_the_published_table_as_it_lies(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["starts"]["share_at_best"] == 1.0
     assert [one["rule"] for one in found["exclusions"]] == ["drop-highest 5"] * 5
     assert found["coefficients"]["a"]["value"] == pytest.approx(0.5139, abs=5e-5)
-    assert len(found["allocation"]["splits"]) == 3
+    assert len(found["allocation"]["optima"]) == 3
     assert found["seconds"] > 0
     assert {path.name for path in figures.iterdir()} == {
         f"{stem}.{kind}"
@@ -72,7 +72,7 @@ def test_words_and_json_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixtu
         lower, upper = card["coefficients"][name]["ci95"]
         assert lower - (upper - lower) < value < upper + (upper - lower)
         assert name in said
-    assert [one["flops"] for one in card["allocation"]["splits"]] == [1e20, 1e21]
+    assert [one["flops"] for one in card["allocation"]["optima"]] == [1e20, 1e21]
     assert card["replicated_settings"] == 30
     assert "30 of 30 settings have several runs" in said
 

@@ -1,110 +1,133 @@
-"""From compute to a metric: known links are found, errors are carried through, chance is respected."""
+"""From compute to a metric: known links are found, the first step's error reaches the second, chance is respected."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.cli.main import main
-from analysis.downstream.two_steps import gap_closed, two_steps
+from analysis.downstream.gap import gap_closed
+from analysis.downstream.metric import Metric, describe_metric
+from analysis.downstream.two_steps import LINKS, StepOptions, TwoSteps, link_values, two_steps
 from analysis.errors import FitError
 from analysis.laws.registry import LAWS
-from tests.published import TESTBED, needs_published, overtrained
 
 LAW = LAWS["power_with_offset"]
 TRUTH = {"E": 1.7, "A": 40.0, "alpha": 0.1}
+AHEAD = {"x": np.array([1e22])}
+
+
+def error_at(loss: np.ndarray) -> np.ndarray:
+    return np.asarray(0.86 - 2.2 * np.exp(-0.7 * loss))
+
+
+def accuracy_at(loss: np.ndarray) -> np.ndarray:
+    return np.asarray(0.25 + 0.7 / (1 + np.exp(4.0 * (loss - 2.4))))
 
 
 def table(seed: int, *, noise: float = 0.005, num: int = 40) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     columns = {"x": np.geomspace(1e17, 1e21, num)}
     loss = LAW.predict(TRUTH, columns) * np.exp(noise * random.standard_normal(num))
-    error = 0.86 - 2.2 * np.exp(-0.7 * loss) + noise * random.standard_normal(num)
-    return columns, loss, error
+    return columns, loss, error_at(loss) + noise * random.standard_normal(num)
 
 
-def test_the_true_metric_lies_inside_its_interval_as_often_as_it_says() -> None:
-    ahead = {"x": np.array([1e22])}
-    exact = float(LAW.predict(TRUTH, ahead)[0])
-    true = 0.86 - 2.2 * np.exp(-0.7 * exact)
-    hits = losses = 0
-    for seed in range(60):
-        found = two_steps(LAW, *table(seed), objective="log_lsq", num_replicates=300, seed=seed)
-        predicted = found.predict(ahead)
-        hits += predicted.metric_ci95[0, 0] <= true <= predicted.metric_ci95[1, 0]
-        losses += predicted.loss_ci95[0, 0] <= exact <= predicted.loss_ci95[1, 0]
-    assert hits >= 0.85 * 60
-    assert losses >= 0.85 * 60
+def fitted(
+    columns: dict[str, np.ndarray], loss: np.ndarray, values: np.ndarray, name: str = "err", link: str = "exponential",
+    floor: float | None = None, ceiling: float | None = None, seed: int = 0,
+) -> TwoSteps:  # fmt: skip
+    metric, _ = describe_metric(name, values, loss, floor=floor, ceiling=ceiling)
+    return two_steps(
+        LAW, columns, loss, loss, values, metric, link=link, law_options=StepOptions(objective="log_lsq"),
+        link_options=StepOptions(objective="lsq"), seed=seed,
+    )  # fmt: skip
 
 
-def test_without_noise_both_steps_are_exact() -> None:
-    columns, loss, _ = table(0, noise=0.0)
-    accuracy = 0.25 + 0.7 / (1 + np.exp(4.0 * (loss - 2.4)))
-    found = two_steps(LAW, columns, loss, accuracy, link="sigmoid", floor=0.25, num_replicates=20)
-    assert found.link.fixed == ("b",)
-    assert found.link.values["p0"] == pytest.approx(0.7, rel=1e-3)
-    predicted = found.predict({"x": np.array([1e22])})
-    exact = LAW.predict(TRUTH, {"x": np.array([1e22])})
-    assert predicted.metric == pytest.approx(0.25 + 0.7 / (1 + np.exp(4.0 * (exact - 2.4))), rel=1e-3)
+def test_both_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """A smaller number of the tables of `benchmarks/coverage_downstream.py`."""
+    exact = float(LAW.predict(TRUTH, AHEAD)[0])
+    held = np.zeros(2)
+    for seed in range(40):
+        predicted = fitted(*table(seed, num=15), seed=seed).predict(AHEAD)
+        random = np.random.default_rng([seed, 1])
+        next_loss = exact * np.exp(0.005 * random.standard_normal())
+        next_metric = float(error_at(np.array(next_loss))) + 0.005 * random.standard_normal()
+        for at, (value, ends) in enumerate(
+            ((float(error_at(np.array(exact))), predicted.metric_ci95), (next_metric, predicted.metric_of_run))
+        ):
+            held[at] += ends[0, 0] <= value <= ends[1, 0]
+    assert (held >= 0.85 * 40).all()
 
 
-def test_a_run_that_was_drawn_counts_in_both_steps() -> None:
-    """Errors of law and link that come of the same runs stay together: a resample of the table, not two of them."""
+def test_the_first_steps_error_is_carried_into_the_second() -> None:
+    columns, loss, _ = table(3)
+    found = fitted(columns, loss, error_at(loss) + 1e-5 * np.sin(np.arange(40)))
+    predicted = found.predict(AHEAD)
+    slope = (error_at(predicted.loss + 1e-4) - error_at(predicted.loss)) / 1e-4
+    width, of_loss = (float(np.ptp(ends)) for ends in (predicted.metric_ci95, predicted.loss_ci95))
+    assert width == pytest.approx(float(slope[0]) * of_loss, rel=0.05)
+    assert float(np.ptp(predicted.metric_of_run)) > width
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_an_accuracy_gets_the_same_link_as_its_error(unit: float) -> None:
     columns, loss, error = table(1)
-    first, again = (two_steps(LAW, columns, loss, error, num_replicates=50, seed=4) for _ in range(2))
-    assert first.law_draws.tobytes() == again.law_draws.tobytes()
-    assert first.link_draws.tobytes() == again.link_draws.tobytes()
-    half = np.arange(40) < 20
-    parted = two_steps(LAW, columns, loss, error, in_law=half, in_link=~half, num_replicates=50)
-    assert parted.law.num_points == parted.link.num_points == 20
+    as_error, as_accuracy = fitted(columns, loss, error), fitted(columns, loss, unit * (1.0 - error), name="acc")
+    assert as_accuracy.metric.higher_is_better
+    assert not as_error.metric.higher_is_better
+    for name in ("eps", "k", "gamma"):
+        assert as_accuracy.link.values[name] == pytest.approx(as_error.link.values[name], rel=1e-6)
+    errors, accuracies = (found.predict(AHEAD) for found in (as_error, as_accuracy))
+    assert accuracies.metric == pytest.approx(unit * (1.0 - errors.metric), rel=1e-6)
+    assert accuracies.metric_ci95[::-1] == pytest.approx(unit * (1.0 - errors.metric_ci95), rel=1e-6)
+
+
+def test_without_noise_both_steps_are_exact_and_bounds_hold() -> None:
+    columns, loss, _ = table(0, noise=0.0)
+    found = fitted(columns, loss, accuracy_at(loss), name="acc", link="sigmoid", floor=0.25, ceiling=0.95)
+    assert set(found.link.fixed) == {"b", "p0"}
+    exact = LAW.predict(TRUTH, AHEAD)
+    assert found.predict(AHEAD).metric == pytest.approx(accuracy_at(exact), rel=1e-3)
+    assert float(found.metric_at(np.array([0.0]))[0]) <= 0.95
+
+
+def test_no_prediction_leaves_floor_and_ceiling() -> None:
+    columns, loss, error = table(2, noise=0.05)
+    found = fitted(columns, loss, error, floor=0.9, ceiling=0.25)
+    assert found.link.fixed == ("eps",)
+    predicted = found.predict({"x": np.geomspace(1e10, 1e30, 9)})
+    for ends in (predicted.metric[None, :], predicted.metric_ci95, predicted.metric_of_run):
+        assert float(ends.min()) >= 0.25
+        assert float(ends.max()) <= 0.9
+
+
+def test_links_of_refits_are_the_links_formula() -> None:
+    random = np.random.default_rng(0)
+    loss = random.uniform(1.5, 4.0, (3, 5))
+    for form in LINKS.values():
+        columns = {"L": np.linspace(1.5, 4.0, 30)}
+        metric, _ = describe_metric("err", error_at(columns["L"]), columns["L"])
+        assert isinstance(metric, Metric)
+        theta = np.stack([form.theta(values) for values in VALUES[form.name]])
+        found = link_values(form, form.values(theta), loss)
+        for row, values in enumerate(VALUES[form.name]):
+            assert found[row] == pytest.approx(form.predict(values, {"L": loss[row]}), rel=1e-12)
+
+
+VALUES = {
+    "exponential_link": [{"eps": 0.8 + 0.01 * at, "k": 2.0, "gamma": 0.7} for at in range(3)],
+    "sigmoid_link": [{"p0": 0.7, "k": -4.0 - at, "x0": 2.4, "b": 0.25} for at in range(3)],
+}
 
 
 def test_what_cannot_be_linked_is_refused() -> None:
     columns, loss, error = table(0)
+    metric, _ = describe_metric("err", error, loss)
+    given = StepOptions(objective="lsq")
     with pytest.raises(FitError, match="at least 4 runs with the metric; there are 2"):
-        two_steps(LAW, columns, loss, np.where(np.arange(40) < 2, error, np.nan))
+        two_steps(LAW, columns, loss, loss[:2], error[:2], metric, law_options=given, link_options=given)
     with pytest.raises(FitError, match="no link 'linear'"):
-        two_steps(LAW, columns, loss, error, link="linear")
+        fitted(columns, loss, error, link="linear")
+    with pytest.raises(FitError, match="give --floor beside --ceiling"):
+        fitted(columns, loss, 1.0 - error, name="acc", link="sigmoid", ceiling=0.95)
     with pytest.raises(FitError, match="no gap"):
         gap_closed(0.4, 0.5, 0.4)
-    assert gap_closed(0.2, 0.35, 0.5) == pytest.approx(0.5)
-
-
-@needs_published
-def test_the_published_split_predicts_the_held_out_models() -> None:
-    data = overtrained()
-    ratio = data["M"].round()
-    small = [10569312, 78914048, 153677376, 411616256]
-    five = ((ratio == 20) & data["N"].isin(small)) | ((ratio == 320) & (data["N"] == 10569312))
-    six = five | ((ratio == 20) & (data["N"] == 1439795200))
-    held = data[((data["N"] == 1439795200) & (ratio == 640)) | ((data["N"] == 6889410560) & (ratio == 20))]
-    found = two_steps(
-        LAWS["overtrained"], {"C": data["C"].to_numpy(), "M": data["M"].to_numpy()}, data["loss_c4_val"].to_numpy(),
-        data["err_avg_subset"].to_numpy(), in_law=five.to_numpy(), in_link=six.to_numpy(), objective="lsq",
-        num_replicates=100,
-    )  # fmt: skip
-    predicted = found.predict({"C": held["C"].to_numpy(), "M": held["M"].to_numpy()})
-    off = 100 * np.abs(predicted.metric / held["err_avg_subset"].to_numpy() - 1)
-    assert sorted(off) == pytest.approx([0.0464, 3.6365], abs=5e-5)
-
-
-@needs_published
-def test_the_command_predicts_the_largest_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["downstream", str(TESTBED), "--where", "dataset_name == 'rpj'", "--law", "overtrained", "--params",
-                 "N", "--tokens", "D", "--flops", "flops", "--loss", "loss_c4_val", "--metric", "err_avg_subset",
-                 "--objective", "lsq", "--hold-out", "2", "--bootstrap", "100"]  # fmt: skip
-    assert main([*arguments, "--json", str(tmp_path / "o.json"), "--figures", str(tmp_path)]) == 0
-    drawn = (tmp_path / "downstream.csv").read_text().splitlines()
-    assert sum(line.startswith("predicted,held out") for line in drawn) == 2
-    assert sum(line.startswith("predicted,") for line in drawn) == sum(line.startswith("run,") for line in drawn) > 30
-    assert (tmp_path / "downstream.png").stat().st_size > 10_000
-    assert "runs that neither step was fitted to" in capsys.readouterr().out
-    card = json.loads((tmp_path / "o.json").read_text())
-    assert len(card["held_out"]) == 2
-    for one in card["held_out"]:
-        assert one["metric_ci95"][0] < one["metric_predicted"] < one["metric_ci95"][1]
-        assert one["metric_predicted"] == pytest.approx(one["metric"], rel=0.1)
-    assert main([*arguments[:-4], "--hold-out", "35"]) == 2

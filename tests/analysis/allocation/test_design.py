@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.allocation.design import design
+from analysis.allocation.design import next_runs
+from analysis.allocation.design_from_table import design
 from analysis.allocation.parametric import best_params
 from analysis.cli.main import main
 from analysis.errors import FitError
@@ -37,17 +38,18 @@ def fitted(params: np.ndarray = PARAMS, tokens: np.ndarray = TOKENS, seed: int =
 
 
 def test_each_run_narrows_the_interval_and_the_budget_holds() -> None:
-    found = design(fitted(), target_flops=TARGET, budget_flops=3e20, most_runs=6)
+    found = next_runs(fitted(), target_flops=TARGET, budget_flops=3e20, most_runs=6)
     widths = [found.half_width_now, *(one.half_width for one in found.runs)]
     assert widths == sorted(widths, reverse=True)
     assert found.flops <= 3e20 * (1 + 1e-9)
+    assert len({(one.params, one.tokens) for one in found.runs}) == len(found.runs) > 1
     for one in found.runs:
         assert 6 * one.params * one.tokens == pytest.approx(one.flops)
 
 
 def test_the_promise_is_kept_by_runs_that_are_trained() -> None:
     """The spread of ln N* over simulated tables, without and with the runs of the design."""
-    found = design(fitted(), target_flops=TARGET, budget_flops=1e21, most_runs=8)
+    found = next_runs(fitted(), target_flops=TARGET, budget_flops=1e21, most_runs=8)
     more = [np.array([getattr(one, what) for one in found.runs]) for what in ("params", "tokens")]
     spreads = []
     for params, tokens in (
@@ -66,7 +68,7 @@ def test_the_promise_is_kept_by_runs_that_are_trained() -> None:
 def test_a_promise_for_one_run_is_what_its_information_gives() -> None:
     """Recounted by fitting a table that has the run at its expected loss: one row of derivatives more."""
     one = fitted()
-    first = design(one, target_flops=TARGET, budget_flops=1e20, most_runs=1)
+    first = next_runs(one, target_flops=TARGET, budget_flops=1e20, most_runs=1)
     run = first.runs[0]
     wider = fit_law(
         "chinchilla",
@@ -74,18 +76,37 @@ def test_a_promise_for_one_run_is_what_its_information_gives() -> None:
         np.append(one.loss, one.predict({"N": np.array([run.params]), "D": np.array([run.tokens])})),
         objective="log_lsq",
     )
-    now = design(wider, target_flops=TARGET, budget_flops=1e20, most_runs=1).half_width_now
+    now = next_runs(wider, target_flops=TARGET, budget_flops=1e20, most_runs=1).half_width_now
     assert now == pytest.approx(run.half_width, rel=0.1)  # the median residual is of one run more
     assert now < 0.9 * first.half_width_now
 
 
+def test_seeds_cost_flops_and_average_out_only_the_seeds_share_of_the_noise() -> None:
+    one, three = (
+        next_runs(fitted(), target_flops=TARGET, budget_flops=budget, most_runs=1, num_seeds=seeds)
+        for budget, seeds in ((1e20, 1), (3e20, 3))
+    )
+    assert (one.runs[0].params, one.runs[0].tokens) == (three.runs[0].params, three.runs[0].tokens)
+    assert three.flops == pytest.approx(3 * one.flops)
+    assert list(three.to_frame()["seed"]) == [0, 1, 2]
+    assert three.runs[0].half_width < one.runs[0].half_width
+
+
+def test_fixed_coefficients_and_clusters_change_the_design() -> None:
+    table = {"N": PARAMS, "D": TOKENS, "loss": losses(PARAMS, TOKENS, 0), "run": np.arange(30) // 5}
+    given = {"target": TARGET, "budget": 1e20, "runs": 3, "objective": "log_lsq"}
+    free = design(table, checkpoints="independent", **given)
+    assert design(table, fix={"alpha": 0.34}, checkpoints="independent", **given).half_width_now < free.half_width_now
+    assert design(table, cluster="run", **given).half_width_now != free.half_width_now
+
+
 def test_what_cannot_be_designed_is_refused() -> None:
     with pytest.raises(FitError, match="needs a law of N and D"):
-        design(
+        next_runs(
             fit_law("power", {"x": PARAMS * TOKENS}, losses(PARAMS, TOKENS, 0)), target_flops=1e21, budget_flops=1e20
         )
     with pytest.raises(FitError, match="the budget must be"):
-        design(fitted(), target_flops=1e21, budget_flops=-1.0)
+        next_runs(fitted(), target_flops=1e21, budget_flops=-1.0)
 
 
 def test_the_sweep_file_is_one_that_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +117,7 @@ def test_the_sweep_file_is_one_that_the_planner_reads(tmp_path: Path, capsys: py
     sweeps = tmp_path / "sweeps"
     shutil.copytree(sweeps_folder(), sweeps)
     arguments = ["design", str(table), "--params", "N", "--tokens", "D", "--loss", "loss", "--target", "1e14"]
-    arguments += ["--budget", "2e13", "--runs", "4", "--sweep", str(sweeps / "next_runs.yaml")]
+    arguments += ["--budget", "2e13", "--runs", "4", "--seeds", "2", "--sweep", str(sweeps / "next_runs.yaml")]
     assert main([*arguments, "--json", str(tmp_path / "o.json")]) == 0
     assert "then to a factor of" in capsys.readouterr().out
     card = json.loads((tmp_path / "o.json").read_text())
@@ -104,8 +125,12 @@ def test_the_sweep_file_is_one_that_the_planner_reads(tmp_path: Path, capsys: py
     asked = {one["flops"] for one in card["runs"]}
     planned = {flops for each in sweep.scale.isoflops for flops in each.flops}
     assert sorted(planned) == pytest.approx(sorted(asked), rel=1e-5)
+    assert len(sweep.scale.isoflops) == len(card["runs"]) == 4
     plan = make_plan(sweep, "no data")
-    for run in plan.runs:
-        if run.stage == "compare":
-            assert min(abs(run.flops_train / one - 1) for one in asked) < 0.05
+    compared = [run for run in plan.runs if run.stage == "compare"]
+    for run in compared:
+        assert min(abs(run.flops_train / one - 1) for one in asked) < 0.05
+    assert len(compared) == 2 * len(card["runs"])
+    assert len({run.name for run in compared}) == len(compared)
+    assert {run.seed for run in compared} == {0, 1}
     assert main([*arguments[:-6], "--budget", "1", "--runs", "0"]) == 2

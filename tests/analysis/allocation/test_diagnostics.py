@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.allocation.approaches import approaches
+from analysis.allocation.approaches import Approaches, IsoFlopRuns, approaches
 from analysis.allocation.diagnostics import warnings_of
+
+
+def found_of(params: np.ndarray, tokens: np.ndarray, flops: np.ndarray, loss: np.ndarray, at: float) -> Approaches:
+    return approaches(IsoFlopRuns(params=params, tokens=tokens, flops=flops, loss=loss), flops=[at], method="parabola")
 
 
 def codes(alpha: float, beta: float, *, at: float = 1e21) -> set[str]:
@@ -18,7 +22,7 @@ def codes(alpha: float, beta: float, *, at: float = 1e21) -> set[str]:
             tokens = flops / 6 / params
             rows.append((params, tokens, flops, 1.69 + A / params**alpha + B / tokens**beta))
     params, tokens, flops, loss = np.array(rows).T
-    found = approaches(params, tokens, flops, loss, flops=[at])
+    found = found_of(params, tokens, flops, loss, at)
     return {one.code for one in warnings_of(found, {"N": params, "D": tokens, "C": flops})}
 
 
@@ -41,7 +45,7 @@ def test_a_budget_whose_minimum_lies_at_an_edge_is_said() -> None:
             tokens = flops / 6 / params
             rows.append((params, tokens, flops, 1.69 + 406.4 / params**0.31 + 410.7 / tokens**0.31))
     params, tokens, flops, loss = np.array(rows).T
-    found = approaches(params, tokens, flops, loss, flops=[1e20])
+    found = found_of(params, tokens, flops, loss, 1e20)
     said = [one for one in warnings_of(found, {"N": params, "D": tokens, "C": flops}) if one.code == "edge_minimum"]
     assert len(said) == 1
     assert "smallest" in said[0].text
@@ -51,7 +55,7 @@ def test_a_narrow_window_is_said() -> None:
     random = np.random.default_rng(0)
     params, tokens = random.uniform(1e8, 3e8, 40), random.uniform(1e9, 5e9, 40)
     loss = 1.69 + 406.4 / params**0.34 + 410.7 / tokens**0.28
-    found = approaches(params, tokens, 6 * params * tokens, loss, flops=[1e19])
+    found = found_of(params, tokens, 6 * params * tokens, loss, 1e19)
     said = [one.text for one in warnings_of(found, {"N": params, "D": tokens}) if one.code == "narrow_window"]
     assert any("parameters (N)" in text for text in said)
     assert any("tokens (D)" in text for text in said)
