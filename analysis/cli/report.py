@@ -12,6 +12,7 @@ from analysis.tables.results import read_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
     parser.add_argument("table", type=Path, metavar="TABLE", help="results table of a sweep, .parquet or .csv")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--question", default="", help="the question the sweep asks, shown above the answer")
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
+    """Write the report and print where it is."""
     done = study(read_results(chosen.table))
     paths = build.write(done, chosen.out, question=chosen.question, sweep=chosen.sweep)
     if chosen.json:

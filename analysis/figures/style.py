@@ -83,8 +83,11 @@ def panels(
     top: float = 0.12,
     below: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` sets of axes above each other. Inches; on the right there is room for direct labels, and
-    `below` is added under the lowest axes. Each has `height` with its margins."""
+    """A figure with `count` sets of axes above each other.
+
+    Lengths in inches: on the right there is room for direct labels, `below` is added under the lowest axes, and each
+    has `height` with its margins.
+    """
     bottom, whole = 0.45, count * height + below
     figure = Figure(figsize=(width, whole))
     FigureCanvasAgg(figure)
@@ -177,10 +180,12 @@ class Naming:
 
     @property
     def direct(self) -> bool:
+        """Whether the names are written beside their lines; else they are in a legend."""
         return len(self.names) <= MOST_DIRECT and max(map(len, self.names.values()), default=0) <= LONGEST_DIRECT
 
     @property
     def columns(self) -> int:
+        """Number of columns of the legend."""
         return 1 if max(map(len, self.names.values()), default=0) > 24 else 2
 
     def margins(self, right: float = 0.62) -> dict[str, float]:
@@ -268,14 +273,17 @@ def _columns(places: Sequence[float], width: float) -> list[float]:
 
 
 def png(figure: Figure) -> bytes:
+    """The figure as PNG, 200 dots per inch, the same bytes every time."""
     return _saved(figure, "png", dpi=200, metadata={"Software": None})
 
 
 def pdf(figure: Figure) -> bytes:
+    """The figure as PDF, the same bytes every time."""
     return _saved(figure, "pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
 
 
 def svg(figure: Figure) -> bytes:
+    """The figure as SVG, the same bytes every time."""
     return _saved(figure, "svg", metadata={"Date": None, "Creator": None})
 
 

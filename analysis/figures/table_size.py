@@ -78,6 +78,7 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
         axes.axhline(chance, color=style.QUIET, lw=0.8, ls=(0, (1, 2)), zorder=0)
         note = style.Label(text="chance", colour=style.QUIET, x=limits[1], y=chance, quiet=True)
         rows.append(("chance", "", "", chance, "", "", "", ""))
+    _name_dense(axes, by_slots.curves, measure)
     naming.put(axes, ends, note=note)
     law = "" if recall or by_slots.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
     dense = " Grey: the dense model of the same budget." if any(curve.dense for curve in by_slots.curves) else ""
@@ -89,6 +90,16 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
         figure=figure,
         rows=rows,
     )
+
+
+def _name_dense(axes: Axes, curves: Sequence[SlotCurve], measure: Measure) -> None:
+    """A label at the highest of the dense models' lines, which all look alike."""
+    dense = [curve.dense[measure.column].value for curve in curves if curve.dense is not None]
+    if dense:
+        axes.text(
+            0.99, max(dense), "Dense", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=6.5,
+            color=family_style("dense").colour,
+        )  # fmt: skip
 
 
 def _slot_formula(study: Study) -> str:

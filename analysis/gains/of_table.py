@@ -90,20 +90,9 @@ def gains(
     if isinstance(table, Observations):
         raise TableError("gains reads the column of the family: give the table itself and its options")
     frame = as_frame(table)
-    if family not in frame.columns:
-        listed = ", ".join(f"'{name}'" for name in list(frame.columns)[:30])
-        raise TableError(f"the table has no column '{family}' that names the family. It has: {listed}")
     observed = observe(frame, reads={axis, *_others(frame, options)}, **options)
-    return gains_of(
-        observed,
-        frame,
-        of=of,
-        over=over,
-        family=family,
-        axis=axis,
-        at=at,
-        seed_column=options.get("seed_column", SEED_COLUMN),
-    )
+    seed_column = options.get("seed_column", SEED_COLUMN)
+    return gains_of(observed, frame, of=of, over=over, family=family, axis=axis, at=at, seed_column=seed_column)
 
 
 def gains_of(
@@ -121,6 +110,9 @@ def gains_of(
     if axis not in observed.columns:
         words = {"C": "training FLOPs (flops=COLUMN, --flops COL)", "N": "parameters (params=COLUMN, --params COL)"}
         raise FitError(f"a gain along {axis} needs the column of {words[axis]}")
+    if family not in frame.columns:
+        listed = ", ".join(f"'{name}'" for name in list(frame.columns)[:30])
+        raise TableError(f"the table has no column '{family}' that names the family. It has: {listed}")
     label_N = np.asarray(frame.loc[observed.row, family].astype(str))
     for name in (of, over):
         if name not in label_N:

@@ -54,7 +54,7 @@ class SeriesFit:
         return self.law.values(theta_BP)["alpha"]
 
     def log_reach(self, theta_BP: FloatArray, log_loss_B: FloatArray) -> FloatArray:
-        """ln x at which each parameter set reaches a loss, as [B]; infinite where it never does."""
+        """Logarithm of the x at which each parameter set reaches a loss, as [B]; infinite where it never does."""
         values = self.law.values(theta_BP)
         above_B = np.exp(log_loss_B) - values.get("E", np.zeros(len(theta_BP)))
         falls_B = (values["alpha"] > 0) & (above_B > 0)
@@ -208,7 +208,7 @@ def fit_offsets(cells: Cells, groups: tuple[tuple[int, ...], ...]) -> Offsets | 
 
 
 def _lines(cells: Cells, log_loss_BN: FloatArray) -> FloatArray:
-    """ln A and alpha of every series by weighted least squares, as [B, F, 2]."""
+    """The parameters ln A and alpha of every series by weighted least squares, as [B, F, 2]."""
     found_BFP = np.empty((len(log_loss_BN), cells.num_series, 2))
     for series in range(cells.num_series):
         own_N = cells.series == series

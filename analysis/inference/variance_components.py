@@ -256,7 +256,7 @@ def _components(standard_N: FloatArray, degrees: int, unit_N: IntArray, series_N
 
 
 def _bartlett(squares_L: FloatArray, degrees_L: npt.NDArray[np.signedinteger[Any]]) -> float:
-    """P of Bartlett's test that all levels have one variance; 1 where that cannot be tested."""
+    """The p value of Bartlett's test that all levels have one variance; 1 where that cannot be tested."""
     if len(degrees_L) < 2 or not (squares_L > 0).all():
         return 1.0
     total = int(degrees_L.sum())

@@ -102,10 +102,12 @@ def words(text: str, *, wrap: bool = False) -> Cell:
 
 
 def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph with inline marks; `kind` is its class in the style sheet."""
     return f'<p class="{kind}">{inline(text)}</p>' if kind else f"<p>{inline(text)}</p>"
 
 
 def listed(items: Sequence[str]) -> str:
+    """A list of items with inline marks."""
     return "<ul>\n" + "\n".join(f"<li>{inline(item)}</li>" for item in items) + "\n</ul>"
 
 

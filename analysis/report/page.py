@@ -29,8 +29,11 @@ def page(
     plan: Mapping[str, str],
     caveats: Sequence[str] = (),
 ) -> str:
-    """The whole page. `rebuild`: commands; `plan`: what is said of the plan, by name; `caveats`: limits that only the
-    sweep's author knows."""
+    """The whole page.
+
+    `rebuild` are commands, `plan` what is known of the plan by name, `caveats` limits that only the sweep's author
+    knows.
+    """
     answer = headline(study)
     parts = [
         _opening(study, question, sweep),

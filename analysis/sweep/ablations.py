@@ -27,6 +27,7 @@ class Variant:
 
     @property
     def loss(self) -> Comparison:
+        """The comparison of the losses."""
         return self.comparisons[0]
 
     @property

@@ -52,6 +52,7 @@ class Tuned:
 
     @property
     def diverged(self) -> int:
+        """How many of the rates that were tried diverged."""
         return sum(tried.loss is None for tried in self.tried)
 
 

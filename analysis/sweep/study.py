@@ -46,18 +46,21 @@ class Study:
     warnings: tuple[str, ...]
 
     def comparison(self, subject: str, baseline: str, column: str) -> Comparison | None:
+        """One pair in one measure; None where it was not compared."""
         for one in self.comparisons:
             if (one.subject, one.baseline, one.measure.column) == (subject, baseline, column):
                 return one
         return None
 
     def multiplier(self, subject: str, baseline: str, axis: Axis) -> Multiplier | None:
+        """One pair along one axis; None where there are no laws."""
         for one in self.multipliers:
             if (one.subject, one.baseline, one.axis) == (subject, baseline, axis.key):
                 return one
         return None
 
     def law_difference(self, subject: str, baseline: str, axis: Axis) -> LawDifference | None:
+        """One pair along one axis; None where there are no laws."""
         for one in self.law_differences:
             if (one.subject, one.baseline, one.axis) == (subject, baseline, axis.key):
                 return one
@@ -65,6 +68,7 @@ class Study:
 
     @property
     def recall(self) -> Measure | None:
+        """The recall of facts; None where the table has none."""
         return next((measure for measure in self.measures if measure.words == "recall"), None)
 
     @property

@@ -73,6 +73,7 @@ class BySlots:
     """Why there is no law; '' where there is one."""
 
     def law(self, curve: SlotCurve) -> SeriesCurve | None:
+        """The law of one curve; None where it has too few sizes."""
         return None if self.laws is None else self.laws.series.get(curve.key)
 
 
