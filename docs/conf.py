@@ -33,3 +33,5 @@ maximum_signature_line_length = 100
 # type variables, which have no place in the reference.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!(memscale|analysis)\.).*"), ("py:.*", r".*\.(_\w+|[A-Z])")]
+# A short name in a signature may be that of classes in several rooms; such a name stays without a link.
+suppress_warnings = ["ref.python"]
