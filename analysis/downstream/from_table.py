@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis import formatting
+from analysis.downstream.coefficients import share_coefficients
 from analysis.downstream.metric import describe_metric
 from analysis.downstream.two_steps import LINKS, MetricPrediction, StepOptions, TwoSteps, two_steps
 from analysis.errors import FitError
 from analysis.fitting.law_columns import columns_for
 from analysis.inference.result import Fit, FitWarning
-from analysis.laws.law import Law
 from analysis.laws.registry import law_named
 from analysis.result import Result
 from analysis.tables import Observations, TableLike, TableOptions, observe
@@ -228,40 +228,6 @@ def downstream(
         steps=steps, observations=runs, link_observations=linked, held_out=held, predicted=predicted,
         warnings=(*steps.law.warnings, *steps.link.warnings, *warnings, *_flat(steps)),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coefficients:
-    """What one step's fit is told of its coefficients."""
-
-    fixed: dict[str, float]
-    tied: dict[str, str]
-    bounds: dict[str, tuple[float, float]]
-
-
-def share_coefficients(
-    law: Law,
-    link: Law,
-    fix: Mapping[str, float],
-    tie: Mapping[str, str],
-    bounds: Mapping[str, tuple[float, float]],
-) -> tuple[Coefficients, Coefficients]:
-    """Fixed, tied and bounded coefficients of each step. Raises FitError for a name that no step has, or both have."""
-    for name in {**fix, **tie, **bounds}:
-        steps = [form for form in (law, link) if name in form.names]
-        if len(steps) != 1:
-            names = ", ".join((*law.names, *link.names))
-            where = "is a coefficient of both steps" if steps else f"is of neither step; there are: {names}"
-            raise FitError(f"coefficient {name} {where}")
-
-    def of(form: Law) -> Coefficients:
-        return Coefficients(
-            fixed={name: value for name, value in fix.items() if name in form.names},
-            tied={name: value for name, value in tie.items() if name in form.names},
-            bounds={name: value for name, value in bounds.items() if name in form.names},
-        )
-
-    return of(law), of(link)
 
 
 def held_out_of(runs: Observations, number: int) -> BoolArray:
