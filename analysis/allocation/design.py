@@ -177,8 +177,11 @@ def _greedy(
     most_runs: int,
     shared: bool,
 ) -> list[tuple[int, float]]:
-    """Candidates in the order they are taken, each once, with the half width it leaves: the one that gains most per
-    FLOP, or (`shared`) the one that gains most of those that cost no more than an equal share of what is left."""
+    """Candidates in the order they are taken, each once, with the half width that each leaves.
+
+    The next is the one that gains most per FLOP; with `shared`, the one that gains most of those that cost no more than
+    an equal share of what is left.
+    """
     left, picked = budget, list[tuple[int, float]]()
     open_K = np.ones(len(flops_K), dtype=bool)
     while len(picked) < most_runs:
@@ -207,14 +210,14 @@ def _candidates(fit: Fit, budget: float) -> tuple[FloatArray, FloatArray]:
 
 
 def _slopes(fit: Fit, columns: Mapping[str, FloatArray]) -> FloatArray:
-    """d ln L / d theta at runs with these columns, [N, P]."""
+    """Slopes d ln L / d theta at runs with these columns, [N, P]."""
     model = Model(fit.law, columns, log=True)
     slopes: FloatArray = model.at(fit.theta[None, :]).gradients()[0]
     return slopes
 
 
 def _goal(fit: Fit, flops: float) -> FloatArray:
-    """d ln N* / d theta at the target, by central differences, [P]."""
+    """Slopes d ln N* / d theta at the target, by central differences, [P]."""
     steps = np.diag(_STEP * np.maximum(1.0, np.abs(fit.theta)))
     around = np.concatenate([fit.theta + steps, fit.theta - steps])
     best = np.log(best_params(fit, around, np.array([flops]))[:, 0])

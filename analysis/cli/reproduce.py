@@ -29,6 +29,7 @@ COMPARISONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which comparisons, from which data, and where the answer goes."""
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(COMPARISONS)} (default: all)")
     parser.add_argument("--data", metavar="DIR", type=Path, help="folder of the data (default: $MEMSCALE_DATA_DIR)")
     parser.add_argument("--no-download", action="store_true", help="use what is at hand only")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
+    """Make the comparisons; returns 1 where a number disagrees."""
     if chosen.name is not None and chosen.name not in COMPARISONS:
         raise FitError(f"there is no published comparison '{chosen.name}'; there are: {', '.join(COMPARISONS)}")
     where = functools.partial(_find, chosen.data, not chosen.no_download)

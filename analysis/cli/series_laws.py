@@ -23,10 +23,12 @@ def fit_series(table: Path, against: str) -> tuple[Results, Curves]:
 
 
 def as_card(results: Results, curves: Curves) -> dict[str, Any]:
+    """The laws as a card."""
     return study_json.laws_of_results(results, curves)
 
 
 def show(curves: Curves) -> None:
+    """Print each series' exponent with its interval."""
     print(f"{curves.law.formula}, x = {curves.axis.words}: {curves.why}")
     for name, curve in curves.series.items():
         slope = float(curve.fit.slope(curve.fit.best)[0])

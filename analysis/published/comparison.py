@@ -18,6 +18,7 @@ class Line:
 
     @property
     def agrees(self) -> bool:
+        """Whether ours is a number within `tolerance` of the published one."""
         return math.isfinite(self.ours) and abs(self.ours - self.published) <= self.tolerance * (1 + 1e-9)
 
 

@@ -57,6 +57,7 @@ class IsoFlop:
 
     @property
     def best(self) -> Size:
+        """The size with the lowest mean loss."""
         return self.sizes[self.lowest]
 
     @property
@@ -79,10 +80,12 @@ class IsoFlops:
     """Why a series has none."""
 
     def of(self, series: str) -> tuple[IsoFlop, ...]:
+        """The curves of one series, one each number of FLOPs."""
         return tuple(curve for curve in self.curves if curve.series == series)
 
     @property
     def series(self) -> tuple[str, ...]:
+        """The series that have a curve, in the order of the table."""
         return tuple(dict.fromkeys(curve.series for curve in self.curves))
 
 
