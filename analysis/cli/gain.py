@@ -36,7 +36,7 @@ def run(chosen: argparse.Namespace) -> int:
         return _of_a_sweep(chosen)
     if chosen.of is None or chosen.over is None:
         raise FitError("say which families: --of NAME --over NAME")
-    frame, observed = table_options.frame_and_observations(chosen)
+    frame, observed = table_options.frame_and_observations(chosen, family=chosen.family)
     axes = [axis for axis in AXES if axis in observed.columns]
     if not axes:
         raise TableError("a gain is along compute or parameters: give --flops COL, --params COL, or both")

@@ -94,13 +94,18 @@ def observations(
 
 
 def frame_and_observations(
-    chosen: argparse.Namespace, *, reads: Collection[str] = (), more: Mapping[str, str] | None = None
+    chosen: argparse.Namespace,
+    *,
+    reads: Collection[str] = (),
+    more: Mapping[str, str] | None = None,
+    family: str | None = None,
 ) -> tuple[pd.DataFrame, Observations]:
-    """The table as it is, and as `observations` gives it."""
+    """The table as it is, and as `observations` gives it; `family` is the column that names each row's family."""
     if chosen.table is None:
         raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet, .jsonl or .xlsx file, or {MLFLOW}EXPERIMENT")
     table = read(
         chosen.table,
+        text=[label for label in (chosen.cluster, family) if label is not None],
         separator=_separator(chosen.separator),
         decimal=chosen.decimal,
         thousands=chosen.thousands,
@@ -112,7 +117,7 @@ def frame_and_observations(
     options["units"] = _pairs("units", chosen.units)
     options["status"] = None if chosen.status == NONE else chosen.status
     options["seed_column"] = None if chosen.seed_column == NONE else chosen.seed_column
-    return table, observe(table, reads=reads, **options)
+    return table, observe(table, reads=reads, family=family, **options)
 
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:

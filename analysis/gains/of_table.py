@@ -19,6 +19,7 @@ from analysis.gains.gain import Gain, gain_between
 from analysis.gains.run_table import runs_along
 from analysis.gains.scaling_curves import FLOPS, PARAMETERS, Axis
 from analysis.tables import Exclusion, Observations, TableLike, TableOptions, observe
+from analysis.tables.cells import text
 from analysis.tables.frames import as_frame
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def gains(
     """
     if isinstance(table, Observations):
         raise TableError("gains reads the column of the family: give the table itself and its options")
-    frame = as_frame(table)
-    observed = observe(frame, reads={axis, *_others(frame, options)}, **options)
+    frame = as_frame(table, text=[label for label in (family, options.get("cluster")) if label is not None])
+    observed = observe(frame, reads={axis, *_others(frame, options)}, family=family, **options)
     seed_column = options.get("seed_column", SEED_COLUMN)
     return gains_of(observed, frame, of=of, over=over, family=family, axis=axis, at=at, seed_column=seed_column)
 
@@ -113,7 +114,7 @@ def gains_of(
     if family not in frame.columns:
         listed = ", ".join(f"'{name}'" for name in list(frame.columns)[:30])
         raise TableError(f"the table has no column '{family}' that names the family. It has: {listed}")
-    label_N = np.asarray(frame.loc[observed.row, family].astype(str))
+    label_N = text(frame.loc[observed.row, family])
     for name in (of, over):
         if name not in label_N:
             there = ", ".join(dict.fromkeys(label_N))
@@ -155,7 +156,7 @@ def _units(observed: Observations, frame: pd.DataFrame, seed_column: str | None)
         return observed.cluster
     if seed_column not in frame.columns:
         return None
-    return np.asarray(frame.loc[observed.row, seed_column].astype(str))
+    return text(frame.loc[observed.row, seed_column])
 
 
 def _size(observed: Observations, axis: str, clustered: bool) -> npt.NDArray[np.float64] | None:

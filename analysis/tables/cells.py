@@ -174,6 +174,6 @@ def _csv_lines(words: str, table: pd.DataFrame) -> Iterator[int]:
     return lines
 
 
-def as_text(value: object) -> object:
+def nested_as_text(value: object) -> object:
     """A list or object of a JSON line as its JSON; anything else as it is."""
     return json.dumps(value) if isinstance(value, list | dict) else value

@@ -14,7 +14,7 @@ from analysis.tables.observations import CLUSTER, FLOPS, LOSS, NO_FACTORS, PARAM
 from analysis.tables.suggestion import suggestion
 from analysis.tables.units import check_units
 
-RATE, SCHEDULE = "learning rate", "schedule's end"
+RATE, SCHEDULE, FAMILY = "learning rate", "schedule's end", "family of the row"
 """What is looked at, but no law reads; no factor can have such a name."""
 OPTIONS = {
     PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops", LOSS: "--loss", RATE: "--learning-rate",
@@ -95,10 +95,11 @@ class ColumnMap:
         asked = {TOKENS: (self.tokens_from_flops, "C / (6 N)"), FLOPS: (self.flops_from_tokens, "6 N D")}
         return {letter: formula for letter, (wanted, formula) in asked.items() if wanted}
 
-    def check(self, source: str, columns: Sequence[str]) -> None:
-        """Raises TableError for a column that was named and is not there."""
+    def check(self, source: str, columns: Sequence[str], family: str | None = None) -> None:
+        """Raises TableError for a column that was named and is not there; `family` is a further column."""
         named = [(OPTIONS.get(letter, f"--factor {letter}"), column) for letter, column in self.measured().items()]
         named += [(f"--{name}", column) for name, column in self.labels().items()]
+        named += [] if family is None else [("--family", family)]
         for option, default, column in (
             ("--status", "status", self.status),
             ("--seed-column", "seed", self.seed_column),

@@ -25,7 +25,9 @@ def read_excel(path: Path, content: bytes, sheet: str | None) -> pd.DataFrame:
                 raise TableError(f"{path} has {len(names)} sheets: {listed}. Name one (--sheet '{names[0]}')")
             if sheet is not None and sheet not in names:
                 raise TableError(f"{path} has no sheet '{sheet}'.{suggestion(sheet, names)}")
-            table = pd.read_excel(book, sheet_name=sheet or names[0], header=None, dtype=object)
+            table = pd.read_excel(
+                book, sheet_name=sheet or names[0], header=None, dtype=object, keep_default_na=False, na_values=[""]
+            )
     except ImportError:
         raise TableError(
             f"{path} needs the package 'openpyxl', which is not installed: pip install openpyxl. Or save the sheet as"

@@ -1,7 +1,8 @@
 """`read`: a CSV, TSV, JSON-lines, Parquet or Excel file, or an MLflow experiment, as a DataFrame.
 
 Column names stay as the source has them. A column of a text file is numeric where every value is a number or empty,
-else text: a single word in a column of numbers is found, by row and line, when the column is used.
+else text: a single word in a column of numbers is found, by row and line, when the column is used. Columns that name
+runs (`NAMES`) and columns that the caller lists are text whatever they hold: '1e+14', '007' and 'NA' stay as written.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from analysis.tables.json_lines import read_json_lines
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 KINDS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx")
 NEEDED = "a .parquet, .csv, .tsv, .jsonl or .xlsx file (all but .parquet and .xlsx also as .gz)"
+NAMES = ("run_id", "run_name", "name")
+"""Columns that are always text: an id such as 12345678e901 would become an infinite number."""
 OTHER_SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'", ",": "','"}
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -52,7 +55,8 @@ def read(
         decimal: Decimal mark of a text file; ',' for 3,14.
         thousands: Mark inside the numbers of a text file, as ',' in 1,000; by default none is allowed.
         sheet: Name of a sheet of an .xlsx file; needed where it has several.
-        text: Columns of a .csv or .tsv file that stay text even where every value is a number, such as run ids.
+        text: Further columns that are text as the file writes it, even where every value is a number or 'NA', such as
+            a family. A Parquet file has types of its own, and so has a cell of a workbook that holds a number.
         tracking_uri: MLflow's store (default: MLFLOW_TRACKING_URI).
 
     Returns:
@@ -80,6 +84,7 @@ def read(
     path = Path(source)
     kind = _kind(path)
     stored = _content(path)
+    as_text = {*NAMES, *text}
     marks = {"decimal": decimal, "thousands": thousands, "separator": separator or SEPARATORS.get(kind, "")}
     if kind == ".parquet":
         table = _parquet(path, stored)
@@ -89,7 +94,7 @@ def read(
         words = _decoded(path, _unpacked(path, stored).removeprefix(UTF8_MARK))
         if not words.strip():
             raise TableError(f"{path} holds blank lines only")
-        table = _csv(path, words, text, **marks) if kind in SEPARATORS else read_json_lines(path, words)
+        table = _csv(path, words, as_text, **marks) if kind in SEPARATORS else read_json_lines(path, words, as_text)
     names = [str(name).strip() for name in table.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

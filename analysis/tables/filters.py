@@ -17,9 +17,10 @@ import pandas as pd
 
 from analysis.errors import TableError
 from analysis.tables.cells import place, source, text
-from analysis.tables.columns import ColumnMap
+from analysis.tables.columns import FAMILY, RATE, ColumnMap
 from analysis.tables.expression import Where, parse
 from analysis.tables.observations import Exclusion, Observations
+from analysis.tables.replicates import numbered
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -139,11 +140,13 @@ def by_condition(table: pd.DataFrame, condition: Where, rows: IntArray) -> list[
     ]
 
 
-def best_rates(observations: Observations, rate: pd.Series, column: str) -> list[Exclusion]:
-    """Rows whose learning rate is not the best at their setting: the lowest loss, averaged over a rate's rows."""
-    names = list(observations.columns)
-    setting = observations.frame.groupby(names).ngroup() if names else pd.Series(0, index=observations.frame.index)
-    runs = pd.DataFrame({"setting": setting, "rate": rate, "loss": observations.loss}, index=observations.frame.index)
+def best_rates(observations: Observations, trained: pd.DataFrame, column: str) -> list[Exclusion]:
+    """Rows whose learning rate is not the best at their setting: the lowest loss, averaged over a rate's rows.
+
+    A setting is a combination of all other columns and the family; `trained` holds each row's rate and family.
+    """
+    setting = numbered([*observations.columns.values(), trained[FAMILY].to_numpy()], len(observations))
+    runs = pd.DataFrame({"setting": setting, "rate": trained[RATE], "loss": observations.loss}, index=trained.index)
     means = runs.groupby(["setting", "rate"])["loss"].mean()
     best = {int(key[0]): float(key[1]) for key in means.groupby("setting").idxmin()}
     exclusions = []

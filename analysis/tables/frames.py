@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,10 +18,13 @@ TableLike: TypeAlias = Any
 path of a file."""
 
 
-def as_frame(given: TableLike) -> pd.DataFrame:
-    """The table as a DataFrame with text as column names and rows numbered from 1. Raises TableError."""
+def as_frame(given: TableLike, *, text: Collection[str] = ()) -> pd.DataFrame:
+    """The table as a DataFrame with text as column names and rows numbered from 1. Raises TableError.
+
+    Of a file, the columns in `text` stay as they are written; see `read`.
+    """
     if isinstance(given, str | Path):
-        return read(given)
+        return read(given, text=text)
     table = _pandas(given)
     if table.columns.nlevels > 1:
         raise TableError(f"{source(table)} has column names of several levels; join them, such as 'loss_c4'")

@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.errors import TableError
 from analysis.tables.cells import parsed, place, source, text, text_for_number
 from analysis.tables.checkpoints import by_run, find_checkpoints
-from analysis.tables.columns import RATE, SCHEDULE, ColumnMap
+from analysis.tables.columns import FAMILY, RATE, SCHEDULE, ColumnMap
 from analysis.tables.filters import (
     INDEPENDENT,
     Filters,
@@ -68,6 +68,7 @@ def observe(
     filters: Filters | None = None,
     *,
     reads: Collection[str] = (),
+    family: str | None = None,
     **options: Unpack[TableOptions],
 ) -> Observations:
     """Turn a table of runs into checked numbers by letter: N parameters, D tokens, C training FLOPs, loss.
@@ -77,6 +78,8 @@ def observe(
         columns: Which column is which quantity; instead of it, keywords.
         filters: Which rows are left out; instead of it, keywords.
         reads: The letters that a law reads, which are taken from columns of that name where no option names another.
+        family: Column that names the family of each row: rows of two families are never replicates or duplicates of
+            each other, whatever else they share.
         **options: The fields of `ColumnMap` and `Filters` by name: loss, params, tokens, flops, factors, where, ...
             Without them, the columns named N, D, C and loss are taken.
 
@@ -101,18 +104,19 @@ def observe(
         if columns is not None or filters is not None or options:
             raise TableError("these observations are read already: give options of columns and rows to the table")
         return table
-    frame = as_frame(table)
+    cluster = options.get("cluster") if columns is None else columns.cluster
+    frame = as_frame(table, text=[label for label in (cluster, family) if label is not None])
     if columns is None or options:
         if columns is not None or filters is not None:
             raise TableError("give either columns and filters, or keywords for both, not a mixture")
         columns, filters = resolve(source(frame), list(frame.columns), options, reads)
-    return _observe(frame, columns, filters or Filters())
+    return _observe(frame, columns, filters or Filters(), family)
 
 
-def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Observations:
+def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters, family: str | None) -> Observations:
     condition = filters.condition
     columns = filters.with_rate(columns)
-    columns.check(source(table), list(table.columns))
+    columns.check(source(table), list(table.columns), family)
     if len(table) == 0:
         raise TableError(f"{source(table)} has a header, but no row; there is nothing to fit")
     left = _Left(table=table, at=np.arange(len(table)))
@@ -123,8 +127,11 @@ def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Obser
     units = Units(given=columns.units)
     numbers = _numbers(left, columns, filters, units)
     here = table.iloc[left.at]
-    seed = _codes(here, columns.seed_column) if columns.seed_column in table.columns else None
-    repeats = find_repeats([one for letter, one in numbers.items() if letter not in NO_SETTING], seed, numbers[LOSS])
+    seeds = columns.seed_column if columns.seed_column in table.columns else None
+    seed = None if seeds is None else _codes(here, seeds)
+    families = np.zeros(len(here)) if family is None else _codes(here, family).astype(np.float64)
+    setting = [one for letter, one in numbers.items() if letter not in NO_SETTING]
+    repeats = find_repeats([*setting, families], seed, numbers[LOSS])
     observations = Observations(
         source=source(table),
         sha256=str(table.attrs.get("sha256", "")),
@@ -135,16 +142,17 @@ def _observe(table: pd.DataFrame, columns: ColumnMap, filters: Filters) -> Obser
         warnings=(*units.warnings, *repeat_warnings(left.rows, repeats)),
     )
     if filters.checkpoints != INDEPENDENT:
-        observations = by_run(observations, find_checkpoints(here, numbers, seed), filters, columns.cluster)
+        observations = by_run(
+            observations, find_checkpoints(here, {**numbers, FAMILY: families}, seed), filters, columns.cluster
+        )
     if filters.drop_duplicates and repeats.duplicated.any():
         twice = _duplicates(left.rows, repeats)
         observations = observations.without(twice)
-    trained = pd.DataFrame({name: numbers[name] for name in (RATE, SCHEDULE) if name in numbers}, index=here.index)
-    warnings = training_warnings(observations, trained.loc[observations.frame.index])
+    trained = {name: numbers[name] for name in (RATE, SCHEDULE) if name in numbers} | {FAMILY: families}
+    kept = pd.DataFrame(trained, index=here.index).loc[observations.frame.index]
+    warnings = training_warnings(observations, kept)
     if filters.best_of is not None:
-        observations = observations.without(
-            best_rates(observations, trained[RATE].loc[observations.frame.index], filters.best_of)
-        )
+        observations = observations.without(best_rates(observations, kept, filters.best_of))
     if filters.drop_highest:
         exclusions, tie = highest(observations.loss, observations.row, filters.drop_highest)
         observations = observations.without(exclusions)
@@ -250,9 +258,8 @@ def _wrong(values: FloatArray, *, positive: bool) -> dict[int, str]:
     return messages
 
 
-def _codes(here: pd.DataFrame, column: str | None) -> IntArray:
+def _codes(here: pd.DataFrame, column: str) -> IntArray:
     """A number for each different text of a column."""
-    assert column is not None
     return pd.factorize(text(here[column]), sort=True)[0].astype(np.int64)
 
 

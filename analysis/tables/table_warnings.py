@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.tables.columns import RATE, SCHEDULE
+from analysis.tables.columns import FAMILY, RATE, SCHEDULE
 from analysis.tables.filters import listed
 from analysis.tables.observations import FLOPS, PARAMS, TOKENS, IntArray, Observations
 from analysis.tables.replicates import Repeats, numbered
@@ -32,10 +32,13 @@ def repeat_warnings(rows: IntArray, repeats: Repeats) -> list[str]:
 
 
 def training_warnings(observations: Observations, trained: pd.DataFrame) -> list[str]:
-    """Warnings of how the runs were trained, as far as the table has columns for it."""
+    """Warnings of how the runs were trained, as far as the table has columns for it.
+
+    `trained` holds each row's family, and its rate and the end of its schedule where the table has them.
+    """
     warnings = []
     if RATE in trained:
-        setting = numbered(list(observations.columns.values()), len(observations))
+        setting = numbered([*observations.columns.values(), trained[FAMILY].to_numpy()], len(observations))
         rate = trained[RATE].to_numpy(dtype=np.float64)
         warnings += rates_at_the_edge(rate, observations.loss, setting, observations.row)
     if SCHEDULE in trained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from analysis.errors import FitError, TableError
 from analysis.figures import gains as gains_figures
 from analysis.gains import gains
 from analysis.report import build
+from analysis.tables import observe
 
 MULTIPLIER = 1.7
 
@@ -56,6 +58,32 @@ def test_the_noise_comes_from_the_seeds_and_the_frame_has_every_number() -> None
     assert (frame["lower"] < frame["value"]).all()
     assert (frame["value"] < frame["upper"]).all()
     assert "memory over dense: x1." in found.summary()
+
+
+def test_runs_of_two_families_are_never_taken_for_one_run(tmp_path: Path) -> None:
+    """The families share sizes and seeds; a family's own second row with one seed is still reported."""
+    frame = table()
+    options: dict[str, Any] = {"of": "memory", "over": "dense", "family": "kind", "flops": "flops", "params": "size"}
+    assert gains(frame, **options).warnings == ()
+    twice = pd.concat([frame, frame.iloc[[5]].assign(loss=3.0), frame.iloc[[7]].assign(loss=3.1)], ignore_index=True)
+    assert any(one.startswith("rows 49, 50 have the columns and the seed") for one in gains(twice, **options).warnings)
+    same = frame.assign(loss=frame["loss"].iloc[:24].tolist() * 2)
+    assert not any("agree with an earlier row" in one for one in gains(same, **options).warnings)
+    path = tmp_path / "t.csv"
+    frame.assign(kind=frame["kind"].map({"memory": "1e2", "dense": "100"})).to_csv(path, index=False)
+    found = gains(path, **(options | {"of": "1e2", "over": "100"}))
+    assert found.multiplier.value == gains(frame, **options).multiplier.value
+    words = ["gain", str(path), "--of", "1e2", "--over", "100", "--family", "kind", "--flops", "flops"]
+    assert main([*words, "--loss", "loss"]) == 0
+
+
+def test_the_best_rate_is_that_of_each_family() -> None:
+    frame = table(seeds=2).rename(columns={"seed": "rate"})
+    frame["rate"] += 1
+    worse = (frame["kind"] == "memory") == (frame["rate"] == 1)
+    frame["loss"] += np.where(worse, 0.5, 0.0)
+    observed = observe(frame, family="kind", flops="flops", best_of="rate")
+    assert observed.row.tolist() == [row for row, out in zip(range(1, 33), worse, strict=True) if not out]
 
 
 def test_checkpoints_of_a_run_are_no_independent_points() -> None:

@@ -257,7 +257,7 @@ def test_settings_share_the_rates_tuned_for_their_family(tmp_path: Path) -> None
     ("column", "value", "said"),
     [
         ("family", "moe", r"row 5.*'family'.*is moe, but other runs of the series 'memory_plus' have memory_plus"),
-        ("budget_flops", 2e14, r"row 5.*'budget_flops'.*other runs of the budget '1"),
+        ("budget_flops", 2e14, r"row 5.*'budget_flops'.*other runs of the budget '1e\+14' have"),
         ("series", "", r"row 5.*'series'.*empty"),
         ("budget", "", r"row 5.*'budget'.*empty"),
         ("num_slots", 0, r"row 5.*'num_slots'.*above zero"),

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -153,6 +154,35 @@ def test_a_line_is_counted_as_an_editor_counts_it(tmp_path: Path) -> None:
     content = 'N,D,loss,note\n1e7,2e9,3.5,"two\nlines"\n\n\n2e7,4e9,none,\n'
     with pytest.raises(TableError, match=r"row 2 \(line 6 of the file\)"):
         points_of(tmp_path, content)
+
+
+NAMES = {"run_id": ["012345678901", "12345678e901"], "family": ["1", "NA"], "budget": ["1e+14", "1E14"]}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.xlsx"])
+def test_names_stay_as_the_file_writes_them(tmp_path: Path, name: str) -> None:
+    """Text that a program would take for a number or for no value, in every kind of file without types."""
+    path, frame = tmp_path / name, pd.DataFrame({**NAMES, "N": ["1e7", "2e7"], "loss": ["3.5", "3.2"]})
+    if name == "t.jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif name == "t.xlsx":
+        frame.to_excel(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="," if name == "t.csv" else "\t")
+    table = read(path, text=["family", "budget"])
+    assert {column: table[column].tolist() for column in NAMES} == NAMES
+    assert observe(table).columns["N"].tolist() == [1e7, 2e7]
+    assert observe(path, cluster="budget").frame["cluster"].nunique() == 2
+
+
+def test_numbers_of_json_lines_are_written_out_in_columns_of_text_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"budget": 1e+14, "N": 1e+14, "family": null}\n{"budget": 100000000000000, "N": 2, "family": 1}\n')
+    table = read(path, text=["budget", "family"])
+    assert table["budget"].tolist() == ["1e+14", "100000000000000"]
+    assert table["N"].tolist() == [1e14, 2.0]
+    assert table["family"].isna().tolist() == [True, False]
+    assert table["family"].iloc[1] == "1"
 
 
 def test_columns_that_do_not_vary_are_said(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -52,9 +53,19 @@ def test_stages_and_failures_are_kept_apart(tmp_path: Path) -> None:
     assert results.num_rows == len(table)
 
 
-def test_names_that_look_like_numbers_stay_as_they_are_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_names_that_look_like_numbers_stay_as_they_are_written(tmp_path: Path, kind: str) -> None:
     table = [row | {"budget": f"{float(str(row['budget_flops'])):.0e}"} for row in rows(Truth())]
-    results = read_results(write(tmp_path / "t.csv", table))
+    table = [row | {"run_id": f"{at:012d}"} for at, row in enumerate(table)]
+    renamed = {"dense": "1", "moe": "None", "memory_plus": "NA"}
+    table = [row | {"family": renamed[str(row["family"])]} for row in table]
+    path = write(tmp_path / "t.csv", table)
+    if kind == "xlsx":
+        path = tmp_path / "t.xlsx"
+        pd.DataFrame(table).to_excel(path, index=False)
+    results = read_results(path)
+    assert results.frame["run_id"].tolist() == [row["run_id"] for row in table]
+    assert set(results.compare.families) == {row["family"] for row in table}
     assert {budget.name for budget in results.compare.budgets()} == {
         row["budget"] for row in table if row["stage"] == "compare"
     }
