@@ -46,11 +46,8 @@ def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_p
         assert "3 runs submitted" in told
         assert "you may log out" in told
 
-        def over() -> bool:
-            return memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
-
-        wait_for("the end of the sweep", over, seconds=300)
-        wait_for("the report", lambda: (runs / NAME / "finished.json").exists(), seconds=120)
+        wait_for("the end of the sweep and its report", lambda: (runs / NAME / "finished.json").exists(), seconds=420)
+        assert memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
     assert (runs / NAME / "report.html").exists()
     jobs = [run["job_id"] for run in json.loads(memscale("status", NAME, "--json", runs=runs).stdout)["runs"]]
     assert len(set(jobs)) == 6
