@@ -7,9 +7,10 @@ Reads tables only; imports neither torch nor memscale. `python -m analysis` is t
 from analysis.allocation.design_from_table import design
 from analysis.allocation.from_table import isoflop
 from analysis.downstream.from_table import downstream
+from analysis.figures.draw import draw
 from analysis.fitting import compare, fit, predict
 from analysis.gains import gains
 from analysis.report import report
 from analysis.tables import observe, read
 
-__all__ = ["compare", "design", "downstream", "fit", "gains", "isoflop", "observe", "predict", "read", "report"]
+__all__ = ["compare", "design", "downstream", "draw", "fit", "gains", "isoflop", "observe", "predict", "read", "report"]

@@ -90,9 +90,14 @@ def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, in plain notation between 1e-4 and 1e6, else with a power of ten."""
+    """A number with `digits` significant digits, in plain notation between 1e-4 and 1e6, else with a power of ten.
+
+    What is no finite number is 'inf' or 'not known'.
+    """
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        return "not known" if math.isnan(value) else fixed(value, 0)
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if -5 < exponent < 6:
         return fixed(value, max(0, digits - 1 - exponent))
@@ -137,7 +142,8 @@ def size(num_bytes: float) -> str:
 def decimals_for(interval: ConfidenceInterval | None, value: float, most: int = 8) -> int:
     """Decimals that show two digits of the interval's half width, at most `most`, unless an end would read as zero."""
     if interval is None or not math.isfinite(interval.upper - interval.lower):
-        return min(most, max(0, 2 - math.floor(math.log10(abs(value))))) if value else min(most, 3)
+        sized = value != 0 and math.isfinite(value)
+        return min(most, max(0, 2 - math.floor(math.log10(abs(value))))) if sized else min(most, 3)
     half = (interval.upper - interval.lower) / 2
     if half == 0:
         return min(most, 4)

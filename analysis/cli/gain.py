@@ -92,7 +92,14 @@ def _of_a_sweep(chosen: argparse.Namespace) -> int:
         raise FitError("--at reads a multiplier of any table: give --family COL with it")
     if chosen.figures is not None:
         print("--figures draws the gains of any table (--family COL); a sweep's are those of `report`", file=sys.stderr)
-    done = study(read_results(Path(chosen.table)), subject=chosen.of, baseline=chosen.over)
+    try:
+        results = read_results(Path(chosen.table))
+    except TableError as error:
+        raise TableError(
+            f"{error} (Without --family COL the table is read as the results of a sweep; of any other table say"
+            " --family COL --of NAME --over NAME --flops COL)"
+        ) from error
+    done = study(results, subject=chosen.of, baseline=chosen.over)
     if not done.pairs:
         raise FitError(f"nothing to compare: done runs of {', '.join(done.results.compare.labels)} only")
     content: dict[str, Any] = study_json.gains_of_study(done)

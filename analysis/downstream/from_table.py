@@ -17,6 +17,7 @@ from analysis.downstream.two_steps import LINKS, MetricPrediction, StepOptions, 
 from analysis.errors import FitError
 from analysis.fitting.law_columns import columns_for
 from analysis.inference.result import Fit, FitWarning
+from analysis.laws.law import Law
 from analysis.laws.registry import law_named
 from analysis.result import Result
 from analysis.tables import Observations, TableLike, TableOptions, observe
@@ -189,11 +190,10 @@ def downstream(
         0.537
     """
     form = law_named(law)
-    reads = {column.name for column in form.columns}
     one_table = link_table is None
     if not isinstance(table, Observations) and one_table:
         options["factors"] = {**options.get("factors", {}), METRIC: metric}
-    runs = table if isinstance(table, Observations) else observe(table, reads=reads, **options)
+    runs = table if isinstance(table, Observations) else observe(table, reads=_letters(form), **options)
     linked = runs
     if link_table is not None:
         of_link = (link_loss or options.get("loss"), link_cluster or options.get("cluster"))
@@ -205,9 +205,10 @@ def downstream(
         floor=floor, ceiling=ceiling,
     )  # fmt: skip
     shares = share_coefficients(form, LINKS.get(link, form), fix or {}, tie or {}, bounds or {})
+    columns = columns_for(form, _without_metric(runs))
     steps = two_steps(
         form,
-        {name: values[~held] for name, values in columns_for(form, _without_metric(runs)).items()},
+        {name: values[~held] for name, values in columns.items()},
         runs.loss[~held], linked.loss[kept_link], linked.columns[METRIC][kept_link], what, link=link,
         law_options=StepOptions(
             objective=objective, delta=delta, weight=_of(runs.weight, ~held), stderr=_of(runs.stderr, ~held),
@@ -220,14 +221,16 @@ def downstream(
         ),
         seed=seed,
     )  # fmt: skip
-    predicted = None
-    if held.any():
-        columns = columns_for(form, _without_metric(runs))
-        predicted = steps.predict({name: values[held] for name, values in columns.items()})
+    ahead = {name: values[held] for name, values in columns.items()}
+    predicted = steps.predict(ahead) if held.any() else None
     return Downstream(
         steps=steps, observations=runs, link_observations=linked, held_out=held, predicted=predicted,
         warnings=(*steps.law.warnings, *steps.link.warnings, *warnings, *_flat(steps)),
     )  # fmt: skip
+
+
+def _letters(law: Law) -> set[str]:
+    return {column.name for column in law.columns}
 
 
 def held_out_of(runs: Observations, number: int) -> BoolArray:

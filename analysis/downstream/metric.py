@@ -101,8 +101,14 @@ def describe_metric(
         The metric, and a warning where its name and its correlation with the loss contradict each other.
 
     Raises:
-        FitError: neither name nor correlation tells the direction, or floor and ceiling are the wrong way round.
+        FitError: all values are one, neither name nor correlation tells the direction, floor and ceiling are the wrong
+            way round, or the values lie outside them.
     """
+    if np.ptp(metric_N) == 0:
+        raise FitError(
+            f"all {len(metric_N)} values of the metric '{name}' are {metric_N[0]:.6g}: there is nothing to link to the"
+            " loss. Is it the right column?"
+        )
     correlation = _rank_correlation(metric_N, loss_N)
     by_name = _direction_of(name)
     warnings: tuple[FitWarning, ...] = ()
@@ -134,6 +140,12 @@ def describe_metric(
             f"metric '{name}' is better when {'higher' if decided else 'lower'}: its floor (chance, {floor:g}) must be"
             f" {'below' if decided else 'above'} its ceiling ({ceiling:g})"
         )
+    for words, end, is_lower in (("floor", floor, decided), ("ceiling", ceiling, not decided)):
+        if end is not None and (metric_N.max() <= end if is_lower else metric_N.min() >= end):
+            raise FitError(
+                f"metric '{name}': all of its values ({metric_N.min():.3g} to {metric_N.max():.3g}) lie"
+                f" {'below' if is_lower else 'above'} its {words} of {end:g}; give it in the unit of the column"
+            )
     return metric, warnings
 
 

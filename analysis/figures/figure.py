@@ -32,7 +32,7 @@ class Figure:
     title: str
     caption: str
     figure: Canvas
-    rows: list[DataRow] = field(default_factory=list)
+    rows: list[DataRow] = field(default_factory=list, repr=False)
 
     def csv(self) -> bytes:
         """The data as CSV; numbers with all their digits."""

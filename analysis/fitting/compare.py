@@ -19,7 +19,7 @@ from analysis.fitting.model_selection import LawScore, rank
 from analysis.fitting.sensitivity import Variant, sensitivity
 from analysis.inference.run_noise import compute_scale
 from analysis.laws.law import Law
-from analysis.laws.registry import LAWS, law_named
+from analysis.laws.registry import LAWS, law_of
 from analysis.result import Result
 from analysis.tables import Observations, TableLike, TableOptions, observe
 
@@ -88,7 +88,7 @@ class Comparison(Result):
 
 def compare(
     table: TableLike | Observations,
-    laws: Sequence[Law | str] = (),
+    laws: Law | str | Sequence[Law | str] = (),
     *,
     objective: str = "log_huber",
     delta: float | None = None,
@@ -119,7 +119,7 @@ def compare(
         **options: Which column is what, as in `fit`.
 
     Raises:
-        FitError: No law reads the table's columns, or none that was fitted has the headline.
+        FitError: No law reads the table's columns or can be fitted, or none that was fitted has the headline.
 
     Example:
         >>> import numpy as np
@@ -131,7 +131,7 @@ def compare(
         >>> list(found.to_frame()["law"])
         ['chinchilla', 'kaplan']
     """
-    chosen = [law_named(law) if isinstance(law, str) else law for law in laws]
+    chosen = [law_of(law) for law in ([laws] if isinstance(laws, str | Law) else laws)]
     candidates = chosen or [law for name, law in LAWS.items() if name not in NOT_BY_DEFAULT]
     reads = {column.name for law in candidates for column in law.columns}
     runs = observe(table, reads=reads, **options)
@@ -142,6 +142,8 @@ def compare(
         raise FitError("no law reads the columns that are mapped; give --params with --tokens or --flops, or --law")
     data, how = _data(runs, scale), Options(objective=objective, delta=delta)
     scores = rank(candidates, columns, data, how)
+    if all(one.fit is None for one in scores):
+        raise FitError("no law could be fitted: " + "; ".join(f"{one.law.name}: {one.reason}" for one in scores))
     variants = _variants(scores, columns, runs, data, how, headline, other_params or {}, bootstrap or 0, seed)
     return Comparison(observations=runs, scores=scores, variants=variants, scale=data.scale)
 

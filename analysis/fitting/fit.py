@@ -16,7 +16,7 @@ from analysis.inference.prediction import predicted_loss
 from analysis.inference.result import Fit, FitWarning, HeldOutError, TableNotes
 from analysis.inference.run_noise import run_noise
 from analysis.laws.law import Law
-from analysis.laws.registry import law_named
+from analysis.laws.registry import law_of
 from analysis.solver.objective import Objective
 from analysis.tables import Observations, TableLike, TableOptions, observe
 
@@ -75,7 +75,7 @@ def fit(
         >>> found.coefficient("alpha").ci95.holds(0.34), list(found.to_frame().columns[:3])
         (True, ['coefficient', 'value', 'se'])
     """
-    law = law_named(law) if isinstance(law, str) else law
+    law = law_of(law)
     runs = observe(table, reads={column.name for column in law.columns}, **options)
     how = Choices(objective=objective, delta=delta, fixed=fix, tied=tie, bounds=bounds, bootstrap=bootstrap or 0,
                   seed=seed)  # fmt: skip

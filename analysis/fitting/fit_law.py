@@ -29,7 +29,7 @@ from analysis.inference.sandwich import covariance
 from analysis.laws.constraints import bounded, held
 from analysis.laws.constraints import tied as tie_parameters
 from analysis.laws.law import Law
-from analysis.laws.registry import law_named
+from analysis.laws.registry import law_of
 from analysis.solver import starting_points
 from analysis.solver.model import Model
 from analysis.solver.newton import Problem, Solution, minimise
@@ -88,8 +88,8 @@ def fit_law(
         FitError: The table is too small or holds values that the law cannot take, or a choice is not possible.
     """
     begun = time.perf_counter()
-    law = law_named(law) if isinstance(law, str) else law
-    fixed = dict(fixed or {})
+    law = law_of(law)
+    fixed = fixed or {}
     law = held(tie_parameters(bounded(law, bounds or {}), tied or {}), fixed)
     objective = objective_named(objective, delta) if isinstance(objective, str) else objective
     weights = diagnostics.inverse_variances(loss, stderr, weights, objective) if stderr is not None else weights

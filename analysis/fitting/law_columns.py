@@ -19,11 +19,12 @@ _OPTIONS = {
 }
 
 
-def columns_for(law: Law, given: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def columns_for(law: Law, given: Mapping[str, FloatArray], *, ahead: bool = False) -> dict[str, FloatArray]:
     """The columns that the law reads.
 
     What is not given follows where it can: D = C / (6 N), C = 6 N D, tokens per parameter M = D / N, and a lone column
-    for x. Raises FitError for a column that is missing, with the option that gives it.
+    for x. Raises FitError for a column that is missing, with the option that gives it; `ahead` says that these are
+    runs to predict, whose columns are named by letter.
     """
     columns = dict(given)
     needed = {column.name for column in law.columns}
@@ -37,6 +38,12 @@ def columns_for(law: Law, given: Mapping[str, FloatArray]) -> dict[str, FloatArr
     if "x" in needed - have and len(columns) == 1:
         columns["x"] = next(iter(columns.values()))
     missing = sorted(needed - set(columns))
+    if missing and ahead:
+        lacking = "; ".join(f"{column.name}: {column.meaning}" for column in law.columns if column.name in missing)
+        raise FitError(
+            f"the runs to predict lack what law {law.name} ({law.formula}) reads ({lacking}): give it by letter, as"
+            f" numbers (--at {missing[0]}=1e10, or a column '{missing[0]}')"
+        )
     if missing:
         how = ", ".join(_OPTIONS.get(name, f"--factor {name}=COL (factors=)") for name in missing)
         meanings = "; ".join(f"{column.name}: {column.meaning}" for column in law.columns if column.name in missing)

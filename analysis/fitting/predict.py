@@ -76,7 +76,8 @@ def predict(
         The predictions; `to_frame()` has a row for each run of `at`.
 
     Raises:
-        FitError: `at` lacks a column that the law reads, or has a value that it cannot take.
+        FitError: `fit` is none, or `at` has no row, lacks a column that the law reads, or has a value that it cannot
+            take.
 
     Example:
         >>> import numpy as np
@@ -89,7 +90,12 @@ def predict(
         >>> round(float(ahead["loss"][0]), 1), bool(ahead["run_lower"][0] < ahead["law_lower"][0])
         (2.5, True)
     """
-    columns = columns_for(fit.law, _numbers(as_frame(at)))
+    if not isinstance(fit, Fit):
+        raise FitError(f"predict needs a fit, as analysis.fit(...) gives it; given {type(fit).__name__}")
+    frame = as_frame(at)
+    if len(frame) == 0:
+        raise FitError("no run to predict is given: the table of them has no row")
+    columns = columns_for(fit.law, _numbers(frame), ahead=True)
     if setting is None and fit.table is not None:
         setting = fit.table.setting
     warnings = list(fit.warnings)
@@ -102,6 +108,7 @@ def predict(
     if found.unknown.any():
         text = f"the fitted runs tell nothing of {int(found.unknown.sum())} of the runs: their intervals are infinite"
         warnings.append(FitWarning(code="not_identified", text=text))
+    warnings += _outside(fit, columns)
     return Predictions(fit=fit, noise=noise, frame=_rows(fit, columns, found), warnings=tuple(warnings))
 
 
@@ -110,6 +117,23 @@ def _rows(fit: Fit, columns: Mapping[str, FloatArray], found: PredictedLoss) -> 
             "run_upper": found.of_run[1]}  # fmt: skip
     extrapolation = compute_scale(columns) / float(compute_scale(fit.columns).max())
     return pd.DataFrame({**columns, "loss": found.loss, **ends, "extrapolation": extrapolation})
+
+
+def _outside(fit: Fit, columns: Mapping[str, FloatArray]) -> list[FitWarning]:
+    """A warning for each column with values more than a factor of two below the fitted runs.
+
+    How far a run lies above them is said in its line, as the factor of compute.
+    """
+    warnings = []
+    for name, values in columns.items():
+        lowest = float(fit.columns[name].min())
+        if num := int((values * 2 < lowest).sum()):
+            text = (
+                f"{name} of {num} of the runs to predict lies far below the fitted runs, which begin at"
+                f" {formatting.count(lowest)}: an extrapolation"
+            )
+            warnings.append(FitWarning(code="extrapolation", text=text))
+    return warnings
 
 
 def _numbers(frame: pd.DataFrame) -> dict[str, FloatArray]:

@@ -74,7 +74,9 @@ def law_difference(curves: Curves, subject: str, baseline: str, at: float | None
     x = common_end(ours, theirs) if at is None else at
     if at is None and x < max(ours.lower_x, theirs.lower_x):
         both = f"{formatting.series(subject)} and {formatting.series(baseline)}"
-        raise FitError(f"the ranges of {both} in {curves.axis.words} do not overlap; say where to read the gain")
+        raise FitError(
+            f"the ranges of {both} in {curves.axis.words} do not overlap; say where to read the gain (--at, at=)"
+        )
     interval = None
     if ours.replicates is not None and theirs.replicates is not None:
         interval = percentile_interval(_losses(ours, ours.replicates, x) - _losses(theirs, theirs.replicates, x))

@@ -6,6 +6,7 @@ form of the law. The same table therefore gives the same numbers as the report o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ from analysis.gains.gain import Gain, gain_between
 from analysis.gains.run_table import runs_along
 from analysis.gains.scaling_curves import FLOPS, PARAMETERS, Axis
 from analysis.tables import Exclusion, Observations, TableLike, TableOptions, observe
-from analysis.tables.cells import text
+from analysis.tables.cells import place, source, text
 from analysis.tables.frames import as_frame
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def gains(
     over: str,
     family: str,
     axis: Literal["C", "N"] = "C",
-    at: Sequence[float] = (),
+    at: float | Sequence[float] = (),
     **options: Unpack[TableOptions],
 ) -> Gains:
     """What family `of` gains over family `over`, in loss and as a multiplier of compute or parameters.
@@ -75,7 +76,8 @@ def gains(
 
     Raises:
         TableError: A column is missing, or a row cannot be used.
-        FitError: A family has runs at fewer than two levels, or several models at one number of FLOPs.
+        FitError: A family is not there or has runs at fewer than two levels, several models have one number of FLOPs,
+            or `at` is no number above zero.
 
     Example:
         >>> import pandas as pd
@@ -90,6 +92,8 @@ def gains(
     """
     if isinstance(table, Observations):
         raise TableError("gains reads the column of the family: give the table itself and its options")
+    if axis not in AXES:
+        raise FitError(f"there is no axis {axis!r} of a gain; there are: {', '.join(AXES)}")
     frame = as_frame(table, text=[label for label in (family, options.get("cluster")) if label is not None])
     observed = observe(frame, reads={axis, *_others(frame, options)}, family=family, **options)
     seed_column = options.get("seed_column", SEED_COLUMN)
@@ -104,7 +108,7 @@ def gains_of(
     over: str,
     family: str,
     axis: str = "C",
-    at: Sequence[float] = (),
+    at: float | Sequence[float] = (),
     seed_column: str | None = SEED_COLUMN,
 ) -> Gains:
     """As `gains`, from a table that is read already: `frame` holds the rows of `observed` by their index."""
@@ -114,7 +118,10 @@ def gains_of(
     if family not in frame.columns:
         listed = ", ".join(f"'{name}'" for name in list(frame.columns)[:30])
         raise TableError(f"the table has no column '{family}' that names the family. It has: {listed}")
-    label_N = text(frame.loc[observed.row, family])
+    label_N = _labels(observed, frame, family)
+    of, over = str(of), str(over)
+    if of == over:
+        raise FitError(f"of and over name one family, '{of}'; give two, such as --of memory --over dense")
     for name in (of, over):
         if name not in label_N:
             there = ", ".join(dict.fromkeys(label_N))
@@ -135,13 +142,37 @@ def gains_of(
         size=_size(observed, axis, clustered),
         row=observed.row,
     )
-    found = gain_between(runs, of, over, AXES[axis], at=at, clustered=clustered)
+    found = gain_between(runs, of, over, AXES[axis], at=_places(at), clustered=clustered)
     return Gains(
         **{**vars(found), "warnings": (*observed.warnings, *found.warnings)},
         source=observed.source,
         sha256=observed.sha256,
         exclusions=observed.exclusions,
     )
+
+
+def _labels(observed: Observations, frame: pd.DataFrame, family: str) -> npt.NDArray[np.generic]:
+    """The family of each row that is left. Raises TableError for a row that names none."""
+    column = frame.loc[observed.row, family]
+    empty = column.isna() | (column.astype(str).str.strip() == "")
+    if empty.any():
+        at = int(np.flatnonzero(frame.index == column.index[empty.to_numpy()][0])[0])
+        raise TableError(
+            f"{source(frame)}, {place(frame, at)}, column '{family}': it names no family. Mend the table, or leave such"
+            " rows out (--where)"
+        )
+    return np.asarray(text(column))
+
+
+def _places(at: float | Sequence[float]) -> list[float]:
+    """Where multipliers are read. Raises FitError for what is no number above zero."""
+    try:
+        places = [float(one) for one in np.atleast_1d(np.asarray(at))]
+    except (TypeError, ValueError):
+        places = [math.nan]
+    if not all(math.isfinite(one) and one > 0 for one in places):
+        raise FitError(f"at = {at!r}: give numbers above 0, such as 1e21 or [1e21, 1e22]")
+    return places
 
 
 def _others(frame: pd.DataFrame, options: TableOptions) -> set[str]:

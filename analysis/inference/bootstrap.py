@@ -51,8 +51,8 @@ def bootstrap(
     Raises:
         FitError: There are fewer than two groups, or not one group for each run.
     """
-    if num < 1:
-        raise FitError(f"a bootstrap needs at least 1 refit; given {num}")
+    if not isinstance(num, int | np.integer) or num < 2:
+        raise FitError(f"a bootstrap needs a number of refits, at least 2, such as 1000; given {num!r}")
     if clusters is None and cluster is None:
         clusters, cluster = fit.clusters, fit.cluster_name
     codes_N = group_codes(fit.num_points, fit.columns, cluster, clusters)

@@ -34,8 +34,10 @@ def held(law: Law, fix: Mapping[str, float]) -> Law:
     """The law whose parameters in `fix` have one value only.
 
     Raises:
-        FitError: The law has no such parameter, or the value lies outside its bounds.
+        FitError: The law has no such parameter, or the value is no number or lies outside its bounds.
     """
+    if not isinstance(fix, Mapping) or not all(isinstance(value, int | float | np.number) for value in fix.values()):
+        raise FitError(f"fix needs a number for each name, such as fix={{'E': 1.8}}; given {fix!r}")
     for name, value in fix.items():
         index = law.index(name)
         parameter = law.parameters[index]

@@ -49,3 +49,12 @@ def law_named(name: str) -> Law:
             f"there is no law {name!r}. Known: {', '.join(sorted(LAWS))}, sum_of_powers(COLUMN, ...), broken_power(K)"
         )
     return LAWS[name]
+
+
+def law_of(law: Law | str) -> Law:
+    """The law itself, given it or its name. Raises FitError for anything else."""
+    if isinstance(law, Law):
+        return law
+    if not isinstance(law, str):
+        raise FitError(f"a law is given by its name, such as 'chinchilla', or as a Law; given {law!r}")
+    return law_named(law)

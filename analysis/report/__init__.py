@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.errors import TableError
+
 if TYPE_CHECKING:
     from analysis.report.build import ReportPaths
 
@@ -40,6 +42,8 @@ def report(table: str | Path, out: str | Path, *, question: str = "", sweep: str
         >>> made.answer[:51]
         'At equal training compute, Memory reaches a lower l'
     """
+    if not isinstance(table, str | Path):
+        raise TableError(f"report reads a file: give the path of a results table; given {type(table).__name__}")
     from analysis.report.build import build  # figures need matplotlib, which takes most of the start
 
     return build(Path(table), Path(out), question=question, sweep=sweep)

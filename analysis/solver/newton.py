@@ -274,7 +274,12 @@ class _Descent:
         # A held parameter has an empty row: a one on its diagonal keeps the system regular and its step zero.
         ridge_BQ = still_BQ + (1e-13 + 1e-6 * damping_B[:, None])
         matrix_BQQ += ridge_BQ[:, :, None] * self.eye
-        step_BQ: FloatArray = np.linalg.solve(matrix_BQQ, -(gradient_BQ * free_BQ)[:, :, None])[:, :, 0] * free_BQ
+        downhill_BQ = -gradient_BQ * free_BQ
+        try:
+            step_BQ: FloatArray = np.linalg.solve(matrix_BQQ, downhill_BQ[:, :, None])[:, :, 0]
+        except np.linalg.LinAlgError:  # of one problem's exactly: the pseudo-inverse serves all
+            step_BQ = np.einsum("bqr,br->bq", np.linalg.pinv(np.nan_to_num(matrix_BQQ), hermitian=True), downhill_BQ)
+        step_BQ *= free_BQ
         return step_BQ
 
 

@@ -18,7 +18,7 @@ RATE, SCHEDULE, FAMILY = "learning rate", "schedule's end", "family of the row"
 """What is looked at, but no law reads; no factor can have such a name."""
 OPTIONS = {
     PARAMS: "--params", TOKENS: "--tokens", FLOPS: "--flops", LOSS: "--loss", RATE: "--learning-rate",
-    SCHEDULE: "--schedule-tokens", WEIGHT: "--weight", STDERR: "--stderr",
+    SCHEDULE: "--schedule-tokens", WEIGHT: "--weight", STDERR: "--stderr", "metric": "--metric",
 }  # fmt: skip
 """The option of the command line that names each column; factors have --factor."""
 

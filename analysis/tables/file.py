@@ -81,6 +81,8 @@ def read(
     """
     if str(source).startswith(MLFLOW):
         return mlflow.read_experiment(str(source).removeprefix(MLFLOW), tracking_uri=tracking_uri)
+    if not isinstance(source, str | Path):
+        raise TableError(f"read takes the path of a file; given {type(source).__name__}, which needs no reading")
     path = Path(source)
     kind = _kind(path)
     stored = _content(path)

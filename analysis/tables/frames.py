@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow
 
@@ -42,13 +43,17 @@ def _pandas(given: TableLike) -> pd.DataFrame:
     if isinstance(given, pd.DataFrame):
         return given
     if hasattr(given, "to_pandas"):
-        table: pd.DataFrame = given.to_pandas()
-        return table
+        table: Any = given.to_pandas()
+        if isinstance(table, pd.DataFrame):
+            return table
     if hasattr(given, "__arrow_c_stream__"):
         arrow: pd.DataFrame = pyarrow.table(given).to_pandas()
         return arrow
     if isinstance(given, Mapping):
-        return pd.DataFrame(dict(given))
+        try:
+            return pd.DataFrame({name: np.atleast_1d(values) for name, values in given.items()})
+        except ValueError as error:  # of unequal lengths, or of several axes
+            raise TableError(f"the mapping is no table of columns: {error}") from error
     raise TableError(
         "a table is needed: a path, a pandas or polars DataFrame, or a mapping of columns; given"
         f" {type(given).__name__}"

@@ -54,7 +54,10 @@ def resolve(
     unknown = sorted(set(options) - mapped - rules)
     if unknown:
         raise TableError(f"there is no table option '{unknown[0]}'; there are: {', '.join(sorted(mapped | rules))}")
-    columns = {name: value for name, value in options.items() if name in mapped}
+    # A DataFrame's names may be numbers; here all are text.
+    columns: dict[str, Any] = {
+        name: str(value) if type(value) is int else value for name, value in options.items() if name in mapped
+    }
     factors = dict(columns.get("factors") or {})
     used = {value for value in columns.values() if isinstance(value, str)} | set(factors.values())
     for letter in reads or KEYWORDS:

@@ -213,8 +213,8 @@ def test_mistakes_end_with_a_sentence_and_code_2(
     assert captured.out == ""
 
 
-def test_neither_torch_nor_memscale_is_imported() -> None:
-    heavy = {"torch", "memscale", "mlflow", "pandas"}
+def test_neither_torch_nor_memscale_nor_matplotlib_is_imported() -> None:
+    heavy = {"torch", "memscale", "mlflow", "matplotlib"}
     code = f"import sys, analysis.report, analysis.__main__; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
