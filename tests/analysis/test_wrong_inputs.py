@@ -38,9 +38,9 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], object], str]] = {
     ),
     "a law that is no law": (lambda frame: analysis.fit(frame, 3), "a law is given by its name"),  # type: ignore[arg-type]
     "fixed at a word": (
-        lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, fix={"A": "x"}),
+        lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, fix={"A": "x"}),  # type: ignore[dict-item]
         "fix needs a number",
-    ),  # type: ignore[dict-item]
+    ),
     "one refit": (lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, bootstrap=1), "at least 2"),
 }
 
