@@ -14,18 +14,18 @@ from matplotlib.axes import Axes
 
 from analysis import formatting
 from analysis.figures import style
-from analysis.figures.palette import Look
+from analysis.figures.palette import SeriesStyle
 from memscale.records.atomic import read_json, write_bytes
 
 WIDTH, INDICES = 256, "uniform"
 
 # Okabe and Ito's colours, and markers that say the same without colour.
 _SHOWN = {
-    "torch_dense": ("torch, AdamW", Look(colour="#555555", marker="o")),
-    "torch_dense_fused": ("torch, fused AdamW", Look(colour="#CC79A7", marker="P")),
-    "torch_sparse": ("torch, SparseAdam", Look(colour="#D55E00", marker="s")),
-    "fbgemm": ("FBGEMM, Adagrad", Look(colour="#009E73", marker="v")),
-    "ours": ("memscale, AdamW", Look(colour="#0072B2", marker="D")),
+    "torch_dense": ("torch, AdamW", SeriesStyle(colour="#555555", marker="o")),
+    "torch_dense_fused": ("torch, fused AdamW", SeriesStyle(colour="#CC79A7", marker="P")),
+    "torch_sparse": ("torch, SparseAdam", SeriesStyle(colour="#D55E00", marker="s")),
+    "fbgemm": ("FBGEMM, Adagrad", SeriesStyle(colour="#009E73", marker="v")),
+    "ours": ("memscale, AdamW", SeriesStyle(colour="#0072B2", marker="D")),
 }
 _FLOORS = {"lazy_floor_s": "floor, lazy", "floor_s": "floor"}
 

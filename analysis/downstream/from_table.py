@@ -187,7 +187,7 @@ def downstream(
         >>> found.steps.metric.higher_is_better
         True
         >>> round(float(found.predict({"x": 1e22})["metric"].iloc[0]), 3)
-        0.537
+        0.701
     """
     form = law_named(law)
     one_table = link_table is None

@@ -36,7 +36,7 @@ def run(*command: str | Path, environment: Environment, fails: bool = False) -> 
     return done.stderr if fails else done.stdout
 
 
-def until(environment: Environment, command: list[str], wanted: str, seconds: float = 60.0) -> str:
+def until(environment: Environment, command: list[str], wanted: str, seconds: float = 240.0) -> str:
     """Ask until `wanted` stands in the answer; return it."""
     deadline = time.monotonic() + seconds
     while wanted not in (answer := run(*command, environment=environment)):

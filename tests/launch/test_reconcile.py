@@ -133,7 +133,7 @@ def test_the_compared_stage_opens_once_with_files_for_all_its_runs(sweep: Sweep)
     assert (step.stage, step.submitted) == ("compare", len(compared))
     assert step.messages == ("every family's rates are chosen: the compared runs are open",)
     for run in compared:
-        assert read_json(run_paths(sweep.paths, run).run, format=1)["run_id"] == run.run_id
+        assert read_json(run_paths(sweep.paths, run).run, format=2)["run_id"] == run.run_id
     assert sweep.step().messages == ()
     stored = read_plan_file(sweep.paths)
     assert stored is not None

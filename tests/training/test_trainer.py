@@ -300,7 +300,7 @@ def test_memory_that_a_step_frees_is_kept_for_the_next() -> None:
     code = """
 import resource, torch
 from memscale.training import execution
-execution.set_up(execution.Execution(device="cpu"))
+execution.prepare_device(execution.Execution(device="cpu"))
 for step in range(40):
     if step == 30:  # the heap has found its shape
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -44,13 +44,15 @@ def test_differences_are_covered(sweeps: list[Results], baseline: str) -> None:
 
 
 def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
-    multipliers = slopes = values = 0
+    multipliers = slopes = values = lines = 0
     for results in sweeps:
         curves = fit_curves(results.compare, FLOPS, num_replicates=500)
         found = multiplier(curves, "memory_plus", "moe")
         slope = curves.series["dense"].slope_interval()
         assert slope is not None
-        slopes += slope.lower <= 0.08 <= slope.upper
+        if curves.law.name == "power":  # the exponent above an irreducible loss is another quantity
+            lines += 1
+            slopes += slope.lower <= 0.08 <= slope.upper
         if found.value is not None:
             assert found.interval is not None
             values += 1
@@ -58,7 +60,8 @@ def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
             multipliers += found.interval.lower <= 2.0 / 1.4 * 1.004 <= found.interval.upper
     assert values > 0.95 * NUM_SWEEPS
     assert 0.90 <= multipliers / values <= 0.99
-    assert 0.90 <= slopes / NUM_SWEEPS <= 0.99
+    assert lines > 0.85 * NUM_SWEEPS  # the form is chosen by a test, which takes the other one now and then
+    assert 0.88 <= slopes / lines <= 0.99
 
 
 def test_equal_families_are_rarely_told_apart(tmp_path: Path) -> None:
@@ -79,7 +82,8 @@ def test_a_noisier_cell_is_found() -> None:
 
 
 def test_replicates_are_seeded_and_apart_by_family(sweeps: list[Results]) -> None:
-    first, second = (fit_curves(sweeps[0].compare, FLOPS, num_replicates=50) for _ in range(2))
+    # The second table's laws are straight lines; laws with one irreducible loss share its error.
+    first, second = (fit_curves(sweeps[1].compare, FLOPS, num_replicates=50) for _ in range(2))
     for name, curve in first.series.items():
         assert curve.replicates is not None
         np.testing.assert_array_equal(curve.replicates, second.series[name].replicates)
