@@ -1,4 +1,4 @@
-"""The learning rates that were tried for each family, and the best of them."""
+"""The learning rates that each family was tuned with, and the best of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from analysis.figures.palette import series_styles
 from analysis.sweep.study import Study
 
 
-def tried(study: Study) -> Figure | None:
+def tuning_runs(study: Study) -> Figure | None:
     """The learning-rate sweeps: where each family's best lies."""
-    swept = [one for one in study.tuned if len({run.learning_rate for run in one.tried if run.loss}) > 1]
+    swept = [one for one in study.learning_rates if len({run.learning_rate for run in one.tuning_runs if run.loss}) > 1]
     if not swept:
         return None
     naming = style.Naming(
@@ -22,12 +22,12 @@ def tried(study: Study) -> Figure | None:
     )
     figure, axes = style.panel(**naming.margins())
     rows: list[DataRow] = []
-    ends, every = [], [run.loss for family in swept for run in family.tried if run.loss is not None]
+    ends, every = [], [run.loss for family in swept for run in family.tuning_runs if run.loss is not None]
     for family in swept:
         mark = naming.styles[family.family]
-        factors = sorted({run.table_factor or 0.0 for run in family.tried})
+        factors = sorted({run.table_factor or 0.0 for run in family.tuning_runs})
         for position, factor in enumerate(factors):
-            line = [t for t in family.tried if (t.table_factor or 0.0) == factor and t.loss is not None]
+            line = [t for t in family.tuning_runs if (t.table_factor or 0.0) == factor and t.loss is not None]
             x, y = [t.learning_rate for t in line], [t.loss or np.nan for t in line]
             chosen = np.isclose(factor, family.table_factor or 0.0)
             alpha = 1.0 if chosen else 0.35
@@ -40,9 +40,9 @@ def tried(study: Study) -> Figure | None:
                 ends.append((family.family, x[-1], y[-1]))
         if family.best is not None and family.best.loss is not None:
             axes.plot(family.best.learning_rate, family.best.loss, "o", ms=9, mfc="none", mec=mark.colour, mew=1.0)
-    rates = [run.learning_rate for one in swept for run in one.tried]
+    rates = [run.learning_rate for one in swept for run in one.tuning_runs]
     style.log_axis(axes, "x", *style.padded(min(rates), max(rates), 0.08), lambda tick: f"{tick:g}")
-    diverged = [(one.family, run.learning_rate) for one in swept for run in one.tried if run.loss is None]
+    diverged = [(one.family, run.learning_rate) for one in swept for run in one.tuning_runs if run.loss is None]
     for family_name, rate in diverged:
         axes.plot(
             rate,

@@ -43,7 +43,7 @@ def against_flops(study: Study) -> Figure | None:
 def against_params(study: Study) -> Figure | None:
     """Recall against total parameters; None where the table has no recall."""
     runs = study.results.compare
-    if study.recall is None or not runs.has("params_total") or (study.focus == "variants" and one_column(study)):
+    if study.recall is None or not runs.has("params_total") or (study.focus == "ablations" and one_column(study)):
         return None
     figure, axes = style.panel(**style.naming(runs.labels, series_styles(study.results.compare)).margins(MARGIN))
     x_N = runs.number("params_total")

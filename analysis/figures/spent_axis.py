@@ -20,7 +20,7 @@ def one_column(study: Study) -> bool:
     Their own figures show them side by side.
     """
     one_budget = len(study.results.compare.budgets()) == 1
-    return study.isoflops is not None or (study.focus in ("slots", "variants") and one_budget)
+    return study.isoflops is not None or (study.focus in ("table_sizes", "ablations") and one_budget)
 
 
 def spent_axis(axes: Axes, runs: Runs, axis: Axis, x_N: FloatArray) -> None:

@@ -15,7 +15,7 @@ from analysis.figures.palette import series_styles
 from analysis.figures.spent_axis import one_column, spent_axis
 from analysis.gains.differences import Comparison, Difference
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis
-from analysis.sweep.matching import terms
+from analysis.sweep.matching import held_equal
 from analysis.sweep.study import Study
 
 NUM_CURVE_POINTS = 60
@@ -26,12 +26,12 @@ def draw(study: Study) -> tuple[Figure, ...]:
     with style.styled():
         about = {
             "families": _gain(study),
-            "slots": table_size.loss_by_slots(study),
-            "variants": ablations.loss_of_variants(study),
-            "sizes": model_size.isoflop(study),
+            "table_sizes": table_size.loss_by_table_size(study),
+            "ablations": ablations.loss_of_ablations(study),
+            "model_sizes": model_size.isoflop(study),
         }
         first = about.pop(study.focus, None)
-        second = table_size.recall_by_slots(study) or ablations.recall_of_variants(study)
+        second = table_size.recall_by_table_size(study) or ablations.recall_of_ablations(study)
         others = [second, *about.values()]
         figures = [
             first,
@@ -41,7 +41,7 @@ def draw(study: Study) -> tuple[Figure, ...]:
             recall.against_params(study),
             _loss(study, SECONDS),
         ]
-        figures.append(learning_rates.tried(study))
+        figures.append(learning_rates.tuning_runs(study))
     return tuple(one for one in figures if one is not None)
 
 
@@ -94,7 +94,7 @@ def _gain(study: Study) -> Figure | None:
     axes.locator_params(axis="x", nbins=3)
     return Figure(
         stem="gain",
-        title=f"What {subject} gains {terms(runs, study.pairs).words}",
+        title=f"What {subject} gains {held_equal(runs, study.pairs).words}",
         caption="Differences of means over seeds, with 95 % intervals; left of zero is a lower loss. Diamonds:"
         " mean over budgets.",
         figure=figure,

@@ -13,33 +13,33 @@ from analysis.figures.figure import DataRow, Figure
 from analysis.figures.palette import SeriesStyle, family_style, shades
 from analysis.gains.measures import Measure
 from analysis.sweep.study import Study
-from analysis.sweep.table_size import SlotCurve
+from analysis.sweep.table_size import TableSizeCurve
 
 NUM_CURVE_POINTS = 60
 
 
-def loss_by_slots(study: Study) -> Figure | None:
+def loss_by_table_size(study: Study) -> Figure | None:
     """Loss against the number of slots, with its law."""
-    if study.slots is None:
+    if study.table_sizes is None:
         return None
-    return _by_slots(study, study.slots.measures[0], "loss_vs_slots")
+    return _by_slots(study, study.table_sizes.measures[0], "loss_vs_slots")
 
 
-def recall_by_slots(study: Study) -> Figure | None:
+def recall_by_table_size(study: Study) -> Figure | None:
     """Recall against the number of slots, with the chance level."""
-    if study.slots is None or study.recall not in study.slots.measures:
+    if study.table_sizes is None or study.recall not in study.table_sizes.measures:
         return None
     assert study.recall is not None
     return _by_slots(study, study.recall, "recall_vs_slots")
 
 
 def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
-    by_slots, runs = study.slots, study.results.compare
-    assert by_slots is not None
-    styles, names = _slot_styles(by_slots.curves), _slot_names(by_slots.curves)
+    table_sizes, runs = study.table_sizes, study.results.compare
+    assert table_sizes is not None
+    styles, names = _slot_styles(table_sizes.curves), _slot_names(table_sizes.curves)
     naming = style.Naming(names=names, styles=styles)
     figure, axes = style.panel(**naming.margins(0.75))
-    sizes = sorted({point.num_slots for curve in by_slots.curves for point in curve.points})
+    sizes = sorted({point.num_slots for curve in table_sizes.curves for point in curve.points})
     limits = style.padded(sizes[0], sizes[-1], 0.06)
     axes.set_xscale("log", base=2)
     axes.set_xlim(*limits)
@@ -53,7 +53,7 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
     axes.set_ylabel("facts recalled, %" if recall else "validation loss, nats per token")
     rows: list[DataRow] = []
     ends, every = [], []
-    for curve in by_slots.curves:
+    for curve in table_sizes.curves:
         mark = styles[curve.key]
         for point in curve.points:
             mask = runs.of(point.series, curve.budget)
@@ -65,7 +65,7 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
                 ("run", point.series, point.num_slots, value, "", "", int(runs.seed[run]), runs.name[run])
                 for run, value in zip(np.flatnonzero(mask), seeds, strict=True)
             ]
-        rows += _slot_means(axes, curve, measure, mark, law=by_slots.law(curve) is not None and not recall)
+        rows += _slot_means(axes, curve, measure, mark, law=table_sizes.law(curve) is not None and not recall)
         ends.append((curve.key, curve.points[-1].num_slots, curve.points[-1].means[measure.column].value))
         if not recall:
             rows += _slot_law(axes, study, curve, mark)
@@ -78,10 +78,10 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
         axes.axhline(chance, color=style.QUIET, lw=0.8, ls=(0, (1, 2)), zorder=0)
         note = style.Label(text="chance", colour=style.QUIET, x=limits[1], y=chance, quiet=True)
         rows.append(("chance", "", "", chance, "", "", "", ""))
-    _name_dense(axes, by_slots.curves, measure)
+    _name_dense(axes, table_sizes.curves, measure)
     naming.put(axes, ends, note=note)
-    law = "" if recall or by_slots.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
-    dense = " Grey: the dense model of the same budget." if any(curve.dense for curve in by_slots.curves) else ""
+    law = "" if recall or table_sizes.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
+    dense = " Grey: the dense model of the same budget." if any(curve.dense for curve in table_sizes.curves) else ""
     dotted = " Dotted: chance." if note is not None else ""
     return Figure(
         stem=stem,
@@ -92,7 +92,7 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
     )
 
 
-def _name_dense(axes: Axes, curves: Sequence[SlotCurve], measure: Measure) -> None:
+def _name_dense(axes: Axes, curves: Sequence[TableSizeCurve], measure: Measure) -> None:
     """A label at the highest of the dense models' lines, which all look alike."""
     dense = [curve.dense[measure.column].value for curve in curves if curve.dense is not None]
     if dense:
@@ -103,12 +103,12 @@ def _name_dense(axes: Axes, curves: Sequence[SlotCurve], measure: Measure) -> No
 
 
 def _slot_formula(study: Study) -> str:
-    assert study.slots is not None
-    assert study.slots.laws is not None
-    return f"{study.slots.laws.law.formula}, x = slots"
+    assert study.table_sizes is not None
+    assert study.table_sizes.laws is not None
+    return f"{study.table_sizes.laws.law.formula}, x = slots"
 
 
-def _slot_styles(curves: Sequence[SlotCurve]) -> dict[str, SeriesStyle]:
+def _slot_styles(curves: Sequence[TableSizeCurve]) -> dict[str, SeriesStyle]:
     """One style a curve: the family's colour, and shades of it where there are several bases."""
     styles = {}
     for family in dict.fromkeys(curve.family for curve in curves):
@@ -124,7 +124,7 @@ def _slot_styles(curves: Sequence[SlotCurve]) -> dict[str, SeriesStyle]:
     return styles
 
 
-def _slot_names(curves: Sequence[SlotCurve]) -> dict[str, str]:
+def _slot_names(curves: Sequence[TableSizeCurve]) -> dict[str, str]:
     """What tells the curves apart: the family, the base, or both."""
     stems, budgets = {curve.stem for curve in curves}, {curve.budget for curve in curves}
     names = {}
@@ -135,11 +135,11 @@ def _slot_names(curves: Sequence[SlotCurve]) -> dict[str, str]:
     return names
 
 
-def _budget_words(curve: SlotCurve) -> str:
+def _budget_words(curve: TableSizeCurve) -> str:
     return formatting.power(curve.budget.flops, 2)
 
 
-def _slot_means(axes: Axes, curve: SlotCurve, measure: Measure, mark: SeriesStyle, *, law: bool) -> list[DataRow]:
+def _slot_means(axes: Axes, curve: TableSizeCurve, measure: Measure, mark: SeriesStyle, *, law: bool) -> list[DataRow]:
     """Whiskers at every size, joined by a thin line where no law is drawn."""
     rows: list[DataRow] = []
     for point in curve.points:
@@ -157,9 +157,9 @@ def _slot_means(axes: Axes, curve: SlotCurve, measure: Measure, mark: SeriesStyl
     return rows
 
 
-def _slot_law(axes: Axes, study: Study, curve: SlotCurve, mark: SeriesStyle) -> list[DataRow]:
-    assert study.slots is not None
-    law = study.slots.law(curve)
+def _slot_law(axes: Axes, study: Study, curve: TableSizeCurve, mark: SeriesStyle) -> list[DataRow]:
+    assert study.table_sizes is not None
+    law = study.table_sizes.law(curve)
     if law is None:
         return []
     at_X = np.geomspace(law.lower_x, law.upper_x, NUM_CURVE_POINTS)
@@ -173,7 +173,7 @@ def _slot_law(axes: Axes, study: Study, curve: SlotCurve, mark: SeriesStyle) -> 
     ]
 
 
-def _dense_line(axes: Axes, curve: SlotCurve, measure: Measure, rows: list[DataRow]) -> list[float]:
+def _dense_line(axes: Axes, curve: TableSizeCurve, measure: Measure, rows: list[DataRow]) -> list[float]:
     """The dense model of the same budget, as a level; returns what it needs of the y axis."""
     if curve.dense is None:
         return []

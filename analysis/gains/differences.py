@@ -9,18 +9,25 @@ differences in loss then rest on the scatter about the fitted laws, where that i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.measures import Measure
 from analysis.gains.run_noise import noise_of
 from analysis.inference.replicate_noise import Noise
 from analysis.inference.variance_components import NoiseModel
 from analysis.interval import ConfidenceInterval
+from analysis.result import Result
 from analysis.tables.runs import Budget, FloatArray, Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_NOISE = "there is one seed in each cell of the table, so the noise of a run is unknown"
 
@@ -66,7 +73,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result):
     """Subject against baseline in one measure."""
 
     subject: str
@@ -84,6 +91,33 @@ class Comparison:
     def largest(self) -> Difference:
         """At the largest number of FLOPs that both have."""
         return self.at_budgets[-1]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns subject, baseline, measure, at (FLOPs; NaN: the mean over them), value, lower, upper, verdict."""
+        import pandas as pd
+
+        rows = []
+        for one in (*self.at_budgets, self.overall):
+            ends = one.interval or (math.nan, math.nan)
+            at = math.nan if one.budget_flops is None else one.budget_flops
+            verdict = one.verdict(self.measure.lower_is_better)
+            rows.append((self.subject, self.baseline, self.measure.words, at, one.value, *ends, verdict))
+        columns = ["subject", "baseline", "measure", "at", "value", "lower", "upper", "verdict"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def summary(self) -> str:
+        """The mean difference with its interval and verdict, then a line for each number of FLOPs."""
+        head = f"{self.subject} minus {self.baseline}, {self.measure.words} ({self.measure.unit})"
+        lines = [f"{head}: {self._words(self.overall)} on average"]
+        lines += [
+            f"  at {formatting.power(one.budget_flops or 0.0)} FLOPs: {self._words(one)}" for one in self.at_budgets
+        ]
+        lines += [f"  no intervals: {self.no_interval_because}"] if self.no_interval_because else []
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def _words(self, one: Difference) -> str:
+        value = formatting.with_interval(one.value, one.interval, sign=True, most=self.measure.decimals + 1)
+        return f"{value}, {one.verdict(self.measure.lower_is_better)}"
 
 
 def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_noise: Noise | None = None) -> Comparison:

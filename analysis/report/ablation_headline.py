@@ -1,4 +1,4 @@
-"""The answer in words where a sweep varies a family: table sizes, variants, or model sizes at equal FLOPs.
+"""The answer in words where a sweep varies a family: table sizes, ablations, or model sizes at equal FLOPs.
 
 A change is called one only where its 95 % interval excludes zero; everything else is said as what it is.
 """
@@ -11,10 +11,10 @@ from analysis import formatting
 from analysis.gains.differences import NO_NOISE, Difference
 from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import percentile_interval
-from analysis.sweep.ablations import Variants
+from analysis.sweep.ablations import Ablations
 from analysis.sweep.model_size import IsoFlop, IsoFlops
 from analysis.sweep.study import Study
-from analysis.sweep.table_size import SlotCurve
+from analysis.sweep.table_size import TableSizeCurve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class Answer:
     """Sentences that follow."""
 
 
-def of_slots(study: Study) -> Answer:
+def of_table_sizes(study: Study) -> Answer:
     """What a larger table changes on a fixed base: the largest budget decides."""
-    found = study.slots
+    found = study.table_sizes
     assert found is not None
     curves = sorted(found.curves, key=lambda curve: curve.budget.flops, reverse=True)
     first, loss = curves[0], found.measures[0]
@@ -46,7 +46,7 @@ def of_slots(study: Study) -> Answer:
     return Answer(verdict=_verdict(first, loss), sentence=f"{sentence}.", details=tuple(details))
 
 
-def _verdict(curve: SlotCurve, measure: Measure) -> str:
+def _verdict(curve: TableSizeCurve, measure: Measure) -> str:
     change = curve.change[measure.column]
     if change.interval is None:
         return "no interval"
@@ -55,7 +55,7 @@ def _verdict(curve: SlotCurve, measure: Measure) -> str:
     return "better" if (change.value < 0) == measure.lower_is_better else "worse"
 
 
-def _slot_change(curve: SlotCurve, measure: Measure) -> str:
+def _slot_change(curve: TableSizeCurve, measure: Measure) -> str:
     """What the largest table changes against the smallest, without a full stop."""
     change, verdict = curve.change[measure.column], _verdict(curve, measure)
     first, last = curve.points[0], curve.points[-1]
@@ -74,9 +74,9 @@ def _slot_change(curve: SlotCurve, measure: Measure) -> str:
     return f"a change of {what} cannot be told from noise: {shown} {unit} {where}"
 
 
-def _slot_law(study: Study, curve: SlotCurve) -> str:
-    assert study.slots is not None
-    law = study.slots.law(curve)
+def _slot_law(study: Study, curve: TableSizeCurve) -> str:
+    assert study.table_sizes is not None
+    law = study.table_sizes.law(curve)
     if law is None:
         return ""
     alpha = float(law.fit.slope(law.fit.best)[0])
@@ -89,25 +89,25 @@ def _slot_law(study: Study, curve: SlotCurve) -> str:
     )
 
 
-def of_variants(study: Study) -> Answer:
-    """How many variants of the first family with variants differ from its reference."""
-    group = max(study.variants, key=lambda one: len(one.variants))
-    best, worst = group.variants[0], group.variants[-1]
+def of_ablations(study: Study) -> Answer:
+    """How many ablations of the first family with ablations differ from its reference."""
+    group = max(study.ablations, key=lambda one: len(one.ablations))
+    best, worst = group.ablations[0], group.ablations[-1]
     ends = [best] if best is worst else [best, worst]
     details = [
         f"{formatting.series(one.series)}: {_difference(one.loss.overall)} nats per token"
         f" against {formatting.series(group.reference)}."
         for one in ends
     ]
-    return Answer(verdict=_variants_verdict(group), sentence=_variants(group), details=tuple(details))
+    return Answer(verdict=_ablations_verdict(group), sentence=_ablations(group), details=tuple(details))
 
 
-def _variants(group: Variants) -> str:
-    counts, total = group.counts(), len(group.variants)
+def _ablations(group: Ablations) -> str:
+    counts, total = group.counts(), len(group.ablations)
     family, reference = formatting.family(group.family), formatting.series(group.reference)
-    start = f"Of {total} variants of {family}" if total > 1 else f"The one variant of {family}"
+    start = f"Of {total} ablations of {family}" if total > 1 else f"The one ablation of {family}"
     if counts["no interval"]:
-        best = group.variants[0]
+        best = group.ablations[0]
         return (
             f"{start}{',' if total > 1 else ' is'} {formatting.series(best.series)}"
             f"{' has the lowest loss' if total > 1 else ''} ({_difference(best.loss.overall)} nats per token against"
@@ -118,8 +118,8 @@ def _variants(group: Variants) -> str:
     said += [f"{worse} reach{'es' if worse == 1 else ''} a higher one"] if worse else []
     said += [f"{same} {'is' if same == 1 else 'are'} not distinguishable from it"] if same else []
     if total == 1:
-        verdict = {"better": "a lower loss than", "worse": "a higher loss than"}.get(group.variants[0].verdict)
-        name = formatting.series(group.variants[0].series)
+        verdict = {"better": "a lower loss than", "worse": "a higher loss than"}.get(group.ablations[0].verdict)
+        name = formatting.series(group.ablations[0].series)
         return f"{name} reaches {verdict} {reference}." if verdict else (
             f"{name} and {reference} are not distinguishable in loss."
         )  # fmt: skip
@@ -127,7 +127,7 @@ def _variants(group: Variants) -> str:
     return f"{start}, {listed}."
 
 
-def _variants_verdict(group: Variants) -> str:
+def _ablations_verdict(group: Ablations) -> str:
     counts = group.counts()
     if counts["no interval"]:
         return "no interval"

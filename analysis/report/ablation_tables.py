@@ -1,4 +1,4 @@
-"""The tables of what a sweep varies inside a family: table sizes and laws, variants, model sizes at equal FLOPs."""
+"""The tables of what a sweep varies inside a family: table sizes and laws, ablations, model sizes at equal FLOPs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.ablation_headline import optimum_words
 from analysis.report.html import Cell, table, words
 from analysis.report.html_tables import budget_words, series
-from analysis.sweep.ablations import Variant, Variants
+from analysis.sweep.ablations import Ablation, Ablations
 from analysis.sweep.model_size import IsoFlop
 from analysis.sweep.study import Study
-from analysis.sweep.table_size import SlotCurve, SlotMean
+from analysis.sweep.table_size import TableSizeCurve, TableSizeMean
 from analysis.tables.runs import BoolArray
 
 
-def slots(study: Study) -> str:
+def table_sizes(study: Study) -> str:
     """Loss and recall at every size of table, a block a base; the change from the smallest to the largest in bold."""
-    found = study.slots
+    found = study.table_sizes
     if found is None:
         return ""
     rows: list[list[str | Cell]] = []
@@ -47,7 +47,7 @@ def slots(study: Study) -> str:
     return table(head, rows, strong=frozenset(strong), ruled=frozenset(ruled - {0}))
 
 
-def _dense(study: Study, curve: SlotCurve, measures: tuple[Measure, ...]) -> list[str | Cell]:
+def _dense(study: Study, curve: TableSizeCurve, measures: tuple[Measure, ...]) -> list[str | Cell]:
     """The dense model of the same budget."""
     assert curve.dense is not None
     runs = study.results.compare
@@ -58,7 +58,7 @@ def _dense(study: Study, curve: SlotCurve, measures: tuple[Measure, ...]) -> lis
     return [series(study, runs.reference("dense")), budget, str(int(mask.sum())), *sizes, *values]
 
 
-def _span(curve: SlotCurve) -> str:
+def _span(curve: TableSizeCurve) -> str:
     first, last = curve.points[0], curve.points[-1]
     return f"{formatting.slots(first.num_slots)} to {formatting.slots(last.num_slots)} slots"
 
@@ -67,7 +67,7 @@ def _measure_titles(measures: tuple[Measure, ...]) -> list[str]:
     return ["recall, %" if measure.factor == 100.0 else f"{measure.words}, nats" for measure in measures]
 
 
-def _value(mean: SlotMean, measure: Measure, *, sign: bool = False) -> str:
+def _value(mean: TableSizeMean, measure: Measure, *, sign: bool = False) -> str:
     return formatting.with_interval(mean.value, mean.interval, sign=sign, most=measure.decimals)
 
 
@@ -78,7 +78,7 @@ def _mean(study: Study, column: str, mask: BoolArray) -> str:
 
 def slot_laws(study: Study) -> str:
     """The law of the loss against slots, a row a base."""
-    found = study.slots
+    found = study.table_sizes
     if found is None or found.laws is None:
         return ""
     rows: list[list[str | Cell]] = []
@@ -107,12 +107,12 @@ def slot_laws(study: Study) -> str:
     return table(head, rows)
 
 
-def variants(study: Study, group: Variants) -> str:
-    """A family's variants against its reference, by increasing loss."""
-    measures = [comparison.measure for comparison in group.variants[0].comparisons]
-    several = any(len(one.loss.at_budgets) > 1 for one in group.variants)
+def ablations(study: Study, group: Ablations) -> str:
+    """A family's ablations against its reference, by increasing loss."""
+    measures = [comparison.measure for comparison in group.ablations[0].comparisons]
+    several = any(len(one.loss.at_budgets) > 1 for one in group.ablations)
     rows: list[list[str | Cell]] = [_reference(study, group, len(measures), several)]
-    rows += [_variant(study, one, several) for one in group.variants]
+    rows += [_ablation(study, one, several) for one in group.ablations]
     head = ["series", "parameters", "FLOPs a token"]
     for measure in measures:
         unit = "points" if measure.factor == 100.0 else "nats"
@@ -122,13 +122,13 @@ def variants(study: Study, group: Variants) -> str:
     return table(head, rows, caption=f"Minus {formatting.series(group.reference)}", strong=frozenset({0}))
 
 
-def _reference(study: Study, group: Variants, num_measures: int, several: bool) -> list[str | Cell]:
+def _reference(study: Study, group: Ablations, num_measures: int, several: bool) -> list[str | Cell]:
     mask = study.results.compare.of(group.reference)
     sizes = [_sizes(study, column, mask) for column in ("params_total", "flops_per_token_forward")]
     return [series(study, group.reference), *sizes, *[""] * (num_measures * (1 + several)), words("reference")]
 
 
-def _variant(study: Study, one: Variant, several: bool) -> list[str | Cell]:
+def _ablation(study: Study, one: Ablation, several: bool) -> list[str | Cell]:
     mask = study.results.compare.of(one.series)
     cells: list[str | Cell] = [series(study, one.series)]
     cells += [_sizes(study, column, mask) for column in ("params_total", "flops_per_token_forward")]

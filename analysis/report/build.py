@@ -31,8 +31,8 @@ STEMS = (
     "recall_vs_params",
     "recall_vs_slots",
     "tuning",
-    "variants",
-    "variants_recall",
+    "ablations",
+    "ablations_recall",
 )
 PLAN_WORDS = {
     "plan_hash": "plan",

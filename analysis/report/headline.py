@@ -1,6 +1,6 @@
 """The answer in words, by a rule fixed beforehand.
 
-The opening is about what the sweep compares (`Study.focus`): families, table sizes, variants or model sizes. The rule
+The opening is about what the sweep compares (`Study.focus`): families, table sizes, ablations or model sizes. The rule
 for families: subject minus baseline in validation loss, at the largest budget and averaged over budgets; 'better' (or
 'worse') only where both 95 % intervals exclude zero on the same side. Anything else is said as what it is: one of the
 two only, not distinguishable, or no interval at all. Intervals are not corrected for the number of comparisons.
@@ -13,7 +13,7 @@ from analysis.gains.differences import Comparison, Difference
 from analysis.gains.scaling_curves import FLOPS, SECONDS
 from analysis.report import ablation_headline
 from analysis.report.ablation_headline import Answer
-from analysis.sweep.matching import TOLERANCE, terms
+from analysis.sweep.matching import TOLERANCE, held_equal
 from analysis.sweep.study import Study
 
 __all__ = ["RULE", "Answer", "headline", "of_families", "verdict"]
@@ -28,16 +28,21 @@ def headline(study: Study) -> Answer:
     """The opening of the report: of what the sweep is about, with what else the table says as details."""
     about = {
         "families": of_families,
-        "slots": ablation_headline.of_slots,
-        "variants": ablation_headline.of_variants,
-        "sizes": ablation_headline.of_sizes,
+        "table_sizes": ablation_headline.of_table_sizes,
+        "ablations": ablation_headline.of_ablations,
+        "model_sizes": ablation_headline.of_sizes,
     }
     if study.focus not in about:
         return _nothing(study)
     answer = about.pop(study.focus)(study)
-    held = {"families": study.pairs, "slots": study.slots, "variants": study.variants, "sizes": study.isoflops}
-    more = [of(study).sentence for key, of in about.items() if held[key] and key != "sizes"]
-    if study.focus != "sizes" and study.isoflops is not None:
+    held = {
+        "families": study.pairs,
+        "table_sizes": study.table_sizes,
+        "ablations": study.ablations,
+        "model_sizes": study.isoflops,
+    }
+    more = [of(study).sentence for key, of in about.items() if held[key] and key != "model_sizes"]
+    if study.focus != "model_sizes" and study.isoflops is not None:
         more += ablation_headline.lowest(study.isoflops)
     return Answer(verdict=answer.verdict, sentence=answer.sentence, details=(*answer.details, *more))
 
@@ -114,8 +119,12 @@ def _loss(comparison: Comparison, *, start: str = "") -> str:
 
 def _terms(study: Study, subject: str, baseline: str) -> str:
     """How the opening starts: on which terms the two are compared."""
-    found = terms(study.results.compare, [(subject, baseline)])
-    off = "" if found.off <= TOLERANCE else f" (training FLOPs differ by up to {100 * found.off:.3g} %)"
+    found = held_equal(study.results.compare, [(subject, baseline)])
+    off = (
+        ""
+        if found.flops_mismatch <= TOLERANCE
+        else f" (training FLOPs differ by up to {100 * found.flops_mismatch:.3g} %)"
+    )
     return f"{found.words.capitalize()}{off}, "
 
 

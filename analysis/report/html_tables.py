@@ -13,7 +13,7 @@ from analysis.gains.measures import Measure, loss_columns
 from analysis.gains.multipliers import Multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS
 from analysis.report.html import Cell, heading, named, table, words
-from analysis.sweep.learning_rates import Tuned
+from analysis.sweep.learning_rates import LearningRateChoice
 from analysis.sweep.study import Study
 from analysis.tables.runs import BoolArray, Budget
 
@@ -122,35 +122,35 @@ def _multiplier(one: Multiplier) -> str | Cell:
     return f"{formatting.times(one.value, one.interval)} {what}{note}"
 
 
-def gaps(study: Study) -> str:
+def mismatches(study: Study) -> str:
     """The worst mismatch of what the sweep holds equal."""
     rows: list[list[str | Cell]] = [
         [
-            words(gap.words),
-            words(gap.among),
-            f"{100 * gap.gap:.2f} %",
-            budget_words(study, gap.budget),
-            series(study, gap.smallest) if gap.gap > 0 else "",
-            series(study, gap.largest) if gap.gap > 0 else "",
+            words(mismatch.words),
+            words(mismatch.among),
+            f"{100 * mismatch.value:.2f} %",
+            budget_words(study, mismatch.budget),
+            series(study, mismatch.smallest) if mismatch.value > 0 else "",
+            series(study, mismatch.largest) if mismatch.value > 0 else "",
         ]
-        for gap in study.gaps
+        for mismatch in study.mismatches
     ]
-    return table(("held equal", "among", "worst gap", "at budget, FLOPs", "smallest", "largest"), rows)
+    return table(("held equal", "among", "largest mismatch", "at budget, FLOPs", "smallest", "largest"), rows)
 
 
 def tuning(study: Study) -> str:
     """Each family's choice and where it lies in its sweep."""
     rows: list[list[str | Cell]] = []
-    for one in study.tuned:
-        rates = sorted({tried.learning_rate for tried in one.tried})
-        factors = sorted({tried.table_factor for tried in one.tried if tried.table_factor is not None})
+    for one in study.learning_rates:
+        rates = sorted({tried.learning_rate for tried in one.tuning_runs})
+        factors = sorted({tried.table_factor for tried in one.tuning_runs if tried.table_factor is not None})
         rows.append(
             [
                 named(formatting.family(one.family), series_styles(study.results.compare)[one.series].colour),
                 "" if one.learning_rate is None else f"{one.learning_rate:g}",
                 "" if one.table_factor is None else f"{formatting.TIMES}{one.table_factor:.4g}",
                 words(_swept(rates, factors)),
-                str(len(one.tried)),
+                str(len(one.tuning_runs)),
                 str(one.diverged),
                 words(_edge(one)),
             ]
@@ -166,8 +166,8 @@ def _swept(rates: list[float], factors: list[float]) -> str:
     return text + (f"; table {formatting.TIMES}" + ", ".join(f"{factor:.4g}" for factor in factors) if factors else "")
 
 
-def _edge(one: Tuned) -> str:
-    parts = [", ".join(one.edges) if one.edges else "no" if one.tried else "not swept", one.note]
+def _edge(one: LearningRateChoice) -> str:
+    parts = [", ".join(one.edges) if one.edges else "no" if one.tuning_runs else "not swept", one.note]
     return "; ".join(part for part in parts if part)
 
 

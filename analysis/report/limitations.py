@@ -78,19 +78,19 @@ def _range(study: Study) -> list[str]:
 
 def _matching(study: Study) -> list[str]:
     return [
-        f"{gap.words} differ by {gap.gap:.1%} at {formatting.power(gap.budget.flops)} FLOPs"
-        f" ({formatting.series(gap.smallest)} least, {formatting.series(gap.largest)} most): not quite equal."
-        for gap in study.gaps
-        if gap.gap > TOLERANCE
+        f"{mismatch.words} differ by {mismatch.value:.1%} at {formatting.power(mismatch.budget.flops)} FLOPs"
+        f" ({formatting.series(mismatch.smallest)} least, {formatting.series(mismatch.largest)} most): not quite equal."
+        for mismatch in study.mismatches
+        if mismatch.value > TOLERANCE
     ]
 
 
 def _tuning(study: Study) -> list[str]:
     said = []
-    for one in study.tuned:
+    for one in study.learning_rates:
         if one.edges:
             said.append(f"{formatting.family(one.family)} was tuned at the edge of its sweep ({', '.join(one.edges)}).")
-    if any(one.tried for one in study.tuned):
+    if any(one.tuning_runs for one in study.learning_rates):
         said.append(
             "Learning rates were tuned at the smallest budget, with one seed, and used at every budget; the best may"
             " move with scale."
@@ -140,7 +140,7 @@ def _never_varied(study: Study) -> list[str]:
             " runs, not the error of a curve of another shape."
         )
     families = [family for family in runs.families if len(runs.series_of(family)) > 1]
-    if families and any(one.tried for one in study.tuned):
+    if families and any(one.tuning_runs for one in study.learning_rates):
         names = ", ".join(formatting.family(family) for family in families)
         said.append(
             f"The learning rates of {names} were tuned for one of its settings and used for all; another setting may"

@@ -15,7 +15,7 @@ from analysis.report.css import CSS
 from analysis.report.headline import RULE, headline
 from analysis.report.html import escape, figure, inline, listed, paragraph, section
 from analysis.report.limitations import limits
-from analysis.sweep.matching import terms
+from analysis.sweep.matching import held_equal
 from analysis.sweep.study import Study
 
 
@@ -39,8 +39,8 @@ def page(
         _opening(study, question, sweep),
         _details(answer.details),
         _figures(figures),
-        _slots(study),
-        _variants(study),
+        _table_sizes(study),
+        _ablations(study),
         _sizes(study),
         _gains(study),
         _laws(study),
@@ -89,8 +89,8 @@ def _figures(figures: Sequence[Figure]) -> str:
     return '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
 
 
-def _slots(study: Study) -> str:
-    found = study.slots
+def _table_sizes(study: Study) -> str:
+    found = study.table_sizes
     if found is None:
         return ""
     if found.laws is None:
@@ -100,7 +100,7 @@ def _slots(study: Study) -> str:
         law = f"{found.laws.law.formula}, x = slots, least squares on the log of the loss: {found.laws.why}.{noise}"
     return section(
         "Loss and recall against table size",
-        ablation_tables.slots(study),
+        ablation_tables.table_sizes(study),
         paragraph(
             "Means over seeds with the 95 % interval of the mean; in bold the change from the smallest table to the"
             " largest. FLOPs a token grow with the table, for its keys are scored.",
@@ -111,18 +111,18 @@ def _slots(study: Study) -> str:
     )
 
 
-def _variants(study: Study) -> str:
-    if not study.variants:
+def _ablations(study: Study) -> str:
+    if not study.ablations:
         return ""
-    total = sum(len(group.variants) for group in study.variants)
-    chance = f" With {total} variants about {formatting.fixed(0.05 * total, 1)} would seem to differ by chance alone."
-    parts = [ablation_tables.variants(study, group) for group in study.variants]
+    total = sum(len(group.ablations) for group in study.ablations)
+    chance = f" With {total} ablations about {formatting.fixed(0.05 * total, 1)} would seem to differ by chance alone."
+    parts = [ablation_tables.ablations(study, group) for group in study.ablations]
     return section(
-        "Variants against the reference",
+        "Ablations against the reference",
         *parts,
         paragraph(
             "Differences of means over seeds, 95 % t intervals from the pooled noise of the seeds, not corrected for"
-            f" the number of variants.{chance} A variant may differ in parameters and FLOPs too: see its row.",
+            f" the number of ablations.{chance} An ablation may differ in parameters and FLOPs too: see its row.",
             "note",
         ),
     )
@@ -156,7 +156,7 @@ def _gains(study: Study) -> str:
         )
     parts = [paragraph(said + ". Intervals are not corrected for the number of comparisons.", "note")]
     pairs = [html_tables.gains(study, subject, baseline) for subject, baseline in study.pairs]
-    words = terms(study.results.compare, study.pairs).words
+    words = held_equal(study.results.compare, study.pairs).words
     return section(f"Gains {words}", *parts, '<div class="pairs">', *pairs, "</div>")
 
 
@@ -182,21 +182,23 @@ def _laws(study: Study) -> str:
 
 
 def _fairness(study: Study) -> str:
-    if not study.gaps:
+    if not study.mismatches:
         return ""
     return section(
         "Was the comparison fair?",
-        html_tables.gaps(study),
-        paragraph("The worst gap inside a budget: (largest - smallest) / smallest.", "note"),
+        html_tables.mismatches(study),
+        paragraph("The largest mismatch inside a budget: (largest - smallest) / smallest.", "note"),
     )
 
 
 def _tuning(study: Study, figures: Sequence[Figure]) -> str:
     shown = [figure(svg(one.figure), one.title, one.caption) for one in figures if one.stem == "tuning"]
-    edges = [one for one in study.tuned if one.edges]
-    swept = [one for one in study.tuned if len({tried.learning_rate for tried in one.tried}) > 1]
+    edges = [one for one in study.learning_rates if one.edges]
+    swept = [one for one in study.learning_rates if len({tried.learning_rate for tried in one.tuning_runs}) > 1]
     if not swept:
-        said = "The table holds no learning-rate sweep: a gap between families may be one between learning rates."
+        said = (
+            "The table holds no learning-rate sweep: a difference between families may be one between learning rates."
+        )
     elif edges:
         names = ", ".join(formatting.family(one.family) for one in edges)
         said = f"At the edge of its sweep: {names}. A wider sweep may make it better than it looks here."

@@ -13,11 +13,11 @@ from analysis.gains.scaling_curves import Curves, SeriesCurve
 from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.allocation_json import frontier_json, minimum_json
 from analysis.report.headline import headline
-from analysis.sweep.learning_rates import Tuned
-from analysis.sweep.matching import Gap
+from analysis.sweep.learning_rates import LearningRateChoice
+from analysis.sweep.matching import Mismatch
 from analysis.sweep.model_size import IsoFlops
 from analysis.sweep.study import Study
-from analysis.sweep.table_size import BySlots, SlotMean
+from analysis.sweep.table_size import TableSizeMean, TableSizes
 from analysis.tables import Exclusion
 from analysis.tables.results import Results
 
@@ -45,23 +45,23 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         comparisons=[comparison_body(one) for one in study.comparisons],
         multipliers=[multiplier_body(one) for one in study.multipliers],
         law_differences=[law_difference_body(one) for one in study.law_differences],
-        slots=_slots(study.slots),
+        table_sizes=_table_sizes(study.table_sizes),
         isoflops=_isoflops(study.isoflops),
-        variants=[
+        ablations=[
             {
                 "family": group.family,
                 "reference": group.reference,
-                "variants": [
+                "ablations": [
                     {"series": one.series, "comparisons": [comparison_body(part) for part in one.comparisons]}
-                    for one in group.variants
+                    for one in group.ablations
                 ],
             }
-            for group in study.variants
+            for group in study.ablations
         ],
         laws={key: curves_body(one) for key, one in study.curves.items()},
         no_laws=study.no_curves,
-        matched=[_gap(one) for one in study.gaps],
-        tuning=[_tuned(one) for one in study.tuned],
+        mismatches=[_mismatch(one) for one in study.mismatches],
+        learning_rates=[_learning_rate_choice(one) for one in study.learning_rates],
     )
 
 
@@ -147,11 +147,11 @@ def _law(curve: SeriesCurve) -> dict[str, Any]:
     }
 
 
-def _gap(one: Gap) -> dict[str, Any]:
+def _mismatch(one: Mismatch) -> dict[str, Any]:
     return {
         "what": one.words,
         "among": one.among,
-        "gap": one.gap,
+        "mismatch": one.value,
         "budget": one.budget.name,
         "budget_flops": one.budget.flops,
         "smallest": one.smallest,
@@ -159,7 +159,7 @@ def _gap(one: Gap) -> dict[str, Any]:
     }
 
 
-def _slots(found: BySlots | None) -> dict[str, Any] | None:
+def _table_sizes(found: TableSizes | None) -> dict[str, Any] | None:
     """Loss and recall by table size, with the law of the loss."""
     if found is None:
         return None
@@ -188,7 +188,7 @@ def _slots(found: BySlots | None) -> dict[str, Any] | None:
     }
 
 
-def _slot_mean(mean: SlotMean) -> dict[str, Any]:
+def _slot_mean(mean: TableSizeMean) -> dict[str, Any]:
     return {"value": mean.value, "ci95": ends(mean.interval)}
 
 
@@ -227,15 +227,15 @@ def _isoflops(found: IsoFlops | None) -> dict[str, Any] | None:
     }
 
 
-def _tuned(one: Tuned) -> dict[str, Any]:
+def _learning_rate_choice(one: LearningRateChoice) -> dict[str, Any]:
     return {
         "family": one.family,
         "learning_rate": one.learning_rate,
         "table_factor": one.table_factor,
         "edges": list(one.edges),
         "note": one.note or None,
-        "tried": [
+        "tuning_runs": [
             {"learning_rate": tried.learning_rate, "table_factor": tried.table_factor, "loss_nats": tried.loss}
-            for tried in one.tried
+            for tried in one.tuning_runs
         ],
     }

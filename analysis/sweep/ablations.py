@@ -1,7 +1,7 @@
-"""Variants of a family: what each setting changes against the family's reference series, with intervals.
+"""Ablations of a family: what each setting changes against the family's reference series, with intervals.
 
 The reference is the series that bears the family's own name, else the first without settings, else the first. Series
-that differ from it in their number of slots only are table sizes, not variants (`analysis.sweep.table_size`).
+that differ from it in their number of slots only are table sizes, not ablations (`analysis.sweep.table_size`).
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.differences import Comparison, compare
 from analysis.gains.measures import Measure
+from analysis.result import Result
 from analysis.tables.runs import Runs, without
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class Ablation:
     """One series against the reference."""
 
     series: str
@@ -37,21 +42,31 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variants:
-    """A family's variants."""
+class Ablations(Result):
+    """A family's ablations."""
 
     family: str
     reference: str
-    variants: tuple[Variant, ...]
+    ablations: tuple[Ablation, ...]
     """By increasing loss."""
 
     def counts(self) -> Counter[str]:
-        """How many variants have each verdict."""
-        return Counter(one.verdict for one in self.variants)
+        """How many ablations have each verdict."""
+        return Counter(one.verdict for one in self.ablations)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every comparison's rows, as `Comparison.to_frame` gives them, by increasing loss."""
+        import pandas as pd
+
+        return pd.concat([part.to_frame() for one in self.ablations for part in one.comparisons], ignore_index=True)
+
+    def summary(self) -> str:
+        """The comparison of each series with the reference, the loss first."""
+        return "\n".join(part.summary() for one in self.ablations for part in one.comparisons)
 
 
-def variants(runs: Runs, measures: Sequence[Measure]) -> tuple[tuple[Variants, ...], tuple[str, ...]]:
-    """The variants of every family that has some, and warnings."""
+def ablations(runs: Runs, measures: Sequence[Measure]) -> tuple[tuple[Ablations, ...], tuple[str, ...]]:
+    """The ablations of every family that has some, and warnings."""
     found, warnings = [], []
     for family in runs.families:
         reference, *others = runs.series_of(family)
@@ -68,8 +83,8 @@ def variants(runs: Runs, measures: Sequence[Measure]) -> tuple[tuple[Variants, .
                     " reference of its family, so it is not compared with it"
                 )
                 continue
-            compared.append(Variant(series=label, comparisons=one))
+            compared.append(Ablation(series=label, comparisons=one))
         if compared:
             compared.sort(key=lambda one: one.loss.overall.value)
-            found.append(Variants(family=family, reference=reference, variants=tuple(compared)))
+            found.append(Ablations(family=family, reference=reference, ablations=tuple(compared)))
     return tuple(found), tuple(warnings)

@@ -20,7 +20,7 @@ SAME_RATE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TuningRun:
     """One tuning run."""
 
     learning_rate: float
@@ -34,7 +34,7 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
+class LearningRateChoice:
     """A family's choice and the sweep it was chosen from."""
 
     family: str
@@ -44,8 +44,8 @@ class Tuned:
     learning_rate: float | None
     """The rate of the compared runs; None where the table does not say."""
     table_factor: float | None
-    tried: tuple[Tried, ...]
-    best: Tried | None
+    tuning_runs: tuple[TuningRun, ...]
+    best: TuningRun | None
     edges: tuple[str, ...]
     """Which of 'learning rate' and 'table rate' lie at the edge of what was tried, and at which end."""
     note: str
@@ -53,16 +53,16 @@ class Tuned:
     @property
     def diverged(self) -> int:
         """How many of the rates that were tried diverged."""
-        return sum(tried.loss is None for tried in self.tried)
+        return sum(tried.loss is None for tried in self.tuning_runs)
 
 
-def tuned(results: Results) -> tuple[Tuned, ...]:
+def learning_rate_choices(results: Results) -> tuple[LearningRateChoice, ...]:
     """The choice of every compared family, in the order of the table."""
     names = dict.fromkeys(family_name(label) for label in results.compare.labels)
     return tuple(_family(results, name) for name in names)
 
 
-def _family(results: Results, family: str) -> Tuned:
+def _family(results: Results, family: str) -> LearningRateChoice:
     compared = _tried(results.compare, family)
     tried = tuple(sorted(_tried(results.tune, family), key=lambda one: (one.learning_rate, one.table_factor or 0.0)))
     finite = [(one.loss, index) for index, one in enumerate(tried) if one.loss is not None]
@@ -77,26 +77,26 @@ def _family(results: Results, family: str) -> Tuned:
     if used is not None and not all(_same(used, one) for one in compared):
         same_width = all(_same(used, one) for one in compared if one.d_model == used.d_model)
         notes.append("scaled at other widths" if same_width and used.d_model else "other rates at other budgets")
-    return Tuned(
+    return LearningRateChoice(
         family=family,
         series=next(label for label in results.compare.labels if family_name(label) == family),
         learning_rate=used.learning_rate if used else None,
         table_factor=used.table_factor if used else None,
-        tried=tried,
+        tuning_runs=tried,
         best=best,
         edges=_edges(used, tried) if used else (),
         note="; ".join(notes),
     )
 
 
-def _tried(runs: Runs, family: str) -> list[Tried]:
+def _tried(runs: Runs, family: str) -> list[TuningRun]:
     if "learning_rate" not in runs.numbers:
         return []
     rates, losses = runs.number("learning_rate"), runs.number("loss_nats")
     unknown = np.full(len(runs), np.nan)
     tables, widths = (runs.numbers.get(column, unknown) for column in ("table_learning_rate", "d_model"))
     return [
-        Tried(
+        TuningRun(
             learning_rate=float(rates[run]),
             table_factor=float(tables[run] / rates[run]) if np.isfinite(tables[run]) else None,
             budget_flops=float(runs.budget_flops[run]),
@@ -111,12 +111,12 @@ def _named(runs: Runs, family: str) -> BoolArray:
     return np.array([family_name(label) == family for label in runs.series], dtype=bool)
 
 
-def _same(one: Tried, other: Tried) -> bool:
+def _same(one: TuningRun, other: TuningRun) -> bool:
     rates = bool(np.isclose(one.learning_rate, other.learning_rate, rtol=SAME_RATE, atol=0))
     return rates and bool(np.isclose(one.table_factor or 0.0, other.table_factor or 0.0, rtol=SAME_RATE, atol=0))
 
 
-def _edges(used: Tried, tried: tuple[Tried, ...]) -> tuple[str, ...]:
+def _edges(used: TuningRun, tried: tuple[TuningRun, ...]) -> tuple[str, ...]:
     edges = []
     kinds = [("learning rate", used.learning_rate, [one.learning_rate for one in tried])]
     if used.table_factor is not None:

@@ -1,4 +1,4 @@
-"""Everything that is said about one results table, computed once: the report, the figures and the card show it.
+"""Everything that is computed from one results table: the report, the figures and the card show it.
 
 `study` is a pure function of the table: seeds of the draws are fixed, so the same table gives the same numbers.
 """
@@ -6,23 +6,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.differences import Comparison, compare
 from analysis.gains.measures import Measure, measures, pairs
 from analysis.gains.multipliers import LawDifference, Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis, Curves, fit_curves
-from analysis.sweep.ablations import Variants, variants
-from analysis.sweep.learning_rates import Tuned, tuned
-from analysis.sweep.matching import Gap, gaps
+from analysis.result import Result
+from analysis.sweep.ablations import Ablations, ablations
+from analysis.sweep.learning_rates import LearningRateChoice, learning_rate_choices
+from analysis.sweep.matching import Mismatch, mismatches
 from analysis.sweep.model_size import IsoFlops, isoflops
-from analysis.sweep.table_size import BySlots, by_slots
+from analysis.sweep.table_size import TableSizes, table_sizes
 from analysis.tables.results import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """One table's numbers."""
+class Study(Result):
+    """Everything that is computed from one results table."""
 
     results: Results
     measures: tuple[Measure, ...]
@@ -33,16 +39,16 @@ class Study:
     curves: dict[str, Curves]
     """By the key of the axis; an axis without two budgets is absent."""
     no_curves: dict[str, str]
-    """Why an axis is absent."""
+    """By the key of the axis: why it is absent."""
     multipliers: tuple[Multiplier, ...]
     law_differences: tuple[LawDifference, ...]
-    slots: BySlots | None
+    table_sizes: TableSizes | None
     """None where no family has two sizes of table at one budget."""
     isoflops: IsoFlops | None
     """None where no series has two model sizes at one number of FLOPs."""
-    variants: tuple[Variants, ...]
-    gaps: tuple[Gap, ...]
-    tuned: tuple[Tuned, ...]
+    ablations: tuple[Ablations, ...]
+    mismatches: tuple[Mismatch, ...]
+    learning_rates: tuple[LearningRateChoice, ...]
     warnings: tuple[str, ...]
 
     def comparison(self, subject: str, baseline: str, column: str) -> Comparison | None:
@@ -66,6 +72,25 @@ class Study:
                 return one
         return None
 
+    def to_frame(self) -> pd.DataFrame:
+        """The rows of every comparison: of the pairs in every measure, then of the ablations with their references."""
+        import pandas as pd
+
+        columns = ["subject", "baseline", "measure", "at", "value", "lower", "upper", "verdict"]
+        parts = [*(one.to_frame() for one in self.comparisons), *(one.to_frame() for one in self.ablations)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def summary(self) -> str:
+        """Comparisons, multipliers, table sizes and ablations; then mismatches of the design and warnings."""
+        lines = [one.summary() for one in self.comparisons]
+        for one in self.multipliers:
+            value = one.refusal if one.value is None else formatting.times(one.value, one.interval)
+            lines.append(f"{one.subject} over {one.baseline}, multiplier along {one.axis}: {value}")
+        lines += [] if self.table_sizes is None else [self.table_sizes.summary()]
+        lines += [one.summary() for one in self.ablations]
+        lines += [f"{one.words} differ by up to {100 * one.value:.2g} % ({one.among})" for one in self.mismatches]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
     @property
     def recall(self) -> Measure | None:
         """The recall of facts; None where the table has none."""
@@ -73,20 +98,20 @@ class Study:
 
     @property
     def focus(self) -> str:
-        """What the sweep compares, by what its table holds: 'families', 'slots', 'variants', 'sizes' or 'nothing'.
+        """What the sweep compares: 'families', 'table_sizes', 'ablations', 'model_sizes' or 'nothing'.
 
-        Sizes of a table or settings of one sparse family come first where there is no other sparse family.
+        Table sizes and ablations come first where the table has one sparse family only.
         """
         held = {
-            "slots": self.slots is not None,
-            "variants": bool(self.variants),
+            "table_sizes": self.table_sizes is not None,
+            "ablations": bool(self.ablations),
             "families": bool(self.pairs),
-            "sizes": self.isoflops is not None,
+            "model_sizes": self.isoflops is not None,
         }
         sparse = [family for family in self.results.compare.families if family != "dense"]
-        order = ("families", "slots", "variants", "sizes")
+        order = ("families", "table_sizes", "ablations", "model_sizes")
         if len(sparse) < 2:
-            order = ("slots", "variants", "families", "sizes")
+            order = ("table_sizes", "ablations", "families", "model_sizes")
         return next((one for one in order if held[one]), "nothing")
 
 
@@ -117,11 +142,11 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
     for one_comparison in comparisons:
         warnings += one_comparison.warnings
     main = tuple(measure for measure in found if measure.words in ("loss", "recall"))
-    slots = by_slots(runs, main)
-    varied, not_varied = variants(runs, main)
+    by_table_size = table_sizes(runs, main)
+    varied, not_varied = ablations(runs, main)
     warnings += not_varied
-    if slots is not None and slots.laws is not None:
-        warnings += slots.laws.warnings
+    if by_table_size is not None and by_table_size.laws is not None:
+        warnings += by_table_size.laws.warnings
     for one in curves.values():
         warnings += one.warnings
     return Study(
@@ -133,11 +158,11 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
         no_curves=absent,
         multipliers=tuple(multipliers),
         law_differences=tuple(differences),
-        slots=slots,
+        table_sizes=by_table_size,
         isoflops=isoflops(results, found[0]),
-        variants=varied,
-        gaps=gaps(runs),
-        tuned=tuned(results),
+        ablations=varied,
+        mismatches=mismatches(runs),
+        learning_rates=learning_rate_choices(results),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -6,8 +6,10 @@ where `MIN_SIZES` sizes or more carry it, with the same solver and noise as the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,14 +20,18 @@ from analysis.gains.run_noise import noise_of
 from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
 from analysis.inference.variance_components import NoiseModel
 from analysis.interval import ConfidenceInterval
+from analysis.result import Result
 from analysis.tables.runs import Budget, FloatArray, Runs, without
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_SIZES = 4
 """Table sizes that a law needs: two parameters, and two sizes to check them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotMean:
+class TableSizeMean:
     """One size of table: the mean over seeds in one measure."""
 
     value: float
@@ -34,18 +40,18 @@ class SlotMean:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotPoint:
+class TableSizePoint:
     """One size of table."""
 
     series: str
     num_slots: float
     num_seeds: int
-    means: dict[str, SlotMean]
+    means: dict[str, TableSizeMean]
     """By the measure's column."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotCurve:
+class TableSizeCurve:
     """One family's table sizes on one base."""
 
     key: str
@@ -54,30 +60,56 @@ class SlotCurve:
     """The series without its number of slots."""
     family: str
     budget: Budget
-    points: tuple[SlotPoint, ...]
+    points: tuple[TableSizePoint, ...]
     """By increasing number of slots."""
-    change: dict[str, SlotMean]
+    change: dict[str, TableSizeMean]
     """Largest table minus smallest, by the measure's column."""
-    dense: dict[str, SlotMean] | None
+    dense: dict[str, TableSizeMean] | None
     """The dense model of the same budget, by the measure's column."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BySlots:
+class TableSizes(Result):
     """What a table says about table sizes."""
 
     measures: tuple[Measure, ...]
-    curves: tuple[SlotCurve, ...]
+    curves: tuple[TableSizeCurve, ...]
     laws: Curves | None
     no_law: str
     """Why there is no law; '' where there is one."""
 
-    def law(self, curve: SlotCurve) -> SeriesCurve | None:
+    def law(self, curve: TableSizeCurve) -> SeriesCurve | None:
         """The law of one curve; None where it has too few sizes."""
         return None if self.laws is None else self.laws.series.get(curve.key)
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each table size and measure: series, budget, num_slots, num_seeds, measure, value, lower, upper."""
+        import pandas as pd
 
-def by_slots(runs: Runs, measures: Sequence[Measure]) -> BySlots | None:
+        rows = []
+        for curve in self.curves:
+            for point in curve.points:
+                head = (point.series, curve.budget.name, point.num_slots, point.num_seeds)
+                for column, mean in point.means.items():
+                    rows.append((*head, column, mean.value, *(mean.interval or (math.nan, math.nan))))
+        columns = ["series", "budget", "num_slots", "num_seeds", "measure", "value", "lower", "upper"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def summary(self) -> str:
+        """What the largest table changes against the smallest on each base, and the law, or why there is none."""
+        lines = []
+        for curve in self.curves:
+            ends = " to ".join(formatting.slots(curve.points[at].num_slots) for at in (0, -1))
+            lines.append(f"{curve.stem} at {curve.budget.name}, {ends} slots:")
+            for measure in self.measures:
+                change = curve.change[measure.column]
+                value = formatting.with_interval(change.value, change.interval, sign=True, most=measure.decimals + 1)
+                lines.append(f"  {measure.words} changes by {value} {measure.unit}")
+        law = self.no_law if self.laws is None else f"{self.laws.law.formula}, x = slots: {self.laws.why}"
+        return "\n".join([*lines, f"law: {law}"])
+
+
+def table_sizes(runs: Runs, measures: Sequence[Measure]) -> TableSizes | None:
     """None where no family has two sizes of table at one budget."""
     if "num_slots" not in runs.numbers:
         return None
@@ -90,7 +122,7 @@ def by_slots(runs: Runs, measures: Sequence[Measure]) -> BySlots | None:
     if not curves:
         return None
     laws, why = _laws(runs, curves)
-    return BySlots(measures=tuple(measures), curves=curves, laws=laws, no_law=why)
+    return TableSizes(measures=tuple(measures), curves=curves, laws=laws, no_law=why)
 
 
 def _stems(runs: Runs, budget: Budget) -> dict[str, list[str]]:
@@ -110,7 +142,7 @@ def _curve(
     labels: Sequence[str],
     measures: Sequence[Measure],
     noises: dict[str, NoiseModel | None],
-) -> SlotCurve:
+) -> TableSizeCurve:
     slots_of = {label: float(runs.number("num_slots")[runs.of(label, budget)].mean()) for label in labels}
     points = [_point(runs, label, budget, slots_of[label], measures, noises) for label in labels]
     points.sort(key=lambda point: point.num_slots)
@@ -119,7 +151,7 @@ def _curve(
     at_dense = None
     if dense is not None and runs.of(dense, budget).any():
         at_dense = _point(runs, dense, budget, 0.0, measures, noises).means
-    return SlotCurve(
+    return TableSizeCurve(
         key=f"{stem} at={budget.name}",
         stem=stem,
         family=runs.family_of(labels[0]),
@@ -144,7 +176,7 @@ def _point(
     num_slots: float,
     measures: Sequence[Measure],
     noises: dict[str, NoiseModel | None],
-) -> SlotPoint:
+) -> TableSizePoint:
     mask = runs.of(label, budget)
     num_seeds = int(mask.sum())
     means = {
@@ -155,7 +187,7 @@ def _point(
         )
         for measure in measures
     }
-    return SlotPoint(series=label, num_slots=num_slots, num_seeds=num_seeds, means=means)
+    return TableSizePoint(series=label, num_slots=num_slots, num_seeds=num_seeds, means=means)
 
 
 def _weights(runs: Runs, label: str, budget: Budget) -> FloatArray:
@@ -164,11 +196,11 @@ def _weights(runs: Runs, label: str, budget: Budget) -> FloatArray:
     return np.asarray(mask / mask.sum())
 
 
-def _mean(value: float, model: NoiseModel | None, weight_N: FloatArray) -> SlotMean:
-    return SlotMean(value=value, interval=None if model is None else model.contrast(weight_N).interval(value, 1.0))
+def _mean(value: float, model: NoiseModel | None, weight_N: FloatArray) -> TableSizeMean:
+    return TableSizeMean(value=value, interval=None if model is None else model.contrast(weight_N).interval(value, 1.0))
 
 
-def _laws(runs: Runs, curves: Sequence[SlotCurve]) -> tuple[Curves | None, str]:
+def _laws(runs: Runs, curves: Sequence[TableSizeCurve]) -> tuple[Curves | None, str]:
     """The law of the loss of every curve that has sizes enough; or the reason why there is none."""
     enough = [curve for curve in curves if len(curve.points) >= MIN_SIZES]
     if not enough:

@@ -140,7 +140,7 @@ class Settings:
     """Table sizes of memory_plus; empty: it stands once, with 2^14 slots."""
     slot_alpha: float = 0.02
     """The loss of memory_plus falls as slots^-alpha."""
-    variants: dict[str, float] = field(default_factory=dict)
+    ablations: dict[str, float] = field(default_factory=dict)
     """Settings of memory_plus, each with what it adds to the log of the loss."""
     families: tuple[str, ...] = ("dense", "memory_plus")
     budgets: tuple[float, ...] = (1e14,)
@@ -172,7 +172,7 @@ def _series(sweep: Settings) -> list[str]:
     labels = [family for family in sweep.families if family != "memory_plus" or not sweep.slots]
     if "memory_plus" in sweep.families:
         labels += [f"memory_plus num_slots={slots}" for slots in sweep.slots]
-        labels += [f"memory_plus {setting}" for setting in sweep.variants]
+        labels += [f"memory_plus {setting}" for setting in sweep.ablations]
     return labels
 
 
@@ -182,7 +182,7 @@ def _setting_row(sweep: Settings, label: str, budget: float, width: int, seed: i
     gain = {"dense": 0.0, "moe": -0.02}.get(family, -0.03 - sweep.slot_alpha * np.log(slots / 2**14))
     best = sweep.best_width * (budget / sweep.budgets[0]) ** 0.25
     size = sweep.bowl * np.log(width / best) ** 2 if len(sweep.widths) > 1 else 0.0
-    log_loss = np.log(3.6) - 0.08 * np.log(budget / 1e14) + gain + size + sweep.variants.get(setting, 0.0)
+    log_loss = np.log(3.6) - 0.08 * np.log(budget / 1e14) + gain + size + sweep.ablations.get(setting, 0.0)
     loss = float(np.exp(log_loss + sweep.noise * random.standard_normal()))
     table = family == "memory_plus"
     dense_params = 12 * 4 * width**2 + 2 * 512 * width

@@ -30,8 +30,8 @@ TWELVE = {f"key_width={width}": 0.001 * width for width in range(2, 24, 2)}
 SWEEPS: dict[str, list[Row]] = {
     "slots": settings_rows(Settings(slots=SIZES)),
     "slots on bases": settings_rows(Settings(slots=SIZES[:4], budgets=(1e14, 4e14, 1.6e15))),
-    "twelve variants": settings_rows(Settings(variants=TWELVE)),
-    "variants at budgets": settings_rows(Settings(variants={"gated=false": 0.01}, budgets=(1e14, 4e14))),
+    "twelve ablations": settings_rows(Settings(ablations=TWELVE)),
+    "ablations at budgets": settings_rows(Settings(ablations={"gated=false": 0.01}, budgets=(1e14, 4e14))),
     "sizes": settings_rows(Settings(families=("dense",), widths=(64, 96, 128), budgets=(1e14, 1e15))),
     "sizes of families": settings_rows(
         Settings(families=("dense", "moe", "memory_plus"), widths=(64, 96, 128), budgets=(1e14, 1e15))
@@ -40,10 +40,10 @@ SWEEPS: dict[str, list[Row]] = {
     "no dense": settings_rows(Settings(slots=SIZES[:3], families=("memory_plus",))),
     "no facts": settings_rows(Settings(slots=SIZES[:3], facts=False)),
     "one seed": settings_rows(Settings(slots=SIZES[:5], seeds=(0,))),
-    "one seed, variants": settings_rows(Settings(variants={"gated=false": 0.01, "knn=8": 0.0}, seeds=(0,))),
+    "one seed, ablations": settings_rows(Settings(ablations={"gated=false": 0.01, "knn=8": 0.0}, seeds=(0,))),
     "one seed, sizes": settings_rows(Settings(families=("dense",), widths=(64, 96, 128), seeds=(0,))),
     "one series": settings_rows(Settings(families=("memory_plus",))),
-    "one variant": settings_rows(Settings(families=("memory_plus",), variants={"gated=false": 0.0})),
+    "one ablation": settings_rows(Settings(families=("memory_plus",), ablations={"gated=false": 0.0})),
     "two sizes": settings_rows(Settings(families=("dense",), widths=(64, 128), facts=False)),
     "sizes of tables on sizes of models": settings_rows(Settings(slots=SIZES[:4], widths=(64, 128))),
 }
@@ -97,14 +97,14 @@ def test_every_kind_of_sweep_gives_a_report(made: Made, name: str) -> None:
 def test_missing_columns_take_only_what_rests_on_them(tmp_path: Path, columns: set[str]) -> None:
     table = [{key: value for key, value in row.items() if key not in columns} for row in SWEEPS["slots on bases"]]
     done = studied(tmp_path, table)
-    assert (done.slots is None) == ("num_slots" in columns)
+    assert (done.table_sizes is None) == ("num_slots" in columns)
     page(done, sweep_figures.draw(done), question="?", sweep="s", rebuild=["make"], plan={})
 
 
 def test_sweeps_draw_what_they_are_about_first(made: Made) -> None:
     first = {name: next(iter(made(name)[1])) for name in SWEEPS}
     assert first["slots"] == "loss_vs_slots"
-    assert first["twelve variants"] == "variants"
+    assert first["twelve ablations"] == "ablations"
     assert first["sizes"] == "isoflop"
     assert first["families"] == "gain"
     assert first["sizes of families"] == "gain"
@@ -166,7 +166,7 @@ def test_names_at_the_ends_of_lines_do_not_overlap(made: Made) -> None:
 
 
 def test_a_dozen_series_can_be_told_apart(made: Made) -> None:
-    given = series_styles(made("twelve variants")[0].results.compare)
+    given = series_styles(made("twelve ablations")[0].results.compare)
     assert len(given) == 13
     assert given["memory_plus"] == family_style("memory_plus")
     assert given["dense"] == family_style("dense")
@@ -178,7 +178,7 @@ def test_a_dozen_series_can_be_told_apart(made: Made) -> None:
 
 
 def test_the_look_of_a_reference_does_not_depend_on_what_else_is_there(made: Made) -> None:
-    alone, among = (series_styles(made(name)[0].results.compare) for name in ("one series", "twelve variants"))
+    alone, among = (series_styles(made(name)[0].results.compare) for name in ("one series", "twelve ablations"))
     assert alone["memory_plus"] == among["memory_plus"]
 
 
@@ -195,10 +195,10 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_order_of_rows_does_not_change_the_answer(tmp_path: Path) -> None:
-    table = SWEEPS["variants at budgets"]
+    table = SWEEPS["ablations at budgets"]
     mixed = [table[index] for index in np.random.default_rng(0).permutation(len(table))]
     one, other = (
-        {variant.series: variant.loss.overall for variant in studied(tmp_path, rows).variants[0].variants}
+        {ablation.series: ablation.loss.overall for ablation in studied(tmp_path, rows).ablations[0].ablations}
         for rows in (table, mixed)
     )
     for label, difference in one.items():

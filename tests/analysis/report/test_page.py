@@ -167,7 +167,7 @@ def test_failures_edges_and_gaps_are_reported(tmp_path: Path) -> None:
         if row["stage"] == "compare" and row["family"] == "moe":
             row["params_total"] = int(str(row["params_total"])) * 2
     done = studied(tmp_path, table)
-    tuned = {one.family: one for one in done.tuned}
+    tuned = {one.family: one for one in done.learning_rates}
     assert tuned["dense"].edges == ("learning rate at the highest tried",)
     assert "not the rate with the lowest" in tuned["dense"].note
     assert tuned["moe"].edges == ()  # the rate above it diverged: the best lies inside

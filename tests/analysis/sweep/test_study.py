@@ -18,7 +18,7 @@ from analysis.gains.measures import Measure, measures
 from analysis.report.headline import headline
 from analysis.report.study_json import card
 from analysis.sweep.study import Study, study
-from analysis.sweep.table_size import by_slots
+from analysis.sweep.table_size import table_sizes
 from analysis.tables.results import read_results
 from analysis.tables.runs import Runs
 
@@ -99,7 +99,7 @@ def test_differences_compare_each_model_size_with_its_own(tmp_path: Path) -> Non
 
 
 def test_the_law_against_slots_is_found(tmp_path: Path) -> None:
-    found = by_slots(runs(tmp_path, Settings(slots=SIZES, noise=1e-9, budgets=(1e14, 4e14))), (LOSS,))
+    found = table_sizes(runs(tmp_path, Settings(slots=SIZES, noise=1e-9, budgets=(1e14, 4e14))), (LOSS,))
     assert found is not None
     assert len(found.curves) == 2
     for curve in found.curves:
@@ -114,7 +114,7 @@ def test_the_law_and_the_change_hold_the_truth_as_often_as_they_say(tmp_path: Pa
     truth = Settings(slots=SIZES, seeds=(0, 1), noise=0.004, facts=False)
     laws = changes = 0
     for seed in range(40):
-        found = by_slots(runs(tmp_path, truth, seed), (LOSS,))
+        found = table_sizes(runs(tmp_path, truth, seed), (LOSS,))
         assert found is not None
         law = found.law(found.curves[0])
         assert law is not None
@@ -130,21 +130,21 @@ def test_the_law_and_the_change_hold_the_truth_as_often_as_they_say(tmp_path: Pa
 
 @pytest.mark.parametrize(("count", "law"), [(2, False), (3, False), (4, True)])
 def test_a_law_needs_four_sizes(tmp_path: Path, count: int, law: bool) -> None:
-    found = by_slots(runs(tmp_path, Settings(slots=SIZES[:count])), measures(runs(tmp_path, Settings(slots=SIZES))))
+    found = table_sizes(runs(tmp_path, Settings(slots=SIZES[:count])), measures(runs(tmp_path, Settings(slots=SIZES))))
     assert found is not None
     assert (found.laws is not None) == law
     assert ("too few for a law" in found.no_law) == (not law)
 
 
 def test_slots_that_vary_with_the_budget_alone_are_no_curve(tmp_path: Path) -> None:
-    assert by_slots(runs(tmp_path, Settings(budgets=(1e14, 4e14))), (LOSS,)) is None
+    assert table_sizes(runs(tmp_path, Settings(budgets=(1e14, 4e14))), (LOSS,)) is None
 
 
 def test_the_means_by_slots_are_those_of_the_rows(tmp_path: Path) -> None:
     table = settings_rows(Settings(slots=SIZES, budgets=(1e14, 4e14)))
     done = studied(tmp_path, table)
     content = json.loads(card_text(card(done, question="", sweep="")))
-    for curve in content["slots"]["curves"]:
+    for curve in content["table_sizes"]["curves"]:
         for point in curve["points"]:
             losses = values(table, "loss_nats", series=point["series"], budget_flops=curve["budget_flops"])
             assert point["loss_nats"]["value"] == pytest.approx(losses.mean())
@@ -182,23 +182,23 @@ def test_sizes_that_noise_hides_are_not_told_apart(tmp_path: Path) -> None:
 
 
 def test_variants_are_compared_with_their_reference(tmp_path: Path) -> None:
-    table = settings_rows(Settings(variants=ABLATIONS, noise=0.001, seeds=(0, 1, 2)))
+    table = settings_rows(Settings(ablations=ABLATIONS, noise=0.001, seeds=(0, 1, 2)))
     done = studied(tmp_path, table)
-    (group,) = done.variants
+    (group,) = done.ablations
     assert group.reference == "memory_plus"
-    assert [one.series.split(" ")[1] for one in group.variants] == ["layers=1-2-3", "key_width=16", "gated=false"]
-    for one in group.variants:
+    assert [one.series.split(" ")[1] for one in group.ablations] == ["layers=1-2-3", "key_width=16", "gated=false"]
+    for one in group.ablations:
         ours, theirs = (values(table, "loss_nats", series=name).mean() for name in (one.series, "memory_plus"))
         assert one.loss.overall.value == pytest.approx(ours - theirs)
-    assert [one.verdict for one in group.variants] == ["better", "not distinguishable", "worse"]
+    assert [one.verdict for one in group.ablations] == ["better", "not distinguishable", "worse"]
     assert headline(done).sentence == (
-        "Of 3 variants of Memory+, 1 reaches a lower loss than Memory+, 1 reaches a higher one and 1 is not"
+        "Of 3 ablations of Memory+, 1 reaches a lower loss than Memory+, 1 reaches a higher one and 1 is not"
         " distinguishable from it."
     )
 
 
 def test_table_sizes_are_no_variants_and_families_come_first_where_several_are_sparse(tmp_path: Path) -> None:
-    assert studied(tmp_path, settings_rows(Settings(slots=SIZES))).variants == ()
+    assert studied(tmp_path, settings_rows(Settings(slots=SIZES))).ablations == ()
     both = studied(tmp_path, settings_rows(Settings(slots=SIZES, families=("dense", "moe", "memory_plus"))))
     assert both.focus == "families"
     assert both.pairs[0] == (f"memory_plus num_slots={SIZES[0]}", "moe")
@@ -207,7 +207,7 @@ def test_table_sizes_are_no_variants_and_families_come_first_where_several_are_s
 
 def test_sizes_that_differ_by_design_are_no_gap(tmp_path: Path) -> None:
     table = settings_rows(Settings(slots=SIZES, families=("dense", "moe", "memory_plus")))
-    gaps = {gap.words: gap for gap in studied(tmp_path, table).gaps}
+    gaps = {mismatch.words: mismatch for mismatch in studied(tmp_path, table).mismatches}
     sizes = [
         values(table, "params_total", series=series).mean() for series in ("moe", f"memory_plus num_slots={SIZES[0]}")
     ]
@@ -246,9 +246,9 @@ def test_settings_share_the_rates_tuned_for_their_family(tmp_path: Path) -> None
     ]
     for row in table:
         row["learning_rate"] = 0.01 * 128 / float(str(row["d_model"]))
-    one = {found.family: found for found in studied(tmp_path, tune + table).tuned}["memory_plus"]
+    one = {found.family: found for found in studied(tmp_path, tune + table).learning_rates}["memory_plus"]
     assert one.learning_rate == 0.01
-    assert len(one.tried) == 3
+    assert len(one.tuning_runs) == 3
     assert one.edges == ()
     assert one.note == "scaled at other widths"
 
