@@ -19,7 +19,7 @@ from tests.planning.architectures import architectures
 
 pytestmark = pytest.mark.slow
 
-DIFFERENT = 200
+DIFFERENT = 500
 """Of each family that every test meets, at least; the strategies repeat themselves now and then."""
 
 
