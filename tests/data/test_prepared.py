@@ -289,6 +289,7 @@ def test_every_kind_of_source_in_one_mixture(tmp_path: Path) -> None:
     prepared.verify()
 
 
+@pytest.mark.slow
 def test_the_laptop_mixture_is_quick_and_short(tmp_path: Path) -> None:
     data = Data(name="laptop", sources=(facts(400, 30, weight=0.6), stdlib(4_000_000, weight=0.4)))
     began = time.process_time()  # of all threads; wall time would measure what else the machine does

@@ -73,6 +73,7 @@ def test_another_number_of_nodes_is_refused_while_it_runs(two_nodes: Environment
     assert "runs with NODES=2; for 3, first: make cluster-down" in said
 
 
+@pytest.mark.slow
 def test_the_accounting_answers_and_a_preempted_job_comes_back(two_nodes: Environment, tmp_path: Path) -> None:
     """It waits as long as `cred_expire` says, and keeps its number."""
     log = tmp_path / "log"
@@ -89,6 +90,7 @@ def test_the_accounting_answers_and_a_preempted_job_comes_back(two_nodes: Enviro
     assert until(two_nodes, history, "CANCELLED").split("\n")[0] == "PREEMPTED"
 
 
+@pytest.mark.slow
 def test_stopped_nothing_of_it_lives_and_the_accounting_is_kept(tmp_path: Path) -> None:
     environment = box_environment(tmp_path, nodes=1)
     conf = {**environment, "SLURM_CONF": str(box(tmp_path) / "etc" / "slurm.conf")}

@@ -65,6 +65,7 @@ def _traced() -> Iterator[None]:
 @pytest.mark.parametrize(
     "dtype, backend", [(torch.float32, "numba"), (torch.float32, "torch"), (torch.bfloat16, "torch")]
 )
+@pytest.mark.slow
 def test_a_step_allocates_nothing_of_the_tables_size(dtype: torch.dtype, backend: str, moments: str) -> None:
     table = allocate_table(TablePlacement(), (NUM_SLOTS, WIDTH), dtype, "cpu")
     optimizer = RowAdamW({"t": table}, weight_decay=0.1, second_moments=moments, backend=backend)

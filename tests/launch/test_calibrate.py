@@ -56,6 +56,7 @@ def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None
     assert all("GB of memory, and a worker has 0.00105 GB" in reason for _, reason in found.unmeasured)
 
 
+@pytest.mark.slow
 def test_a_calibrated_forecast_is_measured_and_marked(tmp_path: Path) -> None:
     runs, sweep = tmp_path / "runs", small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]")
     before = memscale("plan", NAME, *sweep, runs=runs).stdout

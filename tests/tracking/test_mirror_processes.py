@@ -75,6 +75,7 @@ def test_a_second_syncer_says_who_holds_the_store(runs_root: Path) -> None:
     assert sync(runs_root / "demo", wait_seconds=5).num_points > 0
 
 
+@pytest.mark.slow
 def test_sigkill_after_any_write_leaves_no_double_and_no_gap(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, in_a_process: Callable[..., int]
 ) -> None:

@@ -98,6 +98,7 @@ def check_close(root: Path, expected: Path, *, in_training: bool = False) -> Non
 
 
 @pytest.mark.parametrize("family", ["dense", "moe_bias", "moe_choice", "pkm_batch", "memory_plus", "peer"])
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_with_two_micro_batches(
     tmp_path: Path, prepared: Prepared, family: str
 ) -> None:
@@ -118,6 +119,7 @@ def test_shares_of_a_batch_need_not_be_equal(tmp_path: Path, prepared: Prepared)
     check_close(tmp_path / "four", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, prepared: Prepared) -> None:
     left = together(3, prepared.folder, tmp_path / "some", "memory_plus", stop_after=5)
     assert left[0].startswith("stopped")

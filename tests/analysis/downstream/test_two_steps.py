@@ -42,6 +42,7 @@ def fitted(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_both_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """A smaller number of the tables of `benchmarks/coverage_downstream.py`."""
     exact = float(LAW.predict(TRUTH, AHEAD)[0])

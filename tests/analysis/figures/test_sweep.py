@@ -182,6 +182,7 @@ def test_the_look_of_a_reference_does_not_depend_on_what_else_is_there(made: Mad
     assert alone["memory_plus"] == among["memory_plus"]
 
 
+@pytest.mark.slow
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", SWEEPS["no facts"])
     for name in ("one", "two"):

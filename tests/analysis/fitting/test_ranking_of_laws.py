@@ -85,6 +85,7 @@ def test_aicc_prefers_fewer_parameters_for_the_same_residuals_and_smaller_residu
 
 
 @needs_published
+@pytest.mark.slow
 def test_the_sensitivity_of_the_exponent_is_the_published_one() -> None:
     data = chinchilla(0)
     N, D, loss = (data[name].to_numpy() for name in ("N", "D", "loss"))
@@ -100,6 +101,7 @@ def test_the_sensitivity_of_the_exponent_is_the_published_one() -> None:
 
 
 @needs_published
+@pytest.mark.slow
 def test_the_command_ranks_the_laws_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", str(CHINCHILLA), "--params", "Model Size", "--flops", "Training FLOP", "--loss", "loss"]
     arguments += ["--drop-highest", "5", "--law", "chinchilla", "--law", "kaplan", "--json", str(tmp_path / "o.json")]

@@ -11,6 +11,7 @@ TABLES = 60
 
 
 @pytest.mark.parametrize("name", ["line, 3 budgets x 2 seeds, noise alone", "line, 4 budgets x 1 seeds, noise alone"])
+@pytest.mark.slow
 def test_the_intervals_hold_the_truth(name: str) -> None:
     (case,) = [one for one in cases() if name in one.name]
     found = measure(case, TABLES)

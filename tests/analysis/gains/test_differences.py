@@ -29,6 +29,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
 
 
 @pytest.mark.parametrize("baseline", ["moe", "dense"])
+@pytest.mark.slow
 def test_differences_are_covered(sweeps: list[Results], baseline: str) -> None:
     truth = Truth()
     true = [truth.loss("memory_plus", budget) - truth.loss(baseline, budget) for budget in truth.budgets]
@@ -43,6 +44,7 @@ def test_differences_are_covered(sweeps: list[Results], baseline: str) -> None:
     assert 0.90 <= overall / NUM_SWEEPS <= 0.99
 
 
+@pytest.mark.slow
 def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
     multipliers = slopes = values = lines = 0
     for results in sweeps:
@@ -64,6 +66,7 @@ def test_multipliers_and_slopes_are_covered(sweeps: list[Results]) -> None:
     assert 0.88 <= slopes / lines <= 0.99
 
 
+@pytest.mark.slow
 def test_equal_families_are_rarely_told_apart(tmp_path: Path) -> None:
     truth = Truth(multipliers={"moe": 1.0, "memory_plus": 1.0}, tuning=False)
     wrong = 0

@@ -127,6 +127,7 @@ def test_one_seed_of_two_levels_has_no_interval() -> None:
     assert "noise of a run is unknown" in found.summary()
 
 
+@pytest.mark.slow
 def test_the_report_the_verb_and_the_function_give_one_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

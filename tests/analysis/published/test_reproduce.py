@@ -18,6 +18,7 @@ from tests.published import FOLDER, needs_published
 
 
 @needs_published
+@pytest.mark.slow
 def test_every_published_number_is_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures, card = tmp_path / "figures", tmp_path / "o.json"
     assert main(["reproduce", "--data", str(FOLDER), "--json", str(card), "--figures", str(figures)]) == 0

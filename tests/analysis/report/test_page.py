@@ -77,6 +77,7 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(tmp_path: Path) -> Non
     assert words.index("lower loss than MoE") < words.index("Gains at equal")
 
 
+@pytest.mark.slow
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(Truth()))
     for name in ("one", "two"):
@@ -95,6 +96,7 @@ def test_the_data_beside_a_figure_are_the_runs(tmp_path: Path) -> None:
     assert drawn == {row["name"]: row["loss_nats"] for row in table if row["stage"] == "compare"}
 
 
+@pytest.mark.slow
 def test_without_facts_there_is_no_recall_anywhere(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(Truth()))
     build.build(path, tmp_path / "out")

@@ -77,6 +77,7 @@ def test_columns_are_named_as_mlflow_names_them(uri: str, monkeypatch: pytest.Mo
         ("widths", "ftp://somewhere", "cannot use ftp://somewhere|cannot be read"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_names_and_places_are_refused(
     uri: str, monkeypatch: pytest.MonkeyPatch, experiment: str, address: str | None, said: str
 ) -> None:
