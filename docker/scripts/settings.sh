@@ -45,5 +45,5 @@ read_ports() { # of the cluster that configure.sh wrote
 }
 
 [[ $BOX_NODES =~ ^[1-9][0-9]{0,2}$ ]] || fail "NODES is '$BOX_NODES'; needed is a number from 1 to 999"
-# A socket's path has at most 107 characters, and the longest of ours adds 20.
-[ ${#BOX_FOLDER} -le 85 ] || fail "the path $BOX_FOLDER is too long for sockets; set BOX_FOLDER to a shorter one"
+# A socket's path has at most 107 characters, and the longest, slurmstepd's, adds /state/node-n999/n999_1234567.4294967291.
+[ ${#BOX_FOLDER} -le 67 ] || fail "the path $BOX_FOLDER is too long for sockets; set BOX_FOLDER to a shorter one"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +35,17 @@ def cluster(folder: Path, *, nodes: int = 1, slurmd_timeout: int = 30) -> Iterat
         yield {**environment, "SLURM_CONF": str(box(folder) / "etc" / "slurm.conf")}
     finally:
         subprocess.run([SCRIPTS / "down.sh"], env=environment, capture_output=True, check=True)
+        if box(folder).exists():
+            shutil.rmtree(folder / "cluster", ignore_errors=True)
+            shutil.move(box(folder), folder / "cluster")  # its logs stay as long as the test's other files
 
 
 def box(folder: Path) -> Path:
-    """Where a cluster started with `folder` keeps its files."""
-    return folder / "cluster"
+    """Where a cluster started with `folder` keeps its files while it lives.
+
+    A short path: slurmd makes sockets below it, whose names Linux cuts at 108 characters.
+    """
+    return Path(tempfile.gettempdir()) / f"slurm-{hashlib.sha256(str(folder).encode()).hexdigest()[:10]}"
 
 
 def box_environment(folder: Path, *, nodes: int) -> dict[str, str]:
