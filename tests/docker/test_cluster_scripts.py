@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.launch.slurm_cluster import SCRIPTS, box, box_environment, cluster, missing
+from tests.sweeps import wait_for
 
 pytestmark = [
     pytest.mark.xdist_group("slurm"),
@@ -84,7 +85,7 @@ def test_the_accounting_answers_and_a_preempted_job_comes_back(two_nodes: Enviro
     run(*urgent, "--wrap", "true", environment=two_nodes)
     until(two_nodes, ["squeue", "--noheader", f"--jobs={job}", "--format=%r"], "BeginTime")
     until(two_nodes, ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], "RUNNING")
-    assert log.read_text().count("started") == 2
+    wait_for("the second start", lambda: log.read_text().count("started") == 2)
     run("scancel", job, environment=two_nodes)
     history = ["sacct", "--noheader", "--parsable2", "--duplicates", "--allocations", f"--jobs={job}", "--format=State"]
     assert until(two_nodes, history, "CANCELLED").split("\n")[0] == "PREEMPTED"
