@@ -11,8 +11,7 @@ RUN ?=
 FOLDER ?= exported/$(RUN)
 NODES ?= 4
 SEEDS ?= 10
-# One more than there are cores: tests with a cluster or a server mostly wait.
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+WORKERS ?= $(shell nproc)
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
 # Written by cluster-up, removed by cluster-down: how to reach that cluster, and what its nodes can hold.

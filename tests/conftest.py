@@ -14,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-GROUPS = ("slurm-faults", "slurm", "postgresql", "browser")
+GROUPS = ("slurm", "postgresql", "browser")
 """Groups that start servers, the longest first. A test of one says so: `pytest.mark.xdist_group("slurm")`."""
 
 

@@ -68,7 +68,7 @@ def memscale(
         _put_store(runs)
     command = [sys.executable, "-m", "memscale.cli.main", *arguments]
     given = {**environment(runs), **(more or {})}
-    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=1800, check=False)
     if check:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
@@ -121,7 +121,7 @@ def start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def wait_for(what: str, condition, seconds: float = 120.0):  # type: ignore[no-untyped-def]
+def wait_for(what: str, condition, seconds: float = 600.0):  # type: ignore[no-untyped-def]
     """Poll until `condition()` is truthy; return it. What takes long to ask is asked a quarter of the time at most."""
     until = time.monotonic() + seconds
     while (begun := time.monotonic()) < until:

@@ -32,7 +32,7 @@ def two_nodes(folder: Path) -> Iterator[Environment]:
 
 
 def run(*command: str | Path, environment: Environment, fails: bool = False) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
 

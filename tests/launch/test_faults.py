@@ -126,7 +126,7 @@ def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refus
     assert memscale("status", NAME, runs=runs, check=False).returncode == 3
     os.killpg(sweep.pid, signal.SIGINT)
     os.kill(worker, signal.SIGCONT)
-    assert sweep.wait(timeout=120) == 130
+    assert sweep.wait(timeout=600) == 130
     outcomes = [json.loads(path.read_text())["cause"] for path in runs.glob(f"{NAME}/*/attempts/*/outcome.json")]
     assert "stopped" in outcomes
     assert memscale("status", NAME, runs=runs, check=False).returncode == 4
@@ -135,7 +135,7 @@ def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refus
     _, worker = _catch(runs)
     memscale("cancel", NAME, runs=runs)
     os.kill(worker, signal.SIGCONT)
-    assert sweep.wait(timeout=120) == 4
+    assert sweep.wait(timeout=600) == 4
     memscale("sweep", NAME, *_sweep(text), runs=runs)
     _check(runs, undisturbed)
 

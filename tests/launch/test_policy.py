@@ -18,7 +18,7 @@ from tests.sweeps import memscale, wait_for, write_text
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm-faults"),
+    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
@@ -57,14 +57,14 @@ def test_what_fails_is_explained_and_the_rest_is_not_disturbed(tmp_path: Path) -
             said = json.loads(memscale("status", SWEEP, "--json", runs=runs, more=more, check=False).stdout)
             return {} if said["scheduled"] else {run["name"]: run for run in said["runs"]}
 
-        seen = wait_for("the end of the sweep", told, seconds=400)
+        seen = wait_for("the end of the sweep", told, seconds=900)
         shown = memscale("status", SWEEP, runs=runs, more=more, check=False)
         large = next(name for name in seen if str(TOO_LARGE) in name)
         shutil.copytree(runs, tmp_path / "before")
         memscale("retry", SWEEP, large, runs=runs, more=more)
         mended = "launcher.resources=[{families:[memory_plus],params_above:1e8,memory:4G}]"
         memscale("sweep", SWEEP, *overrides, mended, runs=runs, more=more)
-        result = wait_for("the large run", lambda: list(runs.glob(f"{SWEEP}/{large}-*/result.json")), seconds=200)
+        result = wait_for("the large run", lambda: list(runs.glob(f"{SWEEP}/{large}-*/result.json")), seconds=900)
     assert json.loads(result[0].read_text())["status"] == "done"
     runs = tmp_path / "before"
     assert shown.returncode == 4

@@ -37,8 +37,8 @@ def test_runs_of_several_nodes_train_what_others_do_and_outlive_a_process(tmp_pa
         assert refused.returncode != 0
         assert "8 sequences a batch, too few for its 16 processes" in refused.stderr
         memscale("sweep", NAME, *sweep, *JOB, runs=runs, more=more)
-        hit = wait_for("a second process in mid-training", lambda: _kill_a_second_process(runs), seconds=200)
-        wait_for("the end of the sweep", lambda: (runs / NAME / "finished.json").exists(), seconds=400)
+        hit = wait_for("a second process in mid-training", lambda: _kill_a_second_process(runs), seconds=900)
+        wait_for("the end of the sweep", lambda: (runs / NAME / "finished.json").exists(), seconds=900)
     first = json.loads((hit / "attempts" / "1" / "outcome.json").read_text())
     assert first["cause"] == "killed"
     assert "another process of this run is gone" in first["evidence"]

@@ -46,7 +46,7 @@ def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_p
         assert "3 runs submitted" in told
         assert "you may log out" in told
 
-        wait_for("the end of the sweep and its report", lambda: (runs / NAME / "finished.json").exists(), seconds=420)
+        wait_for("the end of the sweep and its report", lambda: (runs / NAME / "finished.json").exists(), seconds=900)
         assert memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
     assert (runs / NAME / "report.html").exists()
     jobs = [run["job_id"] for run in json.loads(memscale("status", NAME, "--json", runs=runs).stdout)["runs"]]

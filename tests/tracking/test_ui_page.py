@@ -35,7 +35,7 @@ QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--window-size=2200,1300"),
 )
-STARTING_SECONDS = 120.0
+STARTING_SECONDS = 600.0
 SHOWING_SECONDS = 60.0
 
 
@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(base=f"http://127.0.0.1:{port}", view=view, runs_root=runs_root)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=300)
 
 
 def free_port() -> int:
@@ -97,14 +97,14 @@ def page(url: str, profile: Path, wanted: list[str], picture: str) -> list[str]:
     command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", "--virtual-time-budget=60000"]
     deadline = time.monotonic() + SHOWING_SECONDS
     while True:
-        dumped = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True)
+        dumped = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, timeout=600, check=True)
         body = re.sub(r"(?s)<(style|script)\b.*?</\1>", "", dumped.stdout)
         texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", body)]
         if set(wanted) <= set(texts) or time.monotonic() > deadline:
             break
     if "MEMSCALE_SCREENSHOTS" in os.environ:
         target = Path(os.environ["MEMSCALE_SCREENSHOTS"]).absolute() / f"{picture}.png"
-        subprocess.run([*command, f"--screenshot={target}", url], capture_output=True, timeout=120, check=True)
+        subprocess.run([*command, f"--screenshot={target}", url], capture_output=True, timeout=600, check=True)
     return [text for text in texts if text]
 
 

@@ -71,7 +71,7 @@ class TrackingServer:
             self.wait_for(name)
 
     def wait_for(self, name: str) -> None:
-        until = time.monotonic() + 90
+        until = time.monotonic() + 600
         while not self._answers(name):
             said = (self.folder / f"{name}.out").read_text()[-2000:]
             assert self._processes[name].poll() is None, said

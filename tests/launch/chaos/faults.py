@@ -178,7 +178,7 @@ def launch_and_kill(site: Site) -> str:
     with open(site.folder / "killed.txt", "ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=out, start_new_session=True)
     folder = site.runs / NAME / "slurm"
-    wait_for("an array", lambda: list(folder.glob("*/*_submission.sh")) or process.poll() is not None, seconds=120)
+    wait_for("an array", lambda: list(folder.glob("*/*_submission.sh")) or process.poll() is not None, seconds=600)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

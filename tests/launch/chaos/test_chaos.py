@@ -22,7 +22,7 @@ from tests.sweeps import FEWER, NAME, final_weights, memscale, small_sweep, writ
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm-faults"),
+    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
@@ -79,7 +79,7 @@ def test_a_sweep_ends_as_if_nothing_had_happened(seed: int, undisturbed: tuple[s
 
 def _disturb(site: Site, faults: list[Fault]) -> list[str]:
     """Do the faults, one after another, each to a run in mid-training."""
-    said, left, until = [], list(faults), time.monotonic() + 900
+    said, left, until = [], list(faults), time.monotonic() + 1800
     while left and time.monotonic() < until and not (site.runs / NAME / "finished.json").exists():
         found = victim(site)
         if found is None:
@@ -96,7 +96,7 @@ def _disturb(site: Site, faults: list[Fault]) -> list[str]:
 
 
 def _wait_for_the_end(site: Site, said: list[str]) -> None:
-    until = time.monotonic() + 900
+    until = time.monotonic() + 1800
     while not (site.runs / NAME / "finished.json").exists():
         if time.monotonic() > until:
             told = memscale("status", NAME, runs=site.runs, more=site.more, check=False).stdout
