@@ -149,7 +149,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from memscale.kernels.embedding_bag import lookup
+from memscale.kernels.embedding_bag import embedding_bag
 from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.memory_table import allocate_table
 from memscale.kernels.table_placement import TablePlacement
@@ -168,7 +168,7 @@ def train(memory, num_slots, num_steps):
     for step in range(num_steps):
         slots = torch.randint(num_slots, (512, 4), generator=generator)
         moved.append(slots.flatten())
-        out = lookup(table, slots, torch.ones(512, 4))
+        out = embedding_bag(table, slots, torch.ones(512, 4))
         out.backward(torch.ones_like(out))
         optimizer.step(0.25)
     rows = torch.cat(moved).unique()
