@@ -282,12 +282,12 @@ def check_tables_above_two_to_the_31_elements() -> None:
 if DEVICE:
     import triton.language as tl
 
-    from memscale.kernels import bags_triton, rows_triton
+    from memscale.kernels import bags_triton, rounding_triton
 
     @bags_triton.jit
     def bits_kernel(rows_ptr: tl.tensor, out_ptr: tl.tensor, step: tl.tensor, WIDTH: tl.constexpr) -> None:
         u, columns = tl.program_id(0), tl.arange(0, WIDTH)
-        snapshot = rows_triton.random_bits(tl.load(rows_ptr + u), columns, step)
+        snapshot = rounding_triton.random_bits(tl.load(rows_ptr + u), columns, step)
         tl.store(out_ptr + u * WIDTH + columns, snapshot.to(tl.int64))
 
     def check_random_bits_are_those_of_the_reference() -> None:
