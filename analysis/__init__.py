@@ -1,4 +1,4 @@
-"""Scaling laws of any table of runs: read, fit, compare, predict, with intervals that hold the truth as often as said.
+"""Scaling laws of any table of runs: read, fit, compare, predict, with intervals.
 
 Reads tables only; imports neither torch nor memscale. `python -m analysis` is the same from a terminal, and
 `analysis.report.build` writes a sweep's whole report.
