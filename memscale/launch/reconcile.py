@@ -57,7 +57,7 @@ class Step:
     plan: Plan
     """The plan, as far as it is open now."""
     stage: str
-    """The stage that has work left; the last one where none has."""
+    """The stage that has work left; the last open one where none has."""
     num_done: int
     num_alive: int
     """Jobs that wait or are at work, without those `submitted` now."""
@@ -150,13 +150,14 @@ def reconcile(
     found = _Found(adopted=executor.refresh())
     statuses_before: list[RunStatus] = []
     stage = STAGES[0]
-    for stage in STAGES:
-        if stage == "compare" and not plan.is_open:
+    for each in STAGES:
+        if each == "compare" and not plan.is_open:
             opened = open_compare_stage(plan, paths, Path(launch.data_folder))
             if opened is None:
                 break
             plan = opened
             found.messages.append("every family's rates are chosen: the compared runs are open")
+        stage = each
         view = _look(stage, plan, paths, executor, launch, statuses_before)
         statuses_before += view.statuses
         found.given_up |= view.given_up

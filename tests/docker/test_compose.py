@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.launch.slurm_cluster import SCRIPTS, missing
+from tests.launch.slurm_cluster import SCRIPTS, box, missing
 
 DOCKER = SCRIPTS.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -64,7 +64,7 @@ class Containers:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.box = root / "box"  # where each service sees its own folder; one path, for slurm.conf names it
+        self.box = box(root)  # where each service sees its own folder; one path, for slurm.conf names it
         self.box.mkdir()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         hosts = root / "hosts"
@@ -140,6 +140,7 @@ def _containers(root: Path) -> Iterator[Containers]:
         for process in containers.processes.values():
             process.kill()  # --kill-child takes all of the service's processes with it
             process.wait()
+        containers.box.rmdir()  # empty: what the services mounted on it was theirs alone
 
 
 @pytest.mark.xdist_group("slurm")

@@ -1,4 +1,4 @@
-"""Counts against the models themselves: 200 random ones of every family, component by component and product by product.
+"""Counts against the models themselves: 500 random ones of every family, component by component and product by product.
 
 The shapes are tiny; the formulas know no sizes. Most of a random model's cost is the counter's, 20 ms each.
 """
@@ -27,7 +27,7 @@ DIFFERENT = 500
 def test_every_component_holds_what_the_model_holds(family: str) -> None:
     seen: set[Architecture] = set()
 
-    @settings(max_examples=280, deadline=None, database=None)
+    @settings(max_examples=580, deadline=None, database=None)
     @given(architectures(family))
     def check(a: Architecture) -> None:
         seen.add(a)
@@ -64,7 +64,7 @@ def products_per_sequence(a: Architecture, s: int) -> float:
 def test_forward_flops_are_those_that_torch_counts(family: str) -> None:
     seen: set[tuple[Architecture, int, int]] = set()
 
-    @settings(max_examples=225, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=530, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(architectures(family, most_layers=2), st.integers(1, 2), st.integers(2, 12))
     def check(a: Architecture, sequences: int, s: int) -> None:
         seen.add((a, sequences, s))

@@ -96,7 +96,7 @@ def test_the_verb_and_the_function_predict_the_same(tmp_path: Path, capsys: pyte
     [
         (["predict", "--at", "N=big"], "--at N=big: write it as NAME=NUMBER"),
         (["predict"], "no run to predict is given"),
-        (["predict", "--at", "N=1e9"], "reads columns that are not mapped (D: training tokens)"),
+        (["predict", "--at", "N=1e9"], "reads (D: training tokens): give it by letter"),
         (["fit", "--law", "chinchilla", "--fix", "alpha=-3"], "alpha of law chinchilla"),
         (["fit", "--law", "chinchilla", "--tie", "alpha"], "--tie alpha: write it as NAME=NAME"),
         (["fit", "--law", "chinchilla", "--bootstrap", "0"], "--bootstrap 0"),
