@@ -36,7 +36,7 @@ class LeftOutRow(Protocol):
 
 
 class Table(Protocol):
-    """What a card says of the table that an answer rests on; `Observations` are one."""
+    """The table behind an answer, as a card needs it; `Observations` has these attributes."""
 
     @property
     def source(self) -> str:

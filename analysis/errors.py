@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class AnalysisError(ValueError):
-    """An error in what was given; its text says what is wrong, where, what was given and what is needed."""
+    """An error in the input; its text states what is wrong, where, what was given and what is needed."""
 
 
 class TableError(AnalysisError):

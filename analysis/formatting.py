@@ -52,7 +52,7 @@ def possessive(name: str) -> str:
 
 
 def setting(label: str) -> str:
-    """What a series' label says beside the family, in words; '' for a family without settings."""
+    """The settings in a series' label, in words; '' for a family without settings."""
     return ", ".join(_setting(word) for word in label.split(" ")[1:])
 
 
@@ -128,7 +128,7 @@ def short_count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A duration with a unit that suits its length."""
     if seconds < 120:
         return f"{significant(seconds)} s"
     return f"{significant(seconds / 60)} min" if seconds < 7200 else f"{significant(seconds / 3600)} h"

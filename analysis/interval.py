@@ -1,4 +1,4 @@
-"""The one type of an interval in analysis/: a two-sided 95 % confidence interval.
+"""The type of intervals in analysis/: a two-sided 95 % confidence interval.
 
 Every engine returns it and every report, figure and JSON file reads it. It is a named tuple, so that
 `lower, upper = interval` and JSON's two-element lists work without a conversion.
@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 
 class ConfidenceInterval(NamedTuple):
-    """Both ends of a confidence interval (95 % unless the place that holds it says otherwise).
+    """Both ends of a confidence interval (95 % unless its holder documents another level).
 
     An infinite end means that the data give no bound on that side.
 

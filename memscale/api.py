@@ -60,9 +60,9 @@ def plan(sweep: str, overrides: Sequence[str] = ()) -> SweepPlan:
         The plan. Its compared runs have rates and run ids once the tuning runs of an earlier launch have chosen them.
 
     Raises:
-        ConfigError: The sweep, a key or a value cannot be used; the message says in which file it stands.
-        PlanError: No plan meets what the sweep asks for.
-        DataError: A data source is missing or not what the sweep says.
+        ConfigError: The sweep, a key or a value cannot be used; the message names the file.
+        PlanError: No plan meets the sweep's requirements.
+        DataError: A data source is missing or differs from the sweep's description.
 
     Example:
         >>> planned = plan("memory_vs_moe", ["scale=laptop", "launcher=local"])

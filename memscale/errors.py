@@ -1,4 +1,4 @@
-"""The errors that a person may meet. Each message says what, where, what was given, what is needed and what to do."""
+"""The errors meant for users. Each message has what, where, what was given, what is needed and what to do."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The three approaches of Hoffmann et al. 2022 side by side on one table, and the optimum of each at given FLOPs.
 
 An approach that the table does not carry is left out with its reason, so that the others still answer. Of approach 2
-one method answers and the other methods stand beside it: where they disagree by more than their intervals, a warning
-says so.
+one method gives the answer and the others are listed with it: if they disagree by more than their intervals, there is a
+warning.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def fit_curve(x: FloatArray, loss: FloatArray, weight: FloatArray, method: Metho
     """The curve through the runs of one budget.
 
     Args:
-        x: log10 of the model size of each run, [N]; at least `LEAST_SIZES[method]` different ones.
+        x: log10 of the model size of each run, [N]; at least `LEAST_SIZES[method]` different sizes.
         loss: of each run, [N].
         weight: of each run, [N]; inversely proportional to the variance of its loss.
         method: 'window', 'parabola' or 'akima'.

@@ -179,8 +179,8 @@ def _greedy(
 ) -> list[tuple[int, float]]:
     """Candidates in the order they are taken, each once, with the half width that each leaves.
 
-    The next is the one that gains most per FLOP; with `shared`, the one that gains most of those that cost no more than
-    an equal share of what is left.
+    Each time the candidate with the largest gain per FLOP is taken; with `shared`, the candidate with the largest gain
+    of those that cost no more than an equal share of the budget that is left.
     """
     left, picked = budget, list[tuple[int, float]]()
     open_K = np.ones(len(flops_K), dtype=bool)

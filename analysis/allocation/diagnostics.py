@@ -112,7 +112,7 @@ def _methods(found: Approaches) -> list[FitWarning]:
 
 
 def _apart(found: Approaches) -> list[FitWarning]:
-    """Of the allocations at the greatest FLOPs asked for."""
+    """Of the allocations at the largest requested FLOPs."""
     at = max(found.flops, default=0.0)
     best = {one.approach: one.params.at(at) for one in found.frontiers}
     if found.allocations:

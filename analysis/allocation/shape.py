@@ -72,7 +72,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class _Orders:
-    """What one budget's runs say of the second and third order, relative to its lowest loss."""
+    """Estimates of the second and third order terms from the runs of a budget, relative to its lowest loss."""
 
     bend: float
     bend_variance: float

@@ -60,7 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _allocations(found: Fit, points: Observations, asked: str | None) -> tuple[parametric.Allocation, ...]:
-    """Of the FLOPs asked for, else of the least, the greatest, and ten times the greatest at hand."""
+    """Allocations at the requested FLOPs, else at the smallest, the largest, and ten times the largest of the table."""
     if asked is None:
         if not parametric.allocates(found):
             return ()
@@ -69,7 +69,7 @@ def _allocations(found: Fit, points: Observations, asked: str | None) -> tuple[p
         try:
             return parametric.compute_optimal_allocation(found, [least, most, _AHEAD * most])
         except FitError:
-            return ()  # nobody asked for it, and this law has none
+            return ()  # the allocation was not requested, and this law has none
     try:
         flops = [float(one) for one in asked.split(",")]
     except ValueError:

@@ -11,7 +11,7 @@ from analysis.laws.law import Law
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficients:
-    """What one step's fit is told of its coefficients."""
+    """Fixed, tied and bounded coefficients for the fit of a step."""
 
     fixed: dict[str, float]
     tied: dict[str, str]

@@ -37,7 +37,7 @@ FLAT_LINK = 0.05
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Downstream(Result):
-    """Both steps fitted, and what they say of the runs that neither was fitted to."""
+    """The fits of both steps, and their predictions for the runs held out of both."""
 
     steps: TwoSteps
     observations: Observations

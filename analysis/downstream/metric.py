@@ -4,7 +4,7 @@ The links (`analysis.laws.links`) are written for one direction each: the expone
 the loss, the sigmoid one for an accuracy that rises as the loss falls. A metric of the other direction is turned:
 error = unit - accuracy, with a unit of 1 for shares and 100 for percentages.
 
-The direction follows from the name where that says it ('acc', 'exact_match', 'err', ...), else from the rank
+The direction follows from the name where it is known ('acc', 'exact_match', 'err', ...), else from the rank
 correlation with the loss: a metric that rises as the loss falls is better when higher.
 """
 
@@ -38,7 +38,7 @@ HIGHER = (
 )
 LOWER = ("err", "error", "loss", "nll", "ppl", "perplexity", "bpb", "bits", "nats")
 LEAST_CORRELATION = 0.3
-"""Of the ranks of metric and loss; below it the table does not tell the direction."""
+"""Of the ranks of metric and loss; with a smaller correlation the direction is not known from the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,8 @@ def describe_metric(
         The metric, and a warning where its name and its correlation with the loss contradict each other.
 
     Raises:
-        FitError: all values are one, neither name nor correlation tells the direction, floor and ceiling are the wrong
-            way round, or the values lie outside them.
+        FitError: all values are equal, neither name nor correlation gives the direction, the floor is above the
+            ceiling, or the values lie outside them.
     """
     if np.ptp(metric_N) == 0:
         raise FitError(
@@ -150,7 +150,7 @@ def describe_metric(
 
 
 def _direction_of(name: str) -> bool | None:
-    """Whether the name says that higher is better; None where it says nothing, or both."""
+    """Whether higher is better by the name; None where the name holds no known word, or words of both directions."""
     words = set(re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
     higher, lower = bool(words & set(HIGHER)), bool(words & set(LOWER))
     return None if higher == lower else higher

@@ -1,8 +1,8 @@
-"""One style a series: a colour a family, the same in every report, and shades and markers for its further settings.
+"""The colour, marker and dashes of each series: a fixed colour for each family, shades of it for its other series.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; the markers say the same without colour. The
-reference series of a family has the family's own colour and marker; the others run from light to dark around it, in
-the order of the table, with markers of their own and broken lines by turns.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers distinguish series without colour. The
+reference series of a family has the family's colour and marker. The other series have shades from light to dark in the
+order of the table, each with another marker and every third with an unbroken line.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ OTHER_STYLES = (
 MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "h", "p", "*", "d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.2, 1.2))
 LIGHTEST, DARKEST = 0.72, 0.2
-"""Lightness of the outermost shades: the one still stands out on white, the other is not yet black."""
+"""Lightness of the lightest shade, still visible on white, and of the darkest, still distinct from black."""
 
 
 def family_style(family: str) -> SeriesStyle:
-    """The family's own style; families this code does not know share three more, by a hash of their name."""
+    """The style of a family; a family that is not in `FAMILY_STYLES` gets one of three others by a hash of its name."""
     return FAMILY_STYLES.get(family) or OTHER_STYLES[zlib.crc32(family.encode()) % len(OTHER_STYLES)]
 
 
@@ -72,11 +72,11 @@ def series_styles(runs: Runs) -> dict[str, SeriesStyle]:
 
 
 def shades(colour: str, count: int) -> tuple[str, ...]:
-    """`count` shades of a colour, from light to dark; none is the colour itself."""
+    """`count` shades of a colour, from light to dark, all different from the colour itself."""
     red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     steps = [LIGHTEST + (DARKEST - LIGHTEST) * place for place in _places(count)]
-    # A shade that falls on the colour itself moves away from it, to the side it lies on.
+    # a shade too close to the colour itself is made lighter or darker
     moved = [step + (0.06 if step >= lightness else -0.06) if abs(step - lightness) < 0.06 else step for step in steps]
     return tuple(_hex(colorsys.hls_to_rgb(hue, step, saturation)) for step in moved)
 

@@ -1,6 +1,6 @@
-"""The style of every figure: quiet axes, direct labels where a few short names fit, else a legend below.
+"""The style of all figures: axes, margins, ticks, and names of series as direct labels or as a legend below.
 
-Only fonts that matplotlib brings along are used, so that a figure is the same bytes on every machine.
+Only fonts that come with matplotlib are used, so that a figure has the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ INK, QUIET = "#222222", "#6b6b6b"
 WIDTH, HEIGHT = 3.6, 2.9
 """Inches: one column of a paper, and readable on a phone without zooming."""
 LINE_HEIGHT = 10.0
-"""Typographic points between two direct labels."""
+"""Distance between two direct labels, in typographic points."""
 LABEL_WIDTH = 45.0
+"""Direct labels whose points are closer than this many typographic points are in one column."""
 
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -60,7 +61,7 @@ RC: Any = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw inside this: the style holds whatever a matplotlibrc says, and nobody else's settings are touched."""
+    """A context with the style of these figures, whatever a matplotlibrc sets; settings are restored at its end."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -68,7 +69,7 @@ def styled() -> Iterator[None]:
 
 
 def panel(**margins: float) -> tuple[Figure, Axes]:
-    """A figure with one set of axes; see `panels`."""
+    """A figure with a single set of axes; see `panels`."""
     figure, (axes,) = panels(1, **margins)
     return figure, axes
 
@@ -85,8 +86,8 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` sets of axes above each other.
 
-    Lengths in inches: on the right there is room for direct labels, `below` is added under the lowest axes, and each
-    has `height` with its margins.
+    Lengths are in inches. `right` leaves room for direct labels, `below` for a legend; each set of axes has `height`
+    with its margins.
     """
     bottom, whole = 0.45, count * height + below
     figure = Figure(figsize=(width, whole))
@@ -111,7 +112,7 @@ def log_axis(
 
 
 def set_ticks(axes: Axes, which: str, ticks: Sequence[float], text: Callable[[float], str] | None = None) -> None:
-    """These ticks and no others; without `text` as plain numbers, all with as many decimals as the longest needs."""
+    """Set exactly these ticks; without `text` their labels are plain numbers with equal numbers of decimals."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(list(ticks)))
     words = [text(tick) for tick in ticks] if text else _plain(ticks)
@@ -120,7 +121,7 @@ def set_ticks(axes: Axes, which: str, ticks: Sequence[float], text: Callable[[fl
 
 
 def _plain(ticks: Sequence[float]) -> list[str]:
-    """The ticks as plain numbers; even ones share their number of decimals, those over several decades do not."""
+    """The ticks as plain numbers; with equal numbers of decimals if they span less than a decade."""
     words = [
         f"{tick:.0f}" if 1e4 <= tick < 1e6 else formatting.power(tick) if tick >= 1e6 else f"{tick:.4g}"
         for tick in ticks
@@ -132,7 +133,7 @@ def _plain(ticks: Sequence[float]) -> list[str]:
 
 
 def log_ticks(lower: float, upper: float, most: int) -> list[float]:
-    """Round numbers inside [lower, upper], at most `most`: of the finest set of leading digits that fits."""
+    """At most `most` round numbers inside [lower, upper], with the finest set of leading digits that fits."""
     digit_sets = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
     exponents = range(math.floor(math.log10(lower)), math.ceil(math.log10(upper)) + 1)
     for digits in digit_sets:
@@ -165,14 +166,14 @@ class Label:
 
 
 MOST_DIRECT, LONGEST_DIRECT = 6, 9
-"""More series than this, or a longer name among them, are named in a legend."""
+"""With more series or a longer name, a legend names the series."""
 LEGEND_ROW = 0.14
 """Inches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How the series of a figure are named: at the ends of their lines, or in a legend below the axes."""
+    """Names the series of a figure, at the ends of their lines or in a legend below the axes."""
 
     names: Mapping[str, str]
     """By series."""
@@ -189,13 +190,13 @@ class Naming:
         return 1 if max(map(len, self.names.values()), default=0) > 24 else 2
 
     def margins(self, right: float = 0.62) -> dict[str, float]:
-        """Of the panel: room for labels at the right, or for the legend below."""
+        """Margins of the panel: room for labels at the right, or for the legend below."""
         if self.direct:
             return {"right": right}
         return {"right": 0.15, "below": 0.05 + LEGEND_ROW * math.ceil(len(self.names) / self.columns)}
 
     def put(self, axes: Axes, ends: Sequence[tuple[str, float, float]], *, note: Label | None = None) -> None:
-        """Name the series whose lines end at (series, x, y); a `note` always stands at its place."""
+        """Name the series whose lines end at (series, x, y); a `note` is written beside its point in both cases."""
         if self.direct:
             labels = [Label(text=self.names[name], colour=self.styles[name].colour, x=x, y=y) for name, x, y in ends]
             put_labels(axes, [*labels, note] if note else labels)
@@ -220,15 +221,15 @@ class Naming:
 
 
 def naming(series: Sequence[str], styles: Mapping[str, SeriesStyle]) -> Naming:
-    """How to name these series in a figure."""
+    """The naming of these series in a figure."""
     return Naming(names={label: formatting.series(label) for label in series}, styles=styles)
 
 
 def put_labels(axes: Axes, labels: Sequence[Label], *, width: float = LABEL_WIDTH) -> None:
     """Write each label to the right of its point.
 
-    Labels that would touch (whose points are less than `width` apart, in points) stand in one column and are moved
-    apart, inside the height of the axes.
+    Labels whose points are less than `width` typographic points apart form a column, in which they are moved apart
+    inside the height of the axes.
     """
     labels = sorted(labels, key=lambda one: (one.y, one.text))
     points = 72 / axes.figure.dpi
@@ -261,7 +262,7 @@ def put_labels(axes: Axes, labels: Sequence[Label], *, width: float = LABEL_WIDT
 
 
 def _columns(places: Sequence[float], width: float) -> list[float]:
-    """Where each label starts, in points: those less than `width` apart start together, at the rightmost."""
+    """The start of each label by the place of its point; places less than `width` apart share the rightmost."""
     columns = {}
     group: list[float] = []
     for place in [*sorted(set(places)), math.inf]:

@@ -102,7 +102,7 @@ def compare(
     """Rank laws by their error on runs that they were not fitted to.
 
     Laws are fitted to the runs below a limit of compute and predict those above, at several limits; that error ranks.
-    Beside it stand the error on sizes left out in turn, and AICc. Groups of runs (`cluster`, checkpoints of a run) are
+    The error on sizes left out in turn and AICc are listed too. Groups of runs (`cluster`, checkpoints of a run) are
     fitted or left out whole. Then one coefficient, the headline, is fitted under each other objective, exclusion and
     count of parameters.
 
@@ -114,7 +114,7 @@ def compare(
         scale: The column that is extrapolated along (default: C, else 6 N D, else x).
         headline: The coefficient whose sensitivity is shown (default: the exponent `a` of the best N).
         other_params: Labels of N counted another way, each with the factor that holds it.
-        bootstrap: Refits to resampled runs for the variants' intervals in the place of the default ones.
+        bootstrap: Number of refits to resampled runs for the variants' intervals, instead of the default intervals.
         seed: Of the resampling.
         **options: Which column is what, as in `fit`.
 
@@ -149,7 +149,7 @@ def compare(
 
 
 def _data(runs: Observations, scale: str | None) -> Data:
-    """What every law is judged on. Raises FitError for a column that says which rows to leave out."""
+    """The observations used for every law. Raises FitError for a column of held-out rows."""
     if runs.held_out is not None:
         raise FitError(
             "a train/test column (--train) is read by fit; compare leaves runs out by itself. Leave the option out,"

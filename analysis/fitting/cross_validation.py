@@ -2,7 +2,7 @@
 
 Decides that extrapolation is judged along one scale, FLOPs as a rule: a law is fitted to the runs below a limit and
 predicts those above it, at every limit that leaves a quarter of the range for the prediction and enough runs for the
-fit (rolling), so that no single cut decides. Leave-one-size-out asks about interpolation. An error is that of ln of
+fit (rolling), so that no single cut decides. Leave-one-size-out measures interpolation. An error is that of ln of
 the loss, so that it reads as a share. Runs of one group (checkpoints of a run) are never split between the fit and the
 prediction: a group with a row left out is left out of the fit whole. A law that cannot be fitted to a part has no error
 there, and the part says why.
@@ -62,7 +62,7 @@ class Data:
     scale: FloatArray
     """What is extrapolated along."""
     size: FloatArray
-    """What tells one model size from another."""
+    """The columns that identify a model size."""
     clusters: npt.NDArray[np.integer] | None = None
     """The group of each run; groups are fitted or left out whole."""
     weights: FloatArray | None = None

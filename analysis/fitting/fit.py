@@ -53,7 +53,7 @@ def fit(
         fix: Coefficients held at values, such as {"E": 1.8}; an amplitude at 0 takes its term out of the law.
         tie: Coefficients with another's value, such as {"alpha": "beta"}.
         bounds: Bounds in the place of the law's, such as {"alpha": (0.1, 1)}.
-        bootstrap: Refits to resampled rows (pairs) for the intervals in the place of the default ones.
+        bootstrap: Number of refits to resampled rows (pairs) for the intervals, instead of the default intervals.
         seed: Of the resampling.
         **options: Which column is what, and which rows are left out: loss, params, tokens, flops, cluster, weight,
             where, ...; see `TableOptions`. Rows that `train` calls test rows are predicted and not fitted.
@@ -95,7 +95,7 @@ class Choices(TypedDict):
 
 
 def _fit(runs: Observations, law: Law, how: Choices) -> Fit:
-    """The law on the training rows, with what the table says of itself, and the error on the test rows."""
+    """The law fitted to the training rows, with a summary of the table and the error on the test rows."""
     columns = columns_for(law, runs.columns)
     trained_N = np.ones(len(runs), dtype=bool) if runs.held_out is None else ~runs.held_out
     if not trained_N.any():
@@ -143,7 +143,7 @@ def _held_out(found: Fit, columns: Mapping[str, FloatArray], loss_X: FloatArray)
 
 
 def table_lines(runs: Observations) -> list[str]:
-    """What a summary says of the table: which column is what, what was left out, replicates."""
+    """The summary's lines about the table: columns, rows left out, replicates."""
     left_out = ", ".join(f"{number} by {rule}" for rule, number in runs.excluded_by().items()) or "none"
     lines = [
         f"columns    {', '.join(f'{letter} = {column}' for letter, column in runs.column_names.items())}",

@@ -1,4 +1,4 @@
-"""`fit_law`: a law on a table, at its true optimum, with how it was reached and what the table cannot tell.
+"""`fit_law`: a law fitted to a table at its global optimum, with diagnostics and unidentified parameters.
 
 Decides that the best of many polished starts is the optimum and says how many reach it; that other optima are shown;
 and that what the data do not determine is marked. Refuses tables that no law can be fitted to: fewer points than

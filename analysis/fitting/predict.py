@@ -27,7 +27,7 @@ class Predictions(Result):
 
     fit: Fit
     noise: RunNoise | None
-    """Of one run; None where nothing tells it."""
+    """Of one run; None where it cannot be estimated."""
     frame: pd.DataFrame
     """One row a run: the law's columns, loss, law_lower, law_upper, run_lower, run_upper, extrapolation (its compute
     over the greatest that was fitted)."""
@@ -63,8 +63,8 @@ def predict(
 
     Two 95 % intervals are given: `law_lower` to `law_upper` holds the law itself, `run_lower` to `run_upper` the loss
     of the next run, whose noise comes from replicates where the fitted table has them, else from the residuals. Noise
-    that changes with compute is extrapolated by a law of its own, with that law's uncertainty. Nothing here says that
-    the law holds beyond the runs it was fitted to: `extrapolation` tells how far it is stretched.
+    that changes with compute is extrapolated by a law of its own, with that law's uncertainty. Nothing here shows that
+    the law holds beyond the runs it was fitted to: `extrapolation` gives how far it is extrapolated.
 
     Args:
         fit: A fit, as `analysis.fit` gives it.

@@ -1,9 +1,9 @@
 """The laws of several series with one irreducible loss: L_f = E + A_f x^-alpha_f, fitted together.
 
 E is the entropy of the data (Hoffmann et al. 2022, section 3.3), which every series of a table is measured on, so the
-series share it. Fitted alone, a series of few levels cannot tell E from its slope; together they can, and a difference
-between series is never a difference between their offsets. Refuses nothing: whether the table can tell E at all is
-judged in `scaling_curves`.
+series share it. Fitted alone, a series of few levels does not separate E from its slope; together they do, and a
+difference between series is never a difference between their offsets. Refuses nothing: `scaling_curves` decides whether
+the table determines E.
 
 Shapes: F series, G starts, N points, P = 2 F + 1 parameters (E first, then A and alpha of each series).
 """

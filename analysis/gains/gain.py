@@ -1,9 +1,8 @@
-"""What one series gains over another along one axis: the answer that the verb, the report and the notebook share.
+"""The gain of a series over another along an axis, as the verb, the report and notebooks show it.
 
-A gain is three things: the differences in loss at the levels that both series have and their mean, the difference by
-the fitted laws, and the multiplier: how many times the compute (or parameters) of the baseline the subject is worth.
-Where each comes from, and when it is refused, is said in `gains.differences`, `gains.scaling_curves` and
-`gains.multipliers`.
+A gain has three parts: the differences in loss at the levels that both series have, with their mean; the difference of
+the fitted laws; and the multiplier, the factor of compute (or parameters) that the baseline needs for the same loss.
+How each is computed and when it is refused: see `gains.differences`, `gains.scaling_curves` and `gains.multipliers`.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain(Result):
-    """Subject against baseline along one axis."""
+    """The gain of a subject over a baseline along an axis."""
 
     subject: str
     baseline: str
     axis: Axis
     differences: Comparison | None
-    """At each level that both have; None where they share none."""
+    """Differences at each level that both have; None if there is no such level."""
     law_differences: tuple[LawDifference, ...]
-    """Subject minus baseline by the laws, one for each x of `multipliers`."""
+    """Subject minus baseline by the laws, at each x of `multipliers`."""
     multipliers: tuple[Multiplier, ...]
-    """One for each x where it is read."""
+    """The multiplier at each requested x."""
     curves: Curves = field(repr=False)
     """The laws of all series."""
     runs: Runs = field(repr=False)
@@ -47,11 +46,11 @@ class Gain(Result):
 
     @property
     def multiplier(self) -> Multiplier:
-        """The multiplier at the largest x where it is read: the end of the common range unless another is asked for."""
+        """The multiplier at the largest requested x, by default the end of the common range."""
         return self.multipliers[-1]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number: columns quantity, at, value, lower, upper, note; `at` is NaN for the mean over levels."""
+        """A row for each number: quantity, at, value, lower, upper, note; `at` is NaN for the mean over levels."""
         import pandas as pd
 
         rows: list[tuple[str, float, float | None, ConfidenceInterval | None, str]] = []
@@ -72,7 +71,7 @@ class Gain(Result):
         )
 
     def summary(self) -> str:
-        """A line for the law, one for each multiplier, one for each difference; then the noise and the warnings."""
+        """Lines for the law, each multiplier, each difference, the noise and the warnings."""
         head = f"{self.subject} over {self.baseline} along {self.axis.words} ({self.curves.law.formula})"
         lines = [head, *(f"  {self.statement(one)}" for one in self.multipliers)]
         lines += [f"  loss by the laws at {self._place(one.at)}: {_loss(one)}" for one in self.law_differences]
@@ -118,14 +117,14 @@ def gain_between(
     clustered: bool = False,
     curves: Curves | None = None,
 ) -> Gain:
-    """The gain of one series over another, from runs.
+    """The gain of a series over another, from runs.
 
     Args:
-        runs: All runs of the table: every series informs the noise and the form of the law.
+        runs: All runs of the table: the noise and the form of the law are estimated from all series.
         subject: Label of a series.
         baseline: Label of the series it is compared with.
-        axis: What the gain runs along.
-        at: Where multipliers are read; empty: the end of the common range.
+        axis: Compute, parameters or seconds.
+        at: Values of x at which to compute multipliers; by default the end of the common range.
         clustered: Rows are checkpoints, and `runs.seed` numbers their runs.
         curves: The laws of these runs along `axis` where they are fitted already.
 

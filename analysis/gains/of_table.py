@@ -1,7 +1,7 @@
-"""`gains`: what one family of a table gains over another, for notebooks, the verb and everything that has a table.
+"""`gains`: the gain of a family over another, from a table.
 
-Every family of the table is read, not only the two that are compared: all of them tell the noise of a run and the
-form of the law. The same table therefore gives the same numbers as the report of a sweep.
+All families of the table are used, not only the two compared: the noise of a run and the form of the law are estimated
+from all of them. So a sweep's results table gives the same numbers here as in its report.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEED_COLUMN = "seed"
 
 @dataclass(frozen=True, kw_only=True)
 class Gains(Gain):
-    """A `Gain` with the table that it rests on, as a card needs it."""
+    """A `Gain` with the source of its table, as a card needs it."""
 
     source: str
     sha256: str
@@ -52,32 +52,32 @@ def gains(
     at: float | Sequence[float] = (),
     **options: Unpack[TableOptions],
 ) -> Gains:
-    """What family `of` gains over family `over`, in loss and as a multiplier of compute or parameters.
+    """The gain of family `of` over family `over`, in loss and as a multiplier of compute or parameters.
 
-    The difference in loss is given at every level that both families have and as their mean, and by the fitted laws
-    L = A x^-alpha (or with an irreducible loss where the table can tell one). The multiplier is how many times more x
-    the baseline needs for the same loss (Hoffmann et al. 2022 compare models so; see `analysis.gains.multipliers`).
-    Intervals are 95 % t intervals from the replicates of the table (rows of one family at one level, compared by seed
-    where a column names it), else from the scatter about the laws with the degrees of freedom they leave.
+    The difference in loss is given at each level that both families have, as the mean of these, and by the fitted laws
+    L = A x^-alpha (with an irreducible loss where the table determines it). The multiplier is the factor of x that the
+    baseline needs for the same loss (Hoffmann et al. 2022 compare models so; see `analysis.gains.multipliers`).
+    Intervals are 95 % t intervals. Their noise comes from replicates (rows of a family at the same level, paired by
+    seed where the table has a column of seeds), else from the residuals of the laws.
 
     Args:
         table: A DataFrame or the path of a file; columns C (training FLOPs) or N (parameters) and loss, or any others
             named by `options`.
-        of: The family that gains, as the table writes it.
-        over: The family it is compared with.
+        of: Name of the family, as in the table.
+        over: Name of the family it is compared with.
         family: The column that names the family of each row.
         axis: 'C' for training FLOPs, 'N' for parameters.
-        at: FLOPs (or parameters) where the multiplier is read; by default the end of the range that both have.
+        at: FLOPs (or parameters) at which to compute the multiplier; by default the end of the common range.
         **options: Columns and rules for rows; see `analysis.observe`. A column of seeds (`seed_column`) or of runs
-            with checkpoints (`cluster`) tells which rows share a part of their noise.
+            with checkpoints (`cluster`) names the rows that share a part of their noise.
 
     Returns:
-        Differences, laws and multipliers; `to_frame()` gives every number, `summary()` says them.
+        Differences, laws and multipliers; `to_frame()` gives them as a table, `summary()` as text.
 
     Raises:
         TableError: A column is missing, or a row cannot be used.
-        FitError: A family is not there or has runs at fewer than two levels, several models have one number of FLOPs,
-            or `at` is no number above zero.
+        FitError: A family is missing or has runs at fewer than two levels, several models have equal FLOPs, or `at` is
+            not a number above zero.
 
     Example:
         >>> import pandas as pd
@@ -152,7 +152,7 @@ def gains_of(
 
 
 def _labels(observed: Observations, frame: pd.DataFrame, family: str) -> npt.NDArray[np.generic]:
-    """The family of each row that is left. Raises TableError for a row that names none."""
+    """The family of each row in use. Raises TableError for a row without a family."""
     column = frame.loc[observed.row, family]
     empty = column.isna() | (column.astype(str).str.strip() == "")
     if empty.any():
@@ -165,7 +165,7 @@ def _labels(observed: Observations, frame: pd.DataFrame, family: str) -> npt.NDA
 
 
 def _places(at: float | Sequence[float]) -> list[float]:
-    """Where multipliers are read. Raises FitError for what is no number above zero."""
+    """`at` as a list. Raises FitError for values that are not numbers above zero."""
     try:
         places = [float(one) for one in np.atleast_1d(np.asarray(at))]
     except (TypeError, ValueError):
@@ -176,13 +176,13 @@ def _places(at: float | Sequence[float]) -> list[float]:
 
 
 def _others(frame: pd.DataFrame, options: TableOptions) -> set[str]:
-    """The other letters that the table has, which tell different models at one level apart."""
+    """The other letters that the table has, which distinguish models at the same level."""
     named = {"N": options.get("params"), "D": options.get("tokens"), "C": options.get("flops")}
     return {letter for letter, column in named.items() if column is not None or letter in frame.columns}
 
 
 def _units(observed: Observations, frame: pd.DataFrame, seed_column: str | None) -> npt.NDArray[np.generic] | None:
-    """What rows share a part of their noise by: the run of a checkpoint, else the seed; None: nothing."""
+    """Label of the noise that rows share: the run of a checkpoint, else the seed; None if the table has neither."""
     if observed.cluster is not None:
         return observed.cluster
     if seed_column not in frame.columns:
@@ -191,7 +191,7 @@ def _units(observed: Observations, frame: pd.DataFrame, seed_column: str | None)
 
 
 def _size(observed: Observations, axis: str, clustered: bool) -> npt.NDArray[np.float64] | None:
-    """What tells models at one level apart: parameters at one number of FLOPs, tokens at one number of parameters."""
+    """What distinguishes models at the same level: parameters at equal FLOPs, tokens at equal parameters."""
     other = observed.columns.get("N" if axis == "C" else "D")
     if other is None or clustered:
         return None

@@ -1,7 +1,7 @@
-"""The noise of the runs of a table in one measure: which runs are replicates, and which share a seed or a run.
+"""The noise of a run in a measure, from runs that are replicates or share a seed.
 
-Runs of one series and one budget are replicates. Where a seed (or a run with checkpoints) stands at several budgets of
-a series, its runs share data order and initialisation, and are not taken as independent.
+Runs of the same series and budget are replicates. Runs of a series that have the same seed at several budgets (or are
+checkpoints of the same run) share data order and initialisation, and are not treated as independent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from analysis.tables.runs import FloatArray, Runs
 IntArray = npt.NDArray[np.int64]
 
 MIN_DEGREES = 2
-"""Degrees of freedom that a scatter about laws needs to be a noise."""
+"""Residual degrees of freedom of the laws below which their residuals give no estimate of the noise."""
 
 
 def codes(*columns: npt.NDArray[np.generic]) -> IntArray:
-    """One number from 0 for each different combination of values, in their order."""
+    """A number from 0 for each different combination of values, in sorted order."""
     found = np.zeros(len(columns[0]), dtype=np.int64)
     for values in columns:
         number = np.unique(values, return_inverse=True)[1].reshape(-1)
@@ -31,7 +31,7 @@ def codes(*columns: npt.NDArray[np.generic]) -> IntArray:
 
 
 def noise_of_runs(runs: Runs, value_N: FloatArray) -> NoiseModel | None:
-    """The noise of `value_N` about the means of series x budget; None where no cell has two runs."""
+    """The noise of `value_N` about the means of series and budget; None where there are no replicates."""
     series_N = codes(np.array(runs.series))
     return estimate(
         value_N,
@@ -43,7 +43,7 @@ def noise_of_runs(runs: Runs, value_N: FloatArray) -> NoiseModel | None:
 
 
 def noise_of(runs: Runs, measure: Measure) -> tuple[NoiseModel | None, tuple[str, ...]]:
-    """The noise of one run in the measure's unit, never below the error of measuring it; and what to warn of."""
+    """The noise of a run in the measure's unit, at least its evaluation error, and warnings about it."""
     value_N, cells = runs.number(measure.column) * measure.factor, runs.cells()
     model = noise_of_runs(runs, value_N)
     if model is None:
@@ -66,7 +66,7 @@ def noise_of(runs: Runs, measure: Measure) -> tuple[NoiseModel | None, tuple[str
 
 
 def _evaluation_error(runs: Runs, measure: Measure) -> float:
-    """Root mean square of the standard errors of measuring one run; zero where the table has none."""
+    """Root mean square of the runs' standard errors of evaluation; zero where the table has none."""
     if measure.stderr_column is None:
         return 0.0
     return float(np.sqrt(np.mean((runs.number(measure.stderr_column) * measure.factor) ** 2)))

@@ -1,6 +1,6 @@
 """The law of each series along one axis (FLOPs, seconds, parameters, slots), with replicates that carry its doubt.
 
-1. Every series is a straight line in logarithms, unless the table tells an irreducible loss: an F test at 20 %
+1. Every series is a straight line in logarithms, unless the table shows an irreducible loss: an F test at 20 %
    between the lines and the laws with an offset that all series share. All series of an axis get the same form, since
    a difference between series must not be a difference between forms.
 2. The noise of a run is that of its replicates (`inference.variance_components`). Where the cell means scatter about
@@ -188,7 +188,7 @@ def _cells(runs: Runs, axis: Axis, labels: Sequence[str]) -> tuple[Cells, IntArr
 
 
 def _choose(cells: Cells, model: NoiseModel | None, axis: Axis) -> tuple[Lines | Offsets, str]:
-    """Lines, or laws with an irreducible loss where the table can tell one (see the module); the reason in words."""
+    """Lines, or laws with an irreducible loss where the table shows one (see the module); and the reason in words."""
     lines = fit_lines(cells)
     levels = int(np.bincount(cells.series).max())
     groups: tuple[tuple[int, ...], ...] = tuple((at,) for at in range(cells.num_series))

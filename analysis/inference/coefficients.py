@@ -37,7 +37,7 @@ class Coefficient:
     ci95: ConfidenceInterval
     at_bound: bool
     identified: bool
-    """False where the data do not tell the coefficient from a bound, or from another coefficient."""
+    """False where the data do not separate the coefficient from a bound or from another coefficient."""
 
 
 def from_replicates(

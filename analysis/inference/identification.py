@@ -1,8 +1,8 @@
 """Which parameters a table does not determine, whatever its noise.
 
 Three causes: no more runs (or groups of runs) than free parameters, so that nothing is left to measure noise from; two
-columns that move together (D = 20 N), so that their parts cannot be told apart; and a combination of parameters that
-changes no prediction. Intervals of such parameters are infinite, and the fit says "not identified".
+columns that move together (D = 20 N), so that their effects cannot be separated; and a combination of parameters that
+changes no prediction. Intervals of such parameters are infinite, and the summary marks them "not identified".
 
 Shapes: N runs, P parameters.
 """
@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 COLLINEAR = 0.999
-"""Correlation of two columns' logarithms from which their effects cannot be told apart."""
+"""Correlation of two columns' logarithms above which their effects cannot be separated."""
 SINGULAR = 1e-11
 """The least eigenvalue of the scaled Fisher matrix, below which some combination of parameters is free."""
 
@@ -51,7 +51,7 @@ def undetermined(
     at_bound: frozenset[str],
     degrees: int,
 ) -> frozenset[str]:
-    """The parameters of which the table says nothing; `degrees` are runs (or groups) less free parameters."""
+    """The parameters that the table does not determine; `degrees` are runs (or groups) less free parameters."""
     names = problem.model.law.names
     if degrees < 1:
         return frozenset(name for name, free in zip(names, free_P, strict=True) if free)

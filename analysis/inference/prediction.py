@@ -1,8 +1,9 @@
-"""What a fit says of runs that were not made: where the law lies, and where the loss of the next run lies.
+"""Predictions of a fit for new runs: the interval of the law, and the interval of a new run's loss.
 
 The law's interval is read off the refits of the fit, evaluated at the new runs. The next run's adds the noise of one
-run (`run_noise`) to every refit, as uncertain as its estimate (Davison and Hinkley 1997, section 6.3.3). Runs at which
-the fitted runs tell nothing, such as other ratios of two columns that always moved together, have infinite intervals.
+run (`run_noise`) to every refit, as uncertain as its estimate (Davison and Hinkley 1997, section 6.3.3). Where the
+fitted runs give no information, such as at other ratios of two columns that always moved together, intervals are
+infinite.
 
 Shapes: B replicates, N runs, X predictions.
 """
@@ -35,7 +36,7 @@ class PredictedLoss:
     of_run: FloatArray
     """Where the loss of one more run lies."""
     unknown: npt.NDArray[np.bool_]
-    """Of which the fitted runs tell nothing."""
+    """Of which the fitted runs give no information."""
 
 
 def predicted_loss(

@@ -2,7 +2,7 @@
 
 Decides that intervals rest on noise pooled over cells (series x budget): with two seeds a cell has one degree of
 freedom, and its own interval would be 12.7 standard errors wide; pooled over all cells there is one degree of freedom a
-cell. `inference.variance_components` estimates it and says where it must not be pooled.
+cell. `inference.variance_components` estimates it and decides where it must not be pooled.
 
 Shapes: B replicates, N runs.
 """

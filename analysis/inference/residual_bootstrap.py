@@ -43,11 +43,11 @@ _MEDIAN_VARIANCE = math.pi / 2.0
 
 
 def default_replicates(fit: Fit, *, num: int = NUM_REFITS, seed: int = 0) -> Replicates | None:
-    """The refits that intervals come from where nobody asked for a bootstrap of their own choice.
+    """The refits behind the intervals where the caller requests no bootstrap.
 
     Groups of runs are resampled whole where the fit has them. Else residuals are resampled, unless the noise is
-    uneven or the objective asymmetric; then runs are. None where the runs cannot tell the noise (no more of them, or
-    of their groups, than free parameters): no interval can be given.
+    uneven or the objective asymmetric; then runs are. None where runs (or groups of runs) are no more than the free
+    parameters: there is no estimate of the noise, and so no interval.
     """
     if fit.degrees < 1:
         return None
@@ -90,7 +90,7 @@ def residual_bootstrap(fit: Fit, *, num: int = NUM_REFITS, seed: int = 0) -> Rep
 
 
 def residual_pool(residual_N: FloatArray, degrees: int, objective: Objective, log_scale: float | None) -> FloatArray:
-    """Sizes of residuals to draw from, scaled to the noise as steps 1 and 2 of the module say."""
+    """Sizes of residuals to draw from, scaled to the noise by steps 1 and 2 of the module."""
     num = len(residual_N)
     num_params = num - degrees
     size_N = np.sort(np.abs(residual_N))

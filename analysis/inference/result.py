@@ -1,6 +1,6 @@
 """What a fit hands back: coefficients with intervals, how it was reached, and what to be careful about.
 
-Decides that intervals come from refits to resampled data, always: those that somebody asked for (`replicates`), else
+Decides that intervals come from refits to resampled data, always: those of a requested bootstrap (`replicates`), else
 those of `residual_bootstrap.default_replicates`, made when an interval is first read (`interval_replicates`); that what
 the table does not determine has infinite intervals, whatever the solver found; and that warnings are data.
 
@@ -93,7 +93,7 @@ class TableNotes:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Fit(Result):
-    """A law at its best parameters for one table, with its uncertainty and all that is said of it."""
+    """A law at its best parameters for a table, with their uncertainty, diagnostics and warnings."""
 
     law: Law
     objective: Objective
@@ -113,15 +113,15 @@ class Fit(Result):
     """Sandwich covariance [P, P] of `theta`; zero for what is fixed or lies at a bound."""
     at_bound: frozenset[str]
     unidentified_sides: Mapping[str, tuple[bool, bool]]
-    """Parameters that the data do not tell from their lower, or upper, bound."""
+    """Parameters that the data do not separate from their lower, or upper, bound."""
     undetermined: frozenset[str]
-    """Parameters of which the table says nothing; their intervals are infinite."""
+    """Parameters that the table does not determine; their intervals are infinite."""
     warnings: tuple[FitWarning, ...]
     clusters: CodeArray | None = None
     """The group of each run [N], from 0: runs of one group are not independent."""
     cluster_name: str | None = None
     replicates: Replicates | None = None
-    """The refits of a bootstrap that was asked for."""
+    """The refits of a requested bootstrap."""
     resample: Callable[[Fit], Replicates | None] | None = None
     """Makes the refits of the default intervals."""
     table: TableNotes | None = None

@@ -1,6 +1,6 @@
 """The noise of single runs when runs may share a part of it: which runs, and how it varies with scale.
 
-Decides three things from the replicates of a table, and says each in words:
+Decides three things from the replicates of a table, and reports each in words:
 
 1. Is the noise the same at every level (budget, size)? Bartlett's test at 5 %. If not, each level has its own variance
    with its own degrees of freedom, and a contrast over several levels has those of Welch and Satterthwaite.

@@ -27,7 +27,7 @@ Values = Mapping[str, FloatArray]
 Span = tuple[float, float]
 
 NOTHING = -800.0
-"""The logarithm that stands for 0: its exponential is exactly 0, and it can be reckoned with."""
+"""The logarithm used for 0: its exponential is exactly 0, and it is finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ Starts = Callable[[Mapping[str, FloatArray], FloatArray], FloatArray]
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A form of the loss with its parameters. `form(p, x)` gives ln of the loss, or the value where `gives` says so."""
+    """A form of the loss with its parameters. `form(p, x)` gives ln of the loss, or the value itself, by `gives`."""
 
     name: str
     formula: str

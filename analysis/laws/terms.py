@@ -1,7 +1,7 @@
 """The columns and the kinds of parameter that several laws share, so that one name means one thing in all of them.
 
 Decides the bounds: an amplitude lies between 1e-20 and 1e60 (its logarithm is what moves), an irreducible loss may
-shrink to 1e-6, which stands for none, and an exponent lies between 0 and 5; a law that allows others says so.
+shrink to 1e-6, which is as good as 0, and an exponent lies between 0 and 5; other bounds are in the law.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Comparison:
 
 
 def lines(published: Sequence[tuple[str, str]], ours: Sequence[float]) -> tuple[Line, ...]:
-    """Lines from the numbers as they were printed, which say how exactly they are known."""
+    """Lines from the numbers as they were printed; their digits give their precision."""
     return tuple(
         Line(what=what, published=float(text), ours=float(value), tolerance=half_digit(text))
         for (what, text), value in zip(published, ours, strict=True)

@@ -72,7 +72,7 @@ def figure_1(path: Path) -> tuple[Curve, ...]:
 
 
 def memory_layers(where: Find = find) -> Comparison:
-    """Figure 1 against Table 1, and what the tables say of the gap to the dense 7B model."""
+    """Figure 1 against Table 1, and the gap to the dense 7B model by the tables."""
     curves = figure_1(where(sources.MEMORY_FIGURE))
     printed = {"NQ": 1, "TQA": 2}
     rows = ("dense", "Memory", "Memory+ 4m", "Memory+ 16m", "Memory+ 64m")

@@ -68,7 +68,7 @@ class MissingError(TableError):
 
 
 def find(source: Source, folder: Path | None = None, *, cache: Path | None = None, download: bool = True) -> Path:
-    """The file's path. Raises MissingError, which says how to get it."""
+    """The file's path. Raises MissingError with how to get it."""
     cache = cache or _cache()
     for path in (*(place / source.name for place in _folders(folder)), cache / source.name):
         if path.is_file():

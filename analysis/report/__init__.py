@@ -21,7 +21,7 @@ def report(table: str | Path, out: str | Path, *, question: str = "", sweep: str
     Args:
         table: A results table as `memscale results` writes it, .parquet or .csv.
         out: The folder to write into; files of an earlier report there are replaced.
-        question: The question that the sweep asks, shown above the answer.
+        question: The question of the sweep, shown above the answer.
         sweep: The name of the sweep; by default the table's own.
 
     Returns:

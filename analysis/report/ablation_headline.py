@@ -1,6 +1,6 @@
-"""The answer in words where a sweep varies a family: table sizes, ablations, or model sizes at equal FLOPs.
+"""The answer in words for sweeps that vary a family: table sizes, ablations, or model sizes at equal FLOPs.
 
-A change is called one only where its 95 % interval excludes zero; everything else is said as what it is.
+The loss is reported to fall or rise only if the 95 % interval of the change excludes zero.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from analysis.sweep.table_size import TableSizeCurve
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the report opens with."""
+    """The opening of the report."""
 
     verdict: str
-    """'better', 'worse', 'partly', 'not distinguishable', 'no interval' or 'no comparison'; of model sizes 'inside' or
-    'edge': where the lowest loss lies."""
+    """'better', 'worse', 'partly', 'not distinguishable', 'no interval' or 'no comparison'; for model sizes 'inside' or
+    'edge', by the place of the lowest loss."""
     sentence: str
     details: tuple[str, ...]
     """Sentences that follow."""
 
 
 def of_table_sizes(study: Study) -> Answer:
-    """What a larger table changes on a fixed base: the largest budget decides."""
+    """The change in loss from the smallest to the largest table; the verdict is that of the largest budget."""
     found = study.table_sizes
     assert found is not None
     curves = sorted(found.curves, key=lambda curve: curve.budget.flops, reverse=True)
@@ -56,7 +56,7 @@ def _verdict(curve: TableSizeCurve, measure: Measure) -> str:
 
 
 def _slot_change(curve: TableSizeCurve, measure: Measure) -> str:
-    """What the largest table changes against the smallest, without a full stop."""
+    """A sentence, without its full stop, on the change from the smallest to the largest table."""
     change, verdict = curve.change[measure.column], _verdict(curve, measure)
     first, last = curve.points[0], curve.points[-1]
     what = f"{formatting.possessive(formatting.series(curve.stem))} {measure.words}"
@@ -90,7 +90,7 @@ def _slot_law(study: Study, curve: TableSizeCurve) -> str:
 
 
 def of_ablations(study: Study) -> Answer:
-    """How many ablations of the first family with ablations differ from its reference."""
+    """How many ablations differ from their reference, for the family with the most ablations."""
     group = max(study.ablations, key=lambda one: len(one.ablations))
     best, worst = group.ablations[0], group.ablations[-1]
     ends = [best] if best is worst else [best, worst]
@@ -150,7 +150,7 @@ def of_sizes(study: Study) -> Answer:
 
 
 def laws_of_size(found: IsoFlops) -> list[str]:
-    """The exponents of the compute-optimal frontier, a sentence a series."""
+    """A sentence for each series with the exponents of its compute-optimal frontier."""
     said = []
     for series, frontier in found.frontiers.items():
         values = []
@@ -165,7 +165,7 @@ def laws_of_size(found: IsoFlops) -> list[str]:
 
 
 def lowest(found: IsoFlops) -> list[str]:
-    """The size with the lowest loss at the largest number of FLOPs, a sentence a series."""
+    """A sentence for each series on the size with the lowest loss at the largest number of FLOPs."""
     largest = max(curve.flops for curve in found.curves)
     said = [f"{_lowest(curve, found.words)}." for curve in found.curves if curve.flops == largest]
     return said + laws_of_size(found)
@@ -192,7 +192,7 @@ def _lowest(curve: IsoFlop, words: str) -> str:
 
 
 def optimum_words(curve: IsoFlop) -> str:
-    """The optimal size with its interval, or why it is not known: '231M [210M, 250M]'."""
+    """The optimal size with its interval, such as '231M [210M, 250M]', or why there is none."""
     if curve.optimum is None:
         return "not known"
     if curve.optimum.reason:

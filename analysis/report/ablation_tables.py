@@ -1,4 +1,4 @@
-"""The tables of what a sweep varies inside a family: table sizes and laws, ablations, model sizes at equal FLOPs."""
+"""The page's tables for settings varied inside a family: table sizes, ablations, model sizes at equal FLOPs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from analysis.tables.runs import BoolArray
 
 
 def table_sizes(study: Study) -> str:
-    """Loss and recall at every size of table, a block a base; the change from the smallest to the largest in bold."""
+    """Loss and recall of every table size, a block of rows for each curve; in bold the change over its range."""
     found = study.table_sizes
     if found is None:
         return ""
@@ -77,7 +77,7 @@ def _mean(study: Study, column: str, mask: BoolArray) -> str:
 
 
 def slot_laws(study: Study) -> str:
-    """The law of the loss against slots, a row a base."""
+    """The law of the loss against slots, a row for each curve."""
     found = study.table_sizes
     if found is None or found.laws is None:
         return ""

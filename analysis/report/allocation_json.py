@@ -47,7 +47,7 @@ def frontier_json(frontier: ComputeOptimalFrontier, flops: Sequence[float]) -> d
 
 
 def minimum_json(one: IsoFlopMinimum) -> dict[str, Any]:
-    """The minimum of one budget; `left_out` says why the frontier does not count it."""
+    """The minimum of one budget; `left_out` is why the frontier does not use it."""
     return {
         "flops": one.flops,
         "params": one.params,

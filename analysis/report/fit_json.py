@@ -1,7 +1,6 @@
-"""A fit as plain JSON values for machines, and as a few lines for people.
+"""A fit as JSON with all digits, and as a few lines of text with the digits that the intervals support.
 
-Decides that machines get every digit and people as many as the interval supports; that infinite ends of intervals are
-null in JSON; and that every row left out stands in the card with the rule that left it out.
+In JSON, infinite ends of intervals are null, and each row left out is listed with the rule that left it out.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from analysis.tables import Observations
 
 
 def as_json(fit: Fit, observations: Observations, allocations: tuple[Allocation, ...] = ()) -> dict[str, Any]:
-    """The card of kind 'fit': the head that all cards have, what was read, and `body`."""
+    """The card of kind 'fit': the common head of cards, the rows and columns read, and `body`."""
     return card(
         "fit",
         observations,
@@ -32,7 +31,7 @@ def as_json(fit: Fit, observations: Observations, allocations: tuple[Allocation,
 
 
 def body(fit: Fit, allocations: tuple[Allocation, ...] = ()) -> dict[str, Any]:
-    """A fit without the head of a card: its coefficients, how it was reached, the best allocations of compute."""
+    """A fit without the head of a card: coefficients, objective, starts, intervals, compute-optimal allocations."""
     held_out = None if fit.table is None else fit.table.held_out
     return {
         "law": fit.law.name,
@@ -78,7 +77,7 @@ def _coefficient(one: Coefficient) -> dict[str, Any]:
 
 
 def _intervals(fit: Fit) -> dict[str, Any] | None:
-    """What the intervals come from; null where the table cannot give them."""
+    """The method of the intervals; None where there are none."""
     replicates = fit.interval_replicates
     if replicates is None:
         return None
@@ -112,7 +111,7 @@ def _allocation(fit: Fit, allocations: tuple[Allocation, ...]) -> dict[str, Any]
 
 
 def as_text(fit: Fit, allocations: tuple[Allocation, ...] = ()) -> str:
-    """The fit's summary, the best allocations of compute, and how long it took."""
+    """The fit's summary, the compute-optimal allocations, and the seconds it took."""
     lines = [fit.summary()]
     if allocations:
         lines += ["", "compute-optimal allocation of C = 6 N D:", *(_allocation_line(one) for one in allocations)]

@@ -1,9 +1,10 @@
-"""The answer in words, by a rule fixed beforehand.
+"""The answer to the sweep's question in words, by a fixed rule.
 
-The opening is about what the sweep compares (`Study.focus`): families, table sizes, ablations or model sizes. The rule
-for families: subject minus baseline in validation loss, at the largest budget and averaged over budgets; 'better' (or
-'worse') only where both 95 % intervals exclude zero on the same side. Anything else is said as what it is: one of the
-two only, not distinguishable, or no interval at all. Intervals are not corrected for the number of comparisons.
+`Study.focus` gives what the sweep compares: families, table sizes, ablations or model sizes. The rule for families:
+the difference in validation loss, subject minus baseline, is taken at the largest budget and averaged over budgets. The
+verdict is 'better' or 'worse' only if both 95 % intervals exclude zero on the same side; 'partly' if the two differ in
+their verdicts; else 'not distinguishable', or 'no interval' without replicates. Intervals are not corrected for the
+number of comparisons.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RULE = (
 
 
 def headline(study: Study) -> Answer:
-    """The opening of the report: of what the sweep is about, with what else the table says as details."""
+    """The opening of the report: the answer for `Study.focus`; further results of the table are its details."""
     about = {
         "families": of_families,
         "table_sizes": ablation_headline.of_table_sizes,
@@ -59,7 +60,7 @@ def _nothing(study: Study) -> Answer:
 
 
 def of_families(study: Study) -> Answer:
-    """What the first pair's families gain over each other."""
+    """The comparison of the first pair of families; the other pairs, recall and multipliers are details."""
     subject, baseline = study.pairs[0]
     main = study.comparison(subject, baseline, "loss_nats")
     if main is None:
@@ -73,7 +74,7 @@ def of_families(study: Study) -> Answer:
 
 
 def verdict(comparison: Comparison) -> str:
-    """The rule, applied to one comparison."""
+    """The verdict of the rule on a comparison."""
     lower = comparison.measure.lower_is_better
     both = [one.verdict(lower) for one in (comparison.largest, comparison.overall)]
     if both[0] == both[1]:
@@ -82,7 +83,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _loss(comparison: Comparison, *, start: str = "") -> str:
-    """The comparison of losses as one sentence."""
+    """A sentence on the difference in loss."""
     subject, baseline = formatting.series(comparison.subject), formatting.series(comparison.baseline)
     at, mean = _side(comparison.largest), _side(comparison.overall)
     budgets = len(comparison.at_budgets)
@@ -93,7 +94,7 @@ def _loss(comparison: Comparison, *, start: str = "") -> str:
     result = verdict(comparison)
     if result in ("better", "worse"):
         word = "lower" if result == "better" else "higher"
-        # Said as a distance: the word carries the sign.
+        # 'lower' and 'higher' carry the sign, so the difference is printed as a positive distance
         sign = -1 if result == "better" else 1
         at, mean = _side(comparison.largest, sign), _side(comparison.overall, sign)
         spread = f" and by {mean} averaged over {budgets} budgets" if budgets > 1 else ""
@@ -118,7 +119,7 @@ def _loss(comparison: Comparison, *, start: str = "") -> str:
 
 
 def _terms(study: Study, subject: str, baseline: str) -> str:
-    """How the opening starts: on which terms the two are compared."""
+    """The start of the opening: which quantities are held equal."""
     found = held_equal(study.results.compare, [(subject, baseline)])
     off = (
         ""
@@ -150,7 +151,7 @@ def _recall(study: Study, subject: str, baseline: str) -> list[str]:
 
 
 def _multipliers(study: Study) -> list[str]:
-    """One sentence an axis: what the subject is worth against each baseline."""
+    """For each axis, a sentence with the multipliers of the subject over its baselines."""
     said = []
     for axis, start, spent in (
         (FLOPS, "By the fitted laws,", "the compute of"),
@@ -168,7 +169,7 @@ def _multipliers(study: Study) -> list[str]:
 
 
 def _side(difference: Difference, distance_sign: int = 0, *, most: int = 3) -> str:
-    """The difference with its sign, or (`distance_sign` of 1 or -1) as a distance in that direction."""
+    """The difference with its sign; with a `distance_sign` of 1 or -1, times that and printed without a sign."""
     if not distance_sign:
         return formatting.with_interval(difference.value, difference.interval, sign=True, most=most)
     interval = difference.interval.times(distance_sign) if difference.interval else None

@@ -1,4 +1,4 @@
-"""What the study cannot show, derived from the table: seeds, range, tuning, matching, and what was never varied."""
+"""Limits of the study, derived from the table: seeds, range, tuning, matching, and settings that were not varied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.sweep.study import Study
 from analysis.tables.runs import Runs, settings
 
 MOST_NAMED = 6
-"""Cells without a run that are named one by one."""
+"""Series and budgets without a run that are listed by name."""
 
 
 def limits(study: Study) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _tuning(study: Study) -> list[str]:
 
 
 def _causality(study: Study) -> list[str]:
-    """Families whose training and evaluation are not quite the same model."""
+    """Families whose forward pass in training differs from that in evaluation."""
     runs, column = study.results.compare, "training_sees_later_tokens"
     if not runs.has(column):
         return []

@@ -1,6 +1,6 @@
-"""The report as one HTML page: the answer first, then figures, gains, laws, fairness, tuning, runs, limits, rebuilding.
+"""The report as an HTML page: the answer, then figures, gains, laws, fairness, tuning, runs, limits, how to rebuild it.
 
-Self-contained: no script, no link to anything outside. Shows what `study` holds and computes nothing itself.
+The page needs no other file: no script, no outside link. It shows the values of `Study` and computes none.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ def page(
     plan: Mapping[str, str],
     caveats: Sequence[str] = (),
 ) -> str:
-    """The whole page.
+    """The HTML of the page.
 
-    `rebuild` are commands, `plan` what is known of the plan by name, `caveats` limits that only the sweep's author
-    knows.
+    Args:
+        study: The results.
+        figures: Shown in this order.
+        question: The question of the sweep file.
+        sweep: Its name.
+        rebuild: Commands that build the page again.
+        plan: Facts about the plan, by name.
+        caveats: Limits of the study that the sweep's author has written.
     """
     answer = headline(study)
     parts = [

@@ -100,7 +100,7 @@ class Design:
             (k, m): (self.columns[k][:, :, None] * self.columns[m][:, None, :]).reshape(num_points, -1)
             for k, m in pairs
         }
-        # Where those sums stand in a flat [P * P] matrix; [m, k] is the transpose, in the order of [k, m].
+        # positions of those sums in a flat [P * P] matrix; [m, k] is the transpose, in the order of [k, m].
         self.places = {}
         for k, m in pairs:
             rows, columns = self.indices[k][:, None], self.indices[m][None, :]

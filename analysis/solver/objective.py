@@ -3,7 +3,7 @@
 Decides that every objective is a sum, never a mean: a mean divides the gradient by the number of points, and a solver
 with a tolerance in absolute terms then stops far from the optimum (with Huber's delta of 1e-3 at essentially the
 starting point). `log_asymmetric` and `asymmetric` weigh a prediction above the data ten times; they are not symmetric
-estimates of anything, and the fit says so.
+estimates of anything, and the fit warns of it.
 
 rho, psi = rho' and psi' of a residual r = prediction - data:
 - least squares: r^2;

@@ -1,1 +1,1 @@
-"""What the results table of a sweep says: matching, learning rates, table size, model size, ablations, the study."""
+"""Analyses of a sweep's results table: matching, learning rates, table size, model size, ablations; all in a study."""

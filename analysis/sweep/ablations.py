@@ -28,7 +28,7 @@ class Ablation:
 
     series: str
     comparisons: tuple[Comparison, ...]
-    """One a measure, the loss first."""
+    """For each measure, the loss first."""
 
     @property
     def loss(self) -> Comparison:

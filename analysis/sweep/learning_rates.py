@@ -1,9 +1,9 @@
-"""What was tuned: the learning rate each family was compared at, and whether it lay at the edge of its sweep.
+"""The learning rate of each family's compared runs, and whether it lies at the edge of the rates tried.
 
-A family is one of the sweep's: its settings that the sweep varies are trained with the rates tuned for one of them.
-Derived from the rows themselves. A rate lies at the edge where it is the smallest or the largest that was tried;
-a diverged run counts as tried, so a best rate just below a diverging one does not. Decides nothing: an edge is said,
-because a family tuned at its edge may be better than it looks.
+A family is an entry of the sweep file; its series share the rates that were tuned for one series. Everything is derived
+from the rows. A rate is at the edge if it is the smallest or the largest tried; a diverged run counts as tried, so the
+best rate just below a rate that diverged is not at the edge. An edge is reported and changes no result: the family
+might reach a lower loss at a rate outside the range.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from analysis.tables.results import Results
 from analysis.tables.runs import BoolArray, Runs, family_name
 
 SAME_RATE = 1e-6
-"""Two rates are one where they differ by less, relative."""
+"""Rates that differ by less than this relative amount are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRun:
-    """One tuning run."""
+    """A tuning run."""
 
     learning_rate: float
     table_factor: float | None
     """Rate of the table as a multiple of the learning rate; None for families without a table."""
     budget_flops: float
     d_model: float | None
-    """Rates are scaled with the width; None where the table does not say."""
+    """Rates are scaled with the width; None where the table lacks it."""
     loss: float | None
     """Nats per token; None where it diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateChoice:
-    """A family's choice and the sweep it was chosen from."""
+    """The learning rate of a family, and the tuning runs it was chosen from."""
 
     family: str
     """Its name in the sweep."""
     series: str
-    """The first of its series, whose look it has."""
+    """The first series of the family; figures draw the family in its style."""
     learning_rate: float | None
-    """The rate of the compared runs; None where the table does not say."""
+    """The rate of the compared runs; None where the table lacks it."""
     table_factor: float | None
     tuning_runs: tuple[TuningRun, ...]
     best: TuningRun | None
     edges: tuple[str, ...]
-    """Which of 'learning rate' and 'table rate' lie at the edge of what was tried, and at which end."""
+    """The rates at an edge and which edge, such as 'table rate at the highest tried'."""
     note: str
 
     @property

@@ -1,8 +1,9 @@
 """Loss against model size at each number of FLOPs: the sizes of an isoFLOP sweep, and the optimum between them.
 
-The optimum and its power laws are those of `analysis.allocation`, the engine behind `analysis.isoflop` and the verb
-`isoflop`: one table has one answer. Beside it stand the sizes that were tried: the lowest, which others noise cannot
-tell from it, and whether it lies at the edge, where the best may lie outside.
+`analysis.allocation` computes the optimum and its power laws, as it does for `analysis.isoflop` and the verb `isoflop`,
+so that a table always gives the same optimum. In addition, of the sizes trained: the size with the lowest loss, the
+sizes whose loss does not differ from it significantly, and whether it is the smallest or largest, in which case the
+optimum may lie outside the sizes trained.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from analysis.tables.results import Results
 from analysis.tables.runs import Budget, Runs
 
 SIZES = (("params_active", "active parameters"), ("params_total", "parameters"))
-"""Columns that size a model, the preferred one first: a table's slots that no token reads cost no FLOPs."""
+"""Columns for the size of a model, in order of preference: slots that a token does not read cost no FLOPs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One model size at one number of FLOPs."""
+    """The mean loss of a model size at a number of FLOPs."""
 
     budget: Budget
     params: float
@@ -42,7 +43,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class IsoFlop:
-    """One series at one number of FLOPs."""
+    """The model sizes of a series at a number of FLOPs."""
 
     series: str
     flops: float
@@ -51,7 +52,7 @@ class IsoFlop:
     lowest: int
     """Index of the size with the lowest mean loss."""
     near: tuple[int, ...]
-    """Indices of the others whose difference from it has an interval that holds zero; empty without intervals."""
+    """Sizes whose difference in loss from it is not significant (its interval holds zero); empty without intervals."""
     optimum: IsoFlopMinimum | None
     """The minimum of the curve through the sizes; None where the table lacks a column that it needs."""
 
@@ -68,19 +69,19 @@ class IsoFlop:
 
 @dataclass(frozen=True, kw_only=True)
 class IsoFlops:
-    """Every series and number of FLOPs with several model sizes."""
+    """All series and numbers of FLOPs with several model sizes."""
 
     column: str
     words: str
-    """What sizes a model."""
+    """The column in words."""
     curves: tuple[IsoFlop, ...]
     frontiers: dict[str, IsoFlopFrontier]
-    """N*(C) and D*(C) of a series, where two budgets or more have a minimum."""
+    """N*(C) and D*(C) by series, for series with a minimum at two or more budgets."""
     no_frontier: dict[str, str]
-    """Why a series has none."""
+    """The reason, by series without a frontier."""
 
     def of(self, series: str) -> tuple[IsoFlop, ...]:
-        """The curves of one series, one each number of FLOPs."""
+        """The curves of a series, by number of FLOPs."""
         return tuple(curve for curve in self.curves if curve.series == series)
 
     @property
@@ -90,7 +91,7 @@ class IsoFlops:
 
 
 def isoflops(results: Results, loss: Measure) -> IsoFlops | None:
-    """None where no series has two sizes at one number of FLOPs, or nothing in the table sizes a model."""
+    """The isoFLOP curves; None if no series has two sizes at equal FLOPs, or if the table has no column of `SIZES`."""
     runs = results.compare
     column, words = next(((name, words) for name, words in SIZES if runs.has(name)), ("", ""))
     if not column:
@@ -121,7 +122,7 @@ def isoflops(results: Results, loss: Measure) -> IsoFlops | None:
 
 
 def _minima(results: Results, series: str, column: str, loss: str) -> IsoFlopMinima:
-    """The minima of one series, by the engine. Raises FitError where the table cannot carry them."""
+    """The minima of a series. Raises FitError if the table has too few runs or lacks a column."""
     try:
         runs = runs_of(observe_results(results, series=series, params=column, loss=loss))
     except AnalysisError as error:
@@ -130,7 +131,7 @@ def _minima(results: Results, series: str, column: str, loss: str) -> IsoFlopMin
 
 
 def _optimum(found: IsoFlopMinima | None, flops: float) -> IsoFlopMinimum | None:
-    """The minimum of the budget with so many FLOPs."""
+    """The minimum at this number of FLOPs, if there is one."""
     minima = () if found is None else found.minima
     near = [one for one in minima if abs(np.log(one.flops / flops)) < SAME_BUDGET]
     return near[0] if near else None

@@ -116,7 +116,7 @@ class Study(Result):
 
 
 def study(results: Results, *, subject: str | None = None, baseline: str | None = None) -> Study:
-    """Compute everything. Raises FitError where a pair was asked for and cannot be compared."""
+    """Compute everything. Raises FitError where a requested pair cannot be compared."""
     runs = results.compare
     chosen = _pairs(results, subject, baseline)
     found = measures(runs)
@@ -168,7 +168,7 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
 
 
 def _pairs(results: Results, subject: str | None, baseline: str | None) -> tuple[tuple[str, str], ...]:
-    """What is compared: the series that were asked for, else the reference series of the families."""
+    """The pairs to compare: the requested series, else the reference series of the families."""
     runs = results.compare
     ours, theirs = (None if name is None else _series(results, name) for name in (subject, baseline))
     if ours is not None:

@@ -1,7 +1,7 @@
 """Loss and recall against the number of slots at a fixed base: the means with intervals, and the law of the loss.
 
-A curve holds the series that differ in nothing but `num_slots`, at one budget; there is one a base. The law is fitted
-where `MIN_SIZES` sizes or more carry it, with the same solver and noise as the laws against compute.
+A curve holds the series that differ only in `num_slots`, at one budget. A law is fitted to curves with at least
+`MIN_SIZES` sizes, with the same solver and noise as the laws against compute.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_SIZES = 4
-"""Table sizes that a law needs: two parameters, and two sizes to check them."""
+"""Sizes needed to fit a law: two for its two parameters, and two residual degrees of freedom."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSizeMean:
-    """One size of table: the mean over seeds in one measure."""
+    """The mean of a measure over the seeds of a table size."""
 
     value: float
     interval: ConfidenceInterval | None
-    """95 % of the mean; None where the noise of a run is unknown."""
+    """95 % interval of the mean; None where the noise of a run is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSizePoint:
-    """One size of table."""
+    """The runs of a table size."""
 
     series: str
     num_slots: float
@@ -52,7 +52,7 @@ class TableSizePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSizeCurve:
-    """One family's table sizes on one base."""
+    """The table sizes of a series at one budget, everything but the number of slots being equal."""
 
     key: str
     """Its label in the laws."""
@@ -70,16 +70,16 @@ class TableSizeCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSizes(Result):
-    """What a table says about table sizes."""
+    """Loss and recall of every table size, and the law of the loss against the number of slots."""
 
     measures: tuple[Measure, ...]
     curves: tuple[TableSizeCurve, ...]
     laws: Curves | None
     no_law: str
-    """Why there is no law; '' where there is one."""
+    """Why there is no law; '' if there is."""
 
     def law(self, curve: TableSizeCurve) -> SeriesCurve | None:
-        """The law of one curve; None where it has too few sizes."""
+        """The law of a curve; None where it has too few sizes."""
         return None if self.laws is None else self.laws.series.get(curve.key)
 
     def to_frame(self) -> pd.DataFrame:
@@ -96,7 +96,7 @@ class TableSizes(Result):
         return pd.DataFrame(rows, columns=columns)
 
     def summary(self) -> str:
-        """What the largest table changes against the smallest on each base, and the law, or why there is none."""
+        """The change from the smallest to the largest table of each curve, and the law or why there is none."""
         lines = []
         for curve in self.curves:
             ends = " to ".join(formatting.slots(curve.points[at].num_slots) for at in (0, -1))
@@ -110,7 +110,7 @@ class TableSizes(Result):
 
 
 def table_sizes(runs: Runs, measures: Sequence[Measure]) -> TableSizes | None:
-    """None where no family has two sizes of table at one budget."""
+    """The table sizes; None where no family has two at one budget."""
     if "num_slots" not in runs.numbers:
         return None
     noises = {measure.column: noise_of(runs, measure)[0] for measure in measures}
@@ -126,7 +126,7 @@ def table_sizes(runs: Runs, measures: Sequence[Measure]) -> TableSizes | None:
 
 
 def _stems(runs: Runs, budget: Budget) -> dict[str, list[str]]:
-    """The series at a budget that differ in nothing but their slots, by their common label."""
+    """The series at a budget that differ only in their slots, by their common label."""
     found: dict[str, list[str]] = {}
     for label in runs.labels:
         mask = runs.of(label, budget)
@@ -191,7 +191,7 @@ def _point(
 
 
 def _weights(runs: Runs, label: str, budget: Budget) -> FloatArray:
-    """Weights of the runs in the mean of one cell."""
+    """Weights of the runs in the mean of a series at a budget."""
     mask = runs.of(label, budget)
     return np.asarray(mask / mask.sum())
 
@@ -201,7 +201,7 @@ def _mean(value: float, model: NoiseModel | None, weight_N: FloatArray) -> Table
 
 
 def _laws(runs: Runs, curves: Sequence[TableSizeCurve]) -> tuple[Curves | None, str]:
-    """The law of the loss of every curve that has sizes enough; or the reason why there is none."""
+    """The law of the loss, fitted to every curve with enough sizes; or the reason why there is none."""
     enough = [curve for curve in curves if len(curve.points) >= MIN_SIZES]
     if not enough:
         most = max(len(curve.points) for curve in curves)

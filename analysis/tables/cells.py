@@ -88,7 +88,7 @@ def is_missing(value: object) -> bool:
 def numbers(column: pd.Series, *, thousands: str = "", decimal: str = ".") -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """A column as numbers, and which of its rows hold text that is none.
 
-    Not-a-number stands for empty cells and for text. Whole numbers too large for a float are infinite.
+    Empty cells and text become not-a-number. Whole numbers too large for a float are infinite.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)

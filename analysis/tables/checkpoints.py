@@ -13,7 +13,7 @@ How they are recognised, the first rule that applies:
 
 Rows that agree in N, at least 5 to a group, whose tokens are spaced by factors, can be either. Designs give
 themselves away by a few numbers of FLOPs or of tokens per parameter that the sizes share (isoFLOP grids, over-training
-grids); for the rest the rule cannot tell, and says so.
+grids); for the rest the rule decides nothing and warns.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Checkpoints:
     """Steps, tokens or FLOPs: the largest is the run's last row."""
     why: str
     sure: bool
-    """Whether the table says so; False: the rows can be runs of their own as well."""
+    """Whether this is certain from the table; False: the rows may also be separate runs."""
 
     @property
     def num_runs(self) -> int:
@@ -87,7 +87,7 @@ def by_run(
 ) -> Observations:
     """The observations with checkpoints resampled by run, or left out but for each run's last, and a warning.
 
-    `cluster` is the column that --cluster names. Raises TableError where runs are asked for and none are found.
+    `cluster` is the column that --cluster names. Raises TableError where runs are requested and none are found.
     """
     if cluster is not None and (found is None or not found.sure) and filters.checkpoints != AUTO:
         found = _clusters(observations, cluster)

@@ -38,7 +38,7 @@ class ColumnMap:
     status: str | None = "status"
     """How a run ended, where the table has such a column; None: do not look at it."""
     seed_column: str | None = "seed"
-    """Random seed: tells replicates from duplicates, where the table has such a column."""
+    """Random seed: distinguishes replicates from duplicates, where the table has such a column."""
     learning_rate: str | None = None
     """Looked at for edges of its sweep; no law reads it."""
     schedule_tokens: str | None = None
@@ -48,7 +48,7 @@ class ColumnMap:
     stderr: str | None = None
     """Standard error of a row's loss, in the loss's unit."""
     train: str | None = None
-    """Says which rows are fitted ('train', true) and which are only predicted ('test', false)."""
+    """Marks rows as fitted ('train', true) or only predicted ('test', false)."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Units of counts: {'params': 'B', 'tokens': 'T', 'flops': 'PF-days'}; '1' for counts as they are. Units in a
     column's name ('Model Size (B)') and of single values ('1.3B') are found without it."""
@@ -86,7 +86,7 @@ class ColumnMap:
         return {letter: column for letter, column in given.items() if column is not None}
 
     def labels(self) -> dict[str, str]:
-        """The columns that are no numbers, by what they say."""
+        """The columns that are not numbers, by their meaning."""
         given = {CLUSTER: self.cluster, "train": self.train}
         return {name: column for name, column in given.items() if column is not None}
 

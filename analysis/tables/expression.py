@@ -31,7 +31,7 @@ IntArray = npt.NDArray[np.int64]
 LONGEST = 2000
 TRUE, FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 QUOTED = "\u0298"
-"""Starts the stand-in for a column in backquotes: a letter that few columns start with, followed by its number."""
+"""Replaces a column in backquotes, followed by its number: a letter that few names of columns start with."""
 
 ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
               ast.Mod: np.mod}  # fmt: skip

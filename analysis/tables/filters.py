@@ -1,7 +1,7 @@
 """Which rows a fit is given: rows are left out only by rules that the user gave, and each keeps its reason.
 
 The rules, in the order in which they are applied: the status (a run that is not done has no final loss), the stage (a
-sweep's tuning runs are not compared, unless the condition asks for them), the condition of --where, --drop-invalid,
+sweep's tuning runs are not compared, unless the condition names their stage), the condition of --where, --drop-invalid,
 --checkpoints final, --drop-duplicates, --best-of, --drop-highest. Refuses words of status it does not know: guessing
 would count a crashed run as done.
 """

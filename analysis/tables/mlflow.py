@@ -4,7 +4,7 @@ A column is named as MLflow's own search names it (`metrics.loss`, `params.width
 where only one of the three has it; `run_id`, `run_name` and `status` are always there. Reads page after page to the
 end, since a search returns at most 1,000 runs at once. Rows are in the order in which the runs were started.
 
-Refuses to guess a store (MLflow's default is a file in whatever folder one happens to stand in), a database that is
+Refuses to guess a store (MLflow's default is a file in the current folder), a database that is
 not there (MLflow would create it), and an environment without MLflow.
 """
 

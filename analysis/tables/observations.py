@@ -97,7 +97,7 @@ class Observations:
 
     @cached_property
     def held_out(self) -> BoolArray | None:
-        """Rows that are predicted and not fitted; None where the table does not say."""
+        """Rows that are predicted and not fitted; None where the table has no such column."""
         return self.frame[HELD_OUT].to_numpy(dtype=bool) if HELD_OUT in self.frame else None
 
     @property

@@ -1,4 +1,4 @@
-"""`TableOptions`: the keywords with which every public function says what the columns and rows of its table are."""
+"""`TableOptions`: the keywords of all public functions for the columns and rows of a table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def resolve(
     """Columns and filters from keywords.
 
     A letter that no option names is the column of that name, where the table has one: those in `reads`, else N, D
-    and C; and 'loss'. FLOPs given in the place of tokens that are read stand for them: D = C / (6 N).
+    and C; and 'loss'. FLOPs given instead of the tokens replace them: D = C / (6 N).
     """
     mapped = {field.name for field in fields(ColumnMap)}
     rules = {field.name for field in fields(Filters)}

@@ -3,7 +3,7 @@
 One row a run, Parquet or CSV. Only `done` rows of the stage `compare` carry the answer; rows of the stage `tune` are
 kept apart, and every other row is excluded with its reason. Replicates are runs of one series (a family with its
 settings) and one budget that differ in nothing but their seed. A table without the column `series` has one series a
-family, one without `budget` one budget a number of FLOPs. `results_checks` says what is refused.
+family, one without `budget` one budget a number of FLOPs. `results_checks` refuses invalid tables.
 """
 
 from __future__ import annotations

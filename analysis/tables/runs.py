@@ -83,7 +83,7 @@ class Runs:
         return {column: self.frame[column].to_numpy(dtype=np.float64) for column in columns}
 
     def number(self, column: str) -> FloatArray:
-        """A number column. Raises KeyError where the table has none; ask `has` first."""
+        """A number column. Raises KeyError where the table has none; check `has` first."""
         return self.numbers[column]
 
     def has(self, column: str) -> bool:
@@ -141,7 +141,7 @@ class Runs:
         return tuple((label, budget) for label in self.labels for budget in self.budgets(label))
 
     def regrouped(self, chosen: IntArray, *, series: Sequence[str], budgets: Sequence[Budget]) -> Runs:
-        """Some of the runs, with other series and budgets, one each a chosen run."""
+        """Some of the runs, each with another series and budget."""
         frame = self.frame.iloc[chosen].assign(
             series=list(series),
             budget=[budget.name for budget in budgets],

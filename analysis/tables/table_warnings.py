@@ -48,7 +48,7 @@ def training_warnings(observations: Observations, trained: pd.DataFrame) -> list
 
 
 def flat_warnings(observations: Observations) -> list[str]:
-    """Warnings of columns that do not vary: a law cannot say how the loss changes with them."""
+    """Warnings of columns that do not vary: a law cannot describe how the loss changes with them."""
     if len(observations) < 2:
         return []
     warnings = [

@@ -1,4 +1,4 @@
-"""`memscale doctor`: look at this machine, and say of each finding what it means."""
+"""`memscale doctor`: check this machine, and explain each finding."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         module = importlib.import_module(f"memscale.cli.{verb}")
         module.add_arguments(parser)
-        status: int = module.run(parser.parse_intermixed_args(given[1:]))  # options may stand between overrides
+        status: int = module.run(parser.parse_intermixed_args(given[1:]))  # options may come between overrides
         sys.stdout.flush()
     except MemscaleError as error:
         print(f"memscale {verb}: {error}", file=sys.stderr)

@@ -95,7 +95,7 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
     if cls in _CHOICES:
         key, words = _CHOICES[cls]
         name = given.get("name")
-        word = given.pop(key, name if name in words else None)  # `moe: {...}` is of family moe unless it says otherwise
+        word = given.pop(key, name if name in words else None)  # `moe: {...}` is of family moe unless it names another
         if not isinstance(word, str) or word not in words:
             near = nearest(str(word), words)
             raise ConfigError(f"{describe(_join(where, key))} is {word!r}; valid: {', '.join(words)}.{near}")

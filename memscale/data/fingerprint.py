@@ -30,7 +30,7 @@ MEANING = 1
 
 _EVALUATION_ONLY = ("num_eval_questions", "num_choices")
 _NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
-"""Settings that say where content comes from; the content itself is hashed."""
+"""Settings for where content comes from; they are not hashed, the content is."""
 
 
 def fingerprint(data: Data) -> Digests:

@@ -34,7 +34,7 @@ def write_tokens(
     """Encode documents into a token file and return its counts.
 
     `on_bytes` is called with the bytes of text encoded so far. The folder of `path` must be renamed when it is
-    complete, since a partial token file cannot be told from a complete one.
+    complete, since a partial token file looks like a complete one.
     """
     dtype = np.dtype(dtype_for(tokenizer.vocab_size)).newbyteorder("<")
     num_documents = num_tokens = num_bytes = 0

@@ -10,7 +10,7 @@ from memscale.doctor.finding import Finding
 
 
 def mlflow_store(root: Path) -> Iterator[Finding]:
-    """Look at whether MLflow's store can be opened, beside the runs or where its URI says."""
+    """Check whether MLflow's store can be opened, beside the runs or at its URI."""
     if importlib.util.find_spec("mlflow") is None:
         return  # its package has a finding of its own
     from memscale.tracking.store import TrackingError, check, resolve

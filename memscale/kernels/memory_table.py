@@ -54,7 +54,7 @@ class MemoryTable(nn.Parameter):
 def allocate_table(
     placement: TablePlacement, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str
 ) -> MemoryTable:
-    """Return a table of zeros [N, V] allocated where `placement` says, for a model on `device`.
+    """Return a table of zeros [N, V] allocated by `placement`, for a model on `device`.
 
     Raises:
         ConfigError: There is no room for it.

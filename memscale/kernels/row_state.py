@@ -58,7 +58,7 @@ class AdamWStep:
 
 
 def zero_state(weights_NV: Tensor, second_moments: str, placement: TablePlacement) -> RowState:
-    """Return the state before the first step, allocated where `placement` says.
+    """Return the state before the first step, allocated by `placement`.
 
     Args:
         weights_NV: The rows that the optimizer moves.

@@ -94,7 +94,7 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     begun = time.time()
     heart = _Heart(attempt)
     heart.beat(None, "starting")
-    # torch is imported later: a copy that finds the lease taken, or a broken run.json, has not paid for it.
+    # torch is imported later, so that a process that finds the lease taken, or a broken run.json, exits at once
     file, prepared = _opened(attempt)
     from memscale.training.distributed import PeerLostError, init_process_group
     from memscale.training.trainer import train

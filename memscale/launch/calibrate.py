@@ -2,7 +2,7 @@
 
 Every worker trains every chosen model at the same time as the others do, as in the sweep, so that they share memory and
 its bandwidth as they will then: a process a worker, with the worker's threads and GPU. What they measure is kept as the
-machine's, marked `calibration`, until finished runs say better.
+machine's, marked `calibration`, until those of finished runs replace them.
 Refuses SLURM outside of a job: a login node is not the machine that trains.
 """
 
@@ -110,7 +110,7 @@ def calibration_workers(sweep: Sweep) -> tuple[WorkerSpec, ...]:
 
 
 def calibrate(plan: Plan, say: Callable[[str], None]) -> Calibration:
-    """Measure the models of `plan` on this machine; `say` tells a person how far it is. Keeps nothing.
+    """Measure the models of `plan` on this machine; `say` prints progress. Writes no file.
 
     Raises MemscaleError where a worker's process ends without an answer.
     """

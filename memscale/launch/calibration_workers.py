@@ -79,7 +79,7 @@ class WorkerProcesses:
         self._lines.put((number, ""))
 
     def answers(self) -> Iterator[dict[str, Any]]:
-        """What the children say, until all have ended. Raises MemscaleError where one dies."""
+        """Messages of the child processes, until all have ended. Raises MemscaleError if a process dies."""
         open_ones = set(range(self.count))
         while open_ones:
             number, line = self._lines.get()

@@ -77,7 +77,7 @@ def run_point(
 ) -> SpeedPoint | None:
     """The speed of a finished run: of the tokens it trained on, which are fewer than planned where it diverged.
 
-    What it took beside training is divided by `save_seconds`, what a checkpoint is known to take; a run does not say.
+    What it took beside training is divided by `save_seconds`, a checkpoint's known seconds; runs do not record it.
     """
     result = read_json(folder.result, format=RESULT_FORMAT)
     train_seconds, evaluation_seconds = (result["timings"][f"{name}_seconds"] for name in ("train", "evaluation"))

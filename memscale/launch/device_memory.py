@@ -1,6 +1,6 @@
 """How much memory a run will have: of its GPU, or of its worker's share of the machine.
 
-Asks the machine, or takes what the launcher names, for planning may happen on a login node.
+Read from this machine, or from the launcher's settings, because planning may happen on a login node.
 """
 
 from __future__ import annotations

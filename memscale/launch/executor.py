@@ -1,4 +1,4 @@
-"""The seam between the reconcile loop and a scheduler: what a scheduler is asked, and what it answers.
+"""The interface between the reconcile loop and a scheduler.
 
 `memscale.launch.reconcile` decides what happens to a run; an executor carries it out and observes it. There are two:
 the processes of this machine (`memscale.launch.local`) and SLURM (`memscale.launch.slurm.executor`). Another scheduler
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memscale.launch.slurm.commands import QueueEntry
 
 RUN_STATES = ("done", "cancelled", "working", "queued", "unsettled", "unsubmitted")
-"""What a scheduler and the files say of a run:
+"""The state of a run by the scheduler and the files:
 
 - `done`: it has a result.
 - `cancelled`: no job is there for it, and somebody asked it to stop.
@@ -69,7 +69,7 @@ class JobRequest:
     arguments: tuple[str, ...]
     """Of `memscale.launch.worker`."""
     resources: Launcher | None = None
-    """What its job gets; None: what the sweep's launcher says."""
+    """Resources of its job; None: those of the sweep's launcher."""
     avoid: tuple[str, ...] = ()
     """Nodes that it should not get, where there are others."""
 

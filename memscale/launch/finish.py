@@ -30,7 +30,7 @@ class Report:
     """A report that was built."""
 
     answer: str
-    """What the results say to the sweep's question, in a sentence."""
+    """The answer to the sweep's question, in a sentence."""
     html: Path
     figures: Path
     results: Path

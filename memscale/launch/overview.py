@@ -54,7 +54,7 @@ class RunLine:
 
     @property
     def step(self) -> int | None:
-        """Optimizer steps done, as the last heartbeat says; None before the first."""
+        """Optimizer steps done by the last heartbeat; None before the first."""
         if self.state.heartbeat is not None:
             return self.state.heartbeat.step
         return self.num_steps if self.state.state == "done" else None
@@ -72,7 +72,7 @@ class SweepStatus:
     halted: str
     """Why nothing is started any more; '' where it may be."""
     slurm_is_silent: str
-    """Why SLURM could not be asked; '' where it answered, or has no part in it."""
+    """Why SLURM could not be queried; '' where it answered, or the launcher is local."""
 
     @property
     def counts(self) -> dict[str, int]:

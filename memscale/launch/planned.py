@@ -33,8 +33,8 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
 
     Raises:
         ConfigError: The sweep or an override cannot be used.
-        PlanError: No plan meets what the sweep asks for.
-        DataError: A data source is not what the sweep says.
+        PlanError: No plan meets the sweep's requirements.
+        DataError: A data source differs from the sweep's description.
 
     """
     from memscale.config.load import load_sweep

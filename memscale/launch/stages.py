@@ -26,7 +26,7 @@ def is_done(paths: SweepPaths, planned: PlannedRun) -> bool:
 
 
 def reopen(plan: Plan, paths: SweepPaths) -> Plan:
-    """Return the plan with its compare stage open, where the plan file of this sweep says that it was opened."""
+    """Return the plan with its compare stage open, if this sweep's plan file has it as opened."""
     stored = read_plan_file(paths, plan.plan_hash)
     return open_compare(plan, choices_of(stored)) if stored is not None and stored.choices else plan
 

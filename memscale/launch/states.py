@@ -42,7 +42,7 @@ class RunState:
 
 
 def halt_reason(paths: SweepPaths) -> str:
-    """Return why no run of a sweep may be started, as its cancel file says; '' without one."""
+    """Return why no run of a sweep may be started, by its cancel file; '' without one."""
     return (paths.cancel.read_text().strip() or "memscale cancel") if paths.cancel.exists() else ""
 
 

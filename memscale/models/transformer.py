@@ -1,6 +1,6 @@
 """The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
-The sublayer is dense, experts, memory or PEER, as the architecture says; all have the same signature. The model owns
+The sublayer is dense, experts, memory or PEER, by the architecture; all have the same signature. The model owns
 the table that its memory layers share; layers own the tables that are not shared.
 
 Shape suffixes: B batch, S positions, D model width, V vocabulary; for a table N slots and V width.

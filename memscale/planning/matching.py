@@ -35,7 +35,7 @@ from memscale.planning.selection import drop_unpaired, select
 from memscale.planning.widths import Template, free_widths, template
 
 _MAX_OVERSIZE = 1.1
-"""Total parameters may exceed what `total_over_dense` asks for by this factor."""
+"""Total parameters may exceed those required by `total_over_dense` by this factor."""
 _FIRST_THRESHOLD = 1 / 16
 """Fraction of the tolerance."""
 _PAIRING_FACTOR = 4
@@ -167,7 +167,7 @@ class MatchTargets:
         )
 
     def infeasible(self, model: CostModel, bounds: Sequence[Bound], fixed: Ints | None) -> PlanError:
-        """Return the error that says why no candidate of `model` is within the tolerance."""
+        """Return the error for a model without a candidate within the tolerance, with the reason."""
         return infeasible(model, self.criteria, self.dense_values, bounds, self.matching, fixed)
 
     def _speed(self, name: str) -> float | None:
@@ -223,7 +223,7 @@ def _smallest_outer(model: CostModel) -> Ints:
 
 
 def _min_total(targets: MatchTargets, one: Template) -> float:
-    """Return the total parameters that `total_over_dense` asks for. Raises ConfigError."""
+    """Return the total parameters required by `total_over_dense`. Raises ConfigError."""
     assert one.outer is not None
     if targets.matching.total_over_dense is None:
         name = one.family.name

@@ -24,7 +24,7 @@ def infeasible(
     matching: Matching,
     fixed: Ints | None,
 ) -> PlanError:
-    """Return the error for a family without a candidate within the tolerance and of the size asked for.
+    """Return the error for a family without a candidate within the tolerance and of the requested size.
 
     `dense` holds the dense model's value of each criterion; `fixed` is the family's only outer width, [1], where its
     size is not free.
@@ -58,7 +58,7 @@ def infeasible(
 
 
 def _no_size(candidates: Candidates, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:
-    """Name the two sizes between which the one asked for lies, or the largest one where it exceeds all."""
+    """Name the two sizes around the requested size, or the largest size where it exceeds all."""
     model, bound = candidates.model, bounds[0]
     shared = model.names[bound.row]
     below, above = np.flatnonzero(values[bound.row] < bound.low), np.flatnonzero(values[bound.row] > bound.high)

@@ -82,7 +82,7 @@ class Rule:
     reads: tuple[str, ...]
     """Fields of RuleInputs that the formula uses."""
     ranges: tuple[Range, ...] | None
-    """Where the rule was fitted or checked; None: the source does not say."""
+    """Where the rule was fitted or checked; None: unknown from the source."""
     value: Callable[[RuleInputs], float]
 
 

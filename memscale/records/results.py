@@ -1,4 +1,4 @@
-"""The results table: one row a run, every count by its own name. Rebuilt from run files whenever it is asked for.
+"""The results table: one row a run, every count by its own name. Rebuilt from run files at each call.
 
 Runs without a result are rows too, with their state, which the caller passes.
 """

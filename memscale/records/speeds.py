@@ -1,9 +1,9 @@
 """`speeds.json`: how fast each kind of machine trained which models, kept beside the runs.
 
-A point is one model of one series at one batch. Steps that were measured only to forecast say `calibration`, and take
-the place of what was known; finished runs say `run`, and are averaged: how fast one goes depends on what runs beside
-it. A file of the first format, which knew one speed a family and no model, is
-read as empty, and so is a damaged one: it is only a cache.
+A point is one model of one series at one batch. Points measured only for a forecast are marked
+`calibration` and replace older ones. Points of finished runs are marked `run` and are averaged, because a run's speed
+depends on what else the machine does. A file of the first format, which had a speed for each family and none for each
+model, is read as empty, and so is a damaged one: it is only a cache.
 """
 
 from __future__ import annotations

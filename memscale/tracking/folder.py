@@ -42,7 +42,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """One run as its files tell it."""
+    """A run, read from its files."""
 
     paths: RunPaths
     file: RunFile

@@ -217,7 +217,7 @@ def check(store: Store) -> None:
     parts = urlsplit(store.uri)
     scheme = parts.scheme.split("+", 1)[0]
     port = _PORTS.get(scheme)
-    if port is None or parts.hostname is None or scheme in getproxies():  # behind a proxy only MLflow can ask
+    if port is None or parts.hostname is None or scheme in getproxies():  # a proxy: MLflow tries
         return
     try:
         socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()

@@ -73,12 +73,12 @@ class Record:
 
     @property
     def ended(self) -> bool:
-        """Whether SLURM says that the job has ended."""
+        """Whether the job has ended."""
         return self.state not in WAITING | AT_WORK
 
     @property
     def evidence(self) -> str:
-        """What SLURM says, for a person: the command, the state, the node and the exit code."""
+        """SLURM's record of the job's end in words: the command, the state, the node and the exit code."""
         where = f" on {self.node}" if self.node else ""
         return f"{self.source}: {self.state}{where}, exit code {self.exit_code}"
 
@@ -154,7 +154,7 @@ def address_of_first(nodes: str) -> str:
 
 
 def max_array_size() -> int:
-    """Return one more than the largest index of an array; SLURM's default where it does not say."""
+    """Return one more than the largest index of an array; SLURM's default where it does not report it."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
     return int(found.group(1)) if found else _MAX_ARRAY_SIZE
 

@@ -40,7 +40,7 @@ class SlurmExecutor:
 
     @classmethod
     def for_this_process(cls, launch: Launch, paths: SweepPaths) -> SlurmExecutor:
-        """Return an executor, and make this process forget what SLURM says of the job that it may be in."""
+        """Return an executor, and remove the variables of the SLURM job that this process may run in."""
         own_job = slurm_job()
         commands.leave_job()
         return cls(launch=launch, paths=paths, own_job=own_job)

@@ -45,7 +45,7 @@ class _Attempt:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """What the files and the queue say of a run that has no result."""
+    """The state of a run without a result, by its files and the queue."""
 
     paths: RunPaths
     place: ArrayElement | None
@@ -217,7 +217,7 @@ class SweepSnapshot:
         return self.now - since >= (_SETTLE_SECONDS if known else self.grace_seconds)
 
     def _record(self, seen: _Seen, attempt: _Attempt) -> Record | None:
-        """What SLURM says of an attempt's end; a job that was requeued has a record for each time it ran."""
+        """SLURM's record of an attempt's end; a job that was requeued has a record for each time it ran."""
         if attempt.job_id is None:
             return None
         records = [record for record in self._records.get(attempt.job_id, ()) if record.ended]
