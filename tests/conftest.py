@@ -1,7 +1,7 @@
-"""How the tests share a machine: one thread for each of pytest's processes, and which tests stay together.
+"""How the tests share a machine: one thread for each of pytest's processes, a file at a time, the longest files first.
 
-`make test` runs them with pytest-xdist and `--dist loadgroup`. The unit that a worker takes is a file, so that what a
-module prepares is made once; tests that start servers carry `xdist_group` marks and stay together across files.
+`make test` runs them with pytest-xdist and `--dist loadfile`: a worker takes a whole file, so that what a module
+prepares (a trained sweep, a cluster, a browser) is made once.
 """
 
 from __future__ import annotations
@@ -14,30 +14,27 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-GROUPS = ("slurm", "postgresql", "browser")
-"""Groups that start servers, the longest first. A test of one says so: `pytest.mark.xdist_group("slurm")`."""
+LONGEST = (
+    "tests/launch/chaos/test_chaos.py",
+    "tests/launch/test_policy.py",
+    "tests/launch/test_faults.py",
+    "tests/launch/test_several_processes.py",
+    "tests/launch/test_slurm.py",
+)
+"""Files that take over a minute, the longest first: begun last, one of them would run alone at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test a group, its file's where it has none; put the longest groups first, so that none ends alone."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    ranks: dict[str, int] = {}
-    for item in items:
-        ranks[_group(item)] = min(_rank(item), ranks.get(_group(item), len(GROUPS) + 1))
-    first = {group: place for place, group in reversed([*enumerate(map(_group, items))])}
-    items.sort(key=lambda item: (ranks[_group(item)], first[_group(item)]))  # stable: a file keeps its order
+    """Put the longest files first, then those with a slow test. The order within a file stays."""
+    slow = {_file(item) for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: _rank(_file(item), slow))
 
 
-def _group(item: pytest.Item) -> str:
-    mark = item.get_closest_marker("xdist_group")
-    assert mark is not None
-    return str(mark.args[0])
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
-def _rank(item: pytest.Item) -> int:
-    if _group(item) in GROUPS:
-        return GROUPS.index(_group(item))
-    return len(GROUPS) + (item.get_closest_marker("slow") is None)
+def _rank(file: str, slow: set[str]) -> int:
+    if file in LONGEST:
+        return LONGEST.index(file)
+    return len(LONGEST) + (file not in slow)

@@ -12,10 +12,7 @@ import pytest
 from tests.launch.slurm_cluster import SCRIPTS, box, box_environment, cluster, missing
 from tests.sweeps import wait_for
 
-pytestmark = [
-    pytest.mark.xdist_group("slurm"),
-    pytest.mark.skipif(bool(missing()), reason=missing() or ""),
-]
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "")
 
 Environment = dict[str, str]
 

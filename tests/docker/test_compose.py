@@ -143,7 +143,6 @@ def _containers(root: Path) -> Iterator[Containers]:
         containers.box.rmdir()  # empty: what the services mounted on it was theirs alone
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "")
 def test_the_services_of_the_file_make_a_cluster(tmp_path: Path) -> None:
     with _containers(tmp_path) as containers:

@@ -18,7 +18,6 @@ from tests.sweeps import memscale, wait_for, write_text
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 

@@ -16,7 +16,6 @@ from tests.sweeps import FEWER, NAME, memscale, small_sweep, wait_for, write_tex
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 

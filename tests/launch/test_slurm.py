@@ -12,7 +12,6 @@ from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 

@@ -19,7 +19,6 @@ from memscale.records.lease import Lease
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("postgresql"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 

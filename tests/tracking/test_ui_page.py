@@ -28,8 +28,6 @@ from memscale.tracking.mirror import sync
 from memscale.tracking.store import TrackingError, resolve
 from memscale.tracking.ui import open_ui, server_command
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -22,7 +22,6 @@ from tests.sweeps import FEWER, NAME, final_weights, memscale, small_sweep, writ
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
