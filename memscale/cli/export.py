@@ -35,6 +35,7 @@ def run(given: argparse.Namespace) -> int:
     kind = hugging_face_type(trained.architecture)
     check_free(given.folder)
     prepared = Prepared.open(data_folder)
+    prepared.verify_once()
     if prepared.digests.tokenizer != trained.digests.tokenizer:
         raise DataError(f"{data_folder} holds another tokenizer than {file.name} was trained with; prepare it again")
     model = build_model(trained)

@@ -193,7 +193,7 @@ class _Builder:
             validation_tokens=self.data.validation_tokens,
             sources=sources,
             evaluation_sets=names,
-            files=tuple(manifests.describe_file(self.aside, path) for path in files),
+            files=tuple(manifests.describe_files(self.aside, files)),
             versions=(f"python {platform.python_version()}", *versions),
             seconds=round(seconds, 3),
         )

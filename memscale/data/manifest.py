@@ -1,20 +1,24 @@
 """The manifest of a folder of prepared data: digests, counts, sources, and the checksum of every file.
 
-It is written last, so a folder with a manifest is complete. Refuses a folder whose files differ from it, and says how
-to build it again.
+It is written last, so a folder with a manifest is complete. Beside each token file lies one with the digests of its
+blocks, `<token file>.blocks`, so that a large file can be checked by the blocks that are read. `read` refuses a folder
+whose files differ from the manifest in their sizes, and says how to build it again; `memscale.data.verification` reads
+them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from memscale.config.codec import from_plain
 from memscale.config.run import Digests
+from memscale.data.blocks import BLOCK_BYTES, BLOCKS, block_digests
 from memscale.data.fingerprint import sha256
 from memscale.errors import ConfigError, DataError, RecordError
-from memscale.records.atomic import read_json, write_json
+from memscale.records.seal import read_sealed, write_sealed
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -50,6 +54,8 @@ class File:
     path: str
     num_bytes: int
     sha256: str
+    block_bytes: int | None = None
+    """Size of the blocks whose digests its `.blocks` file holds; None: it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,7 @@ class Manifest:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of `folder`."""
-    write_json(folder / NAME, asdict(manifest), format=FORMAT)
+    write_sealed(folder / NAME, asdict(manifest), format=FORMAT)
 
 
 def read(folder: Path) -> Manifest:
@@ -83,35 +89,34 @@ def read(folder: Path) -> Manifest:
     Raises DataError, which names the file and how to build the data again.
     """
     try:
-        content: dict[str, Any] = read_json(folder / NAME, format=FORMAT)
+        content: dict[str, Any] = read_sealed(folder / NAME, format=FORMAT)[0]
         del content["format"]
         manifest = from_plain(Manifest, content)
     except (RecordError, ConfigError) as error:
-        raise DataError(f"{error}. {_how_to_rebuild(folder)}") from None
+        raise DataError(f"{error}. {how_to_rebuild(folder)}") from None
     for file in manifest.files:
         path = folder / file.path
         found = path.stat().st_size if path.is_file() else None
         if found != file.num_bytes:
             there = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(f"{path} {there}; prepared data need it with {file.num_bytes}. {_how_to_rebuild(folder)}")
+            raise DataError(f"{path} {there}; prepared data need it with {file.num_bytes}. {how_to_rebuild(folder)}")
     return manifest
 
 
-def verify(folder: Path, manifest: Manifest) -> None:
-    """Read every file and compare its checksum with the manifest. Raises DataError."""
-    for file in manifest.files:
-        found = sha256(folder / file.path)
-        if found != file.sha256:
-            raise DataError(
-                f"{folder / file.path} has SHA-256 {found[:12]}...; it was written with {file.sha256[:12]}.... "
-                f"{_how_to_rebuild(folder)}"
-            )
+def describe_files(folder: Path, paths: Iterable[Path]) -> Iterator[File]:
+    """Yield the manifest entries of finished files; write the digests of the blocks of token files beside them."""
+    for path in paths:
+        name, num_bytes = path.relative_to(folder).as_posix(), path.stat().st_size
+        if path.suffix != ".bin":
+            yield File(path=name, num_bytes=num_bytes, sha256=sha256(path))
+            continue
+        whole, blocks = block_digests(path)
+        beside = path.with_name(path.name + BLOCKS)
+        beside.write_bytes(blocks)
+        yield File(path=name, num_bytes=num_bytes, sha256=whole, block_bytes=BLOCK_BYTES)
+        yield File(path=name + BLOCKS, num_bytes=len(blocks), sha256=sha256(beside))
 
 
-def describe_file(folder: Path, path: Path) -> File:
-    """Return the manifest entry of a finished file."""
-    return File(path=path.relative_to(folder).as_posix(), num_bytes=path.stat().st_size, sha256=sha256(path))
-
-
-def _how_to_rebuild(folder: Path) -> str:
+def how_to_rebuild(folder: Path) -> str:
+    """Return what a person does about a damaged folder, for a message."""
     return f"Prepared data can be built again: rm -r '{folder}', then run the same command once more"

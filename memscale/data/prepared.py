@@ -1,8 +1,8 @@
 """Prepared data, which training and evaluation read: one folder that all runs of a sweep share.
 
-`<root>/data/<first 16 digits of the digest>/` has manifest.json, tokenizer.json, tokens/<source>.<split>.bin and
-evaluation/<name>.jsonl. `prepare` builds it (`memscale.data.building`) or finds it; `Prepared.open` refuses an
-incomplete folder.
+`<root>/data/<first 16 digits of the digest>/` has manifest.json, tokenizer.json, tokens/<source>.<split>.bin (each with
+the digests of its blocks beside it), evaluation/<name>.jsonl, and in verified/ what each machine has verified.
+`prepare` builds it (`memscale.data.building`) or finds it; `Prepared.open` refuses an incomplete folder.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from memscale.config.codec import to_plain
 from memscale.config.data import Data
 from memscale.config.run import Digests
 from memscale.data import manifest as manifests
+from memscale.data import verification
 from memscale.data.building import build
 from memscale.data.manifest import Manifest, PreparedSource
 from memscale.data.packed import Tokens, read_tokens
 from memscale.data.philox import Integers
 from memscale.data.sampling import Sampler, Stream
 from memscale.data.tokenizer import Tokenizer
+from memscale.data.verification import CheckedBlocks, VerifiedFile
 from memscale.errors import DataError, nearest
 
 
@@ -59,6 +61,7 @@ class Prepared:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Use `Prepared.open` or `prepare`."""
         self.folder, self.manifest = folder, manifest
+        self._checked: dict[str, CheckedBlocks] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Prepared:
@@ -66,8 +69,20 @@ class Prepared:
         return cls(folder, manifests.read(folder))
 
     def verify(self) -> None:
-        """Read every file and compare its checksum. Raises DataError."""
-        manifests.verify(self.folder, self.manifest)
+        """Read every file and compare its digest with the manifest. Raises DataError, which names file and block."""
+        verification.verify(self.folder, self.manifest)
+
+    def verify_once(self) -> tuple[VerifiedFile, ...]:
+        """Make sure that the files are what the manifest says; what this machine has read before is not read again.
+
+        Of very large files the blocks are checked from now on when `sampler` or `validation` reads them. Raises
+        DataError.
+        """
+        found = verification.verify_once(self.folder, self.manifest)
+        item_bytes = np.dtype(self.manifest.dtype).itemsize
+        for file in verification.large_files(self.manifest):
+            self._checked[file.path] = CheckedBlocks(self.folder, file, item_bytes)
+        return found
 
     def manifest_json(self) -> dict[str, Any]:
         """Return the manifest as plain values."""
@@ -109,7 +124,12 @@ class Prepared:
         Raises DataError where a source has fewer tokens than one sequence, or weights have no short exact ratio.
         """
         streams = [
-            Stream(name=source.name, weight=source.weight, tokens=self.tokens(source.name, "train"))
+            Stream(
+                name=source.name,
+                weight=source.weight,
+                tokens=self.tokens(source.name, "train"),
+                checked=self._checked.get(_token_file(source.name, "train")),
+            )
             for source in self.manifest.sources
         ]
         return Sampler(streams, seed=seed, sequence_length=sequence_length, batch_sequences=batch_sequences)
@@ -126,6 +146,8 @@ class Prepared:
                 f"source '{source_name}' has {len(tokens)} held-out tokens; one sequence needs {sequence_length}. "
                 f"Give it more text, raise data.sources.{source_name}.held_out, or set a shorter scale.sequence_length"
             )
+        if (checked := self._checked.get(_token_file(source_name, "validation"))) is not None:
+            checked.check(0, num_windows * sequence_length)
         targets = np.asarray(tokens[: num_windows * sequence_length], dtype=np.int64)
         tokenizer = self.tokenizer()
         starts = np.arange(num_windows)[:, None] * sequence_length
@@ -144,7 +166,7 @@ class Prepared:
     def tokens(self, source_name: str, split: str) -> Tokens:
         """Return all tokens of a split of a source ('train' or 'validation'), memory-mapped, [tokens]."""
         source = self._source(source_name)
-        return read_tokens(self.folder / "tokens" / f"{source.name}.{split}.bin", self.manifest.dtype)
+        return read_tokens(self.folder / _token_file(source.name, split), self.manifest.dtype)
 
     def _source(self, name: str) -> PreparedSource:
         for source in self.manifest.sources:
@@ -154,6 +176,10 @@ class Prepared:
             f"the prepared data have no source '{name}'; there are: {', '.join(self.source_names)}."
             f"{nearest(name, self.source_names)}"
         )
+
+
+def _token_file(source_name: str, split: str) -> str:
+    return f"tokens/{source_name}.{split}.bin"
 
 
 def prepare(data: Data, root: Path, *, progress: Callable[[str, float], None] | None = None) -> Prepared:

@@ -19,6 +19,7 @@ import numpy as np
 
 from memscale.data.packed import Tokens
 from memscale.data.philox import Integers, random_below, random_permutation, random_uint64
+from memscale.data.verification import CheckedBlocks
 from memscale.errors import DataError
 
 LONGEST_CYCLE = 1_000_000
@@ -31,6 +32,8 @@ class Stream:
     name: str
     weight: float
     tokens: Tokens
+    checked: CheckedBlocks | None = None
+    """Checks the tokens when they are read; None: they have been verified."""
 
 
 class Sampler:
@@ -85,6 +88,9 @@ class Sampler:
         start, order = self._epoch(source, epoch)
         first = (start + int(order[position]) * self._length) % len(tokens)
         last = first + self._length + 1
+        if (checked := self._streams[source].checked) is not None:
+            checked.check(first, min(last, len(tokens)))
+            checked.check(0, max(0, last - len(tokens)))
         if last <= len(tokens):
             return tokens[first:last].astype(np.int64)
         return np.concatenate([tokens[first:], tokens[: last - len(tokens)]]).astype(np.int64)

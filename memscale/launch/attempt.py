@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memscale.data.prepared import Prepared
+    from memscale.data.verification import VerifiedFile
     from memscale.training.distributed import ProcessGroup
     from memscale.training.trainer import Execution, Progress, TrainResult
 
@@ -95,11 +96,15 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
     heart = _Heart(attempt)
     heart.beat(None, "starting")
     # torch is imported later, so that a process that finds the lease taken, or a broken run.json, exits at once
-    file, prepared = _opened(attempt)
+    file, prepared, verified = _opened(attempt)
     from memscale.training.distributed import PeerLostError, init_process_group
     from memscale.training.trainer import train
 
-    write_provenance(attempt.paths.provenance, data_manifest=prepared.manifest_json())
+    write_provenance(
+        attempt.paths.provenance,
+        data_manifest=prepared.manifest_json(),
+        verified=[asdict(one) for one in verified],
+    )
     process_group, device = init_process_group(attempt.device)
     latest: list[Progress] = []
 
@@ -122,7 +127,7 @@ def follow_attempt(attempt: Attempt, process_group: ProcessGroup, device: str) -
     """Train with the first of the run's processes, and wait until it has written the result. Raises what goes wrong."""
     from memscale.training.trainer import train
 
-    file, prepared = _opened(attempt)
+    file, prepared, _ = _opened(attempt)
     train(
         file.run, attempt.paths, prepared, attempt.execution(device), on_progress=lambda _: None,
         should_stop=lambda: False, process_group=process_group,
@@ -130,8 +135,11 @@ def follow_attempt(attempt: Attempt, process_group: ProcessGroup, device: str) -
     process_group.barrier()
 
 
-def _opened(attempt: Attempt) -> tuple[RunFile, Prepared]:
-    """Return the run and its data. Raises ConfigError or RecordError where either is not what was planned."""
+def _opened(attempt: Attempt) -> tuple[RunFile, Prepared, tuple[VerifiedFile, ...]]:
+    """Return the run, its data, and what of them was verified when.
+
+    Raises ConfigError, DataError or RecordError where either is not what was planned.
+    """
     file = read_run_file(attempt.paths.run)
     if run_id(file.run) != file.run_id:
         raise ConfigError(
@@ -142,7 +150,7 @@ def _opened(attempt: Attempt) -> tuple[RunFile, Prepared]:
 
     prepared = Prepared.open(attempt.data)
     _check_digests(file, prepared)
-    return file, prepared
+    return file, prepared, prepared.verify_once()
 
 
 def _conclude(

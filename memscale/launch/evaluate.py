@@ -48,11 +48,13 @@ def evaluate_run(directory: Path, tasks: Sequence[str] | None, device: str) -> E
     from memscale.training.checkpoint import load_weights
 
     file = read_run_file(paths.run)
+    prepared = Prepared.open(Path(plan.data_folder))
+    prepared.verify_once()
     model = build_model(file.run)
     step = load_weights(paths.checkpoints, file.run, model)
     scores = evaluate(
         model,
-        Prepared.open(Path(plan.data_folder)),
+        prepared,
         list(tasks) if tasks is not None else None,
         sequence_length=file.run.sequence_length,
         batch_sequences=file.run.batch_sequences,

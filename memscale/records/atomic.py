@@ -11,9 +11,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from memscale.config.codec import from_plain
 from memscale.errors import RecordError
+
+T = TypeVar("T")
 
 
 def fsync_directory(folder: Path) -> None:
@@ -54,11 +57,24 @@ def write_json(path: Path, content: dict[str, Any], *, format: int) -> None:
 
 def read_json(path: Path, *, format: int) -> dict[str, Any]:
     """Read a JSON object of at most this format. Raises RecordError (also FileNotFoundError's case, by name)."""
+    return parse_json(path, read_bytes(path), format=format)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of a run whole. Raises RecordError where it is missing, a folder, or the system refuses it."""
     try:
-        content = json.loads(path.read_text())
+        return path.read_bytes()
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def parse_json(path: Path, raw: bytes, *, format: int) -> dict[str, Any]:
+    """Return the JSON object in the bytes `raw` of the file `path`. Raises RecordError, also for a newer format."""
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:  # also of bytes that are no text
         raise RecordError(f"{path} is not JSON ({error}); it was damaged outside memscale") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise RecordError(f"{path} has no 'format'; it was not written by memscale")
@@ -67,6 +83,21 @@ def read_json(path: Path, *, format: int) -> dict[str, Any]:
             f"{path} has format {content['format']}; this memscale reads up to {format}. Update memscale to read it"
         )
     return content
+
+
+def read_object(cls: type[T], path: Path, *, format: int) -> T:
+    """Read a JSON object whose keys are the fields of the dataclass `cls`. Raises RecordError, which names the key."""
+    content = read_json(path, format=format)
+    del content["format"]
+    return to_object(cls, path, content)
+
+
+def to_object(cls: type[T], path: Path, content: dict[str, Any]) -> T:
+    """Return the dataclass `cls` with the values of `content`, read from `path`. Raises RecordError for a wrong key."""
+    try:
+        return from_plain(cls, content, describe=lambda key: f"{key} ({path})")
+    except ValueError as error:
+        raise RecordError(f"{path} cannot be read back: {error}") from None
 
 
 def rename_keys(plain: object, names: Mapping[str, str]) -> None:

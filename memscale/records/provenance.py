@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,15 @@ CODE_STATE = "code.json"
 """In a snapshot of the code: the commit and the changes it was made from."""
 
 
-def write_provenance(path: Path, *, data_manifest: dict[str, Any]) -> None:
-    """Write what made this run; `data_manifest` is the manifest of its prepared data."""
+def write_provenance(path: Path, *, data_manifest: dict[str, Any], verified: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write what made this run.
+
+    Args:
+        path: The run's `provenance.json`.
+        data_manifest: The manifest of its prepared data.
+        verified: Of each file of the data how and when it was verified on this machine, before the first step.
+
+    """
     content = {
         "git": git_state(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -34,6 +42,7 @@ def write_provenance(path: Path, *, data_manifest: dict[str, Any]) -> None:
         "host": socket.gethostname(),
         "command": sys.argv,
         "data": data_manifest,
+        "data_verified": [dict(one) for one in verified],
     }
     write_json(path, content, format=FORMAT)
 

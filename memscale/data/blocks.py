@@ -1,0 +1,48 @@
+"""Digests of the blocks of a file: SHA-256 of each megabyte, one after another, in a file beside it.
+
+SHA-256 is what `hashlib` has fastest on processors with instructions for it (benchmarks/results/verification.json).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 20
+BLOCKS = ".blocks"
+"""Ending of the file that holds the digests."""
+DIGEST_BYTES = 32
+
+
+def block_digests(path: Path) -> tuple[str, bytes]:
+    """Read a file once; return its SHA-256 in hex, and those of its blocks, DIGEST_BYTES each, concatenated."""
+    whole, blocks = hashlib.sha256(), bytearray()
+    for block in _blocks(path, BLOCK_BYTES):
+        whole.update(block)
+        blocks += sha256_of(block)
+    return whole.hexdigest(), bytes(blocks)
+
+
+def differing_block(path: Path, block_bytes: int, blocks: bytes) -> int | None:
+    """Read a file and return the number of its first block, from 0, whose digest differs; None where none does."""
+    for number, block in enumerate(_blocks(path, block_bytes)):
+        if sha256_of(block) != digest_of(blocks, number):
+            return number
+    return None
+
+
+def sha256_of(block: bytes) -> bytes:
+    """Return the SHA-256 of a block, DIGEST_BYTES long."""
+    return hashlib.sha256(block).digest()
+
+
+def digest_of(blocks: bytes, number: int) -> bytes:
+    """Return the stored digest of a block."""
+    return blocks[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+
+
+def _blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while block := file.read(block_bytes):
+            yield block
