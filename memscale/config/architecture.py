@@ -7,9 +7,11 @@ block. Refuses shapes that no module could have: head widths that do not divide,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from memscale.config.checks import at_least, one_of, require
+from memscale.config.checks import require
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.ranges import Checked, Heads, LayerCount, OneOf, Range, VocabSize, Width
 
 PARTS = {"dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer"}
 """Family -> the field of `Architecture` that holds its sparse part; None for dense."""
@@ -17,7 +19,7 @@ FAMILIES = tuple(PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Architecture(Checked):
     """A Llama-type decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU feed-forward layers.
 
     Raises ConfigError for a shape that cannot be built. `memscale.planning.accounting.count` gives its parameters and
@@ -32,28 +34,26 @@ class Architecture:
         (['dense', 'dense', 'memory', 'dense'], 4096)
     """
 
-    family: str
+    family: Annotated[str, OneOf(FAMILIES)]
     """One of FAMILIES."""
-    d_model: int
+    d_model: Width
     """Width of the residual stream."""
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_width: int
-    ffn_hidden: int
+    num_layers: LayerCount
+    num_heads: Heads
+    num_kv_heads: Heads
+    head_width: Width
+    ffn_hidden: Width
     """Hidden width of every dense feed-forward layer."""
-    vocab_size: int
+    vocab_size: VocabSize
     tied_embeddings: bool = False
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
+    rope_theta: Annotated[float, Range(1, 1e12, "positions turn by its powers")] = 10_000.0
+    norm_eps: Annotated[float, Range(0, 1, "it keeps a division finite", above_low=True)] = 1e-5
     moe: MoE | None = None
     memory: Memory | None = None
     peer: Peer | None = None
 
     def __post_init__(self) -> None:
-        one_of("family", self.family, FAMILIES)
-        for name in ("d_model", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_hidden", "vocab_size"):
-            at_least(name, getattr(self, name), 1)
+        super().__post_init__()
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",

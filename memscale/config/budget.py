@@ -7,28 +7,42 @@ grids.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from memscale.config.checks import at_least, one_of, positive, require
+from memscale.config.checks import require
+from memscale.config.ranges import (
+    BatchTokens,
+    Checked,
+    Flops,
+    Heads,
+    LayerCount,
+    OneOf,
+    PerParameter,
+    Range,
+    Seed,
+    SequenceLength,
+    TokenCount,
+    Width,
+)
 
 SCALES = ("laptop", "node", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Length:
+class _Length(Checked):
     """How long a model is trained: exactly one of flops, tokens and tokens_per_parameter."""
 
-    flops: float | None = None
+    flops: Flops | None = None
     """Training FLOPs of the dense run: 3 x forward FLOPs per token x tokens."""
-    tokens: float | None = None
+    tokens: TokenCount | None = None
     """Training tokens; rounded to whole batches, as every token count is."""
-    tokens_per_parameter: float | None = None
+    tokens_per_parameter: PerParameter | None = None
     """Training tokens per non-embedding parameter of the dense model (about 20 in Hoffmann et al. 2022)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lengths = {"flops": self.flops, "tokens": self.tokens, "tokens_per_parameter": self.tokens_per_parameter}
         given = {name: value for name, value in lengths.items() if value is not None}
-        for name, value in given.items():
-            positive(name, value)
         require(
             len(given) == 1,
             f"{' and '.join(given) or 'nothing'} given for how long to train; exactly one of {', '.join(lengths)} is "
@@ -42,46 +56,39 @@ class Budget(_Length):
 
     name: str | None = None
     """Part of run names. None: the FLOPs or tokens, followed by the shape where two budgets share them."""
-    d_model: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int | None = None
+    d_model: Width
+    num_layers: LayerCount
+    num_heads: Heads
+    num_kv_heads: Heads | None = None
     """None: as many as heads."""
-    ffn_hidden: int | None = None
+    ffn_hidden: Width | None = None
     """Hidden width of the dense model; None: 8/3 d_model rounded up to `Scale.ffn_multiple_of`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("d_model", "num_layers", "num_heads"):
-            at_least(name, getattr(self, name), 1)
         require(
             self.d_model % (2 * self.num_heads) == 0,
             f"d_model {self.d_model} does not divide into {self.num_heads} heads of even width",
         )
         if self.num_kv_heads is not None:
-            at_least("num_kv_heads", self.num_kv_heads, 1)
             require(
                 self.num_heads % self.num_kv_heads == 0,
                 f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
             )
-        if self.ffn_hidden is not None:
-            at_least("ffn_hidden", self.ffn_hidden, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shapes:
+class Shapes(Checked):
     """A rule that derives a dense shape from its width: heads of one width, and depth proportional to width."""
 
-    head_width: int
-    width_per_layer: float
+    head_width: Annotated[int, Range(2, 65_536, "no head is wider")]
+    width_per_layer: Annotated[float, Range(0, 2**20, "no layer is wider", above_low=True)]
     """d_model divided by the number of layers; the number of layers is rounded to the nearest integer."""
-    least_layers: int = 2
+    least_layers: LayerCount = 2
 
     def __post_init__(self) -> None:
-        at_least("head_width", self.head_width, 2)
+        super().__post_init__()
         require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
-        positive("width_per_layer", self.width_per_layer)
-        at_least("least_layers", self.least_layers, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +96,12 @@ class Ladder(_Length):
     """Models of several widths, all trained for the same length."""
 
     shapes: Shapes
-    d_models: tuple[int, ...]
+    d_models: tuple[Width, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.d_models) > 0, "d_models is empty; name at least one width")
         for width in self.d_models:
-            at_least("d_models", width, 1)
             require(
                 width % self.shapes.head_width == 0,
                 f"d_models names {width}, which does not divide into heads of width {self.shapes.head_width}",
@@ -103,7 +109,7 @@ class Ladder(_Length):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IsoFlop:
+class IsoFlop(Checked):
     """At each FLOP budget, several model sizes around the expected optimum, evenly spaced in log parameters.
 
     The optimum N*, in non-embedding parameters, is either
@@ -114,21 +120,19 @@ class IsoFlop:
     """
 
     shapes: Shapes
-    flops: tuple[float, ...]
-    points: int = 5
+    flops: tuple[Flops, ...]
+    points: Annotated[int, Range(1, 1_001, "neighbours would have one shape")] = 5
     """Model sizes per budget; odd, so that one is the optimum."""
-    span: float = 4.0
+    span: Annotated[float, Range(1, 1e6, "no grid spans more")] = 4.0
     """The largest model has `span` x N* parameters, the smallest N* / `span`."""
-    tokens_per_parameter: float | None = None
-    optimum_coefficient: float | None = None
-    optimum_exponent: float | None = None
+    tokens_per_parameter: PerParameter | None = None
+    optimum_coefficient: Annotated[float, Range(0, 1e30, "a fit gives it", above_low=True)] | None = None
+    optimum_exponent: Annotated[float, Range(0, 2, "sizes grow with compute", above_low=True)] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.flops) > 0, "flops is empty; name at least one budget")
-        for value in self.flops:
-            positive("flops", value)
         require(len(set(self.flops)) == len(self.flops), f"flops {list(self.flops)} names a budget twice")
-        at_least("points", self.points, 1)
         require(self.points % 2 == 1, f"points is {self.points}; an odd number puts one at the optimum")
         require(self.span > 1, f"span is {self.span}; it must be greater than 1")
         fitted = (self.optimum_coefficient, self.optimum_exponent)
@@ -137,38 +141,31 @@ class IsoFlop:
             and (fitted == (None, None) or None not in fitted),
             "the optimum needs either tokens_per_parameter, or both optimum_coefficient and optimum_exponent",
         )
-        for name in ("tokens_per_parameter", "optimum_coefficient", "optimum_exponent"):
-            if getattr(self, name) is not None:
-                positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class Scale(Checked):
     """The budgets, seeds and batch for one size of machine."""
 
-    name: str
+    name: Annotated[str, OneOf(SCALES)]
     budgets: tuple[Budget, ...] = ()
     ladders: tuple[Ladder, ...] = ()
     isoflops: tuple[IsoFlop, ...] = ()
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     """Seeds of the compared runs; tuning runs use `Recipe.tune_seed`."""
-    sequence_length: int
-    batch_tokens: int
+    sequence_length: SequenceLength
+    batch_tokens: BatchTokens
     """Tokens per optimizer step, on any hardware; with `recipe.batch` a rule chooses them instead."""
-    ffn_multiple_of: int = 1
+    ffn_multiple_of: Width = 1
 
     def __post_init__(self) -> None:
-        one_of("name", self.name, SCALES)
+        super().__post_init__()
         require(
             len(self.budgets) + len(self.ladders) + len(self.isoflops) > 0,
             "budgets, ladders and isoflops are all empty; name at least one budget",
         )
         require(len(self.seeds) > 0, "seeds is empty; name at least one")
         require(len(set(self.seeds)) == len(self.seeds), f"seeds {list(self.seeds)} names a seed twice")
-        for seed in self.seeds:
-            at_least("seeds", seed, 0)
-        at_least("sequence_length", self.sequence_length, 8)
-        at_least("ffn_multiple_of", self.ffn_multiple_of, 1)
         require(
             self.batch_tokens >= self.sequence_length and self.batch_tokens % self.sequence_length == 0,
             f"batch_tokens ({self.batch_tokens}) is not a multiple of sequence_length ({self.sequence_length})",

@@ -20,6 +20,7 @@ from memscale.config.family import FAMILY_CLASSES, Family
 from memscale.config.grid import Axis
 from memscale.config.launcher import Launcher
 from memscale.config.matching import Free, MultipleOf, Throughput
+from memscale.config.ranges import RangeError
 from memscale.config.recipe import Multiplier
 from memscale.errors import ConfigError, nearest
 
@@ -117,6 +118,8 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
             raise ConfigError(f"{describe(key)} is missing; it needs {_name(hints[field.name])}")
     try:
         return typing.cast(T, chosen(**values))
+    except RangeError as error:
+        raise ConfigError(f"{describe(_join(where, error.field))} {error.problem}") from None
     except ConfigError as error:
         place = describe(where) if where else ""
         raise ConfigError(f"{place}: {error}" if place else str(error)) from None
@@ -165,6 +168,8 @@ def changed(value: T, changes: Mapping[str, Any], where: str) -> T:
     typed = {key: _convert(hints[key], item, _join(where, key), str) for key, item in changes.items()}
     try:
         return typing.cast(T, dataclasses.replace(typing.cast(Any, value), **typed))
+    except RangeError as error:
+        raise ConfigError(f"{_join(where, error.field)} {error.problem}") from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
@@ -192,6 +197,8 @@ def _scalar(kind: Any, value: Any) -> bool | int | float | str | None:
         number = float(value)
     except ValueError:
         return None
+    except OverflowError:  # a whole number of more than 308 digits: the range of its field refuses it
+        number = math.inf if int(value) > 0 else -math.inf
     if kind is float:
         return None if math.isnan(number) else number
     if isinstance(value, int):

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from memscale.config.checks import at_least, between, one_of, positive, require
+from memscale.config.checks import require
+from memscale.config.ranges import Bytes, Checked, Column, Count, Factor, OneOf, PerParameter, Range, Seed
+
+HeldOut = Annotated[float, Range(0.001, 0.5, "both sides need text")]
+Asked = Annotated[float, Range(0.01, 1, "training and evaluation need questions")]
+People = Annotated[int, Range(10, 100_000_000, "their names run out, and fewer make no questions")]
+Documents = Annotated[int, Range(1, 1_000_000, "there are no more wordings")]
+Values = Annotated[int, Range(2, 64, "each attribute has as many words")]
+Choices = Annotated[int, Range(2, 64, "they are values of one attribute")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Checked):
     """The settings that every source has; `kind` chooses the subclass."""
 
     kind: ClassVar[str]
 
     name: str
     """The key in the YAML; part of the names of metrics and files."""
-    weight: float = 1.0
+    weight: Factor = 1.0
     """Share of the training tokens, relative to the other sources' weights."""
-    held_out: float = 0.05
+    held_out: HeldOut = 0.05
     """Fraction of the documents kept for validation, chosen by a hash of each document's content
     (facts: of each person's descriptions)."""
-
-    def __post_init__(self) -> None:
-        positive("weight", self.weight)
-        between("held_out", self.held_out, 0.001, 0.5)
 
 
 NUM_ATTRIBUTES = 6
@@ -42,36 +46,30 @@ class Facts(Source):
 
     kind: ClassVar[str] = "facts"
 
-    num_people: int | None = None
+    num_people: People | None = None
     """None: derived from `bits_per_parameter` when the sweep is planned."""
-    bits_per_parameter: float = 0.2
+    bits_per_parameter: PerParameter = 0.2
     """Bits of facts per non-embedding parameter of the smallest dense model of the sweep."""
-    num_documents: int = 30
+    num_documents: Documents = 30
     """Different training documents about each person; later epochs repeat them."""
-    num_values: int = 64
+    num_values: Values = 64
     """Possible values of each attribute; one fact has log2(num_values) bits."""
-    question_share: float = 0.2
+    question_share: Annotated[float, Range(0, 0.9, "the rest describes the people")] = 0.2
     """Fraction of the documents that are questions with answers instead of a description."""
-    held_out_questions: float = 0.4
+    held_out_questions: Asked = 0.4
     """Fraction of the (person, attribute) questions that training never asks."""
-    num_eval_questions: int = 400
+    num_eval_questions: Count = 400
     """Held-out questions that each trained model is evaluated on; all of them where there are fewer."""
-    num_choices: int = 8
+    num_choices: Choices = 8
     """Choices of a multiple-choice question, the right answer included."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_people is not None:
-            at_least("num_people", self.num_people, 10)
-        positive("bits_per_parameter", self.bits_per_parameter)
-        at_least("num_documents", self.num_documents, 1)
-        between("num_values", self.num_values, 2, 64)
-        between("question_share", self.question_share, 0.0, 0.9)
-        between("held_out_questions", self.held_out_questions, 0.01, 1.0)
-        at_least("num_eval_questions", self.num_eval_questions, 1)
-        between("num_choices", self.num_choices, 2, self.num_values)
-        at_least("seed", self.seed, 0)
+        require(
+            self.num_choices <= self.num_values,
+            f"num_choices is {self.num_choices}, but an attribute has only {self.num_values} values; lower num_choices",
+        )
 
     @property
     def bits_per_person(self) -> float:
@@ -85,12 +83,8 @@ class PythonStdlib(Source):
 
     kind: ClassVar[str] = "python_stdlib"
 
-    max_bytes: int = 8_000_000
+    max_bytes: Bytes = 8_000_000
     """Files are added in the order of a hash of their names until this many bytes are reached."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("max_bytes", self.max_bytes, 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +95,7 @@ class TextFiles(Source):
 
     files: tuple[str, ...] = ()
     """Paths or glob patterns; empty: those of `data.files`."""
-    text_column: str = "text"
+    text_column: Column = "text"
     """Column of `.jsonl` and `.parquet` files that holds the text."""
 
 
@@ -117,14 +111,12 @@ class Hub(Source):
     split: str = "train"
     revision: str | None = None
     """Commit to read; required for a data set on the hub, so that a digest identifies one content."""
-    text_column: str = "text"
-    max_documents: int | None = None
+    text_column: Column = "text"
+    max_documents: Annotated[int, Range(2, 10**12, "one for each side of the split")] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.path), "path is empty; give the data set's name on the hub or the folder of a local copy")
-        if self.max_documents is not None:
-            at_least("max_documents", self.max_documents, 2)
 
 
 SOURCES: tuple[type[Source], ...] = (Facts, PythonStdlib, TextFiles, Hub)
@@ -132,22 +124,17 @@ TOKENIZERS = ("bpe",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(Checked):
     """Settings of the byte-level BPE that is trained on the training documents of all sources."""
 
-    kind: str = "bpe"
-    vocab_size: int = 1024
-    train_bytes: int = 4_000_000
+    kind: Annotated[str, OneOf(TOKENIZERS)] = "bpe"
+    vocab_size: Annotated[int, Range(260, 2**24, "every byte and the end token come first")] = 1024
+    train_bytes: Bytes = 4_000_000
     """Bytes of text to train the tokenizer on, divided among the sources by weight."""
-
-    def __post_init__(self) -> None:
-        one_of("kind", self.kind, TOKENIZERS)
-        at_least("vocab_size", self.vocab_size, 260)
-        at_least("train_bytes", self.train_bytes, 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Checked):
     """The mixture of sources that a sweep trains on."""
 
     name: str
@@ -156,9 +143,9 @@ class Data:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     files: tuple[str, ...] = ()
     """Files of those `text_files` sources that list none themselves."""
-    validation_tokens: int = 16_384
+    validation_tokens: Count = 16_384
     """Held-out tokens of each source that one validation reads; all of them where there are fewer."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.sources) > 0, "sources is empty; a model needs at least one source to read")
-        at_least("validation_tokens", self.validation_tokens, 1)

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from memscale.config.checks import at_least, one_of, positive, require
-from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES
+from memscale.config.checks import require
+from memscale.config.layers import Balance, BiasRate, CapacityFactor, QueryNorm, Routing, Scores
+from memscale.config.ranges import (
+    Checked,
+    Experts,
+    Heads,
+    LayerCount,
+    LayerIndex,
+    LossWeight,
+    OneOf,
+    Range,
+    Selected,
+    SharedExperts,
+    Slots,
+    Width,
+)
 
 PLACES = ("all", "middle")
+Places = Annotated[str, OneOf(PLACES)] | tuple[LayerIndex, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class Family(Checked):
     """A way to spend parameters, before the planner has solved its free widths."""
 
     family: ClassVar[str]
@@ -25,12 +40,8 @@ class Family:
     """Widths that the solver chooses where they are null, the outer one first."""
 
     name: str
-    ffn_hidden: int | None = None
+    ffn_hidden: Width | None = None
     """Hidden width of the dense layers; None: solved where it is free, else that of the budget's dense model."""
-
-    def __post_init__(self) -> None:
-        if self.ffn_hidden is not None:
-            at_least("ffn_hidden", self.ffn_hidden, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +55,17 @@ class DenseFamily(Family):
 class _PlacedFamily(Family):
     """A family that replaces the feed-forward layer of some blocks."""
 
-    layers: str | tuple[int, ...] | None = None
+    layers: Places = None
     """Which layers: `all`, `middle`, or 0-based indices; null: `centred` layers, `stride` apart."""
-    centred: int | None = None
+    centred: LayerCount | None = None
     """Number of layers, placed around the middle of the stack; used where `layers` is null."""
-    stride: int | None = None
+    stride: LayerCount | None = None
     """Distance from one to the next; null: the depth divided by `centred`, rounded up."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.layers, str):
-            one_of("layers", self.layers, PLACES)
-        elif self.layers is None:
+        if self.layers is None:
             require(self.centred is not None, "layers and centred are both null; one of them must say which layers")
-        for name in ("centred", "stride"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,37 +79,22 @@ class MoEFamily(_PlacedFamily):
     family: ClassVar[str] = "moe"
     free_by_default: ClassVar[tuple[str, ...]] = ("num_experts", "expert_hidden")
 
-    layers: str | tuple[int, ...] | None = "all"
-    num_experts: int | None = None
-    expert_hidden: int | None = None
+    layers: Places = "all"
+    num_experts: Experts | None = None
+    expert_hidden: Width | None = None
     """Hidden width of one expert; None: solved where it is free, else that of the budget's dense model."""
-    experts_per_token: int = 2
-    shared_experts: int = 0
-    routing: str = "token_choice"
-    scores: str = "softmax"
+    experts_per_token: Experts = 2
+    shared_experts: SharedExperts = 0
+    routing: Routing = "token_choice"
+    scores: Scores = "softmax"
     renormalise: bool | None = None
     """None: true where each token is sent to two experts or more (`token_choice`)."""
-    capacity_factor: float = 1.0
-    balance: str | None = None
+    capacity_factor: CapacityFactor = 1.0
+    balance: Balance | None = None
     """None: `loss`; with `expert_choice`: `none`."""
-    balance_weight: float = 0.01
-    bias_rate: float = 0.001
-    z_weight: float = 0.001
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("experts_per_token", self.experts_per_token, 1)
-        for name in ("num_experts", "expert_hidden"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
-        for name in ("shared_experts", "balance_weight", "z_weight"):
-            at_least(name, getattr(self, name), 0)
-        one_of("routing", self.routing, ROUTINGS)
-        one_of("scores", self.scores, SCORES)
-        if self.balance is not None:
-            one_of("balance", self.balance, BALANCES)
-        positive("capacity_factor", self.capacity_factor)
-        positive("bias_rate", self.bias_rate)
+    balance_weight: LossWeight = 0.01
+    bias_rate: BiasRate = 0.001
+    z_weight: LossWeight = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +103,18 @@ class ProductKeyFamily(_PlacedFamily):
 
     free_by_default: ClassVar[tuple[str, ...]] = ("num_slots", "ffn_hidden")
 
-    num_slots: int | None = None
+    num_slots: Slots | None = None
     """Slots of a table, a square number; None: solved."""
-    num_heads: int = 4
-    knn: int = 32
-    key_width: int | None = None
+    num_heads: Heads = 4
+    knn: Selected = 32
+    key_width: Annotated[int, Range(2, 2**20, "a key is two halves")] | None = None
     """None: half of d_model, rounded down to an even number."""
     qk_norm: bool = False
-    query_norm: str = "none"
+    query_norm: QueryNorm = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_heads", "knn"):
-            at_least(name, getattr(self, name), 1)
-        if self.key_width is not None:
-            at_least("key_width", self.key_width, 2)
-        one_of("query_norm", self.query_norm, QUERY_NORMS)
         if self.num_slots is not None:
-            at_least("num_slots", self.num_slots, 1)
             root = isqrt(self.num_slots)
             require(
                 root * root == self.num_slots,
@@ -144,8 +129,8 @@ class PKMFamily(ProductKeyFamily):
 
     family: ClassVar[str] = "pkm"
 
-    layers: str | tuple[int, ...] | None = "middle"
-    query_norm: str = "batch"
+    layers: Places = "middle"
+    query_norm: QueryNorm = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +139,7 @@ class MemoryFamily(ProductKeyFamily):
 
     family: ClassVar[str] = "memory"
 
-    layers: str | tuple[int, ...] | None = "middle"
+    layers: Places = "middle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +148,11 @@ class MemoryPlusFamily(ProductKeyFamily):
 
     family: ClassVar[str] = "memory_plus"
 
-    centred: int | None = 3
-    value_width: int | None = None
+    centred: LayerCount | None = 3
+    value_width: Width | None = None
     """None: d_model."""
     gated: bool = True
     qk_norm: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.value_width is not None:
-            at_least("value_width", self.value_width, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +161,8 @@ class PeerFamily(ProductKeyFamily):
 
     family: ClassVar[str] = "peer"
 
-    layers: str | tuple[int, ...] | None = "middle"
-    query_norm: str = "batch"
+    layers: Places = "middle"
+    query_norm: QueryNorm = "batch"
 
 
 FAMILY_CLASSES: tuple[type[Family], ...] = (

@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from memscale.config.checks import require
+from memscale.config.ranges import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class Axis(Checked):
     """The values of one key; in YAML `key: [values]`. The key is `budget` (by name), `seed`, or a key of the family."""
 
     key: str
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.values) > 0, f"{self.key} is empty; name at least one value")
         plain = [repr(value) for value in self.values]
         require(len(set(plain)) == len(plain), f"{self.key} {list(self.values)} names a value twice")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class Block(Checked):
     """Every combination of the axes of `product`, with the axes of `zip` paired like Python's zip."""
 
     families: tuple[str, ...]
@@ -34,6 +36,7 @@ class Block:
     zip: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.families) > 0, "families is empty; name at least one")
         keys = [axis.key for axis in (*self.product, *self.zip)]
         require(len(set(keys)) == len(keys), f"the axes {keys} name a key twice")

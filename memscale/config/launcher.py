@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from memscale.config.checks import at_least, one_of, positive
+from memscale.config.ranges import (
+    Checked,
+    DeviceMemory,
+    Gpus,
+    Hardware,
+    Minutes,
+    OneOf,
+    Range,
+    Seconds,
+    ShellLine,
+    SlurmMemory,
+    SlurmWord,
+)
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 
@@ -13,68 +26,59 @@ TABLE_MEMORIES = ("device", "host", "file")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launcher:
+class Launcher(Checked):
     """The keys of `sweeps/launcher/*.yaml`; each cluster has its own file there, chosen with `launcher=<file name>`."""
 
-    name: str = "auto"
+    name: Annotated[str, OneOf(LAUNCHERS)] = "auto"
     """`auto` (SLURM where it answers), `local` or `slurm`."""
-    workers: int | None = None
+    workers: Hardware | None = None
     """Runs trained at once. None: one per GPU, or per core where there is no GPU; on SLURM as many as it starts."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: Seconds = 30.0
     """Seconds between checkpoints: the most work that `kill -9` can lose."""
-    table_memory: str = "device"
+    table_memory: Annotated[str, OneOf(TABLE_MEMORIES)] = "device"
     """Where memory tables and their optimizer state are kept: `device`; `host` (pinned memory, for tables larger than
     GPU memory); `file` (in the run's folder, for tables larger than the machine's memory). With the last two a step
     copies only the rows that it reads."""
-    device_memory: str | None = None
+    device_memory: DeviceMemory | None = None
     """Memory of the GPU (without GPUs: of the worker) for the forecast, such as 80G. None: that of this machine; on
     SLURM without GPUs the job's `memory`."""
     retries: Retries = field(default_factory=Retries)
-    cpus_per_run: int = 8
+    cpus_per_run: Hardware = 8
     """Cores of each process of a job. SLURM only, as is everything below."""
-    gpus_per_run: int = 1
+    gpus_per_run: Gpus = 1
     """GPUs of a job on each node, with one process per GPU; 0: train on cores, one process per node."""
-    nodes_per_run: int = 1
+    nodes_per_run: Hardware = 1
     """Nodes of a job. Its processes split every batch (data parallel), and each holds the whole model."""
-    memory: str = "64G"
+    memory: SlurmMemory = "64G"
     """Host memory of a job on each node."""
-    minutes: int = 1440
+    minutes: Minutes = 1440
     """Time limit of a job; a run that needs more time continues in another job."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gres: str | None = None
-    exclude: str | None = None
+    partition: SlurmWord | None = None
+    account: SlurmWord | None = None
+    qos: SlurmWord | None = None
+    constraint: SlurmWord | None = None
+    gres: SlurmWord | None = None
+    exclude: SlurmWord | None = None
     """Nodes to avoid, in the syntax of `sbatch --exclude`; nodes that failed are added."""
-    setup: tuple[str, ...] = ()
+    setup: tuple[ShellLine, ...] = ()
     """Shell commands to run before the worker, such as `module load cuda`."""
     container: str | None = None
     """Image for `srun --container-image` (pyxis)."""
     resources: tuple[Resources, ...] = ()
     """Other requests for the jobs of some runs; where several entries match a run, later ones win."""
-    stop_seconds: int = 120
+    stop_seconds: Annotated[int, Range(1, 86_400, "a day is longer than a checkpoint takes")] = 120
     """Seconds before its time limit at which a job is signalled to write a checkpoint and exit."""
-    grace_seconds: float = 120.0
+    grace_seconds: Seconds = 120.0
     """Seconds for which a job without a recorded outcome may be unknown to SLURM before it counts as lost."""
     detach: bool = True
     """Whether the command returns at once, while one-core controller jobs run the sweep."""
-    check_minutes: float = 5.0
+    check_minutes: Annotated[float, Range(0, 525_600, "a year", above_low=True)] = 5.0
     """Minutes between two checks of the controller jobs."""
-    check_memory: str | None = None
+    check_memory: SlurmMemory | None = None
     """Memory of the controller jobs; None: 4G, or `memory` where that is less."""
 
     def __post_init__(self) -> None:
-        one_of("name", self.name, LAUNCHERS)
-        one_of("table_memory", self.table_memory, TABLE_MEMORIES)
-        if self.workers is not None:
-            at_least("workers", self.workers, 1)
-        for name in ("cpus_per_run", "nodes_per_run", "minutes"):
-            at_least(name, getattr(self, name), 1)
-        at_least("gpus_per_run", self.gpus_per_run, 0)
-        at_least("stop_seconds", self.stop_seconds, 1)
-        for name in ("checkpoint_seconds", "grace_seconds", "check_minutes"):
-            positive(name, getattr(self, name))
+        super().__post_init__()
         for one in self.resources:
             self._with(one)
 

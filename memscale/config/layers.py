@@ -7,17 +7,37 @@ widths, more selected than exists, options that contradict each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from memscale.config.checks import at_least, one_of, positive, require
+from memscale.config.checks import require
+from memscale.config.ranges import (
+    Checked,
+    Experts,
+    Heads,
+    LayerIndex,
+    LossWeight,
+    OneOf,
+    Range,
+    Selected,
+    SharedExperts,
+    Width,
+)
 
 ROUTINGS = ("token_choice", "expert_choice")
 SCORES = ("softmax", "sigmoid")
 BALANCES = ("loss", "bias", "none")
 QUERY_NORMS = ("none", "batch", "layer")
 
+Routing = Annotated[str, OneOf(ROUTINGS)]
+Scores = Annotated[str, OneOf(SCORES)]
+Balance = Annotated[str, OneOf(BALANCES)]
+QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
+CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
+BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class MoE:
+class MoE(Checked):
     """SwiGLU experts with a linear router without bias.
 
     `token_choice`: each token goes to its top experts, and none is dropped (Shazeer et al. 2017). `expert_choice`: in
@@ -25,44 +45,36 @@ class MoE:
     each token goes to its top experts, which is.
     """
 
-    layers: tuple[int, ...]
+    layers: tuple[LayerIndex, ...]
     """0-based indices of the layers with experts."""
-    num_experts: int
+    num_experts: Experts
     """Routed experts, without the shared ones."""
-    experts_per_token: int
+    experts_per_token: Experts
     """Routed experts that a token is sent to; with `expert_choice` in evaluation only."""
-    expert_hidden: int
+    expert_hidden: Width
     """Hidden width of one routed or shared expert (three matrices of d_model x expert_hidden)."""
-    shared_experts: int = 0
+    shared_experts: SharedExperts = 0
     """Experts that every token passes through, with weight one (Dai et al. 2024)."""
-    routing: str = "token_choice"
-    scores: str = "softmax"
+    routing: Routing = "token_choice"
+    scores: Scores = "softmax"
     """How router logits become weights: `softmax` over the experts, or `sigmoid` of each."""
     renormalise: bool = True
     """Whether the weights of a token's experts are scaled to sum to one."""
-    capacity_factor: float = 1.0
+    capacity_factor: CapacityFactor = 1.0
     """`expert_choice` only: average experts per token in training. Each expert takes
     max(1, round(capacity_factor x sequence length / num_experts)) tokens of a sequence."""
-    balance: str = "loss"
+    balance: Balance = "loss"
     """`loss`: the load-balancing loss of Switch Transformers (Fedus et al. 2022); `bias`: a bias on the scores that
     select experts, updated against the load after every step (Wang et al. 2024); or `none`."""
-    balance_weight: float = 0.01
+    balance_weight: LossWeight = 0.01
     """`loss` only: weight of the load-balancing loss, which is 1 at a uniform load; not part of reported losses."""
-    bias_rate: float = 0.001
+    bias_rate: BiasRate = 0.001
     """`bias` only: step size of an expert's bias."""
-    z_weight: float = 0.001
+    z_weight: LossWeight = 0.001
     """Weight of the router z-loss (Zoph et al. 2022); not part of reported losses."""
 
     def __post_init__(self) -> None:
-        for name in ("num_experts", "expert_hidden", "experts_per_token"):
-            at_least(name, getattr(self, name), 1)
-        for name in ("shared_experts", "balance_weight", "z_weight"):
-            at_least(name, getattr(self, name), 0)
-        one_of("routing", self.routing, ROUTINGS)
-        one_of("scores", self.scores, SCORES)
-        one_of("balance", self.balance, BALANCES)
-        positive("capacity_factor", self.capacity_factor)
-        positive("bias_rate", self.bias_rate)
+        super().__post_init__()
         require(
             self.experts_per_token <= self.num_experts,
             f"experts_per_token is {self.experts_per_token}, but there are only {self.num_experts} experts",
@@ -94,28 +106,26 @@ class MoE:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ProductKeys:
+class _ProductKeys(Checked):
     """Product keys: two sets of `num_keys` half keys address num_keys^2 slots; each head selects `knn` of them."""
 
-    layers: tuple[int, ...]
+    layers: tuple[LayerIndex, ...]
     """0-based indices of the layers with this part."""
-    num_keys: int
+    num_keys: Width
     """Half keys per set."""
-    num_heads: int
-    knn: int
+    num_heads: Heads
+    knn: Selected
     """Slots selected per head and token."""
-    key_width: int
+    key_width: Width
     """Width of a full key (two halves); every layer and head has its own keys and queries."""
     qk_norm: bool = False
     """RMS-normalise query and key halves before scoring."""
-    query_norm: str = "none"
+    query_norm: QueryNorm = "none"
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
 
     def __post_init__(self) -> None:
-        for name in ("num_keys", "num_heads", "knn", "key_width"):
-            at_least(name, getattr(self, name), 1)
-        one_of("query_norm", self.query_norm, QUERY_NORMS)
+        super().__post_init__()
         require(self.key_width % 2 == 0, f"key_width is {self.key_width}, but a key is two halves of equal width")
         require(
             self.knn <= self.num_keys,
@@ -139,17 +149,13 @@ class Memory(_ProductKeys):
     Lample et al. 2019; with a shared table and a gate, Berges et al. 2024.
     """
 
-    value_width: int
+    value_width: Width
     """Width of a table row."""
     shared_table: bool = True
     """Whether all memory layers read one table instead of one each."""
     gated: bool = True
     """Whether the output is (y * silu(x W1)) W2, with W1 [d_model, value_width] and W2 [value_width, d_model], instead
     of the weighted sum y itself."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("value_width", self.value_width, 1)
 
     @property
     def num_tables(self) -> int:

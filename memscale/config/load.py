@@ -21,7 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from memscale.config.codec import from_plain
+from memscale.config.overrides import check_override
 from memscale.config.sweep import Sweep
+from memscale.config.yaml_files import check_sweep_files
 from memscale.errors import ConfigError, nearest
 
 GROUPS = ("scale", "family", "data", "recipe", "launcher", "evaluate")
@@ -120,10 +122,13 @@ def _notes(sweep: Sweep, given: set[str], *, chosen: bool) -> tuple[str, ...]:
 
 
 def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
+    for override in overrides:
+        check_override(override)
+    check_sweep_files(folder, name, overrides)
     try:
         with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
             return compose(name, overrides=[_forced(override) for override in overrides])
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_explain(folder, name, overrides, error)) from None
 
 

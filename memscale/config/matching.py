@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from memscale.config.checks import at_least, between, one_of, positive, require
+from memscale.config.checks import require
+from memscale.config.ranges import Checked, OneOf, Range, Width
 
 PER_TOKEN = ("flops_per_token", "active_params", "total_params", "decode_bytes", "training_memory", "seconds_per_token")
 """Quantities that a sparse model can have in common with the dense model."""
@@ -18,71 +20,56 @@ _LENGTHS = ("tokens", "flops_train", "seconds_train")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Free:
+class Free(Checked):
     """The widths of one family that the solver chooses; in YAML `family: widths`."""
 
     name: str
-    widths: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for width in self.widths:
-            one_of("free", width, WIDTHS)
+    widths: tuple[Annotated[str, OneOf(WIDTHS)], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleOf:
+class MultipleOf(Checked):
     """A solved width is a multiple of `value`; in YAML `width: number`. For num_slots it applies to the square root."""
 
-    width: str
-    value: int
-
-    def __post_init__(self) -> None:
-        one_of("multiple_of", self.width, WIDTHS)
-        at_least(self.width, self.value, 1)
+    width: Annotated[str, OneOf(WIDTHS)]
+    value: Width
 
 
 @dataclass(frozen=True, kw_only=True)
-class Throughput:
+class Throughput(Checked):
     """Measured training FLOPs per second of one family; in YAML `family: number`."""
 
     name: str
-    flops_per_second: float
-
-    def __post_init__(self) -> None:
-        positive(self.name, self.flops_per_second)
+    flops_per_second: Annotated[float, Range(0, 1e24, "no machine has more", above_low=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matching:
+class Matching(Checked):
     """The terms of the comparison (`memscale.planning.matching` solves them)."""
 
-    equal: tuple[str, ...] = ("flops_per_token", "tokens")
+    equal: tuple[Annotated[str, OneOf(EQUAL)], ...] = ("flops_per_token", "tokens")
     """Quantities that every model has in common with the dense model of its budget."""
-    sparse_equal: str | None = "total_params"
+    sparse_equal: Annotated[str, OneOf(SPARSE_EQUAL)] | None = "total_params"
     """The quantity that the sparse models of a budget have in common; None: none."""
     free: tuple[Free, ...] = ()
     """Free widths by family; default: `free_by_default` of the family. A width that its family gives is never free."""
     multiple_of: tuple[MultipleOf, ...] = ()
-    tolerance: float = 0.01
+    tolerance: Annotated[float, Range(1e-6, 0.5, "models that differ by half are not compared")] = 0.01
     """Largest relative mismatch; a plan that exceeds it is refused."""
-    total_over_dense: float | None = 9.0
+    total_over_dense: Annotated[float, Range(1, 1e9, "no table is so much larger")] | None = 9.0
     """Smallest ratio of the sparse models' total parameters to the dense model's; the solver stays within 10 % above
     it. Not used where a family's own widths fix the size."""
     throughput: tuple[Throughput, ...] = ()
     """Needed for `seconds_per_token` and `seconds_train`; given here because a plan must not depend on the machine."""
 
     def __post_init__(self) -> None:
-        for name in self.equal:
-            one_of("equal", name, EQUAL)
+        super().__post_init__()
         require(len(set(self.equal)) == len(self.equal), f"equal {list(self.equal)} names something twice")
         lengths = [name for name in self.equal if name in _LENGTHS]
         require(
             len(lengths) == 1,
             f"equal {list(self.equal)} must hold exactly one of {', '.join(_LENGTHS)}: it decides how long is trained",
         )
-        if self.sparse_equal is not None:
-            one_of("sparse_equal", self.sparse_equal, SPARSE_EQUAL)
-        between("tolerance", self.tolerance, 1e-6, 0.5)
         if self.total_over_dense is not None:
             require(
                 self.total_over_dense > 1, f"total_over_dense is {self.total_over_dense}; it must be greater than 1"

@@ -3,68 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from memscale.config.checks import at_least, between, positive, require
-from memscale.config.optimizer import Schedule
+from memscale.config.checks import require
+from memscale.config.optimizer import Beta1, Beta2, ClipNorm, Epsilon, Schedule, TableOptimizer, TableStorage
+from memscale.config.ranges import Checked, Decay, Factor, Range, Rate, Seed
 
 TUNED = "tuned"
 FIXED = "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune:
+class Tune(Checked):
     """The learning rates tried for each family at the smallest budget; the lowest validation loss wins."""
 
-    learning_rates: tuple[float, ...] = ()
-    table_factors: tuple[float, ...] = (1.0,)
+    learning_rates: tuple[Rate, ...] = ()
+    table_factors: tuple[Factor, ...] = (1.0,)
     """Learning rates of memory tables to try, as multiples of the model's (families with a table only)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("learning_rates", "table_factors"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"{name} {list(values)} names a value twice")
-            for value in values:
-                positive(name, value)
         require(len(self.table_factors) > 0, "table_factors is empty; name at least one")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multiplier:
+class Multiplier(Checked):
     """A factor for one family; in YAML `family: number`."""
 
     name: str
-    value: float
-
-    def __post_init__(self) -> None:
-        positive(self.name, self.value)
+    value: Factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateRule:
+class RateRule(Checked):
     """Where learning rates come from; the named rules are in `memscale.planning.rules`."""
 
     rule: str = TUNED
     """`tuned` (in a stage before the comparison), `fixed` (`value`), or a named rule."""
-    value: float | None = None
+    value: Rate | None = None
     """`fixed` only: the peak learning rate."""
-    multiplier: float = 1.0
+    multiplier: Factor = 1.0
     """Factor on what the rule gives."""
     multipliers: tuple[Multiplier, ...] = ()
     """Further factors for single families."""
-    table_factor: float = 1.0
+    table_factor: Factor = 1.0
     """Learning rate of the tables divided by the model's; not used with `tuned`."""
     allow_outside: bool = False
     """Whether a rule may be used outside the range it was fitted on; the plan then has a note."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             (self.value is not None) == (self.rule == FIXED),
             f"rule is '{self.rule}' and value is {self.value}; value belongs to the rule 'fixed', which needs it",
         )
-        if self.value is not None:
-            positive("value", self.value)
-        positive("multiplier", self.multiplier)
-        positive("table_factor", self.table_factor)
         require(
             self.rule != TUNED or (self.multiplier == 1.0 and not self.multipliers),
             "multiplier and multipliers change what a rule gives; with the rule 'tuned', change tune.learning_rates",
@@ -72,43 +67,39 @@ class RateRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchRule:
+class BatchRule(Checked):
     """Where the batch size comes from: `fixed` (`scale.batch_tokens`), or a named rule rounded to whole sequences."""
 
     rule: str = FIXED
-    multiplier: float = 1.0
+    multiplier: Factor = 1.0
     allow_outside: bool = False
-
-    def __post_init__(self) -> None:
-        positive("multiplier", self.multiplier)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """How every family is trained; only tuned learning rates differ, and one rule chooses them for all."""
 
     name: str
     tune: Tune = field(default_factory=Tune)
-    tune_seed: int = 1000
+    tune_seed: Seed = 1000
     """Seed of the tuning runs; the compared runs must not use it."""
     learning_rate: RateRule = field(default_factory=RateRule)
     batch: BatchRule = field(default_factory=BatchRule)
-    width_exponent: float = 1.0
+    width_exponent: Annotated[float, Range(0, 2, "rates fall with the width, at most by its square")] = 1.0
     """Tuned rates are multiplied by (tuned d_model / d_model)^width_exponent; 0: the same rate at every width."""
     schedule: Schedule = field(default_factory=Schedule)
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    table_weight_decay: float = 0.0
-    table_optimizer: str = "lazy_adamw"
+    beta1: Beta1 = 0.9
+    beta2: Beta2 = 0.95
+    eps: Epsilon = 1e-8
+    weight_decay: Decay = 0.1
+    table_weight_decay: Decay = 0.0
+    table_optimizer: TableOptimizer = "lazy_adamw"
     """As in `memscale.config.optimizer.Optimizer`, like the fields around it."""
-    table_storage: str = "float32"
-    clip_norm: float = 1.0
+    table_storage: TableStorage = "float32"
+    clip_norm: ClipNorm = 1.0
 
     def __post_init__(self) -> None:
-        at_least("tune_seed", self.tune_seed, 0)
-        between("width_exponent", self.width_exponent, 0.0, 2.0)
+        super().__post_init__()
         require(
             self.learning_rate.rule != TUNED or len(self.tune.learning_rates) > 0,
             "tune.learning_rates is empty, but learning_rate.rule is 'tuned'; name the rates to try",

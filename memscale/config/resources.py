@@ -5,28 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from memscale.config.ranges import Checked, Gpus, Hardware, Minutes, SlurmMemory, SlurmWord, Threshold
+
 _CHOOSE = ("families", "params_above", "flops_above")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
+class Resources(Checked):
     """Requests for the runs that match the first three fields; a field that is None keeps the launcher's value."""
 
     families: tuple[str, ...] = ()
     """Names of families in the sweep; empty: all."""
-    params_above: float = 0.0
+    params_above: Threshold = 0.0
     """Only runs with more total parameters than this."""
-    flops_above: float = 0.0
+    flops_above: Threshold = 0.0
     """Only runs with more training FLOPs than this."""
-    cpus_per_run: int | None = None
-    gpus_per_run: int | None = None
-    nodes_per_run: int | None = None
-    memory: str | None = None
-    minutes: int | None = None
-    partition: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gres: str | None = None
+    cpus_per_run: Hardware | None = None
+    gpus_per_run: Gpus | None = None
+    nodes_per_run: Hardware | None = None
+    memory: SlurmMemory | None = None
+    minutes: Minutes | None = None
+    partition: SlurmWord | None = None
+    qos: SlurmWord | None = None
+    constraint: SlurmWord | None = None
+    gres: SlurmWord | None = None
 
     def matches(self, family: str, params: float, flops: float) -> bool:
         """Whether a run of that family name, total parameters and training FLOPs gets these requests."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscale.config.architecture import Architecture
-from memscale.config.checks import at_least, require
+from memscale.config.checks import require
 from memscale.config.optimizer import Optimizer, Schedule
+from memscale.config.ranges import BatchTokens, Checked, Count, Seed, WholeTokens
 
 MEANING = 2
 """Raised by hand when a code change alters results, so that older results get another identity."""
@@ -25,26 +26,25 @@ class Digests:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Checked):
     """A frozen configuration; `memscale.planning.identity.run_id` is its identity."""
 
     architecture: Architecture
     optimizer: Optimizer
     schedule: Schedule
-    tokens: int
+    tokens: WholeTokens
     """Training tokens; a whole number of batches."""
-    batch_tokens: int
-    sequence_length: int
-    seed: int
+    batch_tokens: BatchTokens
+    sequence_length: BatchTokens
+    seed: Seed
     """Seed of the initial weights and of the order of the data."""
-    validations: int
+    validations: Count
     """Number of validations, evenly spaced, the last one at the end of training."""
     digests: Digests
-    meaning: int = MEANING
+    meaning: Count = MEANING
 
     def __post_init__(self) -> None:
-        at_least("seed", self.seed, 0)
-        at_least("tokens", self.tokens, 1)
+        super().__post_init__()
         require(
             self.tokens % self.batch_tokens == 0,
             f"tokens ({self.tokens}) is not a multiple of batch_tokens ({self.batch_tokens})",

@@ -6,54 +6,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from memscale.config.architecture import FAMILIES
 from memscale.config.budget import Scale
-from memscale.config.checks import at_least, positive, require
+from memscale.config.checks import require
 from memscale.config.data import Data
 from memscale.config.family import Family
 from memscale.config.grid import Block
 from memscale.config.launcher import Launcher
 from memscale.config.matching import Matching
+from memscale.config.ranges import Checked, Prose, Range
 from memscale.config.recipe import Recipe
 from memscale.errors import nearest
 
+Validations = Annotated[int, Range(1, 100_000, "each reads the held-out text of every source")]
+Cost = Annotated[float, Range(0, 1e15, "no machine room has more", above_low=True)]
+RunCount = Annotated[int, Range(1, 10_000_000, "a plan is kept in memory, some kB a run")]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(Checked):
     """What is measured during and after training."""
 
     tasks: tuple[str, ...] | None = None
     """Names of tasks; None: all default tasks of the data; empty: none."""
-    validations: int = 4
+    validations: Validations = 4
     """Validations during a run, including the one at its end."""
 
-    def __post_init__(self) -> None:
-        at_least("validations", self.validations, 1)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Checked):
     """Largest forecast cost of a launch, above which it is refused. None: no limit."""
 
-    gpu_hours: float | None = None
+    gpu_hours: Cost | None = None
     """Total GPU hours; where there are no GPUs, total hours of all workers."""
-    disk_gb: float | None = None
+    disk_gb: Cost | None = None
     """Disk for checkpoints, in units of 1e9 bytes."""
-
-    def __post_init__(self) -> None:
-        for name in ("gpu_hours", "disk_gb"):
-            if getattr(self, name) is not None:
-                positive(name, getattr(self, name))
+    runs: RunCount = 100_000
+    """Runs of the plan, tuning included; more are refused before they are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(Checked):
     """One YAML file of `sweeps/`, composed and validated."""
 
     name: str
-    question: str
-    caveats: tuple[str, ...] = ()
+    question: Prose
+    caveats: tuple[Prose, ...] = ()
     """What a reader of the report must know beyond its numbers."""
     scale: Scale
     families: tuple[Family, ...]
@@ -68,6 +68,7 @@ class Sweep:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(bool(self.question.strip()), "question is empty; a sweep answers one")
         require(len(self.families) > 0, "families is empty; name at least one")
         require(

@@ -19,6 +19,7 @@ from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.names import number_name
+from memscale.planning.plan_size import refuse_too_many
 from memscale.planning.rules import BATCH_RULES, RuleInputs, batch_tokens, outside
 from memscale.planning.shapes import budget_at_width, dense_architecture
 
@@ -68,8 +69,8 @@ def dense_baselines(sweep: Sweep) -> DenseBaselines:
     3. D is rounded to whole batches.
 
     Raises:
-        PlanError: A budget buys less than one batch, two budgets have one name, or the batch rule is used outside the
-            range it was fitted on.
+        PlanError: The sweep has more runs than its limits allow, a budget buys less than one batch, two budgets have
+            one name, or the batch rule is used outside the range it was fitted on.
 
     Example:
         >>> from memscale.config.load import load_sweep
@@ -77,6 +78,7 @@ def dense_baselines(sweep: Sweep) -> DenseBaselines:
         >>> [(one.name, one.dense.d_model, one.tokens) for one in dense_baselines(sweep).baselines]
         [('4e11', 48, 361472), ('7.5e11', 64, 422912), ('1.7e12', 96, 480256)]
     """
+    refuse_too_many(sweep)
     scale, dropped = sweep.scale, list[Dropped]()
     budgets = list(scale.budgets)
     for ladder in scale.ladders:

@@ -27,7 +27,7 @@ def _refused(runs: Path, *arguments: str) -> str:
         (["memory_vs_mo"], ["no sweep 'memory_vs_mo'", "Did you mean 'memory_vs_moe'"]),
         ([NAME, "recipe.clip_nrom=1"], ["clip_nrom", "Did you mean 'clip_norm'"]),
         ([NAME, "recipe.clip_norm=abc"], ["recipe.clip_norm", "'abc'", "a number"]),
-        ([NAME, "scale.budgets.0.flops=0"], ["scale.budgets[0]", "flops is 0.0", "greater than zero"]),
+        ([NAME, "scale.budgets.0.flops=0"], ["scale.budgets[0]", "flops", "is 0.0", "greater than zero"]),
         ([NAME, "scale.budgets.0.flops=1e6"], ["less than one batch", "Raise the budget"]),
         (
             [NAME, "scale.budgets.0.d_model=16", "scale.budgets.0.num_heads=1"],

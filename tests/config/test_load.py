@@ -94,7 +94,10 @@ def test_a_family_can_be_left_out() -> None:
         (["recipe.tune_seed=1"], ["tune_seed", "scale.seeds"]),
         (["launcher=slurm", "launcher.resources=[{families:[mo]}]"], ["launcher.resources names", "'mo'", "'moe'"]),
         (["launcher=slurm", "launcher.resources=[{memry:9G}]"], ["launcher.resources", "memry", "'memory'"]),
-        (["launcher=slurm", "launcher.resources=[{gpus_per_run:-1}]"], ["launcher", "gpus_per_run is -1"]),
+        (
+            ["launcher=slurm", "launcher.resources=[{gpus_per_run:-1}]"],
+            ["launcher.resources[0].gpus_per_run (command line) is -1"],
+        ),
     ],
 )
 def test_a_mistake_is_refused_with_key_value_and_what_is_valid(overrides: list[str], said: list[str]) -> None:

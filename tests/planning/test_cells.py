@@ -88,7 +88,7 @@ def test_a_family_left_out_of_the_sweep_is_dropped_from_the_grid_and_said() -> N
         ("{families: [pear]}", r"grid names the family 'pear'; there are: dense, moe, memory_plus.*'peer'"),
         ("{families: [moe], product: {num_expert: [4]}}", r"grid\[0\].moe: 'num_expert' is not.*'num_experts'"),
         ("{families: [moe], product: {num_experts: [four]}}", r"num_experts is 'four'; it needs a whole number"),
-        ("{families: [moe], product: {num_experts: [0]}}", r"grid\[0\].moe: num_experts is 0"),
+        ("{families: [moe], product: {num_experts: [0]}}", r"grid\[0\].moe.num_experts is 0"),
         ("{families: [moe], product: {num_experts: []}}", r"num_experts is empty"),
         ("{families: [moe], product: {num_experts: [4, 4]}}", r"names a value twice"),
         ("{families: [moe], product: {budget: [5e11]}}", r"budget names '5e11'; there are: 4e11"),
