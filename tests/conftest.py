@@ -7,12 +7,15 @@ prepares (a trained sweep, a cluster, a browser) is made once.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Before torch and numpy are imported: beside other workers a second thread each only gets in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
+
+from tests.other_users import OtherUser, missing, two_users
 
 LONGEST = (
     "tests/launch/chaos/test_chaos.py",
@@ -38,3 +41,18 @@ def _rank(file: str, slow: set[str]) -> int:
     if file in LONGEST:
         return LONGEST.index(file)
     return len(LONGEST) + (file not in slow)
+
+
+@pytest.fixture(scope="session")
+def two_other_users() -> Iterator[tuple[OtherUser, OtherUser]]:
+    """Two users of this machine who share a group; skips where none can be made."""
+    if missing():
+        pytest.skip(missing())
+    with two_users() as made:
+        yield made
+
+
+@pytest.fixture
+def other_user(two_other_users: tuple[OtherUser, OtherUser]) -> OtherUser:
+    """Another user of this machine, who may do what everybody may."""
+    return two_other_users[0]

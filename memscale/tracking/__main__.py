@@ -6,6 +6,7 @@ Exit status: 0 mirrored, 1 something is wrong (see standard error), 3 another pr
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from memscale.errors import MemscaleError
 from memscale.records.layout import runs_root
 from memscale.tracking.mirror import Synced, sync
+from memscale.tracking.output import scrub_output
 from memscale.tracking.store import AwayError, ensure_store
 
 _BUSY = 3
@@ -67,4 +69,5 @@ def _sync(sweep_root: Path, wait_seconds: float) -> Synced:
 
 
 if __name__ == "__main__":
+    scrub_output(os.environ.get("MLFLOW_TRACKING_URI", ""))
     sys.exit(main())

@@ -32,6 +32,7 @@ from mlflow.exceptions import MlflowException
 from memscale.errors import MemscaleError
 from memscale.records.atomic import replacing
 from memscale.records.lease import Lease, LeaseTakenError
+from memscale.records.masking import masked_address, scrubbed, without_user
 
 _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
@@ -67,7 +68,12 @@ class Store:
     @property
     def shown(self) -> str:
         """The URI without its password."""
-        return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.uri)
+        return masked_address(self.uri)
+
+    @property
+    def address(self) -> str:
+        """Of a tracking server, for a browser."""
+        return without_user(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -83,7 +89,7 @@ def resolve(runs_root: Path, uri: str | None = None) -> Store:
     scheme = given.split(":", 1)[0].split("+", 1)[0]
     if scheme not in _SCHEMES or (scheme == "sqlite" and not given.startswith(_SQLITE)):
         raise TrackingError(
-            f"MLFLOW_TRACKING_URI is '{given}', which MLflow cannot use as a tracking store. Needed: "
+            f"MLFLOW_TRACKING_URI is '{masked_address(given)}', which MLflow cannot use as a tracking store. Needed: "
             f"sqlite:///<path>, postgresql://..., mysql://..., or the address of a server (http://host:port). "
             f"Unset it to use {_SQLITE}{own}"
         )
@@ -164,10 +170,12 @@ def explained(store: Store, doing: str) -> Iterator[None]:
             f"memscale[postgres] and write postgresql+psycopg2://..."
         ) from None
     except MlflowException as error:
-        text = str(error).strip()
+        text = scrubbed(str(error).strip(), store.uri)
         advice = f" Run: mlflow db upgrade '{store.shown}'" if _OUTDATED in text else ""
         kind = AwayError if store.own is None and _NOT_ANSWERED.search(text) else TrackingError
-        raise kind(f"cannot {doing} MLflow at {store.shown}: {text[:1000]}.{advice}") from error
+        raise kind(
+            f"cannot {doing} MLflow at {store.shown}: {text[:1000]}.{advice}"
+        ) from None  # MLflow's own may hold the password
 
 
 def _create(database: Path) -> None:
@@ -216,11 +224,17 @@ def check(store: Store) -> None:
         return
     parts = urlsplit(store.uri)
     scheme = parts.scheme.split("+", 1)[0]
-    port = _PORTS.get(scheme)
-    if port is None or parts.hostname is None or scheme in getproxies():  # a proxy: MLflow tries
+    try:
+        default, given = _PORTS.get(scheme), parts.port
+    except ValueError:  # its message quotes what it takes for the port, which may be the password
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is '{store.shown}', which cannot be taken apart: behind the host stands no port. A "
+            "password is written with %2F for /, %40 for @, %23 for #, %3A for : and %3F for ?"
+        ) from None
+    if default is None or parts.hostname is None or scheme in getproxies():  # behind a proxy only MLflow can ask
         return
     try:
-        socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
+        socket.create_connection((parts.hostname, given or default), timeout=5).close()
     except OSError as error:
         what = "MLflow's server" if store.is_server else "the database of MLflow"
         raise AwayError(

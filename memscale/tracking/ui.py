@@ -1,7 +1,8 @@
 """The MLflow UI over a sweep: sync it, then become the server.
 
-Serves on 127.0.0.1 only: MLflow has no passwords of its own. Refuses a port that is taken. Where `MLFLOW_TRACKING_URI`
-names a server, that server has the pages, so its address is printed and nothing is started.
+Serves on 127.0.0.1 only, and only to who has the key in the address that is printed (`memscale.tracking.key`): other
+people of the machine reach the port too. Refuses a port that is taken. Where `MLFLOW_TRACKING_URI` names a server, that
+server has the pages, so its address is printed and nothing is started.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from memscale.tracking.key import PARAMETER, new_key
 from memscale.tracking.mirror import Synced, sync
+from memscale.tracking.output import scrub_output
 from memscale.tracking.store import Store, TrackingError, resolve
 from memscale.tracking.view import address
 
@@ -28,42 +31,49 @@ def open_ui(sweep_root: Path, port: int = 5000, *, uri: str | None = None, say: 
     no such sweep, and TrackingError for a port in use or a store that cannot be opened.
     """
     store = resolve(sweep_root.absolute().parent, uri)
-    if not store.is_server:
-        _require_free(port)
+    scrub_output(store.uri)
+    listening = None if store.is_server else _listening(port)  # from now on the address is ours
     synced = sync(sweep_root, uri=uri, wait_seconds=_SYNC_SECONDS)
     say(_summary(sweep_root.name, synced))
-    base = store.uri.rstrip("/") if store.is_server else f"http://{HOST}:{port}"
-    page = base if synced.experiment_id is None else address(base, synced.experiment_id)
-    say(f"MLflow UI: {page}")
-    if not store.is_server:
-        arguments, environment = server_command(store, port)
+    if listening is not None:
+        key = new_key()
+        say(f"MLflow UI: {_page(f'http://{HOST}:{port}', synced, key)}")
+        say("the address holds its key: who has it can read and change what MLflow holds")
+        arguments, environment = server_command(store, listening.fileno(), key)
         sys.stdout.flush()
+        os.set_inheritable(listening.fileno(), True)
         os.execve(arguments[0], arguments, environment)
+    say(f"MLflow UI: {_page(store.address, synced)}")
     return 0
 
 
-def server_command(store: Store, port: int) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of the server; the URI goes by the environment, for it may hold a password."""
+def server_command(store: Store, descriptor: int, key: str) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of the server; what others may not read goes by the environment.
+
+    Args:
+        store: What it shows. Its URI may hold a password.
+        descriptor: Of the socket that it listens on.
+        key: What a request has to show.
+
+    """
     artifacts = (store.artifacts or Path.cwd()).as_uri()
     environment = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": store.uri,
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts,
-        "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
+        # As `mlflow server` tells its own processes (mlflow.server.constants).
+        "_MLFLOW_SERVER_FILE_STORE": store.uri,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts,
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SGI_NAME": "uvicorn",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one reader needs no job queue, and it writes to the store
+        "MEMSCALE_UI_KEY": key,
     }
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ], environment
+    return [sys.executable, "-m", "memscale.tracking.serve", str(descriptor)], environment
+
+
+def _page(base: str, synced: Synced, key: str | None = None) -> str:
+    asked = f"?{PARAMETER}={key}" if key is not None else ""
+    return f"{base}/{asked}" if synced.experiment_id is None else address(base, synced.experiment_id, asked)
 
 
 def _summary(name: str, synced: Synced) -> str:
@@ -73,10 +83,14 @@ def _summary(name: str, synced: Synced) -> str:
     return "\n".join(lines + [f"  left out: {problem}" for problem in synced.problems])
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise TrackingError(f"port {port} on {HOST} cannot be used ({error}); choose another") from None
+def _listening(port: int) -> socket.socket:
+    """Return a socket that is bound to the port: nobody else can take it while the sweep is mirrored."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise TrackingError(f"port {port} on {HOST} cannot be used ({error}); choose another with --port") from None
+    return listening

@@ -38,9 +38,9 @@ def mirror_view(client: MlflowClient, experiment: Experiment, metric_keys: Itera
         client.set_experiment_tag(experiment.experiment_id, _TAG, view)
 
 
-def address(base: str, experiment_id: str) -> str:
-    """Where the view of an experiment is, on the server at `base`."""
-    return f"{base}/#/experiments/{experiment_id}/runs?viewStateShareKey={_NAME}"
+def address(base: str, experiment_id: str, asked: str = "") -> str:
+    """Where the view of an experiment is, on the server at `base`; `asked` is a query such as `?token=...`."""
+    return f"{base}/{asked}#/experiments/{experiment_id}/runs?viewStateShareKey={_NAME}"
 
 
 def _is_shown(key: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ui_server import UiServer, ui_server
 
 Forked = Callable[[Callable[[], object]], int]
 
@@ -44,3 +45,13 @@ def _in_a_process(action: Callable[[], object]) -> int:
 def in_a_process() -> Forked:
     """Run something in a process of its own; return its exit code (negative: the signal that killed it)."""
     return _in_a_process
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[UiServer]:
+    """`open_ui` as a person starts it, over three done runs."""
+    runs_root = tmp_path_factory.mktemp("ui") / "runs"
+    runs_root.mkdir()
+    shutil.copy(empty_database, runs_root / "mlflow.db")
+    with ui_server(runs_root) as started:
+        yield started

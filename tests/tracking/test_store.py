@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import alembic.command
@@ -134,3 +137,31 @@ def test_a_deleted_experiment_is_told_with_the_way_back(runs_root: Path) -> None
     MlflowClient(synced.uri).delete_experiment(synced.experiment_id)
     with pytest.raises(TrackingError, match=rf"mlflow experiments restore -x {synced.experiment_id}"):
         sync(runs_root / "demo")
+
+
+@pytest.mark.parametrize("password", ["ge/heim", "ge@heim", "ge#heim", "12#heim", "ge:heim", "ge?heim", "ge heim"])
+@pytest.mark.parametrize(
+    "uri", ["postgresql://me:{}@127.0.0.1:9/mlflow", "postgres://me:{}@db/x", "http://me:{}@127.0.0.1:9"]
+)
+def test_no_password_is_said_whatever_it_is_made_of(tmp_path: Path, uri: str, password: str) -> None:
+    with pytest.raises(TrackingError) as raised:
+        ensure_store(tmp_path, uri=uri.format(password))
+    assert "heim" not in str(raised.value)
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+
+
+def test_what_mlflow_writes_itself_has_no_password(tmp_path: Path) -> None:
+    """The syncer's own process, whose output is `sync.log`: messages, warnings and tracebacks."""
+    uri = "postgresql://127.0.0.1:9/mlflow?user=me&password=geheim"
+    script = (
+        "import os, runpy, sys, logging\n"
+        "import memscale.tracking.store as store\n"
+        "def fail(*_, **__): raise RuntimeError(os.environ['MLFLOW_TRACKING_URI'])\n"
+        "store.check = fail\n"
+        "sys.argv = ['x', '--create']\n"
+        "runpy.run_module('memscale.tracking', run_name='__main__')\n"
+    )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MEMSCALE_RUNS": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert "RuntimeError: postgresql://127.0.0.1:9/mlflow?user=me&password=***" in done.stderr
+    assert "geheim" not in done.stdout + done.stderr

@@ -19,6 +19,7 @@ from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import QueueEntry
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
+from memscale.records.masking import is_secret_variable
 from memscale.records.submissions import submissions
 
 KINDS = ("look", "next")
@@ -107,7 +108,8 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
         "--requeue",
         *_options(launcher),
     ]
-    commands.ask("sbatch", when, given=_script(launch, paths, options))
+    # What is secret goes with the environment that sbatch hands on, not into the script, which SLURM keeps.
+    commands.ask("sbatch", when, "--export=ALL", given=_script(launch, paths, options))
 
 
 def _options(launcher: Launcher) -> Sequence[str]:
@@ -127,7 +129,8 @@ def _script(launch: Launch, paths: SweepPaths, options: Sequence[str]) -> str:
 
     Where its node fails it (a status that no step has), it submits itself anew on another node, three times at most.
     """
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("MEMSCALE_", "MLFLOW_"))}
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("MEMSCALE_", "MLFLOW_"))}
+    kept = {name: value for name, value in ours.items() if not is_secret_variable(name, value)}
     kept |= {"MEMSCALE_RUNS": str(paths.root.parent), "PYTHONPATH": launch.code}
     command = [launch.python, "-m", "memscale.launch.slurm", paths.root.name]
     return "\n".join(

@@ -356,7 +356,7 @@ def test_a_runs_job_sees_to_it_at_its_end_that_a_job_looks_after_the_sweep(
 
     end_a_job()
     assert slurm.calls("squeue")[-1][-1] == "--name=memscale-look-s,memscale-next-s"
-    assert slurm.calls("sbatch") == [["--begin=now+300"]]
+    assert slurm.calls("sbatch") == [["--begin=now+300", "--export=ALL"]]
     slurm.say({"squeue": "17 main memscale-next-s root PD 0:00 1 (Dependency)"})
     end_a_job()
     slurm.say({"squeue": ""})
