@@ -1,7 +1,8 @@
 """This machine as an executor: a process per run, as many at once as the launcher's workers.
 
 The processes stay in the launcher's process group, so that a Ctrl-C or a kill of the group reaches all of them, and
-leave by themselves when the launcher dies. A run that another process trains is waited for, not started twice.
+leave by themselves when the launcher dies. Without a GPU they are forked from one that has imported torch already
+(`memscale.launch.fork_server`). A run that another process trains is waited for, not started twice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from memscale.launch.executor import JobRequest, NewOutcome, RunStatus
+from memscale.launch.fork_server import ForkedWorker, ForkServer
 from memscale.launch.worker import EXIT_TAKEN
 from memscale.launch.workers import WorkerSpec
 from memscale.records.attempts import (
@@ -26,6 +28,9 @@ from memscale.records.attempts import (
 from memscale.records.layout import RunPaths
 from memscale.records.lease import is_held
 
+_WORKER = "memscale.launch.worker"
+_PRELOADED = ("memscale.training.trainer", "memscale.evaluation.measure")
+"""What every worker would import."""
 _TICK_SECONDS = 0.1
 _LOOK_SECONDS = 2.0
 """Between two looks at runs that other processes train."""
@@ -38,7 +43,7 @@ class _Running:
     """A worker of this process."""
 
     spec: WorkerSpec
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedWorker
     last_attempt: int
     """The number of the last attempt before it started."""
     stop_sent: float | None = None
@@ -57,6 +62,7 @@ class LocalExecutor:
     """Why everything has to stop; '' to go on. It ends a wait."""
     _running: dict[str, _Running] = field(default_factory=dict)
     """By the name of the run's folder."""
+    _server: ForkServer | None = None
 
     @property
     def running(self) -> list[str]:
@@ -109,11 +115,18 @@ class LocalExecutor:
         taken = {one.spec.number for one in self._running.values()}
         free = [spec for spec in self.workers if spec.number not in taken]
         for request, spec in zip(requests, free, strict=False):
-            command = [sys.executable, "-m", "memscale.launch.worker", *request.arguments]
             last = max(attempt_numbers(request.paths), default=0)
-            process = subprocess.Popen(command, env=spec.environment(), stdin=subprocess.DEVNULL)
+            process = self._start(spec, request.arguments)
             self._running[request.paths.root.name] = _Running(spec=spec, process=process, last_attempt=last)
         return min(len(requests), len(free))
+
+    def _start(self, spec: WorkerSpec, arguments: Sequence[str]) -> subprocess.Popen[bytes] | ForkedWorker:
+        if spec.device != "cpu":  # CUDA must not be touched before a fork
+            command = [sys.executable, "-m", _WORKER, *arguments]
+            return subprocess.Popen(command, env=spec.environment(), stdin=subprocess.DEVNULL)
+        if self._server is None:
+            self._server = ForkServer(module=_WORKER, preloaded=_PRELOADED, environment=spec.environment())
+        return self._server.start(arguments)
 
     def stop(self, statuses: Sequence[RunStatus]) -> None:
         """Ask workers of this process to leave with a checkpoint; kill those that are still there after a minute."""
@@ -151,6 +164,8 @@ class LocalExecutor:
         while self.running and kind is not KeyboardInterrupt:
             self._stop(self.running)
             time.sleep(_TICK_SECONDS)
+        if self._server is not None:
+            self._server.close()
 
 
 def _new_outcomes(paths: RunPaths, running: _Running | None, exit_status: int | None) -> list[NewOutcome]:

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 _ROW_BYTES = 16
 """grouped_mm takes matrices whose rows are multiples of this many bytes."""
@@ -137,6 +136,8 @@ def _grouped_flops(left_shape: torch.Size, right_shape: torch.Size, *_: Any, **_
     return 2 * left_shape[0] * left_shape[1] * right_shape[-1]
 
 
-# torch's FLOP counter does not know this product yet, and would count an expert layer as nearly free.
-if hasattr(torch.ops.aten, "_grouped_mm") and torch.ops.aten._grouped_mm not in flop_registry:
-    register_flop_formula(torch.ops.aten._grouped_mm)(_grouped_flops)
+FLOP_FORMULAS: dict[Any, Callable[..., int]] = (
+    {torch.ops.aten._grouped_mm: _grouped_flops} if hasattr(torch.ops.aten, "_grouped_mm") else {}
+)
+"""For `FlopCounterMode(custom_mapping=...)`, which would count an expert layer as nearly free: torch has no formula for
+this product. (Registering it here would import Triton with every model.)"""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,37 +19,48 @@ from memscale.records.attempts import attempt_numbers, read_outcome
 from memscale.records.layout import RunPaths
 from memscale.records.lease import Lease
 
-_WORKER = """#!{python}
+_WORKER = """
 import pathlib, sys, time
-sys.path.insert(0, {root!r})
 from memscale.records.attempts import Outcome, host_name, new_attempt, write_outcome
 from memscale.records.atomic import write_json
 from memscale.records.layout import RunPaths
-run, what = RunPaths(pathlib.Path(sys.argv[3])), sys.argv[4]
-if what == "taken":
-    sys.exit(76)
-if what == "never started":
-    sys.exit(9)
-number = new_attempt(run, threads=1, device="cpu")
-pathlib.Path(sys.argv[3] + ".begun").touch()
-if what == "sleep":
-    time.sleep(600)
-if what == "silent":
-    sys.exit(5)
-outcome = Outcome(cause=what, evidence="it said so", started=time.time(), ended=time.time(), host=host_name())
-write_outcome(run, number, outcome)
-if what == "done":
-    write_json(run.result, {{"status": "done"}}, format=1)
+
+def main(arguments=None):
+    folder, what = arguments or sys.argv[1:]
+    run = RunPaths(pathlib.Path(folder))
+    if what == "taken":
+        return 76
+    if what == "never started":
+        return 9
+    number = new_attempt(run, threads=1, device="cpu")
+    pathlib.Path(folder + ".begun").touch()
+    if what == "sleep":
+        time.sleep(600)
+    if what == "silent":
+        return 5
+    outcome = Outcome(cause=what, evidence="it said so", started=time.time(), ended=time.time(), host=host_name())
+    write_outcome(run, number, outcome)
+    if what == "done":
+        write_json(run.result, {"status": "done"}, format=1)
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 
-@pytest.fixture
-def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalExecutor:
-    script = tmp_path / "worker"
-    script.write_text(_WORKER.format(python=sys.executable, root=str(Path(__file__).parents[2])))
-    script.chmod(0o755)
-    monkeypatch.setattr(local.sys, "executable", str(script))
-    return LocalExecutor(workers=local_workers(2), launched=time.time() - 1)
+@pytest.fixture(params=["cpu", "cuda"])
+def executor(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalExecutor]:
+    """Workers of a CPU, which are forked, and those of a GPU, which are not."""
+    (tmp_path / "small_worker.py").write_text(_WORKER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    monkeypatch.setattr(local, "_WORKER", "small_worker")
+    monkeypatch.setattr(local, "_PRELOADED", ())
+    workers = [replace(worker, device=request.param) for worker in local_workers(2)]
+    with LocalExecutor(workers=workers, launched=time.time() - 1) as executor:
+        yield executor
 
 
 def request(folder: Path, name: str, what: str) -> JobRequest:
@@ -109,7 +120,7 @@ def test_a_killed_worker_is_told_by_its_signal_and_an_old_attempt_does_not_count
     executor.submit([one], num_alive=0, exclude=())
     while not (tmp_path / "a-0.begun").exists():
         time.sleep(0.01)
-    os.kill(executor._running["a-0"].process.pid, signal.SIGKILL)
+    executor._running["a-0"].process.kill()
     status = ended(executor, one.paths)
     assert status.just_ended is not None
     assert (status.just_ended.cause, status.state) == ("killed", "unsubmitted")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memscale.config.layers import MoE
 from memscale.models import experts
-from memscale.models.experts import run_experts, takes_grouped
+from memscale.models.experts import FLOP_FORMULAS, run_experts, takes_grouped
 from memscale.models.moe import MoEFeedForward
 from memscale.models.transformer import build
 from tests.models.zoo import ZOO, tokens_of
@@ -77,7 +77,7 @@ def test_torchs_counter_sees_the_flops_of_every_row_forward_and_backward(hidden:
     inputs = [
         value.float().requires_grad_() for value in (random(6, 8), random(4, 2 * hidden, 8), random(4, 8, hidden))
     ]
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         out = run_experts(*inputs, torch.tensor([2, 0, 3, 1]))  # type: ignore[call-arg]
         assert counter.get_total_flops() == 6 * 6 * 8 * hidden
         out.sum().backward()

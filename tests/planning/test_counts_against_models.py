@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from memscale.config.architecture import FAMILIES, Architecture
+from memscale.models.experts import FLOP_FORMULAS
 from memscale.models.transformer import Transformer, count_parameters
 from memscale.planning.accounting import components, count
 from tests.planning.architectures import architectures
@@ -74,7 +75,7 @@ def test_forward_flops_are_those_that_torch_counts(family: str) -> None:
                 if tensor.is_floating_point():
                     tensor.uniform_(0.5, 1.0)
             # The counter knows the fused attention of GPUs but not the CPU's; in plain products it is counted anywhere.
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
                 model(torch.randint(a.vocab_size, (sequences, s)))
         assert counter.get_total_flops() == pytest.approx(sequences * products_per_sequence(a, s), rel=1e-9)
 
