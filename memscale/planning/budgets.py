@@ -20,7 +20,8 @@ from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.names import number_name
 from memscale.planning.plan_size import refuse_too_many
-from memscale.planning.rules import BATCH_RULES, RuleInputs, batch_tokens, outside
+from memscale.planning.rule_inputs import RuleInputs
+from memscale.planning.rules import BATCH_RULES, batch_tokens, outside
 from memscale.planning.shapes import budget_at_width, dense_architecture
 
 _WIDEST = 1_000_000

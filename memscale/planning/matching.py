@@ -18,7 +18,7 @@ Refuses where the answer misses the tolerance, and names the width that would ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,13 +26,14 @@ import numpy as np
 from memscale.config.architecture import Architecture
 from memscale.config.family import DenseFamily, Family
 from memscale.config.matching import Matching
-from memscale.errors import ConfigError, PlanError
+from memscale.errors import ConfigError
 from memscale.planning.candidates import Bound, Candidates, CandidateSet
-from memscale.planning.cost_model import RELATIVE_ROUNDING, CostModel, Ints, quantities
+from memscale.planning.cost_model import RELATIVE_ROUNDING, CostModel, Ints
+from memscale.planning.match_targets import Matched, MatchTargets
 from memscale.planning.outer_widths import feasible_candidates, outer_widths
-from memscale.planning.refusals import infeasible, signed, too_far_apart
+from memscale.planning.refusals import too_far_apart
 from memscale.planning.selection import drop_unpaired, select
-from memscale.planning.widths import Template, free_widths, template
+from memscale.planning.widths import Template, template
 
 _MAX_OVERSIZE = 1.1
 """Total parameters may exceed those required by `total_over_dense` by this factor."""
@@ -41,15 +42,6 @@ _FIRST_THRESHOLD = 1 / 16
 _PAIRING_FACTOR = 4
 """Candidates are paired up to this many thresholds apart. Pairs farther apart than one threshold cannot win, but they
 bound the answer where none lies within it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matched:
-    """A model whose widths are all solved."""
-
-    architecture: Architecture
-    mismatch: tuple[tuple[str, float], ...]
-    """(criterion, relative mismatch against the dense model) for each of `Matching.equal_per_token`."""
 
 
 def match(
@@ -112,73 +104,6 @@ def _match(
             solved[model.template.series] = Matched(architecture=architecture, mismatch=targets.mismatch(exact))
         break
     return tuple((label, solved[label]) for label in families)
-
-
-class MatchTargets:
-    """The values that all models of one budget must match, and the tolerance."""
-
-    def __init__(
-        self, dense: Architecture, families: Mapping[str, Family], matching: Matching, sequence_length: int
-    ) -> None:
-        """Measure the dense model in every quantity that matters. Raises ConfigError."""
-        self.matching = matching
-        self.criteria = matching.equal_per_token
-        names = (*self.criteria, *([] if matching.sparse_equal is None else [matching.sparse_equal]), "total_params")
-        self.names = tuple(dict.fromkeys(names))
-        self.shared = self.names.index(matching.sparse_equal or "total_params")
-        """Row of the quantity that the sparse models share."""
-        self.total = self.names.index("total_params")
-        self.size_is_equal = "total_params" in self.criteria or "training_memory" in self.criteria
-        self._architecture = dense
-        self._sequence_length = sequence_length
-        self._throughput = {one.name: one.flops_per_second for one in matching.throughput}
-        dense_names = [one.name for one in families.values() if isinstance(one, DenseFamily)]
-        dense_name = next((name for name in dense_names if name in self._throughput), "dense")
-        values = quantities(self.names, dense, sequence_length, self._speed(dense_name))
-        self.dense_values = values[: len(self.criteria)]
-        self.dense_total = values[self.total]
-
-    def cost_model(self, one: Template) -> CostModel:
-        """Return the costs of one family in every quantity that matters."""
-        return CostModel(one, self.names, self._sequence_length, self._speed(one.family.name))
-
-    def dense(self, label: str, family: Family) -> Matched:
-        """Return the dense model, with the hidden width that `family` gives, if any. Raises PlanError."""
-        free_widths(family, self.matching)
-        architecture = self._architecture
-        if family.ffn_hidden is not None:
-            architecture = replace(architecture, ffn_hidden=family.ffn_hidden)
-        counted = quantities(self.names, architecture, self._sequence_length, self._speed(family.name))
-        mismatches = self.mismatch(counted)
-        for criterion, mismatch in mismatches:
-            if abs(mismatch) > self.matching.tolerance:
-                raise PlanError(
-                    f"{label}: ffn_hidden {family.ffn_hidden} is {signed(mismatch)} off the budget's dense model "
-                    f"(ffn_hidden {self._architecture.ffn_hidden}) in {criterion}, which matching.equal holds equal. "
-                    f"Leave families.{family.name}.ffn_hidden out, or take {criterion} out of matching.equal"
-                )
-        return Matched(architecture=architecture, mismatch=mismatches)
-
-    def mismatch(self, values: Sequence[float]) -> tuple[tuple[str, float], ...]:
-        """Return (criterion, value / dense model's value - 1) for every criterion."""
-        return tuple(
-            (name, value / wanted - 1)
-            for name, value, wanted in zip(self.criteria, values, self.dense_values, strict=False)
-        )
-
-    def infeasible(self, model: CostModel, bounds: Sequence[Bound], fixed: Ints | None) -> PlanError:
-        """Return the error for a model without a candidate within the tolerance, with the reason."""
-        return infeasible(model, self.criteria, self.dense_values, bounds, self.matching, fixed)
-
-    def _speed(self, name: str) -> float | None:
-        if "seconds_per_token" not in self.criteria:
-            return None
-        if name not in self._throughput:
-            raise ConfigError(
-                f"matching.equal names seconds_per_token, which needs matching.throughput.{name}: the measured "
-                f"training FLOPs per second of {name}; given are: {', '.join(self._throughput) or 'none'}"
-            )
-        return self._throughput[name]
 
 
 def _match_alone(targets: MatchTargets, model: CostModel) -> tuple[int, int]:

@@ -28,7 +28,8 @@ from memscale.planning.cells import cells
 from memscale.planning.names import number_name
 from memscale.planning.planned_runs import PlannedRun, RunBuilder, SeriesAtBudget, SeriesMatcher
 from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, tuning_grid
-from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, RuleInputs
+from memscale.planning.rule_inputs import RuleInputs
+from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES
 
 STAGES = ("tune", "compare")
 TUNING_RULE = "lowest mixture validation loss of the tune stage, per family; the lower rate on a tie"

@@ -19,7 +19,8 @@ from memscale.planning.accounting import TRAINING_PASSES, Counts, count
 from memscale.planning.budgets import DenseBaseline
 from memscale.planning.cells import Series
 from memscale.planning.identity import Identities
-from memscale.planning.matching import Matched, match
+from memscale.planning.match_targets import Matched
+from memscale.planning.matching import match
 from memscale.planning.quantities import measure
 from memscale.planning.recipes import Rates, optimizer
 

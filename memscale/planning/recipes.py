@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from memscale.config.optimizer import Optimizer
 from memscale.config.recipe import FIXED, Recipe
 from memscale.errors import PlanError
-from memscale.planning.rules import LEARNING_RATE_RULES, RuleInputs, learning_rate, outside
+from memscale.planning.rule_inputs import RuleInputs
+from memscale.planning.rules import LEARNING_RATE_RULES, learning_rate, outside
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

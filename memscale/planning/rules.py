@@ -5,8 +5,7 @@ plan prints the one it used. None was fitted on memory layers. A plan outside th
 refused or has a note. The formulas are those of the sources; where a source rounds (nanochat rounds the batch to a
 power of two), the rule does too.
 
-Symbols: C training FLOPs, N non-embedding parameters, D training tokens, B tokens per batch, s sequence length,
-d width of the model, E experts.
+The symbols of the formulas are those of `rule_inputs`.
 """
 
 from __future__ import annotations
@@ -15,47 +14,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from memscale.config.checks import positive
 from memscale.config.recipe import FIXED, TUNED
 from memscale.errors import ConfigError, nearest
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleInputs:
-    """The inputs of the rules for one run. Raises ConfigError where a value is not a positive number."""
-
-    flops: float
-    """C: FLOPs of the whole training (3 x forward x tokens)."""
-    params_non_embedding: float
-    """N: non-embedding parameters; of a sparse model those that one token uses."""
-    tokens: float
-    """D: training tokens."""
-    batch_tokens: float | None = None
-    """B: tokens per optimizer step; None for a batch rule, which gives it."""
-    sequence_length: int
-    """s: tokens per sequence."""
-    d_model: int
-    """d: width of the residual stream."""
-    num_experts: int = 1
-    """E: experts of an MoE layer; 1 for every model without."""
-
-    def __post_init__(self) -> None:
-        for name in ("flops", "params_non_embedding", "tokens", "sequence_length", "d_model", "num_experts"):
-            positive(name, getattr(self, name))
-        if self.batch_tokens is not None:
-            positive("batch_tokens", self.batch_tokens)
-
-
-SYMBOLS: Mapping[str, tuple[str, str]] = {
-    "flops": ("C", "FLOPs"),
-    "params_non_embedding": ("N", "non-embedding parameters"),
-    "tokens": ("D", "tokens"),
-    "batch_tokens": ("B", "tokens"),
-    "sequence_length": ("s", "tokens"),
-    "d_model": ("d", "units of width"),
-    "num_experts": ("E", "experts"),
-}
-"""Symbol and unit of each input."""
+from memscale.planning.rule_inputs import SYMBOLS, RuleInputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ from memscale.config.family import (
 from memscale.config.matching import SPARSE_EQUAL, Free, Matching, MultipleOf, Throughput
 from memscale.errors import ConfigError, PlanError
 from memscale.planning.accounting import count
-from memscale.planning.matching import Matched, match
+from memscale.planning.match_targets import Matched
+from memscale.planning.matching import match
 from memscale.planning.quantities import measure
 
 DENSE = DenseFamily(name="dense")

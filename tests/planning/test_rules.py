@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from memscale.errors import ConfigError
 from memscale.planning import rules
-from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, Rule, RuleInputs
+from memscale.planning.rule_inputs import RuleInputs
+from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES, Rule
 
 # N 85M, D 1.7B, C = 6ND; nanochat's d12 has width 768, and marin's batch is 8 sequences of 4096.
 WORKED = RuleInputs(
