@@ -177,3 +177,15 @@ def with_interval(
 def times(value: float, interval: ConfidenceInterval | None) -> str:
     """A multiplier: 'x1.42 [1.10, 1.85]'."""
     return TIMES + with_interval(value, interval, most=2)
+
+
+def counted(number: float, word: str) -> str:
+    """A number of things: '1 run', '3 runs', '2.5 degrees of freedom'."""
+    noun, space, rest = word.partition(" of ")
+    shown = f"{number:.3g}" if isinstance(number, float) else str(number)
+    return f"{shown} {noun}{'' if shown == '1' else 's'}{space}{rest}"
+
+
+def verb(number: float, one: str, several: str) -> str:
+    """The verb of a number of things, such as 'is' or 'are'."""
+    return one if number == 1 else several

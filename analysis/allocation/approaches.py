@@ -108,7 +108,10 @@ class Approaches(Result):
 
     def summary(self) -> str:
         """Exponents and optima of every approach, a line each, then warnings."""
-        lines = [f"{len(self.runs.loss)} runs; N* ~ C^a, D* ~ C^b, 95 % intervals in brackets", ""]
+        lines = [
+            f"{formatting.counted(len(self.runs.loss), 'run')}; N* ~ C^a, D* ~ C^b, 95 % intervals in brackets",
+            "",
+        ]
         for one in self.frontiers:
             counted = f"{len(one.used)} of {len(one.minima)} " + ("minima" if one is self.isoflop else "runs on it")
             lines.append(f"approach {one.approach}: {exponents(one)}, {counted}")

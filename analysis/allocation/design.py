@@ -43,6 +43,8 @@ NUM_BUDGETS = 13
 MISFIT_SHARE = 0.5
 """Of the residual variance, which belongs to the setting and not to the seed."""
 _STEP = 1e-5
+_ROUNDING = 0.005
+"""Relative: a budget that was rounded to three digits is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,8 @@ def next_runs(fit: Fit, *, target_flops: float, budget_flops: float, most_runs: 
         num_seeds: runs of each setting, with the seeds 0, 1, ...
 
     Raises:
-        FitError: a law of other columns, coefficients that the data do not determine, or a budget too small.
+        FitError: a law of other columns, coefficients that the data do not determine, or a budget below the FLOPs of
+            the table's cheapest run, for each seed.
     """
     _check(fit, target_flops, budget_flops, most_runs, num_seeds)
     free = np.array([name not in fit.fixed for name in fit.law.names])
@@ -120,7 +123,7 @@ def next_runs(fit: Fit, *, target_flops: float, budget_flops: float, most_runs: 
     variance = max(float(np.median(np.abs(residual_N))) / 0.6745, 1e-6) ** 2
     covariance = _covariance(fit, free, variance)
     goal = _goal(fit, target_flops)[free]
-    flops_K, params_K = _candidates(fit, budget_flops / num_seeds)
+    flops_K, params_K = _candidates(_least_flops(fit), budget_flops / num_seeds)
     tokens_K = flops_K / FLOPS_PER_PARAM_TOKEN / params_K
     slopes_KP = _slopes(fit, {"N": params_K, "D": tokens_K})[:, free]
     noise = variance * (MISFIT_SHARE + (1.0 - MISFIT_SHARE) / num_seeds)
@@ -131,7 +134,7 @@ def next_runs(fit: Fit, *, target_flops: float, budget_flops: float, most_runs: 
     # Gained per FLOP the cheapest runs come first, and `most_runs` of them may leave most of the budget unspent.
     picked = min(ways, key=lambda way: way[-1][1] if way else math.inf)
     if not picked:
-        raise FitError(f"{budget_flops:.3g} FLOPs are less than the cheapest candidate ({flops_K.min():.3g})")
+        raise FitError("no further run of N and D narrows the interval: the law's coefficients are known exactly")
     runs = tuple(
         NextRun(flops=float(flops_K[k]), params=float(params_K[k]), tokens=float(tokens_K[k]),
                 seeds=tuple(range(num_seeds)), half_width=width)
@@ -151,6 +154,14 @@ def _check(fit: Fit, target: float, budget: float, most_runs: int, num_seeds: in
     for name, number in (("runs", most_runs), ("seeds", num_seeds)):
         if number < 1:
             raise FitError(f"a design has at least one of {name}; given {number}")
+    least = _least_flops(fit) * num_seeds
+    if budget < least * (1 - _ROUNDING):
+        each = "" if num_seeds == 1 else f" with {num_seeds} seeds"
+        raise FitError(
+            f"a budget of {budget:.3g} FLOPs holds no run: the smallest candidate{each} has the"
+            f" {least:.3g} FLOPs of the"
+            f" table's cheapest run. Give at least {least:.3g} FLOPs"
+        )
     weak = [name for name in fit.law.names if name in fit.at_bound]
     if weak:
         raise FitError(f"the data do not determine {', '.join(weak)}: fix it, or take a law without it")
@@ -201,9 +212,13 @@ def _greedy(
     return picked
 
 
-def _candidates(fit: Fit, budget: float) -> tuple[FloatArray, FloatArray]:
-    """FLOPs and parameters of every pair on the grid, from the runs' least FLOPs to the budget."""
-    least = FLOPS_PER_PARAM_TOKEN * float((fit.columns["N"] * fit.columns["D"]).min())
+def _least_flops(fit: Fit) -> float:
+    """Training FLOPs of the cheapest run, which is the cheapest candidate."""
+    return FLOPS_PER_PARAM_TOKEN * float((fit.columns["N"] * fit.columns["D"]).min())
+
+
+def _candidates(least: float, budget: float) -> tuple[FloatArray, FloatArray]:
+    """FLOPs and parameters of every pair on the grid, from `least` FLOPs to the budget."""
     flops = np.geomspace(min(least, budget), budget, NUM_BUDGETS)
     flops_K, ratio_K = (grid.ravel() for grid in np.meshgrid(flops, RATIOS, indexing="ij"))
     return flops_K, np.sqrt(flops_K / (FLOPS_PER_PARAM_TOKEN * ratio_K))

@@ -37,8 +37,8 @@ def envelope(
     front = unbeaten(flops_N, loss_N)
     if len(front) < LEAST or np.ptp(np.log(flops_N[front])) == 0:
         raise FitError(
-            f"an envelope needs at least {LEAST} runs of different FLOPs that no cheaper run beats; there are"
-            f" {len(front)}"
+            f"an envelope needs at least {LEAST} runs of different FLOPs that no cheaper run beats; this"
+            f" table has {len(front)}"
         )
     log_C = np.log10(flops_N[front])
     lines = []

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import fdtri
 
+from analysis import formatting
 from analysis.interval import ConfidenceInterval
 
 FloatArray = npt.NDArray[np.float64]
@@ -120,7 +121,7 @@ def power_fit(
         words = f"the scatter of {len(log_C)} minima about the line"
     elif draws_KB is not None:
         lines = _lines(log_C, draws_KB)
-        words = f"the noise of the runs ({degrees} degrees of freedom)"
+        words = f"the noise of the runs ({formatting.counted(degrees, 'degree of freedom')})"
     else:
         words = (
             "two budgets determine a line exactly, and the noise of the runs is unknown: add seeds, sizes or budgets"

@@ -105,8 +105,8 @@ def _check_used(minima: tuple[IsoFlopMinimum, ...], num_used: int) -> None:
     reasons = "; ".join(f"{one.flops:.3g} FLOPs: {one.reason}" for one in minima if one.reason) or "none"
     if num_used < 2:
         raise FitError(
-            f"a frontier needs at least 2 budgets with a minimum inside their sizes; {num_used} of {len(minima)} have"
-            f" one ({reasons}). Add smaller or larger models, or seeds, at those budgets"
+            f"a frontier needs at least 2 budgets with a minimum inside their sizes; here {num_used} of"
+            f" {len(minima)} ({reasons}). Add smaller or larger models, or seeds, at those budgets"
         )
     num_flat = sum(one.reason == FLAT for one in minima)
     if num_flat > FLAT_BUDGETS * (num_flat + num_used):

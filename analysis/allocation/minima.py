@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.allocation.curve import LEAST_SIZES, Curve, Method, fit_curve
 from analysis.allocation.curve_noise import CurveNoise, CurveRuns, curve_noise, draw_losses
 from analysis.allocation.frontier import IsoFlopMinimum, percentiles
@@ -123,13 +124,19 @@ def _minimum(
         return IsoFlopMinimum(
             flops=flops, params=float(10.0 ** log_N[best]), tokens=float(10.0 ** log_D[best]),
             loss=float(loss[best]), num_points=len(loss),
-            reason=f"it has {num} sizes, and the method {method} needs {LEAST_SIZES[method]}",
+            reason=f"it has {formatting.counted(num, 'size')}, and the method {method} needs {LEAST_SIZES[method]}",
         )  # fmt: skip
     curve = runs.curve
     return IsoFlopMinimum(
-        flops=flops, params=10.0**curve.minimum, tokens=10.0 ** axis.minimum(curve), loss=curve.lowest,
-        num_points=len(curve.rows), reason=curve.reason or axis.reason,
+        flops=flops, params=_power_of_ten(curve.minimum), tokens=_power_of_ten(axis.minimum(curve)),
+        loss=curve.lowest, num_points=len(curve.rows), reason=curve.reason or axis.reason,
     )  # fmt: skip
+
+
+def _power_of_ten(exponent: float) -> float:
+    """10^exponent; infinite where a curve is so flat that its minimum is beyond the range of floats."""
+    with np.errstate(over="ignore"):
+        return float(np.power(10.0, exponent))
 
 
 def _with_noise(

@@ -3,7 +3,8 @@
 Chinchilla's law has it in closed form: N* = G (C/6)^a, D* = (C/6)^b / G, G = (alpha A / (beta B))^(1/(alpha + beta)),
 a = beta/(alpha + beta) (their equation 4). For any other law of N and D it is searched in ln N. Bands are those of the
 bootstrap, each of whose laws is solved on its own.
-Refuses a law that does not read both N and D, or that has no minimum inside the range searched.
+Refuses a law that does not read both N and D, that has no minimum inside the range searched, or whose loss does not
+fall with N or D, as where the losses of a table rise with the size.
 
 Shapes: B replicates, K budgets.
 """
@@ -30,6 +31,8 @@ _AT_ONCE = 500
 """Replicates whose losses over the grid are held at once."""
 _FARTHEST = 1e4
 """The best N is looked for up to so many times outside the sizes at hand."""
+_LEAST_FALL = 1e-4
+"""Of ln of the loss from the smallest to the largest N (or D) of the runs: less is below the noise of any training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +62,24 @@ def compute_optimal_allocation(fit: Fit, flops: Sequence[float]) -> tuple[Alloca
     if bad:
         raise FitError(f"FLOPs must be finite and above 0; given {bad[0]:g}")
     flops_K = np.asarray(flops, dtype=np.float64)
+    _check_falls(fit)
     best_K = best_params(fit, fit.theta[None, :], flops_K)[0]
+    _check_possible(best_K, flops_K)
     refits = fit.interval_replicates
     bands = None if refits is None else best_params(fit, refits.theta, flops_K)
     at_hand = FLOPS_PER_PARAM_TOKEN * float((fit.columns["N"] * fit.columns["D"]).max())
     found = []
     for k, one in enumerate(flops):
         budget = one / FLOPS_PER_PARAM_TOKEN
-        band = None if bands is None else _interval(bands[:, k])
+        with np.errstate(divide="ignore"):
+            ends = None if bands is None else (_interval(bands[:, k]), _interval(budget / bands[:, k]))
         found.append(
             Allocation(
                 flops=one,
                 params=float(best_K[k]),
                 tokens=budget / float(best_K[k]),
-                params_ci95=band,
-                tokens_ci95=None if band is None else ConfidenceInterval(budget / band[1], budget / band[0]),
+                params_ci95=None if ends is None else ends[0],
+                tokens_ci95=None if ends is None else ends[1],
                 extrapolation=one / at_hand,
             )
         )
@@ -114,6 +120,33 @@ def _searched(fit: Fit, theta_BP: FloatArray, flops_K: FloatArray) -> FloatArray
         vertex_B = np.where(bend > 0, 0.5 * (before - after) / np.where(bend > 0, bend, 1.0), 0.0)
         best_BK[:, k] = np.exp(log_N_G[middle_B] + step * np.clip(vertex_B, -1.0, 1.0))
     return best_BK
+
+
+def _check_falls(fit: Fit) -> None:
+    """Raises FitError where the fitted loss does not fall with the parameters or with the tokens of the runs."""
+    for letter, values_N in fit.columns.items():
+        ends = np.array([values_N.min(), values_N.max()])
+        at = {name: ends if name == letter else np.full(2, np.median(one)) for name, one in fit.columns.items()}
+        smallest, largest = np.log(fit.predict(at))
+        if ends[0] < ends[1] and smallest - largest < _LEAST_FALL:
+            values = ", ".join(f"{name} = {value:.3g}" for name, value in fit.values.items())
+            raise FitError(
+                f"no compute-optimal allocation: the fitted loss does not fall as {letter} grows from {ends[0]:.3g} to"
+                f" {ends[1]:.3g} ({values}). Check the column of {letter} and which rows are left out, or add runs over"
+                f" a wider range of {letter}"
+            )
+
+
+def _check_possible(params_K: FloatArray, flops_K: FloatArray) -> None:
+    """Raises FitError where the best model would have less than one parameter, or be trained on less than one token."""
+    tokens_K = flops_K / FLOPS_PER_PARAM_TOKEN / np.maximum(params_K, 1e-30)
+    bad = np.flatnonzero(~((params_K >= 1.0) & (tokens_K >= 1.0)))
+    if len(bad):
+        least = "token" if params_K[bad[0]] >= 1.0 else "parameter"
+        raise FitError(
+            f"no compute-optimal allocation: at {flops_K[bad[0]]:.3g} FLOPs the fitted loss is lowest with less than"
+            f" one {least}"
+        )
 
 
 def _check_inside(fit: Fit, least: int, flops: float) -> None:

@@ -43,7 +43,7 @@ def run(chosen: argparse.Namespace) -> int:
     law = law_named(chosen.law)
     points = table_options.observations(chosen, reads={column.name for column in law.columns})
     found = fit(points, law, **fit_options.choices(chosen))
-    allocations = _allocations(found, points, chosen.flops_at)
+    allocations, none_because = _allocations(found, points, chosen.flops_at)
     made: list[Path] = []
     if chosen.json not in (None, TERMINAL):
         made.append(write_json(Path(chosen.json), fit_json.as_json(found, points, allocations)))
@@ -54,27 +54,30 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json == TERMINAL:
         print_json(fit_json.as_json(found, points, allocations))
     else:
-        print(fit_json.as_text(found, allocations))
+        print(fit_json.as_text(found, allocations, none_because))
         print("".join(f"{path}\n" for path in made), end="")
     return 0
 
 
-def _allocations(found: Fit, points: Observations, asked: str | None) -> tuple[parametric.Allocation, ...]:
-    """Allocations at the requested FLOPs, else at the smallest, the largest, and ten times the largest of the table."""
+def _allocations(found: Fit, points: Observations, asked: str | None) -> tuple[tuple[parametric.Allocation, ...], str]:
+    """Allocations at the requested FLOPs, else at the smallest, the largest, and ten times the largest of the table.
+
+    With the reason where a law of N and D has none. Raises FitError where they were requested.
+    """
     if asked is None:
         if not parametric.allocates(found):
-            return ()
+            return (), ""
         at_hand = points.columns.get("C", 6.0 * points.columns["N"] * points.columns["D"])
         least, most = float(at_hand.min()), float(at_hand.max())
         try:
-            return parametric.compute_optimal_allocation(found, [least, most, _AHEAD * most])
-        except FitError:
-            return ()  # the allocation was not requested, and this law has none
+            return parametric.compute_optimal_allocation(found, [least, most, _AHEAD * most]), ""
+        except FitError as error:
+            return (), str(error)  # the fit is still an answer
     try:
         flops = [float(one) for one in asked.split(",")]
     except ValueError:
         raise FitError(f"--flops-at {asked}: give numbers, such as 1e21,1e22") from None
-    return parametric.compute_optimal_allocation(found, flops)
+    return parametric.compute_optimal_allocation(found, flops), ""
 
 
 def _run_series(chosen: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from analysis.fitting import fit, predict
 from analysis.fitting.predict import Predictions
 from analysis.laws.registry import law_named
 from analysis.tables import Observations, read
+from analysis.tables.units import COUNTS, count_with_unit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         action="append",
         default=[],
-        help="a column that the law reads, at these values, such as N=1e10 D=2e11,4e11 (every combination)",
+        help="a column that the law reads, at these values, such as N=10B D=2e11,4e11 (every combination)",
     )
     parser.add_argument("--at-table", metavar="FILE", type=Path, help="a table of runs, with columns by letter")
     fit_options.add_fit(parser)
@@ -60,15 +61,22 @@ def _at(given: list[str], table: Path | None) -> pd.DataFrame:
     values: dict[str, list[float]] = {}
     for one in given:
         name, _, numbers = one.partition("=")
-        try:
-            values[name] = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            values[name] = []
-        if not name or not values[name] or not np.isfinite(values[name]).all():
-            raise FitError(f"--at {one}: write it as NAME=NUMBER,..., such as --at N=1e10")
+        values[name] = [_number(name, number) for number in numbers.split(",")]
+        if not name or not np.isfinite(values[name]).all():
+            units = f" ({', '.join(COUNTS)} may have a unit: K, M, B or T, as in N=10B)"
+            raise FitError(f"--at {one}: write it as NAME=NUMBER,..., such as --at N=1e10{units}")
     if not values:
         raise FitError("no run to predict is given: --at N=1e10 --at D=2e11, or --at-table FILE")
     return pd.DataFrame(list(itertools.product(*values.values())), columns=list(values))
+
+
+def _number(name: str, word: str) -> float:
+    """A value of --at; not-a-number for any other text. Counts may have a unit, as in a table."""
+    try:
+        return float(word)
+    except ValueError:
+        value = count_with_unit(word) if name in COUNTS else None
+        return np.nan if value is None else value
 
 
 def as_json(found: Predictions, observations: Observations) -> dict[str, object]:

@@ -34,6 +34,6 @@ def show(curves: Curves) -> None:
         slope = float(curve.fit.slope(curve.fit.best)[0])
         print(
             f"{formatting.series(name):<10} alpha {formatting.with_interval(slope, curve.slope_interval())}"
-            f"   {curve.num_budgets} budgets, {curve.fit.num_runs} runs"
+            f"   {formatting.counted(curve.num_budgets, 'budget')}, {formatting.counted(curve.fit.num_runs, 'run')}"
         )
     print_warnings(curves.warnings)

@@ -12,6 +12,7 @@ from analysis.errors import TableError
 from analysis.tables import Observations, observe, read
 from analysis.tables.cells import MLFLOW
 from analysis.tables.filters import AUTO, CHECKPOINTS
+from analysis.tables.frames import text_columns
 
 NONE = "none"
 
@@ -105,7 +106,7 @@ def frame_and_observations(
         raise TableError(f"no TABLE is given; give a .csv, .tsv, .parquet, .jsonl or .xlsx file, or {MLFLOW}EXPERIMENT")
     table = read(
         chosen.table,
-        text=[label for label in (chosen.cluster, family) if label is not None],
+        text=text_columns(chosen.cluster, family, where=chosen.where),
         separator=_separator(chosen.separator),
         decimal=chosen.decimal,
         thousands=chosen.thousands,

@@ -83,9 +83,9 @@ class Downstream(Result):
         unit = "percent" if metric.unit == 100.0 else "shares of 1"
         lines = [
             f"{metric.name}: better when {direction} (by {metric.decided_by}), in {unit}",
-            f"step 1: {self.law.law.formula}, {self.law.num_points} runs",
+            f"step 1: {self.law.law.formula}, {formatting.counted(self.law.num_points, 'run')}",
             f"  {_values(self.law)}",
-            f"step 2: {self.link.law.formula}, {self.link.num_points} runs",
+            f"step 2: {self.link.law.formula}, {formatting.counted(self.link.num_points, 'run')}",
             f"  {_values(self.link)}",
         ]
         if self.predicted is not None:
@@ -236,7 +236,7 @@ def _letters(law: Law) -> set[str]:
 def held_out_of(runs: Observations, number: int) -> BoolArray:
     """The rows that the table holds out, and the `number` runs of most FLOPs. Raises FitError."""
     if not 0 <= number < len(runs):
-        raise FitError(f"--hold-out {number}: there are {len(runs)} runs, and some have to be left to fit")
+        raise FitError(f"--hold-out {number}: of {formatting.counted(len(runs), 'run')} some have to be left to fit")
     columns = runs.columns
     both = {"N", "D"} <= set(columns)
     scale = columns.get("C", columns["N"] * columns["D"] if both else -runs.loss)

@@ -106,7 +106,7 @@ def describe_metric(
     """
     if np.ptp(metric_N) == 0:
         raise FitError(
-            f"all {len(metric_N)} values of the metric '{name}' are {metric_N[0]:.6g}: there is nothing to link to the"
+            f"the metric '{name}' has one value, {metric_N[0]:.6g}, in all rows: there is nothing to link to the"
             " loss. Is it the right column?"
         )
     correlation = _rank_correlation(metric_N, loss_N)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from analysis import formatting
 from analysis.downstream.metric import Metric
 from analysis.errors import FitError
 from analysis.fitting.fit_law import fit_law
@@ -171,7 +172,8 @@ def two_steps(
     needed = len(form.parameters) + 1 - len(fixed)
     if len(metric_M) < needed:
         raise FitError(
-            f"a link of {form.formula} needs at least {needed} runs with the metric; there are {len(metric_M)}"
+            f"a link of {form.formula} needs at least {formatting.counted(needed, 'run')} with the"
+            f" metric; given: {len(metric_M)}"
         )
     target_M = metric.as_error(metric_M) if form is EXPONENTIAL_LINK else metric.as_accuracy(metric_M)
     first = _fit(law, columns, loss_N, law_options, law_options.fixed or {}, seed)

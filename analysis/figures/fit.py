@@ -68,7 +68,7 @@ def _residuals(fit: Fit) -> Figure:
     return Figure(
         stem="residuals",
         title="Residuals",
-        caption=f"Prediction minus data of {fit.law.name}, {fit.num_points} points"
+        caption=f"Prediction minus data of {fit.law.name}, {formatting.counted(fit.num_points, 'point')}"
         f"{', in per cent of the loss' if fit.objective.log else ''}. A pattern is what the law cannot say.",
         figure=figure,
         rows=rows,

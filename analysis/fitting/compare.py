@@ -62,7 +62,8 @@ class Comparison(Result):
         """A line a law, then a line for each choice about the headline, then warnings."""
         width = max(len(one.law.name) for one in self.scores)
         lines = [
-            f"{len(self.observations)} points of {self.observations.source}; root mean square errors of ln of the loss",
+            f"{formatting.counted(len(self.observations), 'point')} of {self.observations.source};"
+            " root mean square errors of ln of the loss",
             "",
             f"{'law':<{width}}  {'larger runs':>11}  {'left-out sizes':>14}  {'fitted runs':>11}  {'AICc':>9}",
         ]
@@ -80,7 +81,8 @@ class Comparison(Result):
             lines += ["", "how the headline moves:"]
         for each in self.variants:
             said = each.reason or (
-                f"{each.value:.4f} [{each.ci95.lower:.4f}, {each.ci95.upper:.4f}]  {each.num_points} points"
+                f"{each.value:.4f} [{each.ci95.lower:.4f}, {each.ci95.upper:.4f}] "
+                f" {formatting.counted(each.num_points, 'point')}"
             )
             lines.append(f"  {each.label:<28} {said}")
         return "\n".join([*lines, *(f"warning: {text}" for text in self.observations.warnings)])

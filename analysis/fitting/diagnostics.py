@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.inference.identification import collinear_columns
 from analysis.inference.profile import UnidentifiedSides
@@ -95,7 +96,9 @@ def _check_losses(loss_N: FloatArray, objective: Objective) -> None:
         shown = ", ".join(f"{loss_N[row]:.6g} (point {row})" for row in bad[:3])
         above = " and above 0, since the objective takes its logarithm" if objective.log else ""
         raise FitError(
-            f"the loss must be finite{above}; {len(bad)} of {len(loss_N)} points are not: {shown}. Drop failed and"
+            f"the loss must be finite{above}; {len(bad)} of"
+            f" {formatting.counted(len(loss_N), 'point')} {formatting.verb(len(bad), 'is', 'are')} not: {shown}."
+            " Drop failed and"
             " diverged runs by a stated rule"
         )
     if len(loss_N) > 1 and float(np.ptp(loss_N)) <= 1e-12 * float(np.abs(loss_N).max()):
@@ -111,7 +114,8 @@ def _check_design(
     num, needed = int(used_N.sum()), len(law.parameters) - sum(law.index(name) >= 0 for name in fixed)
     if num < needed:
         raise FitError(
-            f"law {law.name} ({law.formula}) has {needed} free parameters, and there are {num} points: give at least"
+            f"law {law.name} ({law.formula}) has {formatting.counted(needed, 'free parameter')}, and"
+            f" the table {formatting.counted(num, 'point')}: give at least"
             f" {needed + 1}, a law with fewer parameters, or fix some"
         )
     warnings = []
@@ -119,7 +123,10 @@ def _check_design(
         warnings.append(
             FitWarning(
                 code="few_points",
-                text=f"{num} points for {needed} parameters: hardly anything is left to measure the noise from",
+                text=(
+                    f"{formatting.counted(num, 'point')} for"
+                    f" {formatting.counted(needed, 'parameter')}: hardly anything is left to measure the noise from"
+                ),
             )
         )
     for name, values in read.items():
@@ -156,7 +163,10 @@ def warnings(
         found.append(FitWarning(code="not_converged", text="the solver stopped before the optimum was reached"))
     if starts.share_at_best < FEW_STARTS:
         reached = round(starts.share_at_best * starts.num)
-        text = f"only {reached} of {starts.num} starts reach the best optimum: another may be better still"
+        text = (
+            f"only {reached} of {starts.num} starts {formatting.verb(reached, 'reaches', 'reach')}"
+            " the best optimum: another may be better still"
+        )
         found.append(FitWarning(code="few_starts_at_best", text=text))
     if problem.objective.kind == "asymmetric":
         text = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.law_columns import columns_for
@@ -147,8 +148,11 @@ def table_lines(runs: Observations) -> list[str]:
     left_out = ", ".join(f"{number} by {rule}" for rule, number in runs.excluded_by().items()) or "none"
     lines = [
         f"columns    {', '.join(f'{letter} = {column}' for letter, column in runs.column_names.items())}",
-        f"left out   {left_out} (of {runs.num_rows} rows)",
+        f"left out   {left_out} (of {formatting.counted(runs.num_rows, 'row')})",
     ]
     if runs.num_replicated:
-        lines.append(f"replicates {runs.num_replicated} of {runs.num_settings} settings have several runs")
+        lines.append(
+            f"replicates {runs.num_replicated} of {formatting.counted(runs.num_settings, 'setting')}"
+            f" {formatting.verb(runs.num_replicated, 'has', 'have')} several runs"
+        )
     return lines

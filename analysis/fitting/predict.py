@@ -40,7 +40,7 @@ class Predictions(Result):
     def summary(self) -> str:
         """A line a run: loss, the law's 95 % interval, the next run's."""
         names = [column.name for column in self.fit.law.columns]
-        lines = [f"{self.fit.law.name}, fitted to {self.fit.num_points} runs"]
+        lines = [f"{self.fit.law.name}, fitted to {formatting.counted(self.fit.num_points, 'run')}"]
         lines.append(f"noise of a run: {'not known' if self.noise is None else self.noise.words}")
         for _, row in self.frame.iterrows():
             at = ", ".join(f"{name} {formatting.count(row[name])}" for name in names)
@@ -106,7 +106,10 @@ def predict(
         warnings.append(FitWarning(code="no_noise", text=f"{error}; the next run has no interval"))
     found = predicted_loss(fit, columns, noise, seed=seed)
     if found.unknown.any():
-        text = f"the fitted runs tell nothing of {int(found.unknown.sum())} of the runs: their intervals are infinite"
+        text = (
+            f"{formatting.counted(int(found.unknown.sum()), 'run')} to predict cannot be predicted"
+            " from the fitted runs: infinite intervals"
+        )
         warnings.append(FitWarning(code="not_identified", text=text))
     warnings += _outside(fit, columns)
     return Predictions(fit=fit, noise=noise, frame=_rows(fit, columns, found), warnings=tuple(warnings))
@@ -122,14 +125,14 @@ def _rows(fit: Fit, columns: Mapping[str, FloatArray], found: PredictedLoss) -> 
 def _outside(fit: Fit, columns: Mapping[str, FloatArray]) -> list[FitWarning]:
     """A warning for each column with values more than a factor of two below the fitted runs.
 
-    How far a run lies above them is said in its line, as the factor of compute.
+    The summary prints how far a run lies above them, as a factor of compute, in the run's line.
     """
     warnings = []
     for name, values in columns.items():
         lowest = float(fit.columns[name].min())
         if num := int((values * 2 < lowest).sum()):
             text = (
-                f"{name} of {num} of the runs to predict lies far below the fitted runs, which begin at"
+                f"{name} of {formatting.counted(num, 'run')} to predict lies far below the fitted runs, which begin at"
                 f" {formatting.count(lowest)}: an extrapolation"
             )
             warnings.append(FitWarning(code="extrapolation", text=text))

@@ -86,7 +86,7 @@ class Gain(Result):
         if noise is None:
             lines.append(f"  no intervals: {self.curves.no_interval_because}")
         else:
-            known = f"{100 * noise.std:.2g} % ({noise.degrees:.3g} degrees of freedom)"
+            known = f"{100 * noise.std:.2g} % ({formatting.counted(noise.degrees, 'degree of freedom')})"
             lines.append(f"  noise of a run {known}: {noise.source}")
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 

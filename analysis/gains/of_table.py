@@ -21,7 +21,7 @@ from analysis.gains.run_table import runs_along
 from analysis.gains.scaling_curves import FLOPS, PARAMETERS, Axis
 from analysis.tables import Exclusion, Observations, TableLike, TableOptions, observe
 from analysis.tables.cells import place, source, text
-from analysis.tables.frames import as_frame
+from analysis.tables.frames import as_frame, text_columns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,7 +94,7 @@ def gains(
         raise TableError("gains reads the column of the family: give the table itself and its options")
     if axis not in AXES:
         raise FitError(f"there is no axis {axis!r} of a gain; there are: {', '.join(AXES)}")
-    frame = as_frame(table, text=[label for label in (family, options.get("cluster")) if label is not None])
+    frame = as_frame(table, text=text_columns(family, options.get("cluster"), where=options.get("where")))
     observed = observe(frame, reads={axis, *_others(frame, options)}, family=family, **options)
     seed_column = options.get("seed_column", SEED_COLUMN)
     return gains_of(observed, frame, of=of, over=over, family=family, axis=axis, at=at, seed_column=seed_column)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.inference.profile import ratio
 from analysis.inference.result import Fit, Replicates
@@ -124,6 +125,6 @@ def group_codes(
         clusters = columns[cluster]
     names = np.asarray(clusters)
     if len(names) != num_points:
-        raise FitError(f"groups are given for {len(names)} runs, and there are {num_points}")
+        raise FitError(f"groups are given for {formatting.counted(len(names), 'run')}; the table has {num_points}")
     codes: npt.NDArray[np.intp] = np.unique(names.astype(str), return_inverse=True)[1].reshape(-1)
     return codes

@@ -220,8 +220,8 @@ class Fit(Result):
         told += lines(self.law, self.coefficients, self.fixed)
         told += [
             "",
-            f"objective  {self.value:.10g} ({objective}, summed over {self.num_points} points)",
-            f"starts     {reached} of {self.starts.num} end at this optimum",
+            f"objective  {self.value:.10g} ({objective}, summed over {formatting.counted(self.num_points, 'point')})",
+            f"starts     {reached} of {self.starts.num} {formatting.verb(reached, 'ends', 'end')} at this optimum",
             f"intervals  {self.interval_source}",
         ]
         if self.table is not None:
@@ -247,7 +247,7 @@ class Fit(Result):
     def __repr__(self) -> str:
         """The law, the number of points and the coefficients."""
         values = ", ".join(f"{name}={value:.4g}" for name, value in self.values.items())
-        return f"Fit({self.law.name}, {self.num_points} points: {values})"
+        return f"Fit({self.law.name}, {formatting.counted(self.num_points, 'point')}: {values})"
 
 
 def _held_out_line(held_out: HeldOutError) -> str:
@@ -255,6 +255,7 @@ def _held_out_line(held_out: HeldOutError) -> str:
         f"; {100 * held_out.in_run_interval:.3g} % of them in the next run's 95 % interval"
     )  # fmt: skip
     return (
-        f"held out   {held_out.num_points} rows, error {formatting.significant(100 * held_out.rms)} % root mean square"
+        f"held out   {formatting.counted(held_out.num_points, 'row')}, error"
+        f" {formatting.significant(100 * held_out.rms)} % root mean square"
         f"{inside}"
     )

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc, fdtrc
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.inference.result import Fit
 
@@ -77,7 +78,7 @@ class RunNoise:
         unit = "%" if self.is_log else ""
         size = f"{(100 if self.is_log else 1) * self.std:.3g} {unit}".strip()
         how = {
-            "constant": f"from {self.source}, {self.degrees} degrees of freedom",
+            "constant": f"from {self.source}, {formatting.counted(self.degrees, 'degree of freedom')}",
             "trend": f"in the middle, from {self.source}, {'growing' if self.slope > 0 else 'falling'} with compute"
             f" (variance as C^{self.slope:.2f})",
             "levels": f"from {self.source}, different in different settings and not pooled",
@@ -116,7 +117,8 @@ def run_noise(fit: Fit, setting: npt.ArrayLike | None = None) -> RunNoise:
             return _noise(square_G[several], degrees_G, scale_G[several], degrees, "replicates", is_log)
     if fit.degrees < 1:
         raise FitError(
-            f"{fit.num_points} runs for {fit.num_free} parameters say nothing of a run's noise: add runs or seeds"
+            f"{formatting.counted(fit.num_points, 'run')} for"
+            f" {formatting.counted(fit.num_free, 'parameter')} do not determine the noise of a run: add runs or seeds"
         )
     share = (fit.num_points - fit.num_free) / fit.num_points
     degrees_N = np.full(fit.num_points, share)

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
+from analysis import formatting
 from analysis.inference.replicate_noise import Noise
 
 FloatArray = npt.NDArray[np.float64]
@@ -228,7 +229,7 @@ def of_units(residual_N: FloatArray, num_parameters: int, unit_N: IntArray, sour
 
 def _words(replicated: int, by_level: bool, shared: bool) -> str:
     how = "seeds, at each budget on its own (the noise differs between budgets)" if by_level else "seeds, pooled"
-    what = f" over {replicated} cells of series and budget"
+    what = f" over {formatting.counted(replicated, 'cell of series and budget')}"
     return f"{how}{what}" + ("; what a seed's runs share is kept apart" if shared else "")
 
 

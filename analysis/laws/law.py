@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import FitError
 from analysis.laws import autodiff
 from analysis.laws.autodiff import Jet
@@ -202,6 +203,7 @@ class Law:
             below = f" and below {column.upper:g}" if math.isfinite(column.upper) else ""
             raise FitError(
                 f"column {column.name} ({column.meaning}) must be finite, {limit} {column.lower:g}{below};"
-                f" {len(bad)} of {len(values)} points are not: {shown}. Drop them by a stated rule, or mend the table"
+                f" {len(bad)} of {formatting.counted(len(values), 'point')}"
+                f" {formatting.verb(len(bad), 'is', 'are')} not: {shown}. Drop them by a stated rule, or mend the table"
             )
         return values

@@ -110,11 +110,13 @@ def _allocation(fit: Fit, allocations: tuple[Allocation, ...]) -> dict[str, Any]
     }
 
 
-def as_text(fit: Fit, allocations: tuple[Allocation, ...] = ()) -> str:
-    """The fit's summary, the compute-optimal allocations, and the seconds it took."""
+def as_text(fit: Fit, allocations: tuple[Allocation, ...] = (), none_because: str = "") -> str:
+    """The fit's summary, the compute-optimal allocations or why there are none, and the seconds it took."""
     lines = [fit.summary()]
     if allocations:
         lines += ["", "compute-optimal allocation of C = 6 N D:", *(_allocation_line(one) for one in allocations)]
+    elif none_because:
+        lines += ["", none_because]
     return "\n".join([*lines, "", f"{formatting.significant(fit.seconds)} s"])
 
 

@@ -72,8 +72,9 @@ def _opening(study: Study, question: str, sweep: str) -> str:
     families = ", ".join(_family(len(runs.series_of(name)), name) for name in runs.families)
     seeds = len(set(runs.seed.tolist()))
     facts = (
-        f"{sweep or 'sweep'} · {len(runs)} compared runs ({families}; {_plural(len(runs.budgets()), 'budget')},"
-        f" {_plural(seeds, 'seed')}) · {len(results.tune)} tuning runs"
+        f"{sweep or 'sweep'} · {formatting.counted(len(runs), 'compared run')} ({families};"
+        f" {formatting.counted(len(runs.budgets()), 'budget')},"
+        f" {formatting.counted(seeds, 'seed')}) · {formatting.counted(len(results.tune), 'tuning run')}"
     )
     if results.scale:
         facts += f" · scale {results.scale}"
@@ -158,7 +159,7 @@ def _gains(study: Study) -> str:
     if noise is not None:
         said += (
             f" from the pooled noise of the seeds: a run's loss strays by {formatting.significant(noise.std, 2)} nats"
-            f" ({noise.degrees} degrees of freedom)"
+            f" ({formatting.counted(noise.degrees, 'degree of freedom')})"
         )
     parts = [paragraph(said + ". Intervals are not corrected for the number of comparisons.", "note")]
     pairs = [html_tables.gains(study, subject, baseline) for subject, baseline in study.pairs]
@@ -235,7 +236,3 @@ def _rebuild(study: Study, rebuild: Sequence[str], plan: Mapping[str, str]) -> s
         paragraph("The same table gives the same report, byte for byte. Numbers for machines are in analysis.json;"
                   " the data behind each figure lie beside it as CSV.", "note"),
     )  # fmt: skip
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis import formatting
 from analysis.errors import TableError
 from analysis.tables.cells import parsed, text
 from analysis.tables.columns import RATE
@@ -106,7 +107,8 @@ def by_run(
         return observations if cluster is not None else _warned(observations, _unclear(observations, found))
     frame = observations.frame if cluster is not None else observations.frame.assign(**{CLUSTER: found.run})
     message = (
-        f"{len(observations)} rows are checkpoints of {found.num_runs} runs ({found.why}): they are resampled by"
+        f"{len(observations)} rows are checkpoints of {formatting.counted(found.num_runs, 'run')}"
+        f" ({found.why}): they are resampled by"
         f" {'run' if cluster is None else repr(cluster)}, since a run's checkpoints share its noise; and a loss before"
         " the end of its schedule is higher than that of a run of so many tokens (--checkpoints final: only each run's"
         " last row; --checkpoints independent: each row is a run of its own)"
@@ -116,7 +118,8 @@ def by_run(
 
 def _unclear(observations: Observations, found: Checkpoints) -> str:
     return (
-        f"{len(observations)} rows are of {found.num_runs} groups: {found.why}. If a group is one run's checkpoints,"
+        f"{len(observations)} rows are of {formatting.counted(found.num_runs, 'group')}:"
+        f" {found.why}. If a group is one run's checkpoints,"
         " intervals that take rows as independent are too narrow (--checkpoints cluster: intervals by group;"
         " --checkpoints independent: each row is a run of its own)"
     )

@@ -5,8 +5,9 @@
     not outlier
 
 Names are columns (in backquotes where they hold blanks or other marks). Everything that could do more than compute
-with columns is refused: calls, attributes, indices, comprehensions. A comparison with a row that has no value is
-false; so is its negation with `not`, as in SQL, so that an empty value never lets a row in.
+with columns is refused: calls, attributes, indices, comprehensions. A comparison of numbers with a row that has no
+value is false; so is its negation with `not`, as in SQL, so that an empty value never lets a row in. Compared with a
+word, every text is a word: an empty cell is '', and NA is the word 'NA'.
 """
 
 from __future__ import annotations
@@ -72,6 +73,20 @@ class Where:
     def columns(self) -> frozenset[str]:
         """Every column that the condition names."""
         return frozenset(self.column(node.id) for node in ast.walk(self.tree) if isinstance(node, ast.Name))
+
+    @property
+    def as_written(self) -> frozenset[str]:
+        """Columns compared with a word that means no value among numbers, such as 'NA'; a file's are read as text."""
+        found = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Compare):
+                parts = [
+                    part for side in (node.left, *node.comparators) for part in (side, *ast.iter_child_nodes(side))
+                ]
+                words = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+                if any(word.strip() and word.strip().lower() in EMPTY for word in words):
+                    found |= {self.column(part.id) for part in parts if isinstance(part, ast.Name)}
+        return frozenset(found)
 
     def holds(self, table: pd.DataFrame, rows: IntArray) -> BoolArray:
         """Which of the rows at these positions (from 0) meet the condition. Raises TableError."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis import formatting
 from analysis.errors import TableError
 from analysis.tables.cells import place, source, text
 from analysis.tables.columns import FAMILY, RATE, ColumnMap
@@ -164,7 +165,7 @@ def best_rates(observations: Observations, trained: pd.DataFrame, column: str) -
 def highest(loss: FloatArray, row: IntArray, number: int) -> tuple[list[Exclusion], str]:
     """The rows of the highest losses, and a warning where a tie decides ('' if none)."""
     if number >= len(loss):
-        raise TableError(f"--drop-highest {number} leaves nothing of {len(loss)} rows")
+        raise TableError(f"--drop-highest {number} leaves nothing of {formatting.counted(len(loss), 'row')}")
     order = np.lexsort((row, -loss))
     gone, limit = order[:number], loss[order[number - 1]]
     kept = np.ones(len(loss), dtype=bool)

@@ -12,6 +12,7 @@ import pyarrow
 
 from analysis.errors import TableError
 from analysis.tables.cells import ROW, source
+from analysis.tables.expression import parse
 from analysis.tables.file import read
 
 TableLike: TypeAlias = Any
@@ -37,6 +38,12 @@ def as_frame(given: TableLike, *, text: Collection[str] = ()) -> pd.DataFrame:
         table = table.set_axis(names, axis=1)
     counted = table.index.name == ROW and pd.api.types.is_integer_dtype(table.index) and table.index.is_unique
     return table if counted else table.set_axis(pd.RangeIndex(1, len(table) + 1, name=ROW), axis=0)
+
+
+def text_columns(*names: str | None, where: str | None) -> list[str]:
+    """Columns of a file to read as written: names of groups of rows, and those that `where` compares with 'NA'."""
+    compared = parse(where).as_written if where else ()
+    return [name for name in (*names, *sorted(compared)) if name is not None]
 
 
 def _pandas(given: TableLike) -> pd.DataFrame:

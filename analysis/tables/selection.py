@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis import formatting
 from analysis.errors import TableError
 from analysis.tables.cells import parsed, place, source, text, text_for_number
 from analysis.tables.checkpoints import by_run, find_checkpoints
@@ -29,7 +30,7 @@ from analysis.tables.filters import (
     by_status,
     highest,
 )  # fmt: skip
-from analysis.tables.frames import TableLike, as_frame
+from analysis.tables.frames import TableLike, as_frame, text_columns
 from analysis.tables.observations import (
     CLUSTER,
     FLOPS,
@@ -105,7 +106,8 @@ def observe(
             raise TableError("these observations are read already: give options of columns and rows to the table")
         return table
     cluster = options.get("cluster") if columns is None else columns.cluster
-    frame = as_frame(table, text=[label for label in (cluster, family) if label is not None])
+    where = options.get("where") if filters is None else filters.where
+    frame = as_frame(table, text=text_columns(cluster, family, where=where))
     if columns is None or options:
         if columns is not None or filters is not None:
             raise TableError("give either columns and filters, or keywords for both, not a mixture")
@@ -211,7 +213,9 @@ class _Left:
         if len(self.at) == 0:
             counts = Counter(one.rule for one in self.exclusions)
             by = ", ".join(f"{count} by '{rule}'" for rule, count in counts.items())
-            raise TableError(f"{source(self.table)}: all {len(self.table)} rows are left out ({by}); nothing is left")
+            number = len(self.table)
+            rows = f"all {number} rows are" if number > 1 else "its only row is"
+            raise TableError(f"{source(self.table)}: {rows} left out ({by}); nothing is left")
 
 
 def _numbers(left: _Left, columns: ColumnMap, filters: Filters, units: Units) -> dict[str, FloatArray]:
@@ -227,7 +231,7 @@ def _numbers(left: _Left, columns: ColumnMap, filters: Filters, units: Units) ->
             wrong.setdefault(at, f"column '{column}': {message}")
     if wrong and not filters.drop_invalid:
         first = min(wrong)
-        more = f". {len(wrong) - 1} more rows have such values" if len(wrong) > 1 else ""
+        more = f". {formatting.counted(len(wrong) - 1, 'more row')} with such values" if len(wrong) > 1 else ""
         raise TableError(
             f"{source(here)}, {place(here, first)}, {wrong[first]}{more}. Mend the table, or leave such rows out"
             " (--drop-invalid)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis import formatting
 from analysis.tables.columns import FAMILY, RATE, SCHEDULE
 from analysis.tables.filters import listed
 from analysis.tables.observations import FLOPS, PARAMS, TOKENS, IntArray, Observations
@@ -21,13 +22,17 @@ def repeat_warnings(rows: IntArray, repeats: Repeats) -> list[str]:
     if twice:
         first = int(rows[repeats.duplicate_of[np.flatnonzero(repeats.duplicated)[0]]])
         warnings.append(
-            f"{listed(twice)} agree with an earlier row in every column that is used, the loss among them (row"
+            f"{listed(twice)} {formatting.verb(len(twice), 'agrees', 'agree')} with an earlier row"
+            " in every column that is used, the loss among them (row"
             f" {twice[0]} with row {first}): one run counted twice makes intervals too narrow"
             " (--drop-duplicates)"
         )
     seeds = [int(row) for row in rows[repeats.same_seed >= 0]]
     if seeds:
-        warnings.append(f"{listed(seeds)} have the columns and the seed of an earlier row, but another loss")
+        warnings.append(
+            f"{listed(seeds)} {formatting.verb(len(seeds), 'has', 'have')} the columns and the seed"
+            " of an earlier row, but another loss"
+        )
     return warnings
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.tables.filters import listed
 from analysis.tables.observations import IntArray
 
@@ -42,7 +43,8 @@ def rates_at_the_edge(rate: FloatArray, loss: FloatArray, setting: IntArray, row
     if not edges:
         return []
     return [
-        f"at {len(edges)} of {swept} settings the lowest loss has the smallest or the largest learning rate tried"
+        f"at {len(edges)} of {formatting.counted(swept, 'setting')} the lowest loss has the smallest"
+        " or the largest learning rate tried"
         f" ({listed(edges)}): a better one may lie beyond, and the loss there may be too high"
     ]
 
@@ -55,6 +57,7 @@ def unfinished_schedules(tokens: FloatArray, end: FloatArray, row: IntArray) -> 
     rows = [int(one) for one in row[off]]
     share = tokens[off] / end[off]
     return [
-        f"{len(rows)} of {len(tokens)} rows were not read at the end of their schedule, but at {share.min():.3g} to"
+        f"{len(rows)} of {formatting.counted(len(tokens), 'row')}"
+        f" {formatting.verb(len(rows), 'was', 'were')} not read at the end of the schedule, but at {share.min():.3g} to"
         f" {share.max():.3g} of it ({listed(rows)}): their losses are not those of runs of so many tokens"
     ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from analysis import formatting
 from analysis.errors import TableError
 from analysis.tables.observations import FLOPS, PARAMS, TOKENS
 
@@ -58,6 +59,13 @@ def factor(unit: str) -> float | None:
     except ValueError:
         return None
     return value if np.isfinite(value) and value > 0 else None
+
+
+def count_with_unit(text: str) -> float | None:
+    """A count with its unit, such as '1.3B' or '400 billion'; None where it is not one."""
+    parts = SUFFIXED.fullmatch(text.strip())
+    scale = factor(parts[2]) if parts else None
+    return float(parts[1]) * scale if parts and scale is not None else None
 
 
 def check_units(units: Mapping[str, str]) -> None:
@@ -121,15 +129,14 @@ class Units:
         """Cells such as '1.3B' as counts."""
         found = {}
         for at, word in words.items():
-            parts = SUFFIXED.fullmatch(word)
-            scale = factor(parts[2]) if parts else None
-            if parts and scale is not None:
-                found[at] = float(parts[1]) * scale
+            value = count_with_unit(word)
+            if value is not None:
+                found[at] = value
         if not found:
             return values
         first = min(found)
         self.warnings.append(
-            f"{len(found)} values of the column '{column}' have a unit of their own and are read as {WORDS[quantity]}:"
+            f"column '{column}': {formatting.counted(len(found), 'value')} with a unit, read as {WORDS[quantity]}:"
             f" '{words[first]}' as {found[first]:g}"
         )
         values = values.copy()

@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis import formatting
+from analysis.cli.main import main
 from analysis.errors import AnalysisError
+from tests.analysis.test_fit_command import written
 
 
 def two_families() -> pd.DataFrame:
@@ -63,3 +66,42 @@ def test_every_figure_of_an_answer_is_written(tmp_path: Path) -> None:
     written = analysis.draw(gain(two_families()), tmp_path)  # type: ignore[arg-type]
     assert {path.suffix for path in written} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 0 for path in written)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2e-3])
+def test_losses_that_rise_with_the_size_end_with_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], noise: float
+) -> None:
+    flops, params = np.repeat([1e18, 1e19, 1e20], 5), np.tile(np.geomspace(1e7, 1e9, 5), 3)
+    loss = (2 + 0.1 * np.log(params) - 0.05 * np.log(flops)) * (1 + noise * np.random.default_rng(0).normal(size=15))
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"N": params, "D": flops / 6 / params, "C": flops, "loss": loss}).to_csv(path, index=False)
+    assert main(["isoflop", str(path)]) == 0
+    assert main(["fit", str(path), "--law", "chinchilla"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.count("no compute-optimal allocation: the fitted loss does not fall as N grows from 1e+07 to 1e+09") == 2
+    )
+    assert "its minimum lies below the smallest tried" in shown
+    assert "not known" not in shown
+
+
+def test_values_to_predict_may_have_the_units_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "t.csv")
+    arguments = ["predict", str(path), "--params", "size", "--tokens", "tokens", "--loss", "loss"]
+    answers = []
+    for given in (["N=2e9", "D=4e10"], ["N=2B", "D=40 billion"]):
+        assert main([*arguments, *(word for one in given for word in ("--at", one))]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert main([*arguments, "--at", "N=2X", "--at", "D=1"]) == 2
+    assert "N, D, C may have a unit: K, M, B or T" in capsys.readouterr().err
+
+
+def test_numbers_of_one_are_singular() -> None:
+    with pytest.raises(AnalysisError, match="has 5 free parameters, and the table 1 point: give"):
+        analysis.fit({"N": [1e8], "D": [1e9], "loss": [3.0]}, "chinchilla")
+    with pytest.raises(AnalysisError, match="its only row is left out"):
+        analysis.fit({"N": [1e8], "D": [1e9], "loss": [3.0]}, "chinchilla", where="N > 1e9")
+    counts = [formatting.counted(number, "degree of freedom") for number in (1, 2, 1.0, 2.5)]
+    assert counts == ["1 degree of freedom", "2 degrees of freedom", "1 degree of freedom", "2.5 degrees of freedom"]

@@ -107,6 +107,14 @@ def test_what_cannot_be_designed_is_refused() -> None:
         )
     with pytest.raises(FitError, match="the budget must be"):
         next_runs(fitted(), target_flops=1e21, budget_flops=-1.0)
+    least = 6 * PARAMS.min() * TOKENS.min()
+    with pytest.raises(
+        FitError, match=r"a budget of 1 FLOPs holds no run: .* 6e[+]16 FLOPs of the table's cheapest run"
+    ):
+        next_runs(fitted(), target_flops=1e21, budget_flops=1.0)
+    with pytest.raises(FitError, match=r"with 2 seeds has .* Give at least 1\.2e[+]17 FLOPs"):
+        next_runs(fitted(), target_flops=1e21, budget_flops=1.9 * least, num_seeds=2)
+    assert len(next_runs(fitted(), target_flops=1e21, budget_flops=least).runs) == 1
 
 
 def test_the_sweep_file_is_one_that_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

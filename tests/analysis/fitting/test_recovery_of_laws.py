@@ -93,7 +93,7 @@ LOSS = LAWS["chinchilla"].predict(CHINCHILLA, {"N": N, "D": D}) * (1 + 1e-3 * np
     "columns, loss, said",
     [
         ({"N": N, "D": D}, np.full(12, 2.5), "all 12 losses are 2.5"),
-        ({"N": N[:2], "D": D[:2]}, LOSS[:2], "5 free parameters, and there are 2 points"),
+        ({"N": N[:2], "D": D[:2]}, LOSS[:2], "5 free parameters, and the table 2 points"),
         ({"N": np.full(12, 1e8), "D": D}, LOSS, "column N is 1e[+]08 in all 12 points"),
         ({"N": np.where(N > 5e8, np.nan, N), "D": D}, LOSS, r"column N .* must be finite, above 0"),
         ({"N": -N, "D": D}, LOSS, "above 0"),

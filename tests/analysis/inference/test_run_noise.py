@@ -72,5 +72,5 @@ def test_a_law_that_misses_the_settings_is_part_of_the_noise() -> None:
 
 def test_as_many_parameters_as_runs_tell_no_noise() -> None:
     found = fit_law("power", {"x": [1.0, 2.0]}, [3.0, 2.5], objective="log_lsq")
-    with pytest.raises(FitError, match="say nothing of a run's noise"):
+    with pytest.raises(FitError, match="do not determine the noise of a run"):
         run_noise(found)

@@ -43,7 +43,7 @@ def points_of(
         (GOOD.replace("3.2", "0"), r"row 2 .*column 'loss': it is 0; it must be above zero"),
         (GOOD.replace("4e9", "-4e9"), r"row 2 .*column 'D': it is -4e\+09; it must be above zero"),
         (GOOD.replace("3.2", "three"), r"row 2 .*column 'loss': 'three' is text; a number is needed"),
-        (GOOD.replace("2e9", "0").replace("3.2", "x"), r"row 1 .*column 'D'.*1 more rows have such values"),
+        (GOOD.replace("2e9", "0").replace("3.2", "x"), r"row 1 .*column 'D'.*1 more row with such values"),
         (GOOD.replace("2e7", '"20,000,000"'), r"'20,000,000' is text.*thousands separators.*--thousands \",\""),
         (GOOD.replace("2e7", "20,000,000"), r"line 3 has 5 values, the header 3. A comma inside a number"),
         (GOOD.replace("3.2", '"3,2"'), "decimal comma"),
@@ -173,6 +173,8 @@ def test_names_stay_as_the_file_writes_them(tmp_path: Path, name: str) -> None:
     assert {column: table[column].tolist() for column in NAMES} == NAMES
     assert observe(table).columns["N"].tolist() == [1e7, 2e7]
     assert observe(path, cluster="budget").frame["cluster"].nunique() == 2
+    conditions = ("family == 'NA'", "family != 'NA'", "not family == 'NA'", "family in ('NA', '1')")
+    assert [len(observe(path, where=condition)) for condition in conditions] == [1, 1, 1, 2]
 
 
 def test_numbers_of_json_lines_are_written_out_in_columns_of_text_alone(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_nothing_left_is_refused_with_the_rules_that_did_it(tmp_path: Path) -> N
     rows = "1,1,9,0,failed,a\n2,1,8,0,done,b\n"
     with pytest.raises(TableError, match=r"all 2 rows are left out \(1 by 'status', 1 by 'where N > 5'\)"):
         points_of(tmp_path, rows, Filters(where="N > 5"))
-    with pytest.raises(TableError, match="--drop-highest 1 leaves nothing of 1 rows"):
+    with pytest.raises(TableError, match="--drop-highest 1 leaves nothing of 1 row"):
         points_of(tmp_path, rows, Filters(drop_highest=1))
     with pytest.raises(TableError, match="0 or more"):
         Filters(drop_highest=-1)
@@ -84,7 +84,7 @@ def test_replicates_and_duplicates_are_told_apart(tmp_path: Path) -> None:
     assert points.setting.tolist() == [0, 0, 0, 0, 1]
     assert (points.num_settings, points.num_replicated) == (2, 1)
     assert any("row 3 agree" in one and "(row 3 with row 1)" in one for one in points.warnings)
-    assert any("row 4 have the columns and the seed of an earlier row, but another loss" in one
+    assert any("row 4 has the columns and the seed of an earlier row, but another loss" in one
                for one in points.warnings)  # fmt: skip
     factor = ColumnMap(loss="loss", params="N", tokens="D", factors={"host": "seed"}, seed_column=None)
     assert points_of(tmp_path, rows, columns=factor).setting.tolist() == [0, 1, 0, 1, 2]

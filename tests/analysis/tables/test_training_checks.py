@@ -53,7 +53,7 @@ def test_another_rate_is_no_replicate_and_seeds_of_a_rate_are_averaged(tmp_path:
 def test_rows_before_the_end_of_their_schedule_are_said_and_those_left_out_are_not(tmp_path: Path) -> None:
     rows = sweep({1e7: 1}) + "2e7,1e9,3e-3,4e9,0,3.4\n2e7,2e9,3e-3,4e9,0,3.3\n2e7,4.02e9,3e-3,4e9,0,3.2\n"
     (said,) = [one for one in points_of(tmp_path, rows).warnings if "schedule" in one]
-    assert "2 of 6 rows were not read at the end of their schedule, but at 0.25 to 0.5 of it (rows 4, 5)" in said
+    assert "2 of 6 rows were not read at the end of the schedule, but at 0.25 to 0.5 of it (rows 4, 5)" in said
     kept = points_of(tmp_path, rows, Filters(where="D >= 1.5e9", drop_highest=1))
     assert not any("rows 4" in one for one in kept.warnings)
 
@@ -75,7 +75,7 @@ def test_a_schedule_needs_tokens_and_the_command_says_both_warnings(
     arguments += ["--learning-rate", "lr", "--schedule-tokens", "end", "--factor", "x=N"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "12 of 12 rows were not read at the end of their schedule" in said
+    assert "12 of 12 rows were not read at the end of the schedule" in said
     assert "at 2 of 4 settings" in said
 
 

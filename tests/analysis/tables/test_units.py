@@ -30,7 +30,7 @@ def test_a_unit_is_what_its_field_calls_it(unit: str, value: float | None) -> No
         ("Model Size (B)", [0.1, 1.3], {}, [1e8, 1.3e9], "units of B, as its name says"),
         ("params [millions]", [100, 1300], {}, [1e8, 1.3e9], "units of millions, as its name says"),
         ("size", ["100M", "1.3B"], {}, [1e8, 1.3e9], r"'100M' as 1e\+08"),
-        ("size", ["1e8", "1.3B"], {}, [1e8, 1.3e9], "1 values of the column 'size' have a unit"),
+        ("size", ["1e8", "1.3B"], {}, [1e8, 1.3e9], "column 'size': 1 value with a unit"),
         ("size", [0.1, 1.3], {"params": "B"}, [1e8, 1.3e9], r"units of B \(--units\)"),
         ("params_M", [100, 1300], {}, [100, 1300], r"small for a number of parameters.*--units params=M"),
         ("size", [0.0008, 2e9], {}, [0.0008, 2e9], r"0.0008 to 2e\+09, small"),
