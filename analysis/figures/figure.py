@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ class Figure:
 
 def save(figures: Iterable[Figure], folder: Path) -> list[Path]:
     """Write every figure's files. Raises AnalysisError where the folder cannot be written."""
+    figures = list(figures)
+    assert all(re.fullmatch(r"\w[\w.-]*", one.stem) for one in figures), "no stem comes from a table"
     return [atomic_write.write(folder / name, content) for one in figures for name, content in one.files().items()]
 
 

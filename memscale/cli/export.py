@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
     """The folder and file of a run that is done, and where its data lies. Raises RecordError for any other."""
-    _, plan = launched(sweep)
+    sweep_paths, plan = launched(sweep)
     chosen = chosen_runs(sweep, name)
     state = read_state(chosen[0][1]).state if chosen else "planned"
     if state != "done":
@@ -65,4 +65,4 @@ def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
             f"run '{name}' of {sweep} is {state}; only a finished run is exported. See: make status SWEEP={sweep}"
         )
     paths = chosen[0][1]
-    return paths, read_run_file(paths.run), Path(plan.data_folder)
+    return paths, read_run_file(paths.run), sweep_paths.data(plan.data_folder)

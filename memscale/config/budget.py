@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from memscale.config.checks import require
+from memscale.config.names import FolderName
 from memscale.config.ranges import (
     BatchTokens,
     Checked,
@@ -54,7 +55,7 @@ class _Length(Checked):
 class Budget(_Length):
     """A dense model and how long it is trained."""
 
-    name: str | None = None
+    name: FolderName | None = None
     """Part of run names. None: the FLOPs or tokens, followed by the shape where two budgets share them."""
     d_model: Width
     num_layers: LayerCount

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from memscale.config.checks import require
+from memscale.config.names import FolderName
 from memscale.config.ranges import Bytes, Checked, Column, Count, Factor, OneOf, PerParameter, Range, Seed
 
 HeldOut = Annotated[float, Range(0.001, 0.5, "both sides need text")]
@@ -23,7 +24,7 @@ class Source(Checked):
 
     kind: ClassVar[str]
 
-    name: str
+    name: FolderName
     """The key in the YAML; part of the names of metrics and files."""
     weight: Factor = 1.0
     """Share of the training tokens, relative to the other sources' weights."""

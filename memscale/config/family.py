@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 
 from memscale.config.checks import require
 from memscale.config.layers import Balance, BiasRate, CapacityFactor, QueryNorm, Routing, Scores
+from memscale.config.names import FolderName
 from memscale.config.ranges import (
     Checked,
     Experts,
@@ -39,7 +40,7 @@ class Family(Checked):
     free_by_default: ClassVar[tuple[str, ...]] = ()
     """Widths that the solver chooses where they are null, the outer one first."""
 
-    name: str
+    name: FolderName
     ffn_hidden: Width | None = None
     """Hidden width of the dense layers; None: solved where it is free, else that of the budget's dense model."""
 

@@ -16,6 +16,7 @@ from memscale.config.family import Family
 from memscale.config.grid import Block
 from memscale.config.launcher import Launcher
 from memscale.config.matching import Matching
+from memscale.config.names import FolderName, check_sweep_name
 from memscale.config.ranges import Checked, Prose, Range
 from memscale.config.recipe import Recipe
 from memscale.errors import nearest
@@ -29,7 +30,7 @@ RunCount = Annotated[int, Range(1, 10_000_000, "a plan is kept in memory, some k
 class Evaluate(Checked):
     """What is measured during and after training."""
 
-    tasks: tuple[str, ...] | None = None
+    tasks: tuple[FolderName, ...] | None = None
     """Names of tasks; None: all default tasks of the data; empty: none."""
     validations: Validations = 4
     """Validations during a run, including the one at its end."""
@@ -51,7 +52,7 @@ class Limits(Checked):
 class Sweep(Checked):
     """One YAML file of `sweeps/`, composed and validated."""
 
-    name: str
+    name: FolderName
     question: Prose
     caveats: tuple[Prose, ...] = ()
     """What a reader of the report must know beyond its numbers."""
@@ -69,6 +70,7 @@ class Sweep(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_sweep_name(self.name)
         require(bool(self.question.strip()), "question is empty; a sweep answers one")
         require(len(self.families) > 0, "families is empty; name at least one")
         require(

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from memscale.config.codec import from_plain
+from memscale.config.names import RUN_NAME, FolderName, check_name
+from memscale.config.ranges import Checked
 from memscale.config.run import Digests
 from memscale.data.blocks import BLOCK_BYTES, BLOCKS, block_digests
 from memscale.data.fingerprint import sha256
@@ -37,10 +39,10 @@ class SplitCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedSource:
+class PreparedSource(Checked):
     """One source of the prepared data."""
 
-    name: str
+    name: FolderName
     kind: str
     weight: float
     train: SplitCounts
@@ -49,7 +51,7 @@ class PreparedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file of the folder; `path` is relative to it."""
+    """A file of the folder; `path` is relative to it. Raises ConfigError where it leads out of it."""
 
     path: str
     num_bytes: int
@@ -57,9 +59,13 @@ class File:
     block_bytes: int | None = None
     """Size of the blocks whose digests its `.blocks` file holds; None: it has none."""
 
+    def __post_init__(self) -> None:
+        for part in self.path.split("/"):
+            check_name("path", part, RUN_NAME)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Checked):
     """The content of manifest.json."""
 
     digests: Digests
@@ -70,7 +76,7 @@ class Manifest:
     """Entropy of the facts in bits; None without facts."""
     validation_tokens: int
     sources: tuple[PreparedSource, ...]
-    evaluation_sets: tuple[str, ...]
+    evaluation_sets: tuple[FolderName, ...]
     files: tuple[File, ...]
     versions: tuple[str, ...]
     """'package version' of the packages that prepared the data."""

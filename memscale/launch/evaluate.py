@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memscale.launch.planned import planned_run
+from memscale.records.layout import SweepPaths
 from memscale.records.run_file import read_run_file
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate_run(directory: Path, tasks: Sequence[str] | None, device: str) -> E
     from memscale.training.checkpoint import load_weights
 
     file = read_run_file(paths.run)
-    prepared = Prepared.open(Path(plan.data_folder))
+    prepared = Prepared.open(SweepPaths(paths.root.parent).data(plan.data_folder))
     prepared.verify_once()
     model = build_model(file.run)
     step = load_weights(paths.checkpoints, file.run, model)

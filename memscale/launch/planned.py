@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memscale.config.names import check_sweep_name
 from memscale.errors import RecordError, nearest
 from memscale.launch.stages import reopen
 from memscale.planning.plan import Plan, make_plan
@@ -51,8 +52,8 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
 
 
 def sweep_paths(name: str) -> SweepPaths:
-    """Return where the files of a sweep are."""
-    return SweepPaths(runs_root() / name)
+    """Return where the files of a sweep are. Raises ConfigError where `name` breaks the rule for names."""
+    return SweepPaths(runs_root() / check_sweep_name(name))
 
 
 def launched(name: str) -> tuple[SweepPaths, PlanFile]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -148,6 +148,7 @@ def launched_follower(paths: SweepPaths, output: Output) -> Follower:
             f"the sweep '{name}' was not launched on SLURM in {paths.root.parent}; start it with: "
             f"make sweep SWEEP={name} LAUNCHER=slurm"
         )
+    launch = replace(launch, data_folder=str(paths.data(launch.data_folder)))
     return _follower(launch, make_plan(launch.sweep, launch.digests), paths, output)
 
 

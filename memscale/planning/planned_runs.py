@@ -12,6 +12,7 @@ from statistics import fmean
 
 from memscale.config.architecture import Architecture
 from memscale.config.matching import Matching
+from memscale.config.names import STEM, check_name
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Digests, Run
 from memscale.config.sweep import Sweep
@@ -82,7 +83,7 @@ class SeriesMatcher:
             architecture, counts = matched[label].architecture, counted[label]
             tokens = _tokens(baseline, series, architecture, matching, length)
             planned = PlannedRun(
-                name=f"{label.replace(' ', '-').replace('=', '')}-{baseline.name}",
+                name=_name(label, baseline.name),
                 stage="compare",
                 series=label,
                 family=architecture.family,
@@ -138,6 +139,13 @@ class RunBuilder:
             digests=self._digests,
         )
         return replace(planned, name=name, stage=stage, seed=seed, run=run, run_id=self.identities.run_id(run))
+
+
+def _name(label: str, budget: str) -> str:
+    """Return the name of a run of a series at a budget. Raises ConfigError where it is no name of a folder."""
+    return check_name(
+        f"the name of the runs of '{label}' at {budget}", f"{label.replace(' ', '-').replace('=', '')}-{budget}", STEM
+    )
 
 
 def _tokens(

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from memscale.config.names import RUN_NAME, check_id, check_name
+from memscale.errors import ConfigError, RecordError
+
+_DATA = re.compile(r"[0-9a-f]{16}")
 
 
 def runs_root() -> Path:
@@ -54,7 +62,9 @@ class SweepPaths:
         return self.root / "code"
 
     def plan(self, plan_hash: str) -> Path:
-        """The plan with its opened stages."""
+        """The plan with its opened stages. Raises RecordError where `plan_hash` is none."""
+        with self._told():
+            check_id("the plan's hash", plan_hash)
         return self.root / "plans" / f"{plan_hash}.json"
 
     @property
@@ -63,8 +73,31 @@ class SweepPaths:
         return self.root / "plan.json"
 
     def run(self, name: str, run_id: str) -> RunPaths:
-        """Return the folder of a run by its name and identity."""
+        """Return the folder of a run by its name and identity. Raises RecordError where they lead elsewhere."""
+        with self._told():
+            check_name("a run's name", name, RUN_NAME)
+            check_id("a run's id", run_id)
         return RunPaths(self.root / f"{name}-{run_id}")
+
+    def data(self, recorded: str) -> Path:
+        """Return the folder of the prepared data that a file names, by its last part: data lie beside the sweeps.
+
+        So it is found also where the runs folder was moved. Raises RecordError where it is no such name.
+        """
+        name = Path(recorded).name
+        if _DATA.fullmatch(name) is None:
+            raise RecordError(
+                f"a file in {self.root} was edited or damaged: the prepared data are said to be in {recorded[:200]!r}; "
+                "their folder is called by 16 hexadecimal digits"
+            )
+        return self.root.parent / "data" / name
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            raise RecordError(f"a file in {self.root} was edited or damaged: {error}") from None
 
     @property
     def finished(self) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from memscale.config.codec import from_plain, to_plain
 from memscale.config.data import Data
+from memscale.config.names import RUN_NAME, check_id, check_name, check_sweep_name
 from memscale.config.run import Run
 from memscale.errors import RecordError
 from memscale.records.atomic import read_json, rename_keys, write_json
@@ -68,6 +69,11 @@ class RunFile:
     data: Data
     tasks: tuple[str, ...] | None
     """Evaluated after training: None: all that the data offers; empty: none."""
+
+    def __post_init__(self) -> None:
+        check_sweep_name(self.sweep)
+        check_name("name", self.name, RUN_NAME)
+        check_id("run_id", self.run_id)
 
 
 def write_run_file(path: Path, content: RunFile) -> None:

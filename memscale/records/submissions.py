@@ -6,12 +6,14 @@ own, by which `memscale.launch.slurm.arrays.adopt_orphans` finds its jobs.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from memscale.errors import RecordError
 from memscale.records.atomic import read_json, write_json
 from memscale.records.layout import SweepPaths
 
@@ -33,6 +35,10 @@ class Submission:
     """Its job id; None until sbatch has answered."""
     void: bool = False
     """It never came to be, or was withdrawn."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{8}", self.uid):  # it is the name of a file and of a folder
+            raise RecordError(f"a submission has the uid {self.uid[:200]!r}; it needs 8 hexadecimal digits")
 
     def job_id(self, index: int) -> str | None:
         """The job of a run; a submission of one run is no array."""

@@ -245,3 +245,21 @@ def test_long_param_values_are_cut(runs_root: Path, monkeypatch: pytest.MonkeyPa
 @given(st.lists(st.text(min_size=0, max_size=12), min_size=1, max_size=4))
 def test_any_source_name_makes_a_key_that_mlflow_takes(parts: list[str]) -> None:
     _validate_metric_name(folders.key(*parts))
+
+
+def test_nothing_outside_a_sweeps_folder_is_read_or_written_for_it(runs_root: Path, tmp_path: Path) -> None:
+    """A link is not followed into MLflow, and a run.json that names another place is left out."""
+    (tmp_path / "id_rsa").write_text("PRIVATE KEY")
+    sweep_files.finished_sweep(runs_root / "demo", num_runs=1)
+    (run,) = [path.parent for path in (runs_root / "demo").glob("*/run.json")]
+    (run / "provenance.json").unlink(missing_ok=True)
+    (run / "provenance.json").symlink_to(tmp_path / "id_rsa")
+    (runs_root / "demo" / "report.html").symlink_to(tmp_path / "id_rsa")
+    sync(runs_root / "demo")
+    kept = [path.read_text() for path in (runs_root / "mlartifacts").rglob("*") if path.is_file()]
+    assert kept
+    assert "PRIVATE KEY" not in kept
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"sweep": "demo"', '"sweep": "../../elsewhere"'))
+    assert sync(runs_root / "demo").problems
+    assert not list(tmp_path.rglob("elsewhere"))
