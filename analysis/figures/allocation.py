@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _COLOURS = {"1": OTHER_STYLES[0].colour, "2": FAMILY_STYLES["moe"].colour, "3": FAMILY_STYLES["memory_plus"].colour}
 _AHEAD = 10.0
+_NAMED_TOP = 0.3
+"""Inches above the axes, for the names of the marks."""
 _CURVES = {
     "window": "cubics in lg N through the runs around the minimum",
     "parabola": "parabolas in lg N through all runs",
@@ -48,7 +50,7 @@ def write(found: Approaches, folder: Path) -> list[Path]:
 
 def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     assert found.isoflop is not None
-    figure, axes = style.panel(right=0.75)
+    figure, axes = style.panel(right=0.75, top=_NAMED_TOP)
     colours = shades(_COLOURS["3"], len(found.isoflop.minima))
     rows: list[DataRow] = []
     ends = []
@@ -76,6 +78,10 @@ def _curves(found: Approaches, params_N: FloatArray, flops_N: FloatArray, loss_N
     axes.set_xlabel("parameters N")
     axes.set_ylabel("loss")
     style.put_labels(axes, ends, width=6.0)
+    for mark, name in (("o", "minimum"), ("x", "minimum not counted")):
+        if any(bool(one.reason) == (mark == "x") for one in found.isoflop.minima):
+            axes.plot([], [], mark, ms=7, mfc="none", mec=style.INK, mew=0.9, label=name)
+    _name_marks(axes)
     return Figure(
         stem="isoflop_curves",
         title="Loss against model size at equal FLOPs",
@@ -151,10 +157,22 @@ def _ratio(found: Approaches, flops_N: FloatArray) -> Figure:
 
 def _envelope(frontier: ComputeOptimalFrontier, flops_N: FloatArray, loss_N: FloatArray) -> Figure:
     """Every run, and the line through those that no cheaper run beats."""
-    figure, axes = style.panel(right=0.15)
+    figure, axes = style.panel(right=0.15, top=_NAMED_TOP)
     x, y = [one.flops for one in frontier.minima], [one.loss for one in frontier.minima]
-    axes.plot(flops_N, loss_N, "o", color=style.QUIET, ms=2.6, alpha=0.5, mew=0, zorder=2)
-    axes.plot(x, y, "o-", color=_COLOURS["1"], ms=4, lw=1.1, mec="white", mew=0.4, zorder=3)
+    axes.plot(flops_N, loss_N, "o", color=style.QUIET, ms=2.6, alpha=0.5, mew=0, zorder=2, label="run")
+    axes.plot(
+        x,
+        y,
+        "o-",
+        color=_COLOURS["1"],
+        ms=4,
+        lw=1.1,
+        mec="white",
+        mew=0.4,
+        zorder=3,
+        label="not beaten by a cheaper run",
+    )
+    _name_marks(axes)
     style.log_axis(axes, "x", *style.padded(float(flops_N.min()), float(flops_N.max()), 0.03), formatting.power)
     style.log_axis(axes, "y", *style.padded(float(loss_N.min()), float(loss_N.max()), 0.05), most=7)
     axes.set_xlabel("training FLOPs")
@@ -172,21 +190,26 @@ def _envelope(frontier: ComputeOptimalFrontier, flops_N: FloatArray, loss_N: Flo
 
 def _contours(law: Fit) -> Figure:
     """Lines of equal loss over N and D by the law, the runs, and the compute-optimal allocation of every C."""
-    figure, axes = style.panel(right=0.15)
+    figure, axes = style.panel(left=0.6, right=0.15, top=_NAMED_TOP)
     N, D = law.columns["N"], law.columns["D"]
     x = np.geomspace(N.min() / 1.5, N.max() * 3, 80)
     y = np.geomspace(D.min() / 1.5, D.max() * 3, 80)
     mesh = np.meshgrid(x, y)
     loss = law.predict({"N": mesh[0].ravel(), "D": mesh[1].ravel()}).reshape(mesh[0].shape)
     levels = np.quantile(loss, np.linspace(0.05, 0.95, 9))
-    lines = axes.contour(x, y, loss, levels=levels, colors=style.QUIET, linewidths=0.7)
-    axes.clabel(lines, fmt="%.2f", fontsize=6)
-    axes.plot(N, D, "o", color=_COLOURS["3"], ms=2.6, mew=0, alpha=0.6)
-    flops = np.geomspace(6 * float((N * D).min()), 6 * float((N * D).max()), 30)
-    best = parametric.compute_optimal_allocation(law, flops.tolist())
-    axes.plot([one.params for one in best], [one.tokens for one in best], color=_COLOURS["2"], lw=1.4)
+    # before the labels, which are placed along the lines as they are drawn
     style.log_axis(axes, "x", float(x[0]), float(x[-1]), formatting.short_count)
     style.log_axis(axes, "y", float(y[0]), float(y[-1]), formatting.short_count)
+    lines = axes.contour(x, y, loss, levels=levels, colors=style.QUIET, linewidths=0.7)
+    axes.clabel(lines, fmt="%.2f", fontsize=6)
+    axes.plot(N, D, "o", color=_COLOURS["3"], ms=2.6, mew=0, alpha=0.6, label="run")
+    flops = np.geomspace(6 * float((N * D).min()), 6 * float((N * D).max()), 30)
+    best = parametric.compute_optimal_allocation(law, flops.tolist())
+    axes.plot(
+        [one.params for one in best], [one.tokens for one in best], color=_COLOURS["2"], lw=1.4, label="compute-optimal"
+    )
+    axes.plot([], [], color=style.QUIET, lw=0.7, label="equal loss")
+    _name_marks(axes)
     axes.set_xlabel("parameters N")
     axes.set_ylabel("tokens D")
     rows: list[DataRow] = [("run", "", *point, "", "", "", "") for point in zip(N, D, strict=True)]
@@ -198,6 +221,14 @@ def _contours(law: Fit) -> Figure:
         figure=figure,
         rows=rows,
     )
+
+
+def _name_marks(axes: Axes) -> None:
+    """Name the marks above the axes."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, fontsize=6.5, handlelength=1.6,
+        columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
 
 
 def _grid(flops_N: FloatArray) -> tuple[FloatArray, float]:

@@ -6,6 +6,7 @@ bootstrap, no split where the law reads more than N and D.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 
 from analysis import formatting
 from analysis.allocation import parametric
+from analysis.errors import FitError
 from analysis.figures import style
 from analysis.figures.figure import DataRow, Figure, save
 from analysis.figures.palette import FAMILY_STYLES
@@ -45,7 +47,8 @@ def draw(fit: Fit) -> list[Figure]:
         if fit.replicates is not None and len(fit.replicates.theta) > 1:
             drawn.append(_corner(fit))
         if parametric.allocates(fit):
-            drawn.append(_allocation(fit))
+            with suppress(FitError):  # no compute-optimal allocation: the fit's other figures are still of use
+                drawn.append(_allocation(fit))
     return drawn
 
 

@@ -77,7 +77,9 @@ def test_losses_that_rise_with_the_size_end_with_words(
     path = tmp_path / "t.csv"
     pd.DataFrame({"N": params, "D": flops / 6 / params, "C": flops, "loss": loss}).to_csv(path, index=False)
     assert main(["isoflop", str(path)]) == 0
-    assert main(["fit", str(path), "--law", "chinchilla"]) == 0
+    assert main(["fit", str(path), "--law", "chinchilla", "--figures", str(tmp_path)]) == 0
+    assert (tmp_path / "residuals.png").exists()
+    assert not (tmp_path / "best_split.png").exists()
     shown = capsys.readouterr().out
     assert (
         shown.count("no compute-optimal allocation: the fitted loss does not fall as N grows from 1e+07 to 1e+09") == 2
