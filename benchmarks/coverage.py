@@ -118,11 +118,11 @@ def write(path: Path, measured: list[Coverage]) -> None:
     """Put the cases into the JSON file; those of earlier calls that were not measured now stay."""
     from benchmarks import machine  # torch takes most of the start
 
-    earlier = json.loads(path.read_text())["rows"] if path.is_file() else []
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     new = {one.case.name: one.as_json() | {"machine": machine.describe()["processor"]} for one in measured}
     rows = [new.pop(row["name"], row) for row in earlier] + list(new.values())
     content = {"format": 1, "machine": machine.describe(), "rows": rows}
-    path.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ import torch
 
 def describe() -> dict[str, Any]:
     """The machine, its load, and the versions that matter."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return {
         "processor": processor or platform.processor(),

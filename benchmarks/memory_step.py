@@ -117,7 +117,7 @@ def _too_large(name: str, case: Case) -> str | None:
 def available_bytes() -> int | None:
     """Return the kernel's estimate of memory available without swapping; None if it gives none."""
     path = Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 

@@ -59,7 +59,7 @@ def _row(kind: str, runs: int, overrides: list[str], repeats: int) -> dict[str, 
         for _ in range(repeats):
             begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(
-                command, capture_output=True, text=True, check=True, env={**os.environ, "MEMSCALE_RUNS": folder}
+                command, capture_output=True, encoding="utf-8", check=True, env={**os.environ, "MEMSCALE_RUNS": folder}
             )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds.append(time.perf_counter() - begun)

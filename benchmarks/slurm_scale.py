@@ -65,8 +65,10 @@ def finish(paths: SweepPaths) -> None:
             attempt = run.attempt(1)
             attempt.mkdir(parents=True)
             told = {"format": 1, "started": 1.0, "host": "n1", "pid": 1, "job_id": submission.job_id(i)}
-            (attempt / "submission.json").write_text(json.dumps(told))
-            run.result.write_text(json.dumps({"format": 1, "status": "done", "losses": {}, "padding": "x" * 3000}))
+            (attempt / "submission.json").write_text(json.dumps(told), encoding="utf-8")
+            run.result.write_text(
+                json.dumps({"format": 1, "status": "done", "losses": {}, "padding": "x" * 3000}), encoding="utf-8"
+            )
 
 
 def measure(seeds: int) -> dict[str, Any]:

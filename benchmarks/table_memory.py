@@ -62,7 +62,7 @@ def steps(slots: int, placement: str, folder: Path) -> dict[str, float]:
 
 def _private_bytes() -> float:
     """What RLIMIT_DATA counts: writable private memory of this process."""
-    status = Path("/proc/self/status").read_text().splitlines()
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
 
 
@@ -74,7 +74,7 @@ def _in_a_process(slots: int, placement: str, limit_bytes: float | None, folder:
             resource.setrlimit(resource.RLIMIT_DATA, (int(limit_bytes), int(limit_bytes)))
 
     done = subprocess.run(
-        [*command, "--folder", str(folder)], capture_output=True, text=True, preexec_fn=limited, check=False
+        [*command, "--folder", str(folder)], capture_output=True, encoding="utf-8", preexec_fn=limited, check=False
     )
     row: dict[str, Any] = {"slots": slots, "width": _WIDTH, "placement": placement, "limit_bytes": limit_bytes}
     if done.returncode != 0:

@@ -7,6 +7,7 @@ rooms of lower floors, and none of its own floor or above. Imports inside functi
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,33 @@ def _length(function: ast.FunctionDef) -> int:
     assert function.end_lineno is not None
     docstring = ast.get_docstring(function, clean=False)
     return function.end_lineno - function.lineno + 1 - (len(docstring.split("\n")) if docstring else 0)
+
+
+def test_files_and_pipes_are_read_and_written_as_utf8_whatever_the_locale() -> None:
+    """Every call that opens a file or a pipe as text names its encoding; without one, Python takes the locale's."""
+    without = []
+    for package in (*FLOORS, "benchmarks", "docker", "docs"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and _opens_text(node) and not _names_an_encoding(node):
+                    without.append(f"{file.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}")
+    assert without == []
+
+
+def _names_an_encoding(call: ast.Call) -> bool:
+    return any(keyword.arg in ("encoding", None) for keyword in call.keywords)
+
+
+def _opens_text(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    modes = [
+        str(one.value) for one in given if isinstance(one, ast.Constant) and re.fullmatch("[rwaxbt+]+", str(one.value))
+    ]
+    if name == "open" and isinstance(call.func, ast.Name):
+        return not any("b" in mode for mode in modes)
+    if name in ("open", "fdopen", "TemporaryFile", "NamedTemporaryFile"):
+        return any("b" not in mode for mode in modes)
+    if name in ("run", "Popen", "check_output"):
+        return any(keyword.arg in ("text", "universal_newlines") for keyword in call.keywords)
+    return name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute)

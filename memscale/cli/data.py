@@ -32,6 +32,8 @@ def run(given: argparse.Namespace) -> int:
             f"  {source.name}: {source.train.num_tokens:,} tokens of {source.train.num_documents:,} documents "
             f"to train on, {source.validation.num_tokens:,} of {source.validation.num_documents:,} held out"
         )
+        for skipped in source.skipped:
+            print(f"    left out: {skipped}")
     if prepared.knowledge_bits is not None:
         print(f"  knowledge in the facts: {prepared.knowledge_bits:,.0f} bits")
     return 0

@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
             continue
         for log in _logs(folder, outputs):
             print(f"== {row.name}: {log}")
-            print("\n".join(log.read_text(errors="replace").splitlines()[-given.lines :]))
+            print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-given.lines :]))
             shown += 1
     if not shown:
         print("no log to show" if given.run else "no run failed, was lost or is running; name one to see its log")

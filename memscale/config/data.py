@@ -10,6 +10,7 @@ from memscale.config.checks import require
 from memscale.config.names import FolderName
 from memscale.config.ranges import Bytes, Checked, Column, Count, Factor, OneOf, PerParameter, Range, Seed
 
+OnBadRows = Annotated[str, OneOf(("refuse", "skip"))]
 HeldOut = Annotated[float, Range(0.001, 0.5, "both sides need text")]
 Asked = Annotated[float, Range(0.01, 1, "training and evaluation need questions")]
 People = Annotated[int, Range(10, 100_000_000, "their names run out, and fewer make no questions")]
@@ -98,6 +99,9 @@ class TextFiles(Source):
     """Paths or glob patterns; empty: those of `data.files`."""
     text_column: Column = "text"
     """Column of `.jsonl` and `.parquet` files that holds the text."""
+    on_bad_rows: OnBadRows = "refuse"
+    """What becomes of rows that are not UTF-8, not JSON, nested without end, or whose text is missing or null: `refuse`
+    the data with file and row, or `skip` and count them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ class Hub(Source):
     revision: str | None = None
     """Commit to read; required for a data set on the hub, so that a digest identifies one content."""
     text_column: Column = "text"
+    on_bad_rows: OnBadRows = "refuse"
+    """What becomes of rows whose text is missing or null: `refuse` the data, or `skip` and count them."""
     max_documents: Annotated[int, Range(2, 10**12, "one for each side of the split")] | None = None
 
     def __post_init__(self) -> None:

@@ -103,7 +103,7 @@ def slurm_answers() -> bool:
 
 def _runs(*command: str) -> bool:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=False)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

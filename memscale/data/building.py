@@ -25,10 +25,10 @@ from pathlib import Path
 from memscale.config.data import Data, Facts
 from memscale.config.run import Digests
 from memscale.data import manifest as manifests
-from memscale.data.corpora import Corpus, open_corpus
+from memscale.data.corpora import Corpus, open_corpus, skipped_rows
 from memscale.data.facts import People, knowledge_bits
 from memscale.data.facts_questions import evaluation_sets
-from memscale.data.fingerprint import fingerprint, folder_digest
+from memscale.data.fingerprint import DIGITS, fingerprint, prepared_folder
 from memscale.data.manifest import Manifest, PreparedSource
 from memscale.data.packed import dtype_for, write_tokens
 from memscale.data.split import key_of
@@ -39,8 +39,6 @@ from memscale.records.lease import Lease, LeaseTakenError
 
 Progress = Callable[[str, float], None]
 
-DIGITS = 16
-"""Digits of the digest in the name of a folder or a tokenizer file."""
 HELD_OUT_TEXTS = 32
 """Largest number of documents of a held-out text set."""
 HELD_OUT_TEXT_CHARACTERS = 2_000
@@ -57,11 +55,10 @@ def build(data: Data, root: Path, progress: Progress) -> Path:
     the sources change during the build.
     """
     digests = fingerprint(data)
-    name = folder_digest(digests)[:DIGITS]
-    folder = root / "data" / name
+    folder = prepared_folder(root, digests)
     while not folder.exists():
         try:
-            with Lease(root / "data" / f"{name}.lock", "the preparation of these data"):
+            with Lease(root / "data" / f"{folder.name}.lock", "the preparation of these data"):
                 if not folder.exists():
                     _build_held(data, digests, folder, progress)
         except LeaseTakenError:
@@ -162,7 +159,12 @@ class _Builder:
             done += num_bytes[source.name]
             prepared.append(
                 PreparedSource(
-                    name=source.name, kind=source.kind, weight=source.weight, train=train, validation=validation
+                    name=source.name,
+                    kind=source.kind,
+                    weight=source.weight,
+                    train=train,
+                    validation=validation,
+                    skipped=skipped_rows(source, self.data, self.aside / "scratch"),
                 )
             )
         return tuple(prepared)

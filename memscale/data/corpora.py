@@ -12,6 +12,7 @@ from typing import Protocol
 
 from memscale.config.data import Data, Facts, Hub, PythonStdlib, Source, TextFiles
 from memscale.data import hub, python_stdlib, text_files
+from memscale.data.bad_rows import RowPolicy, SkippedRows
 from memscale.data.facts import People
 from memscale.data.split import HashSplit
 from memscale.errors import DataError
@@ -34,6 +35,20 @@ def open_corpus(source: Source, data: Data, scratch: Path) -> Corpus:
     if isinstance(source, Facts):
         return People(source)
     return HashSplit(source.name, source.held_out, _texts(source, data, scratch))
+
+
+def skipped_rows(source: Source, data: Data, scratch: Path) -> tuple[SkippedRows, ...]:
+    """Read a source once more and return the rows that it leaves out, by reason; none unless it is told to skip."""
+    if not isinstance(source, TextFiles | Hub) or source.on_bad_rows != "skip":
+        return ()
+    policy = RowPolicy(source)
+    if isinstance(source, TextFiles):
+        texts = text_files.documents(source, data.files, policy)
+    else:
+        texts = hub.documents(source, scratch / "datasets", policy)
+    for _ in texts:
+        pass
+    return policy.skipped()
 
 
 def _texts(source: Source, data: Data, scratch: Path) -> Callable[[], Iterator[str]]:

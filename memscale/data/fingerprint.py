@@ -28,6 +28,8 @@ from memscale.errors import DataError
 MEANING = 1
 """Raised by hand when a code change alters what is prepared from the same inputs."""
 
+DIGITS = 16
+"""Digits of the digest in the name of a folder or a tokenizer file."""
 _EVALUATION_ONLY = ("num_eval_questions", "num_choices")
 _NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
 """Settings for where content comes from; they are not hashed, the content is."""
@@ -65,6 +67,11 @@ def folder_digest(digests: Digests) -> str:
     return _digest(asdict(digests))
 
 
+def prepared_folder(root: Path, digests: Digests) -> Path:
+    """Return the folder of the prepared data with these digests, which may not be there yet."""
+    return root / "data" / folder_digest(digests)[:DIGITS]
+
+
 def check(data: Data) -> None:
     """Raise DataError for a mixture that cannot be prepared."""
     names = [source.name for source in data.sources]
@@ -90,6 +97,8 @@ def _source(source: Source, data: Data) -> dict[str, Any]:
     settings = to_plain(source)
     left_out = (*_EVALUATION_ONLY, *_NO_CONTENT)
     plain = {key: value for key, value in settings.items() if key not in left_out}
+    if plain.get("on_bad_rows") == "refuse":  # data that pass are those that every version of memscale has read
+        del plain["on_bad_rows"]
     if isinstance(source, Facts):
         People(source)  # refuses what it cannot make
         words = [asdict(attribute) for attribute in ATTRIBUTES]

@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memscale.config.data import Hub
-from memscale.data.text_files import datasets_library, rows
+from memscale.data.bad_rows import RowPolicy
+from memscale.data.readers import UnreadableError, refuse_deep_json, text_of
+from memscale.data.text_files import datasets_library
 from memscale.errors import DataError
+
+_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError)
+"""What `datasets` and the readers below it raise for files that they cannot use."""
 
 
 def local_folder(source: Hub) -> Path | None:
@@ -40,7 +45,7 @@ def check(source: Hub) -> None:
         raise DataError(f"source '{source.name}': the folder {folder.absolute()} has no files; it needs a data set's")
 
 
-def documents(source: Hub, cache: Path) -> Iterator[str]:
+def documents(source: Hub, cache: Path, policy: RowPolicy | None = None) -> Iterator[str]:
     """Yield the texts in order. A hub data set is cached in the user's own cache, a local one in `cache`.
 
     Raises DataError where `datasets` cannot load it or a row has no text.
@@ -51,6 +56,9 @@ def documents(source: Hub, cache: Path) -> Iterator[str]:
     where = f"source '{source.name}': {source.path} (config_name {source.config_name}, split {source.split})"
     try:
         if folder is not None:
+            for path in local_files(folder):
+                if path.name.removesuffix(".gz").endswith((".json", ".jsonl")):
+                    refuse_deep_json(path)
             loaded = datasets.load_dataset(
                 str(folder), name=source.config_name, split=source.split, cache_dir=str(cache)
             )
@@ -58,10 +66,11 @@ def documents(source: Hub, cache: Path) -> Iterator[str]:
             loaded = datasets.load_dataset(
                 source.path, name=source.config_name, split=source.split, revision=source.revision
             )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (*_ERRORS, datasets.exceptions.DatasetsError, UnreadableError) as error:
         raise DataError(
             f"{where} cannot be loaded: {' '.join(str(error).split())[:300]}. Check path, config_name, split and "
             "revision, and the network for a data set that is not in the cache yet"
         ) from None
-    texts = rows(loaded, source.text_column, where)
+    rows = (text_of(row, source.text_column) for row in loaded)
+    texts = (policy or RowPolicy(source)).texts(rows, where, "row")
     yield from itertools.islice((text for text in texts if text.strip()), source.max_documents)

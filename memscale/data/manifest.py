@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from memscale.config.codec import from_plain
+from memscale.config.data import Data
 from memscale.config.names import RUN_NAME, FolderName, check_name
 from memscale.config.ranges import Checked
 from memscale.config.run import Digests
+from memscale.data.bad_rows import SkippedRows
 from memscale.data.blocks import BLOCK_BYTES, BLOCKS, block_digests
 from memscale.data.fingerprint import sha256
 from memscale.errors import ConfigError, DataError, RecordError
@@ -47,6 +49,8 @@ class PreparedSource(Checked):
     weight: float
     train: SplitCounts
     validation: SplitCounts
+    skipped: tuple[SkippedRows, ...] = ()
+    """Rows that were left out, by reason (`on_bad_rows: skip`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,32 @@ def describe_files(folder: Path, paths: Iterable[Path]) -> Iterator[File]:
         beside.write_bytes(blocks)
         yield File(path=name, num_bytes=num_bytes, sha256=whole, block_bytes=BLOCK_BYTES)
         yield File(path=name + BLOCKS, num_bytes=len(blocks), sha256=sha256(beside))
+
+
+def skipped_notes(data: Data, folder: Path) -> tuple[str, ...]:
+    """Return a sentence for each source of `data` that leaves rows out, for the plan and the report.
+
+    Args:
+        data: The mixture.
+        folder: The folder of its prepared data, which may not be there yet.
+
+    Raises:
+        DataError: The folder's manifest is damaged.
+    """
+    skipping = [source.name for source in data.sources if getattr(source, "on_bad_rows", "refuse") == "skip"]
+    if not skipping:
+        return ()
+    if not (folder / NAME).exists():
+        return tuple(
+            f"data.sources.{name} leaves rows without usable text out (on_bad_rows: skip); how many is known when the "
+            "data are prepared"
+            for name in skipping
+        )
+    return tuple(
+        f"data.sources.{source.name} left rows out (on_bad_rows: skip): {'; '.join(map(str, source.skipped)) or 'none'}"
+        for source in read(folder).sources
+        if source.name in skipping
+    )
 
 
 def how_to_rebuild(folder: Path) -> str:

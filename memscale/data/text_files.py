@@ -1,27 +1,28 @@
-"""The user's own .txt, .jsonl, .jsonl.gz and .parquet files as a source; read with `datasets`.
+"""The user's own .txt, .jsonl, .jsonl.gz and .parquet files as a source.
 
 A row of a .jsonl or .parquet file is a document. A .txt file is cut into documents of about PIECE_BYTES at blank lines,
 or at a line end where there is no blank line, so that some of it can be held out. Refuses patterns without a match,
-empty files, other kinds of files, missing columns and unreadable text.
+empty files, other kinds of files and missing columns; rows without usable text are refused or left out, as the source
+says. Bytes are read as UTF-8 whatever the locale.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from memscale.config.data import TextFiles
-from memscale.errors import DataError, nearest
+from memscale.data.bad_rows import BadRow, RowPolicy
+from memscale.data.readers import UnreadableError, json_rows, lines, parquet_rows
+from memscale.errors import DataError
 
-BUILDERS = {".txt": "text", ".jsonl": "json", ".jsonl.gz": "json", ".parquet": "parquet"}
-"""File name ending -> the builder of `datasets` that reads it."""
+ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
+"""File name endings, which decide how a file is read."""
 PIECE_BYTES = 4_096
 LONGEST_PIECE_BYTES = 16_384
-_ROWS_AT_ONCE = 1_000
 
 
 def matched_files(source: TextFiles, shared_files: tuple[str, ...]) -> list[Path]:
@@ -37,8 +38,12 @@ def matched_files(source: TextFiles, shared_files: tuple[str, ...]) -> list[Path
         )
     found: dict[str, Path] = {}
     for pattern in patterns:
-        paths = [Path(path) for path in glob.glob(os.path.expanduser(pattern), recursive=True)]
-        paths = [path for path in paths if not (path.is_dir() and _is_pattern(pattern))]
+        expanded = os.path.expanduser(pattern)
+        if os.path.lexists(expanded):  # a name with brackets or a star in it
+            paths = [Path(expanded)]
+        else:
+            paths = [Path(path) for path in glob.glob(expanded, recursive=True)]
+            paths = [path for path in paths if not (path.is_dir() and _is_pattern(pattern))]
         if not paths:
             raise DataError(
                 f"source '{source.name}': '{pattern}' matches no file (looked from {Path.cwd()}). "
@@ -52,15 +57,32 @@ def matched_files(source: TextFiles, shared_files: tuple[str, ...]) -> list[Path
 
 def kind_of(path: Path) -> str:
     """Return the ending that determines how a file is read, or '' for an unknown one."""
-    return next((ending for ending in sorted(BUILDERS, key=len, reverse=True) if path.name.endswith(ending)), "")
+    return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(ending)), "")
 
 
-def documents(source: TextFiles, shared_files: tuple[str, ...]) -> Iterator[str]:
-    """Yield the non-blank documents of all files, in order. Raises DataError for a file that cannot be read."""
+def documents(source: TextFiles, shared_files: tuple[str, ...], policy: RowPolicy | None = None) -> Iterator[str]:
+    """Yield the non-blank documents of all files, in order.
+
+    Args:
+        source: Where the text is, and what becomes of rows without any.
+        shared_files: `data.files`, for a source that names none itself.
+        policy: Counts the rows that are left out; None: nobody asks for their number.
+
+    Raises:
+        DataError: A file cannot be read, or a row of it holds no text and `on_bad_rows` is `refuse`.
+    """
+    policy = policy or RowPolicy(source)
     for path in matched_files(source, shared_files):
-        column = "text" if kind_of(path) == ".txt" else source.text_column
-        texts = _column(source, path, column)
-        yield from pieces(texts) if kind_of(path) == ".txt" else (text for text in texts if text.strip())
+        is_text, kind = kind_of(path) == ".txt", kind_of(path)
+        try:
+            texts = policy.texts(_rows(path, source.text_column), str(path), "row" if kind == ".parquet" else "line")
+            yield from pieces(texts) if is_text else (text for text in texts if text.strip())
+        except (UnreadableError, OSError) as error:
+            told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise DataError(
+                f"source '{source.name}': {path} cannot be read as {kind} ({told}). Repair the file, or leave it out "
+                "of data.files"
+            ) from None
 
 
 def pieces(lines: Iterable[str]) -> Iterator[str]:
@@ -82,24 +104,6 @@ def pieces(lines: Iterable[str]) -> Iterator[str]:
     yield from _unless_blank(held)
 
 
-def rows(dataset: Iterable[dict[str, object]], column: str, where: str) -> Iterator[str]:
-    """Yield the texts of a column, without nulls. Raises DataError for a missing column or a value that is not text."""
-    for number, row in enumerate(dataset):
-        if column not in row:
-            raise DataError(
-                f"{where}: row {number} has no column '{column}'; it has {', '.join(row)}."
-                f"{nearest(column, row)} Set text_column to the one that holds the text"
-            )
-        text = row[column]
-        if isinstance(text, str):
-            yield text
-        elif text is not None:
-            raise DataError(
-                f"{where}: '{column}' of row {number} is {type(text).__name__}, not text. "
-                "Set text_column to the column that holds the text"
-            )
-
-
 def datasets_library() -> Any:
     """Import `datasets` where it is needed, as it is slow to import, and turn off progress bars and usage counting.
 
@@ -112,28 +116,9 @@ def datasets_library() -> Any:
     return datasets
 
 
-def _column(source: TextFiles, path: Path, column: str) -> Iterator[str]:
-    datasets = datasets_library()
-    builder = BUILDERS[kind_of(path)]
-    options = {"keep_linebreaks": True} if builder == "text" else {}
-    try:
-        # Streaming: no copy of the files is left in a cache.
-        loaded = datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
-        batches = loaded.iter(batch_size=_ROWS_AT_ONCE)
-        yield from rows((row for batch in batches for row in _rows_of(batch)), column, f"{path}")
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zlib.error, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"source '{source.name}': {path} cannot be read as {kind_of(path)} ({' '.join(str(error).split())[:300]}). "
-            "Repair the file, or leave it out of data.files"
-        ) from None
-
-
-def _rows_of(batch: dict[str, list[object]]) -> Iterator[dict[str, object]]:
-    names = list(batch)
-    for values in zip(*batch.values(), strict=True):
-        yield dict(zip(names, values, strict=True))
+def _rows(path: Path, column: str) -> Iterator[str | BadRow]:
+    kind = kind_of(path)
+    return lines(path) if kind == ".txt" else (parquet_rows if kind == ".parquet" else json_rows)(path, column)
 
 
 def _check(source: TextFiles, path: Path) -> None:
@@ -141,7 +126,7 @@ def _check(source: TextFiles, path: Path) -> None:
         raise DataError(f"source '{source.name}': {path} is a folder; name its files, such as '{path}/*.txt'")
     if not kind_of(path):
         raise DataError(
-            f"source '{source.name}': {path} cannot be read; valid endings: {', '.join(BUILDERS)}. "
+            f"source '{source.name}': {path} cannot be read; valid endings: {', '.join(ENDINGS)}. "
             "Convert it, or make the pattern in data.files narrower"
         )
     if path.stat().st_size == 0:

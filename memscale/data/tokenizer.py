@@ -42,7 +42,7 @@ class Tokenizer:
         import tokenizers
 
         try:
-            content = file.read_text()
+            content = file.read_text(encoding="utf-8")
             json.loads(content)
         except (OSError, ValueError) as error:  # the library raises bare Exception, so check first
             raise DataError(

@@ -128,7 +128,9 @@ def _partitions() -> Iterator[Finding]:
 def _ask(*command: str) -> tuple[int, str]:
     """Exit code and output; a command that does not answer in time has the code 124."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return 124, f"{command[0]} did not answer within {_SECONDS:g} s"
     except OSError as error:

@@ -143,7 +143,13 @@ def _usage(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        done = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [tool, "--dump-resource-usage", file.name],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+        )
     return {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", done.stdout)}
 
 

@@ -49,10 +49,10 @@ class WorkerProcesses:
         for number, worker in enumerate(self.workers):
             command = [sys.executable, "-m", "memscale.launch.calibration_workers", "--threads", str(worker.threads)]
             command += ["--device", worker.device, "--seconds", str(self.seconds), "--started", str(time.time())]
-            errors = tempfile.TemporaryFile("w+")
+            errors = tempfile.TemporaryFile("w+", encoding="utf-8")
             process = subprocess.Popen(
                 command, env=worker.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
+                stderr=errors, encoding="utf-8", errors="replace",
             )  # fmt: skip
             self._processes.append(process)
             self._errors.append(errors)

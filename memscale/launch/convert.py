@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from memscale.config.sweep import Sweep
+from memscale.data.manifest import skipped_notes
 from memscale.planning.accounting import conventions
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
@@ -23,7 +24,7 @@ def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
         plan_hash=plan.plan_hash,
         scale=sweep.scale.name,
         launcher=sweep.launcher.name,
-        caveats=sweep.caveats,
+        caveats=(*sweep.caveats, *skipped_notes(sweep.data, data_folder)),
         data_folder=str(data_folder),
         choices=tuple(_choice_row(choice) for choice in plan.choices),
         runs=tuple(plan_row(run) for run in plan.runs),

@@ -45,7 +45,7 @@ def _smallest_gpu() -> float | None:
     if command is None:
         return None
     asked = [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=False)
     sizes = [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
     return min(float(size) for size in sizes) * 2**20 if done.returncode == 0 and sizes else None
 
@@ -54,7 +54,7 @@ def _control_group_limit() -> float:
     """The memory limit of this process's control group (v2, else v1); infinite without one."""
     for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         try:
-            limit = path.read_text().strip()
+            limit = path.read_text(encoding="utf-8").strip()
         except OSError:
             continue
         return float("inf") if limit == "max" else float(limit)

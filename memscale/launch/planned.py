@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memscale.config.names import check_sweep_name
@@ -39,7 +39,8 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
 
     """
     from memscale.config.load import load_sweep
-    from memscale.data.fingerprint import fingerprint
+    from memscale.data.fingerprint import fingerprint, prepared_folder
+    from memscale.data.manifest import skipped_notes
     from memscale.evaluation.catalogue import choose, offered
     from memscale.planning.budgets import size_knowledge
 
@@ -47,7 +48,9 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
     sweep = size_knowledge(loaded.sweep)
     choose(offered(sweep.data.sources), sweep.evaluate.tasks)  # a task that nothing offers is refused now
     paths = sweep_paths(name)
-    plan = reopen(make_plan(sweep, fingerprint(sweep.data)), paths)
+    digests = fingerprint(sweep.data)
+    plan = reopen(make_plan(sweep, digests), paths)
+    plan = replace(plan, notes=(*plan.notes, *skipped_notes(sweep.data, prepared_folder(runs_root(), digests))))
     return PlannedSweep(plan=plan, paths=paths, notes=loaded.notes)
 
 

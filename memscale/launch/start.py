@@ -83,7 +83,7 @@ class StopRequest:
     def __call__(self) -> str:
         """Return why everything has to stop; '' to go on."""
         if not self.reason and self.cancel_file.exists():
-            self.reason = self.cancel_file.read_text().strip() or "memscale cancel"
+            self.reason = self.cancel_file.read_text(encoding="utf-8").strip() or "memscale cancel"
         return self.reason
 
 

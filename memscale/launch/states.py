@@ -43,7 +43,7 @@ class RunState:
 
 def halt_reason(paths: SweepPaths) -> str:
     """Return why no run of a sweep may be started, by its cancel file; '' without one."""
-    return (paths.cancel.read_text().strip() or "memscale cancel") if paths.cancel.exists() else ""
+    return (paths.cancel.read_text(encoding="utf-8").strip() or "memscale cancel") if paths.cancel.exists() else ""
 
 
 def read_state(paths: RunPaths, *, queued: bool = False) -> RunState:

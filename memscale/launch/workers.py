@@ -82,7 +82,9 @@ def find_gpus() -> tuple[str, ...]:
     command = shutil.which("nvidia-smi")
     if command is None:
         return ()
-    listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    listed = subprocess.run(
+        [command, "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=False
+    )
     if listed.returncode != 0:
         return ()
     return tuple(str(i) for i, line in enumerate(x for x in listed.stdout.splitlines() if x.startswith("GPU ")))

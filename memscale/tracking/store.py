@@ -194,7 +194,7 @@ def _migrate(database: Path) -> None:
     In place: a renamed copy would not be seen through the connections that MLflow keeps open.
     """
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{database}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TrackingError(

@@ -108,7 +108,7 @@ def free_memory_bytes(device: torch.device) -> int:
 
 
 def _free_of_machine() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -121,7 +121,7 @@ def _free_of_control_group() -> float:
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
         try:
-            limit, used = ((root / name).read_text().strip() for name in (limit_name, used_name))
+            limit, used = ((root / name).read_text(encoding="utf-8").strip() for name in (limit_name, used_name))
         except OSError:
             continue
         return float("inf") if limit == "max" else float(int(limit) - int(used))

@@ -174,7 +174,9 @@ def cancel(job_ids: Iterable[str]) -> None:
 def ask(*command: str, given: str | None = None) -> str:
     """Return what a command prints. Raises SlurmError where it fails, is not there or does not answer."""
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            command, input=given, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS, check=False
+        )
     except FileNotFoundError:
         raise SlurmError(f"{command[0]} is not installed here; start the sweep where SLURM's commands are") from None
     except subprocess.TimeoutExpired:

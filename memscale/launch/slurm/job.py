@@ -86,7 +86,9 @@ def _ensure_controller(paths: SweepPaths) -> None:
 
 
 def _requeue(job: str) -> None:
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+    )
     if done.returncode != 0:
         log.warning(
             "job %s may not put itself back into the queue (%s); it is submitted anew", job, done.stderr.strip()
