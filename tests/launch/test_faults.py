@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from memscale.records.metrics import read_metrics
 from tests.sweeps import FEWER, NAME, final_weights, kill_group, memscale, small_sweep, start, wait_for, write_text
 
 pytestmark = pytest.mark.slow
+
+Process = subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -89,36 +92,52 @@ def _check_mlflow(runs: Path) -> None:
             assert kept[point] == times == 1
 
 
-@pytest.mark.parametrize("victim", ["worker", "pool", "group"])
-def test_a_killed_sweep_is_taken_up_and_ends_the_same(
-    victim: str, text: str, undisturbed: Path, tmp_path: Path
+def test_a_sweep_goes_on_after_every_fault_and_ends_as_an_undisturbed_one(
+    text: str, undisturbed: Path, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    _, worker = _catch(runs)
-    if victim == "worker":
-        os.kill(worker, signal.SIGKILL)
-        assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
-    else:
-        if victim == "pool":
-            os.kill(sweep.pid, signal.SIGKILL)
-            sweep.wait()
-            os.kill(worker, signal.SIGCONT)
-        else:
-            kill_group(sweep)
-        memscale("sweep", NAME, *_sweep(text), runs=runs)
+    _kill_a_worker(runs)
+    sweep = _kill_the_pool(sweep, text, runs)
+    sweep = _kill_the_group(sweep, text, runs)
+    sweep = _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep, text, runs)
+    sweep = _cancel_the_sweep(sweep, text, runs)
+    assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
     _check(runs, undisturbed)
     again = memscale("sweep", NAME, *_sweep(text), runs=runs)
     assert "already   6 done, 0 to run" in again.stdout
     assert "nothing to train" in again.stdout
 
 
-def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refused(
-    text: str, undisturbed: Path, tmp_path: Path
-) -> None:
-    runs = tmp_path / "runs"
-    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
-    _, worker = _catch(runs)
+def _kill_a_worker(runs: Path) -> None:
+    """The pool notices, and tries the run again."""
+    run, worker = _catch(runs)
+    os.kill(worker, signal.SIGKILL)
+    wait_for("its next attempt", (run / "attempts" / "2").exists)
+    assert json.loads((run / "attempts" / "1" / "outcome.json").read_text())["cause"] == "killed"
+
+
+def _kill_the_pool(sweep: Process, text: str, runs: Path) -> Process:
+    """Its workers notice that they are alone, and leave with a checkpoint."""
+    run, worker = _catch(runs)
+    sweep.kill()
+    sweep.wait()
+    os.kill(worker, signal.SIGCONT)
+    wait_for("the worker's end", lambda: not is_held(run / "lease"))
+    last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
+    assert "death of the process that started it" in json.loads((last / "outcome.json").read_text())["evidence"]
+    return start("sweep", NAME, *_sweep(text), runs=runs)
+
+
+def _kill_the_group(sweep: Process, text: str, runs: Path) -> Process:
+    run, _ = _catch(runs)
+    kill_group(sweep)
+    wait_for("the worker's end", lambda: not is_held(run / "lease"))
+    return start("sweep", NAME, *_sweep(text), runs=runs)
+
+
+def _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep: Process, text: str, runs: Path) -> Process:
+    run, worker = _catch(runs)
     second = memscale("sweep", NAME, *_sweep(text), runs=runs, check=False)
     assert second.returncode == 2
     assert "already held by" in second.stderr
@@ -127,20 +146,21 @@ def test_ctrl_c_and_cancel_stop_with_a_checkpoint_and_a_second_launcher_is_refus
     os.killpg(sweep.pid, signal.SIGINT)
     os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=600) == 130
-    outcomes = [json.loads(path.read_text())["cause"] for path in runs.glob(f"{NAME}/*/attempts/*/outcome.json")]
-    assert "stopped" in outcomes
+    last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
+    assert json.loads((last / "outcome.json").read_text())["cause"] == "stopped"
     assert memscale("status", NAME, runs=runs, check=False).returncode == 4
+    return start("sweep", NAME, *_sweep(text), runs=runs)
 
-    sweep = start("sweep", NAME, *_sweep(text), runs=runs)
+
+def _cancel_the_sweep(sweep: Process, text: str, runs: Path) -> Process:
     _, worker = _catch(runs)
     memscale("cancel", NAME, runs=runs)
     os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=600) == 4
-    memscale("sweep", NAME, *_sweep(text), runs=runs)
-    _check(runs, undisturbed)
+    return start("sweep", NAME, *_sweep(text), runs=runs)
 
 
-def test_a_cancelled_run_stays_so_while_the_rest_goes_on(text: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_cancelled_run_stays_so_while_the_rest_goes_on(text: str, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     sweep = start("sweep", NAME, *_sweep(text), runs=runs)
     run, worker = _catch(runs)
@@ -151,5 +171,3 @@ def test_a_cancelled_run_stays_so_while_the_rest_goes_on(text: str, undisturbed:
     assert len(done) == 2  # the other tuning runs; without this one the next stage cannot open
     assert run.name not in done
     assert "cancelled" in (runs / "out.txt").read_text()
-    memscale("sweep", NAME, *_sweep(text), runs=runs)
-    _check(runs, undisturbed)

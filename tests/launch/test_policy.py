@@ -56,7 +56,8 @@ def test_what_fails_is_explained_and_the_rest_is_not_disturbed(tmp_path: Path) -
             said = json.loads(memscale("status", SWEEP, "--json", runs=runs, more=more, check=False).stdout)
             return {} if said["scheduled"] else {run["name"]: run for run in said["runs"]}
 
-        seen = wait_for("the end of the sweep", told, seconds=900)
+        wait_for("the end of the sweep", (runs / SWEEP / "finished.json").exists, seconds=900)
+        seen = wait_for("a queue without its jobs", told, seconds=900)
         shown = memscale("status", SWEEP, runs=runs, more=more, check=False)
         large = next(name for name in seen if str(TOO_LARGE) in name)
         shutil.copytree(runs, tmp_path / "before")

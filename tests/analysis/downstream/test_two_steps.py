@@ -47,7 +47,7 @@ def test_both_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """A smaller number of the tables of `benchmarks/coverage_downstream.py`."""
     exact = float(LAW.predict(TRUTH, AHEAD)[0])
     held = np.zeros(2)
-    for seed in range(40):
+    for seed in range(24):
         predicted = fitted(*table(seed, num=15), seed=seed).predict(AHEAD)
         random = np.random.default_rng([seed, 1])
         next_loss = exact * np.exp(0.005 * random.standard_normal())
@@ -56,7 +56,7 @@ def test_both_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
             ((float(error_at(np.array(exact))), predicted.metric_ci95), (next_metric, predicted.metric_of_run))
         ):
             held[at] += ends[0, 0] <= value <= ends[1, 0]
-    assert (held >= 0.85 * 40).all()
+    assert (held >= 0.85 * 24).all()
 
 
 def test_the_first_steps_error_is_carried_into_the_second() -> None:

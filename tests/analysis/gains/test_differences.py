@@ -15,7 +15,7 @@ from analysis.gains.scaling_curves import FLOPS, fit_curves
 from analysis.inference.replicate_noise import uneven
 from analysis.tables.results import Results, read_results
 
-NUM_SWEEPS = 200
+NUM_SWEEPS = 100
 
 
 def sweep(path: Path, truth: Truth, seed: int) -> Results:

@@ -1,4 +1,4 @@
-"""What `status` says, every second, against what is so: who holds a lease, and who has a result."""
+"""What `status` says, every few seconds, against what is so: who holds a lease, and who has a result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 
 from memscale.records.lease import is_held
 from tests.sweeps import NAME, memscale
+
+
+_PAUSE_SECONDS = 3.0
+"""A status takes the machine about a second, which the sweep then lacks."""
 
 
 class Sampler(threading.Thread):
@@ -21,7 +25,7 @@ class Sampler(threading.Thread):
         self.lies: list[str] = []
 
     def run(self) -> None:
-        while not self.end.wait(1.0):
+        while not self.end.wait(_PAUSE_SECONDS):
             held, done = self._held(), self._done()
             told = memscale("status", NAME, "--json", runs=self._runs, more=self._more, check=False)
             if told.returncode not in (0, 3, 4):
