@@ -9,7 +9,6 @@ from pathlib import Path
 from memscale.records.lease import is_held
 from tests.sweeps import NAME, memscale
 
-
 _PAUSE_SECONDS = 3.0
 """A status takes the machine about a second, which the sweep then lacks."""
 
