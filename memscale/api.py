@@ -208,14 +208,14 @@ def evaluate(directory: str | Path, tasks: Sequence[str] | None = None, *, devic
 
 
 def retry(sweep: str, run: str | None = None) -> list[str]:
-    """Let failed and lost runs be trained again by the next `run`; return their names.
+    """Let failed, lost and damaged runs be trained again by the next `run`; return their names.
 
     Args:
         sweep: The sweep's name.
-        run: A run's name; None: every failed or lost run.
+        run: A run's name; None: every failed, lost or damaged run.
 
     Raises:
-        RecordError: The sweep was not launched, or has no such run.
+        RecordError: The sweep was not launched, has no such run, or a damaged file cannot be moved aside.
 
     """
     from memscale.launch.control import free_runs

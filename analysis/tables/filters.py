@@ -34,7 +34,7 @@ DIVERGED = frozenset({"diverged", "nan"})
 UNFINISHED = frozenset(
     {
         "failed", "error", "lost", "stopped", "killed", "crashed", "aborted", "interrupted", "cancelled", "canceled",
-        "preempted", "preempting", "timeout", "oom", "out_of_memory", "node_fail",
+        "preempted", "preempting", "timeout", "damaged", "oom", "out_of_memory", "node_fail",
         "planned", "queued", "pending", "scheduled", "starting", "running",
     }
 )  # fmt: skip

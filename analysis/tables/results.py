@@ -135,6 +135,8 @@ def _first(frame: pd.DataFrame, column: str) -> str:
 def _reason(status: str) -> str:
     if status == "diverged":
         return "its loss left the range of numbers; it has no final loss"
+    if status == "damaged":
+        return "a file of it is missing or not what was written; no number of it is used (see: make status)"
     if status in ("failed", "lost", "stopped"):
         return f"it {'was ' if status != 'failed' else ''}{status} before its end; it has no final loss"
     return f"it is {status}; it has no final loss yet"

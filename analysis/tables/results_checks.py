@@ -16,7 +16,7 @@ from analysis.tables.cells import place, source
 from analysis.tables.runs import TEXT, BoolArray
 
 STAGES = ("tune", "compare")
-STATUSES = ("done", "diverged", "failed", "lost", "stopped", "planned", "queued", "running")
+STATUSES = ("done", "diverged", "failed", "lost", "stopped", "planned", "queued", "running", "damaged")
 POSITIVE = (
     "budget_flops", "flops_train", "train_seconds", "params_total", "params_active", "tokens", "learning_rate",
     "num_slots", "d_model",

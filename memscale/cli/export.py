@@ -59,10 +59,11 @@ def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
     """The folder and file of a run that is done, and where its data lies. Raises RecordError for any other."""
     sweep_paths, plan = launched(sweep)
     chosen = chosen_runs(sweep, name)
-    state = read_state(chosen[0][1]).state if chosen else "planned"
-    if state != "done":
+    seen = read_state(chosen[0][1]) if chosen else None
+    if seen is None or seen.state != "done":
+        state, why = ("planned", "") if seen is None else (seen.state, f" ({seen.evidence})" if seen.evidence else "")
         raise RecordError(
-            f"run '{name}' of {sweep} is {state}; only a finished run is exported. See: make status SWEEP={sweep}"
+            f"run '{name}' of {sweep} is {state}{why}; only a finished run is exported. See: make status SWEEP={sweep}"
         )
     paths = chosen[0][1]
     return paths, read_run_file(paths.run), sweep_paths.data(plan.data_folder)

@@ -31,11 +31,11 @@ def run(given: argparse.Namespace) -> int:
     shown = 0
     outputs = job_outputs(sweep_paths(given.sweep))
     for row, folder in chosen_runs(given.sweep, given.run):
-        if given.run is None and read_state(folder).state not in ("failed", "lost", "running"):
+        if given.run is None and read_state(folder).state not in ("damaged", "failed", "lost", "running"):
             continue
         for log in _logs(folder, outputs):
             print(f"== {row.name}: {log}")
-            print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-given.lines :]))
+            print(_end(log, given.lines))
             shown += 1
     if not shown:
         print("no log to show" if given.run else "no run failed, was lost or is running; name one to see its log")
@@ -46,3 +46,10 @@ def _logs(folder: RunPaths, outputs: Mapping[str, Path]) -> list[Path]:
     numbers = list(attempt_numbers(folder))
     files = [outputs.get(folder.root.name), log_path(folder, numbers[-1]) if numbers else None]
     return [file for file in files if file is not None and file.exists()]
+
+
+def _end(log: Path, num_lines: int) -> str:
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:])
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"

@@ -16,7 +16,7 @@ from memscale.cli import arguments
 from memscale.cli.console import console
 from memscale.launch.formatting import duration
 from memscale.launch.overview import ORDER, RunLine, SweepStatus
-from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING
+from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING, UNVERIFIED
 
 EXIT_STATUS = {DONE: 0, RUNNING: 3, NEEDS_ATTENTION: 4}
 _MOST_NEEDY, _MOST_RUNNING = 30, 60
@@ -45,16 +45,19 @@ def print_status(seen: SweepStatus) -> None:
     numbers = ", ".join(f"{counts[state]} {state}" for state in ORDER if state in counts)
     scheduler = "a launcher is at work" if seen.scheduled else "no launcher is at work"
     out.print(f"{seen.sweep}  plan {seen.plan_hash}  {numbers}  ({scheduler})", markup=False, soft_wrap=True)
-    for what in (seen.slurm_is_silent, f"nothing is started any more: {seen.halted}" if seen.halted else ""):
+    halted = f"nothing is started any more: {seen.halted}" if seen.halted else ""
+    for what in (seen.slurm_is_silent, halted, seen.data_changed):
         if what:
             out.print(what, markup=False, soft_wrap=True)
-    needy = [line for line in seen.runs if line.state.state in ("failed", "lost") or line.state.advice]
+    needy = [line for line in seen.runs if line.state.state in ("damaged", "failed", "lost") or line.state.advice]
     for line in needy[:_MOST_NEEDY]:
-        cause = f" ({line.state.cause})" if line.state.cause else ""
+        cause = f" ({line.state.cause})" if line.state.cause not in (None, line.state.state) else ""
         out.print(f"{line.row.name} {line.state.state}{cause}: {line.state.evidence}", markup=False, soft_wrap=True)
         out.print(f"    {line.state.advice}", markup=False, soft_wrap=True)
     if len(needy) > _MOST_NEEDY:
         out.print(f"and {len(needy) - _MOST_NEEDY} more that need somebody; --json has them all", markup=False)
+    if unverified := sum(line.state.evidence == UNVERIFIED for line in seen.runs):
+        out.print(f"{unverified} of the runs that are done are {UNVERIFIED}; their numbers are used", markup=False)
     _print_running([line for line in seen.runs if line.state.state == "running"])
     if not seen.scheduled and counts.get("done", 0) < len(seen.runs):
         out.print(f"go on with: make sweep SWEEP={seen.sweep}", markup=False)

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memscale.errors import ConfigError
+from memscale.errors import ConfigError, RecordError
 from memscale.planning.identity import run_id
-from memscale.records.atomic import write_json
 from memscale.records.attempts import host_name
 from memscale.records.heartbeat import Heartbeat, write_heartbeat
 from memscale.records.layout import RunPaths
+from memscale.records.metrics import read_metrics
 from memscale.records.provenance import write_provenance
-from memscale.records.results import RESULT_FORMAT
+from memscale.records.result_file import write_result
 from memscale.records.run_file import RunFile, read_run_file
 
 if TYPE_CHECKING:
@@ -170,7 +170,16 @@ def _conclude(
     scores = _evaluate(file, prepared, trained) if trained.status == "done" else {}
     now = time.time()
     result = _result(file, trained, scores, evaluation_seconds=now - evaluated_from, total_seconds=now - begun)
-    write_json(attempt.paths.result, result, format=RESULT_FORMAT)
+    _check_unchanged(attempt.paths, file)
+    write_result(attempt.paths, result)
+
+
+def _check_unchanged(paths: RunPaths, file: RunFile) -> None:
+    """Raise RecordError where the files that the result will vouch for were changed by somebody else meanwhile."""
+    if read_run_file(paths.run) != file:
+        raise RecordError(f"{paths.run} was changed while the run was trained; start the sweep again")
+    for _ in read_metrics(paths.metrics, file.run_id):
+        pass
 
 
 def _check_digests(file: RunFile, prepared: Prepared) -> None:

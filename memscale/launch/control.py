@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memscale.launch.planned import chosen_runs, launched
 from memscale.launch.progress import SILENT
+from memscale.launch.set_aside import set_aside_damage
 from memscale.launch.slurm.executor import SlurmExecutor
 from memscale.launch.start import launched_follower
 from memscale.launch.states import read_state
@@ -52,22 +53,30 @@ def cancel_runs(name: str, run: str) -> list[str]:
 
 
 def free_runs(name: str, run: str | None) -> list[str]:
-    """Let the failed and lost runs of a sweep, or the one called `run`, be trained again by the next launch.
+    """Let the failed, lost and damaged runs of a sweep, or the one called `run`, be trained again by the next launch.
 
-    The folder of a run that diverged has a result; it is moved aside, not removed.
+    The folder of a run that diverged has a result; it is moved aside, not removed. Of a damaged run the damaged files
+    are set aside, so that it goes on from its last good checkpoint.
 
     Returns:
         The names of these runs.
 
+    Raises:
+        RecordError: The sweep was not launched, has no such run, or a damaged file cannot be moved.
+
     """
     freed = []
     for row, folder in chosen_runs(name, run):
-        if read_state(folder).state not in ("failed", "lost"):
+        state = read_state(folder)
+        if state.state not in ("damaged", "failed", "lost"):
             continue
-        if folder.result.exists():
+        if state.state == "damaged":
+            set_aside_damage(folder, state.evidence)
+        elif folder.result.exists():
             root = folder.root
             number = next(i for i in range(1, 10_000) if not root.with_name(f"{root.name}.{i}").exists())
             root.rename(root.with_name(f"{root.name}.{number}"))
-        folder.stop.unlink(missing_ok=True)
+        if folder.stop.is_file():
+            folder.stop.unlink()
         freed.append(row.name)
     return freed

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from memscale.config.launcher import Launcher
 from memscale.config.sweep import Sweep
+from memscale.errors import RecordError
 from memscale.launch.workers import WorkerSpec
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
 from memscale.planning.planned_runs import PlannedRun
-from memscale.records.atomic import read_json
 from memscale.records.attempts import Outcome, attempt_numbers
 from memscale.records.layout import RunPaths, runs_root
-from memscale.records.results import RESULT_FORMAT
+from memscale.records.result_file import read_result
 from memscale.records.speeds import SpeedPoint, read_speeds, record_speeds
 
 
@@ -79,7 +79,10 @@ def run_point(
 
     What it took beside training is divided by `save_seconds`, a checkpoint's known seconds; runs do not record it.
     """
-    result = read_json(folder.result, format=RESULT_FORMAT)
+    try:
+        result = read_result(folder).content
+    except RecordError:  # a damaged run teaches nothing
+        return None
     train_seconds, evaluation_seconds = (result["timings"][f"{name}_seconds"] for name in ("train", "evaluation"))
     flops = TRAINING_PASSES * planned.counts.flops_per_token_forward * result["achieved"]["tokens"]
     if len(list(attempt_numbers(folder))) != 1 or train_seconds <= 0 or flops <= 0:

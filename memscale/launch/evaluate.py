@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memscale.launch.planned import planned_run
+from memscale.records.inspection import read_whole_run
 from memscale.records.layout import SweepPaths
-from memscale.records.run_file import read_run_file
 
 if TYPE_CHECKING:
     from memscale.evaluation.scores import Score
@@ -48,7 +48,7 @@ def evaluate_run(directory: Path, tasks: Sequence[str] | None, device: str) -> E
     from memscale.training.building import build_model
     from memscale.training.checkpoint import load_weights
 
-    file = read_run_file(paths.run)
+    file, _ = read_whole_run(paths)
     prepared = Prepared.open(SweepPaths(paths.root.parent).data(plan.data_folder))
     prepared.verify_once()
     model = build_model(file.run)

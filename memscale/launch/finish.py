@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memscale.config.codec import to_plain
-from memscale.errors import MemscaleError
+from memscale.errors import MemscaleError, RecordError
+from memscale.launch.data_check import data_changed
 from memscale.launch.progress import Output
 from memscale.launch.stages import is_done
-from memscale.launch.states import read_state
+from memscale.launch.states import UNVERIFIED, state_of
 from memscale.launch.syncer import Syncer
 from memscale.planning.plan import Plan
-from memscale.records.layout import SweepPaths
-from memscale.records.plan_file import PlanFile, mark_finished, read_plan_file
-from memscale.records.results import Row, read_row, write_table
+from memscale.records.inspection import inspect
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.plan_file import PlanFile, PlanRow, mark_finished, read_plan_file
+from memscale.records.results import Row, planned_row, read_row, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,17 +42,22 @@ class Report:
 def collect_results(paths: SweepPaths, plan: PlanFile) -> list[Row]:
     """Read a row for every run of the plan whose stage is open, and write the results table.
 
-    Raises:
-        RecordError: A file of a run is damaged.
-
+    Of a run whose files are damaged, or whose folder is missing, the row has what the plan says and its state.
     """
-    rows = []
-    for planned in plan.runs:
-        folder = plan.run_paths(paths, planned)
-        if folder is not None and folder.run.exists():
-            rows.append(read_row(folder, read_state(folder).state))
+    rows = [_row(plan, planned, folder) for planned in plan.runs if (folder := plan.run_paths(paths, planned))]
     write_table(paths, rows)
     return rows
+
+
+def _row(plan: PlanFile, planned: PlanRow, folder: RunPaths) -> Row:
+    seen = inspect(folder)
+    status = state_of(folder, seen).state
+    if seen.damage or not folder.root.is_dir():
+        return planned_row(plan, planned, status)
+    try:
+        return read_row(folder, status, seen.result)
+    except RecordError:
+        return planned_row(plan, planned, "damaged")
 
 
 def results_frame(paths: SweepPaths, plan: PlanFile) -> pd.DataFrame:
@@ -65,7 +72,7 @@ def build_report(paths: SweepPaths) -> Report:
 
     Raises:
         NoReportError: The analysis refuses the results, mostly because too few runs are done.
-        RecordError: A file of a run is damaged.
+        RecordError: The sweep's plan is damaged.
 
     """
     from analysis.errors import AnalysisError
@@ -73,18 +80,34 @@ def build_report(paths: SweepPaths) -> Report:
 
     plan = read_plan_file(paths)
     assert plan is not None
-    collect_results(paths, plan)
+    rows = collect_results(paths, plan)
+    summary = to_plain(plan)
+    summary["caveats"] += _doubts(paths, plan, rows)
     try:
         built = build.build(
             paths.results_parquet,
             paths.root,
             question=plan.question,
             sweep=plan.sweep,
-            plan_summary=to_plain(plan),
+            plan_summary=summary,
         )
     except AnalysisError as error:
         raise NoReportError(f"no report yet: {error}") from None
     return Report(answer=built.answer, html=built.report, figures=built.figures, results=paths.results_csv)
+
+
+def _doubts(paths: SweepPaths, plan: PlanFile, rows: list[Row]) -> list[str]:
+    """Return what a reader must know of the files that the results come from."""
+    damaged = [str(row["name"]) for row in rows if row["status"] == "damaged"]
+    unverified = sum(row.get("verified") == 0 for row in rows)
+    doubts = []
+    if damaged:
+        doubts.append(f"No number is used of runs whose files are damaged: {', '.join(damaged)}.")
+    if unverified:
+        doubts.append(f"{unverified} runs are {UNVERIFIED}; their numbers are used.")
+    if changed := data_changed(paths, plan):
+        doubts.append(f"The prepared data were changed after these runs were trained: {changed}.")
+    return doubts
 
 
 def report_lines(report: Report) -> list[str]:
@@ -116,9 +139,15 @@ def finish(plan: Plan, paths: SweepPaths, syncer: Syncer, output: Output) -> boo
     if not mirrored:
         log = paths.root / "sync.log"
         output.line(f"MLflow was not brought up to date; see {log}; try again with: make ui SWEEP={name}")
+    stored = read_plan_file(paths)
+    damaged = [row["name"] for row in collect_results(paths, stored) if row["status"] == "damaged"] if stored else []
+    if damaged:
+        output.line(f"{len(damaged)} of {len(plan.runs)} runs are damaged; see: make status SWEEP={name}")
     missing = [run for run in plan.runs if not is_done(paths, run)]
     if missing:
         output.line(f"{len(missing)} of {len(plan.runs)} runs have no result; see: make status SWEEP={name}")
+        return False
+    if damaged:
         return False
     if mirrored:
         mark_finished(paths, plan.plan_hash)

@@ -1,7 +1,7 @@
 """The state of every run of a launched sweep, for a person: files first, and on SLURM what the queue adds to them.
 
-`planned queued running done failed lost`, each with its evidence and what mends it. This module only reads. A finished
-run does not change any more, so what was read of it is kept in one file; the next look calls `stat` once for it.
+`planned queued running done failed lost damaged`, each with its evidence and what mends it. This module only reads.
+Whatever is broken in one run's folder is told as that run's state.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from memscale.errors import RecordError
+from memscale.launch.data_check import data_changed
 from memscale.launch.executor import RunStatus
+from memscale.launch.finished_runs import FinishedRuns
 from memscale.launch.nodes import own, suspicious_nodes
 from memscale.launch.retry import Decision, decide
 from memscale.launch.slurm import commands
@@ -20,8 +21,7 @@ from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
 from memscale.launch.slurm.controllers import controllers
 from memscale.launch.slurm.snapshot import SweepSnapshot, snapshot_of
 from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING, RunState, halt_reason, read_state
-from memscale.records.atomic import read_json, write_json
-from memscale.records.attempts import host_of, job_id
+from memscale.records.attempts import job_id
 from memscale.records.launch_file import Launch, read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
@@ -30,10 +30,8 @@ from memscale.records.plan_file import PlanFile, PlanRow
 if TYPE_CHECKING:
     import pandas as pd
 
-ORDER = ("failed", "lost", "running", "queued", "planned", "done")
+ORDER = ("damaged", "failed", "lost", "running", "queued", "planned", "done")
 """States, those that need a person first."""
-_FORMAT = 1
-_MANY_NEW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +71,8 @@ class SweepStatus:
     """Why nothing is started any more; '' where it may be."""
     slurm_is_silent: str
     """Why SLURM could not be queried; '' where it answered, or the launcher is local."""
+    data_changed: str = ""
+    """Which file of the prepared data was changed since it was verified; '' where none was."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -100,6 +100,7 @@ class SweepStatus:
             "scheduled": self.scheduled,
             "halted": self.halted,
             "slurm_is_silent": self.slurm_is_silent,
+            "data_changed": self.data_changed,
             "runs": [_run_json(run) for run in self.runs],
         }
 
@@ -130,7 +131,7 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
     """Return the state of every run of a plan.
 
     Raises:
-        RecordError: A file of a run is damaged.
+        RecordError: A file of the sweep is damaged; one of a run is told as the run's state.
 
     """
     launch = read_launch(paths) if plan.launcher == "slurm" else None
@@ -152,21 +153,22 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
         scheduled=scheduled,
         halted=halted,
         slurm_is_silent=silent,
+        data_changed=data_changed(paths, plan),
     )
 
 
 def _lines(
     paths: SweepPaths, plan: PlanFile, launch: Launch | None, snapshot: SweepSnapshot | None, *, scheduled: bool
 ) -> list[RunLine]:
-    finished = _Finished(paths)
+    finished = FinishedRuns(paths)
     lines: list[RunLine] = []
     open_rows: list[tuple[PlanRow, RunPaths]] = []
     for row in plan.runs:
         folder = plan.run_paths(paths, row)
         if folder is None:
             lines.append(RunLine(row=row, state=_waiting("its stage is not open")))
-        elif (line := finished.line(row, folder)) is not None:
-            lines.append(line)
+        elif (run := finished.find(folder)) is not None:
+            lines.append(RunLine(row=row, state=run.state, job_id=run.job_id, node=run.node))
         else:
             open_rows.append((row, folder))
     finished.keep()
@@ -200,7 +202,7 @@ def _state(status: RunStatus, launch: Launch, bad: Sequence[str], *, scheduled: 
     """Return a run's state in a person's words."""
     state = read_state(status.paths)
     entry, last = status.entry, status.outcomes[-1] if status.outcomes else None
-    if state.state in ("running", "done") or state.cause == "diverged":
+    if state.state in ("running", "done", "damaged") or state.cause == "diverged":
         return state
     if entry is not None and status.state != "cancelled":
         return replace(state, state="queued", evidence=_job_evidence(entry), advice=_job_advice(entry))
@@ -241,44 +243,3 @@ def _job_advice(entry: commands.QueueEntry) -> str:
     if "Partition" in entry.reason or "Constraints" in entry.reason:
         return f"no node may ever take it: scancel {entry.job_id}, mend the launcher's keys, then start again"
     return f"it is held, and waits for somebody: scontrol release {entry.job_id}"
-
-
-class _Finished:
-    """The lines of runs that have a result, kept from look to look."""
-
-    def __init__(self, paths: SweepPaths) -> None:
-        self._path = paths.finished_runs
-        self._kept: dict[str, list[Any]] = {}
-        self._new = 0
-        try:
-            self._kept = read_json(self._path, format=_FORMAT)["runs"]
-        except (RecordError, KeyError):
-            self._kept = {}
-
-    def line(self, row: PlanRow, folder: RunPaths) -> RunLine | None:
-        """The line of a run that has a result; None for any other."""
-        try:
-            written = folder.result.stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-        name = folder.root.name
-        kept = self._kept.get(name)
-        if kept is None or kept[0] != written:
-            state, job = read_state(folder), job_id(folder)
-            node = host_of(folder, state.attempts) if state.attempts else None
-            kept = [written, state.state, state.cause, state.evidence, state.attempts, state.advice, job, node]
-            self._kept[name] = kept
-            self._new += 1
-        _, name_of_state, cause, evidence, attempts, advice, job, node = kept
-        state = RunState(
-            state=name_of_state, cause=cause, evidence=evidence, attempts=attempts, heartbeat=None, advice=advice
-        )  # fmt: skip
-        return RunLine(row=row, state=state, job_id=job, node=node)
-
-    def keep(self) -> None:
-        """Write what is new. It is only a cache: a reader without the right to write loses nothing."""
-        if self._new >= _MANY_NEW:
-            try:
-                write_json(self._path, {"runs": self._kept}, format=_FORMAT)
-            except PermissionError:
-                return

@@ -90,7 +90,7 @@ def chosen_runs(name: str, run: str | None) -> list[tuple[PlanRow, RunPaths]]:
     if run is not None and run not in names:
         raise RecordError(f"no run '{run}' in the sweep {name}.{nearest(run, names)} See: make results SWEEP={name}")
     found = [(row, plan.run_paths(paths, row)) for row in plan.runs if run in (None, row.name)]
-    return [(row, folder) for row, folder in found if folder is not None and folder.root.is_dir()]
+    return [(row, folder) for row, folder in found if folder is not None and folder.root.exists()]
 
 
 def planned_run(directory: Path) -> tuple[RunPaths, PlanFile]:
@@ -102,6 +102,6 @@ def planned_run(directory: Path) -> tuple[RunPaths, PlanFile]:
     """
     paths = RunPaths(directory.absolute())
     plan = read_plan_file(SweepPaths(paths.root.parent))
-    if plan is None or not paths.run.exists():
+    if plan is None or not paths.root.is_dir():
         raise RecordError(f"{paths.root} is not the folder of a planned run; list them with: memscale status SWEEP")
     return paths, plan

@@ -36,8 +36,7 @@ from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import Outcome
 from memscale.records.launch_file import Launch
-from memscale.records.layout import RunPaths, SweepPaths
-from memscale.records.run_file import read_run_file
+from memscale.records.layout import SweepPaths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,13 +280,13 @@ def _requests(plan: Plan, launch: Launch, paths: SweepPaths, view: _StageView) -
             known[resources] = specs[0], known_speeds(specs, resources)
         spec, speeds = known[resources]
         seconds = speeds.run_seconds(cost_of(plan.sweep, run, done=False))
-        micro_batch = _half_micro_batch(folder) if one.half_micro_batch else None
+        micro_batch = _half_micro_batch(plan, run) if one.half_micro_batch else None
         arguments = worker_arguments(folder, spec, resources, Path(launch.data_folder), micro_batch=micro_batch)
         request = JobRequest(paths=folder, arguments=arguments, resources=resources, avoid=one.avoid)
         timed.append((seconds, request))
     return [request for _, request in sorted(timed, key=lambda pair: -pair[0])]
 
 
-def _half_micro_batch(paths: RunPaths) -> int:
+def _half_micro_batch(plan: Plan, run: PlannedRun) -> int:
     """Return half of a run's batch, in sequences."""
-    return max(1, read_run_file(paths.run).run.batch_sequences // 2)
+    return max(1, run.batch_tokens // plan.sweep.scale.sequence_length // 2)

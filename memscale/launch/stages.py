@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from memscale.errors import RecordError
 from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.launch.set_aside import clear_way
 from memscale.planning.plan import Plan, choose_rates, open_compare
 from memscale.planning.planned_runs import PlannedRun
-from memscale.records.atomic import read_json
+from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
-from memscale.records.results import RESULT_FORMAT
 from memscale.records.run_file import write_run_file
 
 
@@ -27,17 +28,25 @@ def is_done(paths: SweepPaths, planned: PlannedRun) -> bool:
 
 def reopen(plan: Plan, paths: SweepPaths) -> Plan:
     """Return the plan with its compare stage open, if this sweep's plan file has it as opened."""
-    stored = read_plan_file(paths, plan.plan_hash)
+    try:
+        stored = read_plan_file(paths, plan.plan_hash)
+    except RecordError:  # the choices follow from the tuning runs once more
+        return plan
     return open_compare(plan, choices_of(stored)) if stored is not None and stored.choices else plan
 
 
 def open_compare_stage(plan: Plan, paths: SweepPaths, data_folder: Path) -> Plan | None:
-    """Choose each family's rates and open the compare stage; None where a family has no tuning run that ended well.
+    """Choose each family's rates and open the compare stage.
+
+    None where a family has no tuning run that ended well, or a tuning run is damaged.
 
     The plan file and the files of the opened runs are written before this returns, so that whoever takes the next step
     opens the stage in the same way.
     """
-    losses = tuning_losses(plan, paths)
+    try:
+        losses = tuning_losses(plan, paths)
+    except RecordError:
+        return None
     tuned = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
     if tuned != {run.family_name for run in plan.stage("tune")}:
         return None
@@ -59,21 +68,28 @@ def write_files(plan: Plan, paths: SweepPaths, data_folder: Path, *, forget_stop
     for run in plan.runs:
         if run.run_id is not None and not is_done(paths, run):
             folder = run_paths(paths, run)
+            clear_way(folder.run)
             write_run_file(folder.run, run_file(plan.sweep, run))
             if forget_stops:
+                clear_way(folder.stop)
                 folder.stop.unlink(missing_ok=True)
     write_plan_file(paths, plan_file(plan, data_folder))
 
 
 def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
-    """Return the validation loss of the mixture, in nats per token, by tuning run id; None where it has none."""
+    """Return the validation loss of the mixture, in nats per token, by tuning run id; None where it has none.
+
+    Raises:
+        RecordError: A tuning run is damaged: the choice waits until it is trained again.
+
+    """
     losses: dict[str, float | None] = {}
     for planned in plan.stage("tune"):
-        folder = run_paths(paths, planned)
+        seen = inspect(run_paths(paths, planned))
+        if seen.damage:
+            raise RecordError(seen.damage)
         assert planned.run_id is not None
-        losses[planned.run_id] = None
-        if folder.result.exists():
-            result = read_json(folder.result, format=RESULT_FORMAT)
-            if result["status"] == "done":
-                losses[planned.run_id] = result["losses"]["mixture"]["nats_per_token"]
+        result = seen.result
+        done = result is not None and result.status == "done"
+        losses[planned.run_id] = result.content["losses"]["mixture"]["nats_per_token"] if result and done else None
     return losses

@@ -8,10 +8,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from memscale.records.atomic import read_json, write_json
+from memscale.errors import RecordError
+from memscale.records.atomic import read_json, read_object, write_json
 from memscale.records.layout import RunPaths
 
 FORMAT = 1
@@ -78,9 +80,12 @@ def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
 
 
 def attempt_numbers(paths: RunPaths) -> Iterator[int]:
-    """Yield the numbers of a run's attempts, in increasing order."""
-    if paths.attempts.is_dir():
-        yield from sorted(int(path.name) for path in paths.attempts.iterdir() if path.name.isdigit())
+    """Yield the numbers of a run's attempts, in increasing order; none where their folder cannot be read."""
+    try:
+        names = os.listdir(paths.attempts)
+    except OSError:
+        return
+    yield from sorted(int(name) for name in names if name.isdecimal() and paths.attempt(int(name)).is_dir())
 
 
 def log_path(paths: RunPaths, number: int, rank: int = 0) -> Path:
@@ -123,14 +128,23 @@ def write_outcome(paths: RunPaths, number: int, outcome: Outcome, rank: int = 0)
 
 
 def read_outcome(paths: RunPaths, number: int, rank: int = 0) -> Outcome | None:
-    """Return how an attempt ended; None where no outcome was written: it runs, or died before it could write one."""
+    """Return how an attempt ended.
+
+    None where no outcome was written: it runs, or died before it could write one. Of a damaged file the cause is
+    `unknown`, and the evidence says what is wrong with it: the run can be tried again as after any unknown end.
+    """
     path = _outcome(paths, number, rank)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
-    content = read_json(path, format=FORMAT)
-    del content["format"]
-    content["cause"] = _FORMER.get(content["cause"], content["cause"])
-    return Outcome(**content)
+    try:
+        outcome = read_object(Outcome, path, format=FORMAT)
+        cause = _FORMER.get(outcome.cause, outcome.cause)
+        if cause not in CAUSES:
+            raise RecordError(f"{path} names the cause '{cause}', which this memscale does not know")
+        return replace(outcome, cause=cause)
+    except RecordError as error:
+        when = path.lstat().st_mtime
+        return Outcome(cause="unknown", evidence=str(error), started=when, ended=when, host="")
 
 
 def _outcome(paths: RunPaths, number: int, rank: int) -> Path:
@@ -138,31 +152,42 @@ def _outcome(paths: RunPaths, number: int, rank: int) -> Path:
 
 
 def started_at(paths: RunPaths, number: int) -> float:
-    """Return when an attempt started, in Unix seconds."""
-    submission = paths.attempt(number) / "submission.json"
-    if not submission.exists():
-        return paths.attempt(number).stat().st_mtime
-    return float(read_json(submission, format=FORMAT)["started"])
+    """Return when an attempt started, in Unix seconds; where that cannot be read, when its folder was changed."""
+    found = _submission(paths, number).get("started")
+    return float(found) if isinstance(found, int | float) else paths.attempt(number).stat().st_mtime
 
 
 def job_id(paths: RunPaths, number: int | None = None) -> str | None:
-    """Return the SLURM job of an attempt (None: the last); None where it was no job."""
+    """Return the SLURM job of an attempt (None: the last); None where it was no job, or that cannot be read."""
     if number is None:
         number = max(attempt_numbers(paths), default=None)
-    submission = paths.attempt(number) / "submission.json" if number is not None else None
-    if submission is None or not submission.exists():
-        return None
-    found = read_json(submission, format=FORMAT).get("job_id")
+    found = _submission(paths, number).get("job_id") if number is not None else None
     return str(found) if found is not None else None
 
 
 def host_of(paths: RunPaths, number: int) -> str:
-    """Return the node or machine where an attempt ran; '' where that was not written."""
-    submission = paths.attempt(number) / "submission.json"
-    return str(read_json(submission, format=FORMAT)["host"]) if submission.exists() else ""
+    """Return the node or machine where an attempt ran; '' where that was not written, or cannot be read."""
+    return str(_submission(paths, number).get("host", ""))
+
+
+def process_of(paths: RunPaths, number: int) -> tuple[str, int] | None:
+    """Return the machine and the process of an attempt; None where these cannot be read."""
+    content = _submission(paths, number)
+    host, pid = content.get("host"), content.get("pid")
+    return (host, pid) if isinstance(host, str) and isinstance(pid, int) else None
+
+
+def _submission(paths: RunPaths, number: int) -> dict[str, Any]:
+    try:
+        return read_json(paths.attempt(number) / "submission.json", format=FORMAT)
+    except RecordError:
+        return {}
 
 
 def last_step(paths: RunPaths) -> int:
     """Return the step of a run's last durable checkpoint; 0 without one."""
-    names = os.listdir(paths.checkpoints) if paths.checkpoints.is_dir() else []
+    try:
+        names = os.listdir(paths.checkpoints)
+    except OSError:
+        return 0
     return max((int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdigit()), default=0)

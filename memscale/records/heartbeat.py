@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from memscale.errors import RecordError
-from memscale.records.atomic import read_json, write_json
+from memscale.records.atomic import read_object, write_json
 
 FORMAT = 1
 PHASES = ("starting", "training", "evaluating")
@@ -40,8 +40,6 @@ def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:
 def read_heartbeat(path: Path) -> Heartbeat | None:
     """Return the last heartbeat; None where none can be read."""
     try:
-        content = read_json(path, format=FORMAT)
+        return read_object(Heartbeat, path, format=FORMAT)
     except RecordError:
         return None
-    del content["format"]
-    return Heartbeat(**content)

@@ -137,6 +137,17 @@ class RunPaths:
     root: Path
 
     @property
+    def run_id(self) -> str | None:
+        """The run's identity, as the end of the folder's name; None where it does not end in one."""
+        end = self.root.name.rpartition("-")[2]
+        return end if re.fullmatch("[0-9a-f]{12}", end) else None
+
+    @property
+    def damaged(self) -> Path:
+        """What was set aside because it was damaged: a folder a time, numbered."""
+        return self.root / "damaged"
+
+    @property
     def run(self) -> Path:
         """The resolved configuration (`memscale.records.run_file`)."""
         return self.root / "run.json"

@@ -33,7 +33,10 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except IsADirectoryError:
+            raise RecordError(f"{self._path} is a folder; a lock is a file: remove the folder") from None
         until = time.monotonic() + self._seconds
         while not (locked := _locked(descriptor)) and time.monotonic() < until:
             time.sleep(_WAIT_SECONDS)
@@ -68,7 +71,7 @@ def is_held(path: Path) -> bool:
     """Whether some process holds the lease now."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # nobody can lock a folder that lies in its place
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -6,13 +6,16 @@ that they need neither the YAML nor the overrides it was launched with.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from memscale.config.codec import from_plain, to_plain
+from memscale.config.codec import to_plain
 from memscale.errors import RecordError
-from memscale.records.atomic import read_json, rename_keys, write_json
+from memscale.records.atomic import read_json, rename_keys, to_object, write_json
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.run_file import RENAMED_MISMATCHES
+from memscale.records.seal import read_sealed, write_sealed
 
 FORMAT = 2
 """1 called the mismatches of a run `flops_off` and `params_off`, and a choice's family name `family`; such a file is
@@ -94,7 +97,7 @@ class PlanFile:
 
 def write_plan_file(paths: SweepPaths, plan: PlanFile) -> None:
     """Write the plan under its hash, and make it the sweep's current one."""
-    write_json(paths.plan(plan.plan_hash), to_plain(plan), format=FORMAT)
+    write_sealed(paths.plan(plan.plan_hash), to_plain(plan), format=FORMAT)
     write_json(paths.current_plan, {"plan_hash": plan.plan_hash}, format=FORMAT)
 
 
@@ -103,20 +106,19 @@ def read_plan_file(paths: SweepPaths, plan_hash: str | None = None) -> PlanFile 
     if plan_hash is None:
         if not paths.current_plan.exists():
             return None
-        plan_hash = str(read_json(paths.current_plan, format=FORMAT)["plan_hash"])
+        plan_hash = _plan_hash(paths.current_plan)
     path = paths.plan(plan_hash)
     if not path.exists():
         return None
-    plain = read_json(path, format=FORMAT)
+    plain, _ = read_sealed(path, format=FORMAT)
     if plain.pop("format") == 1:
-        for row in plain.get("runs", []):
-            rename_keys(row, RENAMED_MISMATCHES)
-        for row in plain.get("choices", []):
-            rename_keys(row, {"family": "family_name"})
-    try:
-        return from_plain(PlanFile, plain, describe=lambda key: f"{key} ({path})")
-    except ValueError as error:
-        raise RecordError(f"{path} cannot be read back: {error}") from None
+        for key, names in (("runs", RENAMED_MISMATCHES), ("choices", {"family": "family_name"})):
+            for row in plain[key] if isinstance(plain.get(key), list) else []:
+                rename_keys(row, names)
+    plan = to_object(PlanFile, path, plain)
+    if plan.plan_hash != plan_hash:
+        raise RecordError(f"{path} holds the plan {plan.plan_hash}; it was copied over")
+    return plan
 
 
 def mark_finished(paths: SweepPaths, plan_hash: str) -> None:
@@ -126,4 +128,14 @@ def mark_finished(paths: SweepPaths, plan_hash: str) -> None:
 
 def is_finished(paths: SweepPaths, plan_hash: str) -> bool:
     """Whether `mark_finished` was called for this plan."""
-    return paths.finished.exists() and read_json(paths.finished, format=FORMAT)["plan_hash"] == plan_hash
+    try:
+        return paths.finished.exists() and _plan_hash(paths.finished) == plan_hash
+    except RecordError:  # only a note: what it said is found out again
+        return False
+
+
+def _plan_hash(path: Path) -> str:
+    content = read_json(path, format=FORMAT)
+    if not isinstance(content.get("plan_hash"), str) or not re.fullmatch("[0-9a-f]{12}", content["plan_hash"]):
+        raise RecordError(f"{path} names no plan; it was damaged outside memscale")
+    return str(content["plan_hash"])

@@ -1,6 +1,7 @@
 """The results table: one row a run, every count by its own name. Rebuilt from run files at each call.
 
-Runs without a result are rows too, with their state, which the caller passes.
+Runs without a result are rows too, with their state, which the caller passes. Of a run whose files are damaged the row
+has what the plan says of it, and nothing else.
 """
 
 from __future__ import annotations
@@ -8,34 +9,46 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from memscale.config.data import Facts
-from memscale.records.atomic import read_json, write_bytes
+from memscale.errors import RecordError
+from memscale.records.atomic import write_bytes
 from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.plan_file import PlanFile, PlanRow
+from memscale.records.result_file import Result
 from memscale.records.run_file import RunFile, read_run_file
-
-RESULT_FORMAT = 1
 
 Row = dict[str, Any]
 
 
-def read_row(paths: RunPaths, status: str) -> Row:
-    """Return the row of one run.
+def read_row(paths: RunPaths, status: str, result: Result | None) -> Row:
+    """Return the row of one run whose files are whole (`memscale.records.inspection`).
 
     Args:
         paths: The run's folder.
         status: The run's state, for the column `status` of a run without a result.
+        result: The run's result; None without one.
 
     Raises:
-        RecordError: A file of the run is damaged.
+        RecordError: `run.json` is damaged, or the result lacks what a result has.
 
     """
-    file = read_run_file(paths.run)
-    row = _planned(file, status)
-    if paths.result.exists():
-        row.update(_achieved(read_json(paths.result, format=RESULT_FORMAT)))
+    row = _planned(read_run_file(paths.run), status)
+    if result is not None:
+        try:
+            row.update(_achieved(result.content))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{paths.result} lacks what a result has ({error!r})") from None
+        row["verified"] = int(result.verified)
     return row
+
+
+def planned_row(plan: PlanFile, planned: PlanRow, status: str) -> Row:
+    """Return the row of a run by its plan alone, for one whose own files are missing or damaged."""
+    row: Row = {name: value for name, value in asdict(planned).items() if name in _OF_PLAN}
+    return {"sweep": plan.sweep, "scale": plan.scale, "status": status, **row}
 
 
 def write_table(paths: SweepPaths, rows: Iterable[Row]) -> None:
@@ -58,6 +71,13 @@ def write_table(paths: SweepPaths, rows: Iterable[Row]) -> None:
 def columns(rows: Iterable[Row]) -> list[str]:
     """Return every column that some row has, in the order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+_OF_PLAN = (
+    "name", "run_id", "stage", "family", "series", "seed", "budget", "budget_flops", "learning_rate",
+    "table_learning_rate", "batch_tokens", "tokens", "d_model", "num_layers", "num_slots", "params_total",
+    "params_active", "params_non_embedding", "params_table", "flops_per_token_forward", "flops_train",
+)  # fmt: skip
 
 
 def _planned(file: RunFile, status: str) -> Row:

@@ -1,6 +1,6 @@
 """`run.json`: the resolved configuration of a run, what was planned of it, and where it belongs.
 
-Refuses a file whose configuration no longer has the identity it is filed under.
+It carries a digest of its content, so that an edit is noticed when it is read.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memscale.config.codec import from_plain, to_plain
+from memscale.config.codec import to_plain
 from memscale.config.data import Data
 from memscale.config.names import RUN_NAME, check_id, check_name, check_sweep_name
 from memscale.config.run import Run
-from memscale.errors import RecordError
-from memscale.records.atomic import read_json, rename_keys, write_json
+from memscale.records.atomic import rename_keys, to_object
+from memscale.records.seal import read_sealed, write_sealed
 
 FORMAT = 2
 """1 called the mismatches of `counts` `flops_off` and `params_off`; such a file is read as if it had the new names."""
@@ -78,15 +78,12 @@ class RunFile:
 
 def write_run_file(path: Path, content: RunFile) -> None:
     """Write a run's file, whole or not at all."""
-    write_json(path, to_plain(content), format=FORMAT)
+    write_sealed(path, to_plain(content), format=FORMAT)
 
 
 def read_run_file(path: Path) -> RunFile:
-    """Raises RecordError where the file is missing, damaged or newer."""
-    plain = read_json(path, format=FORMAT)
+    """Raises RecordError where the file is missing, unreadable, edited, damaged or newer."""
+    plain, _ = read_sealed(path, format=FORMAT)
     if plain.pop("format") == 1:
         rename_keys(plain.get("counts"), RENAMED_MISMATCHES)
-    try:
-        return from_plain(RunFile, plain, describe=lambda key: f"{key} ({path})")
-    except ValueError as error:
-        raise RecordError(f"{path} cannot be read back: {error}") from None
+    return to_object(RunFile, path, plain)

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{given.sweep_root.name}: {synced.num_runs} runs, {synced.num_points} new points in {synced.uri}\n"
     )
     for problem in synced.problems:
-        sys.stderr.write(f"left out: {problem}\n")
+        sys.stderr.write(f"damaged: {problem}\n")
     return 1 if synced.problems else 0
 
 

@@ -18,12 +18,12 @@ from mlflow.entities import Dataset, Metric
 
 from memscale.config.codec import to_plain
 from memscale.errors import RecordError
-from memscale.records.atomic import read_json
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics
-from memscale.records.results import RESULT_FORMAT
+from memscale.records.result_file import Result as ResultFile
 from memscale.records.run_file import RunFile, read_run_file
-from memscale.tracking.states import State, read_state
+from memscale.tracking.damaged import DamagedRun, damaged
+from memscale.tracking.states import State, judged
 
 _PARAM_LENGTH = 6000  # MLflow's limit for the value of a param
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a dataset
@@ -95,20 +95,20 @@ class RunFolder:
         )
 
     def history(self, *, after: int) -> Iterator[Metric]:
-        """The metrics of steps beyond `after` up to the durable one, and once a step the tokens trained on by then."""
+        """The metrics of steps beyond `after` up to the durable one, and once a step the tokens trained on by then.
+
+        Raises RecordError where a line is damaged.
+        """
         if self.durable_step <= after:
             return
         last = after
-        try:
-            for metric in read_metrics(self.paths.metrics):
-                if not after < metric.step <= self.durable_step:
-                    continue
-                if metric.step > last:
-                    last = metric.step
-                    yield _metric("progress/tokens", metric.tokens, metric.time, metric.step)
-                yield _metric(key(metric.split, metric.name), metric.value, metric.time, metric.step)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{self.paths.metrics} has a damaged line ({error!r})") from None
+        for metric in read_metrics(self.paths.metrics, self.file.run_id):
+            if not after < metric.step <= self.durable_step:
+                continue
+            if metric.step > last:
+                last = metric.step
+                yield _metric("progress/tokens", metric.tokens, metric.time, metric.step)
+            yield _metric(key(metric.split, metric.name), metric.value, metric.time, metric.step)
 
     def artifacts(self) -> dict[str, Path]:
         """Path within MLflow -> file, of the small files that explain the run."""
@@ -116,18 +116,24 @@ class RunFolder:
         return {file.name: file for file in files if file.exists()}
 
 
-def read_folder(paths: RunPaths) -> RunFolder:
-    """Read a run's folder. Raises RecordError."""
-    try:
-        state = read_state(paths)
-        file = read_run_file(paths.run)
-        result = _read_result(paths.result) if paths.result.exists() else None
-    except RecordError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"a file in {paths.root} lacks what memscale writes ({error!r})") from None
-    durable = math.inf if result is not None else _last_checkpoint(paths.checkpoints)
-    return RunFolder(paths=paths, file=file, state=state, result=result, durable_step=durable)
+def read_folder(paths: RunPaths) -> RunFolder | DamagedRun:
+    """Read a run's folder. Raises RecordError where it is damaged and its name has no run id."""
+    state, seen = judged(paths)
+    why, file, result = seen.damage, None, None
+    if not why:
+        try:
+            file = read_run_file(paths.run)
+            result = _read_result(paths.result, seen.result) if seen.result is not None else None
+        except RecordError as error:
+            why = str(error)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"a file in {paths.root} lacks what memscale writes ({error!r})"
+    if file is not None and not why:
+        durable = math.inf if result is not None else _last_checkpoint(paths.checkpoints)
+        return RunFolder(paths=paths, file=file, state=state, result=result, durable_step=durable)
+    if paths.run_id is None:
+        raise RecordError(why)
+    return damaged(paths, state, why)
 
 
 def key(*parts: str) -> str:
@@ -140,10 +146,10 @@ def _part(part: str) -> str:
     return escaped if escaped.strip(".") else escaped.replace(".", "_x2e_") or "_"
 
 
-def _read_result(path: Path) -> Result:
+def _read_result(path: Path, read: ResultFile) -> Result:
     """Losses, scores with their standard errors, usage and costs as metrics of the last step."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    content = read_json(path, format=RESULT_FORMAT)
+    content = read.content
     named: dict[str, float | None] = {}
     for source, losses in content["losses"].items():
         named |= {key("loss", source, name): value for name, value in losses.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import LeaseTakenError
 from memscale.records.plan_file import FORMAT as PLAN_FORMAT
 from memscale.tracking.artifacts import mirror_artifacts
+from memscale.tracking.damaged import DamagedRun, damaged, mirror_damaged
 from memscale.tracking.folder import RunFolder, read_folder
 from memscale.tracking.metric_history import SENDING, mirror_metrics
 from memscale.tracking.store import Store, TrackingError, explained, holding, open_store, resolve
@@ -30,7 +32,7 @@ from memscale.tracking.view import mirror_view
 
 _PARAMS_PER_BATCH = 100  # MLflow's limit
 _RUNS_PER_PAGE = 1000  # MLflow's limit is 50,000; its default 1,000
-_STATES = ("done", "running", "planned", "failed", "lost")
+_STATES = ("done", "running", "planned", "failed", "lost", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Synced:
     num_points: int = 0
     """Metric points sent by this call."""
     problems: tuple[str, ...] = ()
-    """Runs left out because a file of theirs is damaged."""
+    """Runs that are shown as damaged, or left out, and which file of theirs it is."""
     held_by: str | None = None
     """Set where another process was syncing, so nothing was done."""
 
@@ -72,14 +74,14 @@ def sync(sweep_root: Path, *, uri: str | None = None, wait_seconds: float = 0.0)
 
 
 def _mirror(client: MlflowClient, store: Store, paths: SweepPaths) -> Synced:
-    folders, problems = _read_folders(paths)
+    folders, broken, problems = _read_folders(paths)
     started = [folder for folder in folders if folder.state.started is not None]
     if not started:
         return Synced(uri=store.shown, experiment_id=None, parent_run_id=None, problems=tuple(problems))
     experiment = _experiment(client, store, started[0].file.sweep)
     experiment_id = experiment.experiment_id
     mirrored = list(_runs(client, experiment_id))
-    parent = _parent(client, experiment_id, mirrored, paths, folders)
+    parent = _parent(client, experiment_id, mirrored, paths, folders, len(broken))
     children = {run.data.tags["memscale.run_id"]: run for run in mirrored if "memscale.run_id" in run.data.tags}
     num_points = 0
     for folder in started:
@@ -88,10 +90,12 @@ def _mirror(client: MlflowClient, store: Store, paths: SweepPaths) -> Synced:
             num_points += _mirror_run(client, experiment_id, parent.info.run_id, child, folder)
         except RecordError as error:
             problems.append(str(error))
+    for run in broken:
+        mirror_damaged(client, experiment_id, parent.info.run_id, children.get(run.run_id), run)
     results = [folder.result for folder in started if folder.result is not None]
     mirror_view(client, experiment, (metric.key for result in results for metric in result.metrics))
     mirror_artifacts(client, parent, _sweep_artifacts(paths))
-    status = _sweep_status(folders)
+    status = _sweep_status({one.state.name for one in folders} | {one.state.name for one in broken})
     ends = [folder.state.ended for folder in started if folder.state.ended is not None]
     _set_status(client, parent, status, max(ends) if ends and status != "RUNNING" else None)
     return Synced(
@@ -104,20 +108,31 @@ def _mirror(client: MlflowClient, store: Store, paths: SweepPaths) -> Synced:
     )
 
 
-def _read_folders(paths: SweepPaths) -> tuple[list[RunFolder], list[str]]:
-    """The sweep's runs by name, and what is wrong with those that cannot be read."""
+def _read_folders(paths: SweepPaths) -> tuple[list[RunFolder], list[DamagedRun], list[str]]:
+    """The sweep's runs by name, those that are damaged, and what is wrong with these."""
     folders: dict[str, RunFolder] = {}
+    broken: list[DamagedRun] = []
     problems = []
-    for run_json in sorted(paths.root.glob("*/run.json")):
+    for run in _run_folders(paths):
         try:
-            folder = read_folder(RunPaths(run_json.parent))
+            folder = read_folder(run)
         except RecordError as error:
             problems.append(str(error))
+            continue
+        if isinstance(folder, DamagedRun):
+            broken.append(folder)
+            problems.append(folder.why)
             continue
         twin = folders.setdefault(folder.file.run_id, folder)
         if twin is not folder:
             problems.append(f"{folder.paths.root} has the run id of {twin.paths.root}; only the latter is mirrored")
-    return list(folders.values()), problems
+    return list(folders.values()), broken, problems
+
+
+def _run_folders(paths: SweepPaths) -> list[RunPaths]:
+    """What lies in the sweep's folder and is a run: named with an id, or holding a `run.json`."""
+    found = (RunPaths(path) for path in sorted(paths.root.iterdir()) if path.is_dir() or RunPaths(path).run_id)
+    return [run for run in found if run.run_id is not None or run.run.is_file()]
 
 
 def _mirror_run(
@@ -134,7 +149,11 @@ def _mirror_run(
     if not (mirrored.inputs and mirrored.inputs.dataset_inputs):
         context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
         client.log_inputs(mirrored.info.run_id, datasets=[DatasetInput(folder.dataset(), context)])
-    num_points = mirror_metrics(client, mirrored, folder)
+    try:
+        num_points = mirror_metrics(client, mirrored, folder)
+    except RecordError as error:
+        mirror_damaged(client, experiment_id, parent_run_id, mirrored, damaged(folder.paths, folder.state, str(error)))
+        raise
     mirror_artifacts(client, mirrored, folder.artifacts())
     _set_tags(client, mirrored, tags)
     _set_status(client, mirrored, folder.state.mlflow_status, folder.state.ended)
@@ -169,10 +188,15 @@ def _runs(client: MlflowClient, experiment_id: str) -> Iterable[Run]:
 
 
 def _parent(
-    client: MlflowClient, experiment_id: str, mirrored: Iterable[Run], paths: SweepPaths, folders: list[RunFolder]
+    client: MlflowClient,
+    experiment_id: str,
+    mirrored: Iterable[Run],
+    paths: SweepPaths,
+    folders: list[RunFolder],
+    num_damaged: int,
 ) -> Run:
     """The sweep's own run, created where there is none, with its tags up to date."""
-    tags = _sweep_tags(paths, folders)
+    tags = _sweep_tags(paths, folders, num_damaged)
     for run in mirrored:
         if run.data.tags.get("memscale.role") == "sweep":
             _set_tags(client, run, tags)
@@ -182,14 +206,15 @@ def _parent(
     return client.create_run(experiment_id, start_time=_milliseconds(first), tags=tags, run_name=name)
 
 
-def _sweep_tags(paths: SweepPaths, folders: list[RunFolder]) -> dict[str, str]:
+def _sweep_tags(paths: SweepPaths, folders: list[RunFolder], num_damaged: int) -> dict[str, str]:
     counts = Counter(folder.state.name for folder in folders)
+    counts["damaged"] += num_damaged
     question = folders[0].file.question
     plan_hash = ""
-    if paths.current_plan.exists():
+    with suppress(RecordError):
         plan_hash = str(read_json(paths.current_plan, format=PLAN_FORMAT).get("plan_hash", ""))
     numbers = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
-    note = f"**{question}**\n\nplan {plan_hash or 'unknown'}: {numbers} of {len(folders)} runs. Files: `{paths.root}`"
+    note = f"**{question}**\n\nplan {plan_hash or 'unknown'}: {numbers} of {counts.total()} runs. Files: `{paths.root}`"
     return {
         "memscale.role": "sweep",
         "memscale.sweep": folders[0].file.sweep,
@@ -201,14 +226,13 @@ def _sweep_tags(paths: SweepPaths, folders: list[RunFolder]) -> dict[str, str]:
     }
 
 
-def _sweep_status(folders: list[RunFolder]) -> str:
+def _sweep_status(states: set[str]) -> str:
     """RUNNING while a run is; FINISHED when all are done; FAILED when one needs somebody; KILLED when some wait."""
-    states = {folder.state.name for folder in folders}
     if "running" in states:
         return "RUNNING"
     if states == {"done"}:
         return "FINISHED"
-    return "FAILED" if states & {"failed", "lost"} else "KILLED"
+    return "FAILED" if states & {"failed", "lost", "damaged"} else "KILLED"
 
 
 def _sweep_artifacts(paths: SweepPaths) -> dict[str, Path]:

@@ -10,14 +10,12 @@ another run, are a CheckpointError. Nothing is unpickled, and no random state is
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,24 +23,29 @@ from safetensors.torch import load_file
 
 from memscale.config.codec import from_plain, to_plain
 from memscale.config.run import Run
-from memscale.errors import CheckpointError, ConfigError, RecordError
+from memscale.errors import CheckpointError, ConfigError
 from memscale.models.transformer import Transformer
-from memscale.records.atomic import fsync_directory, read_json, write_json
+from memscale.records.atomic import fsync_directory, write_json
 from memscale.training.buffers import persistent_buffers
+from memscale.training.checkpoint_files import (
+    FORMAT,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    checked_state,
+    discard,
+    numbered,
+    set_aside,
+)
 from memscale.training.disk import explain_full_disk
 from memscale.training.metrics import WindowSums
 from memscale.training.optimizers import AdamW, build_optimizer
 from memscale.training.schedules import lr_factor
 from memscale.training.tensor_file import write_tensors
 
-FORMAT = 2
-"""2 renamed two keys of `state` in state.json; checkpoints of format 1 are still read."""
-_FORMAT_1_KEYS = {"place": "hardware", "interval": "window"}
-"""Key of `state` in format 1 -> its name since."""
 KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back to."""
-
-_MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ class State:
     """Seconds in the steps so far; work lost to a crash is not included."""
     peak_memory_bytes: int = 0
     window: WindowSums = field(default_factory=WindowSums)
+    metrics_lines: int | None = None
+    """Lines of the metrics up to this step; None: an earlier version did not count them."""
 
 
 def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> Path:
@@ -75,13 +80,13 @@ def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: St
         try:
             _write(aside, run, model, optimizer, state)
             final = folder / f"step-{state.step}"
-            _discard(final)
+            discard(final)
             os.rename(aside, final)
             fsync_directory(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     for _, old in numbered(folder)[:-KEPT]:
-        _discard(old)
+        discard(old)
     return final
 
 
@@ -101,7 +106,7 @@ def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> Sta
             continue
         for fault, (_, newer) in zip(faults, reversed(numbered(folder)), strict=False):
             log.warning("%s; set aside, resuming from step %d", fault, state.step)
-            _set_aside(newer)
+            set_aside(newer)
         return state
     if faults:
         raise CheckpointError(
@@ -158,15 +163,9 @@ def load_weights(folder: Path, run: Run, model: Transformer) -> int:
         optimizer.flush()
         optimizer.detach()
     else:
-        _check_tensors(path / _MODEL, weights, _weights(model))
+        _check_tensors(path / MODEL, weights, _weights(model))
         _copy(weights, _weights(model))
     return state.step
-
-
-def numbered(folder: Path) -> list[tuple[int, Path]]:
-    """Return the checkpoints there are, whole or not, as (step, path), oldest first."""
-    found = [(path.name.removeprefix("step-"), path) for path in folder.glob("step-*")]
-    return sorted((int(step), path) for step, path in found if step.isdigit())
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -182,12 +181,12 @@ def _existing(folder: Path) -> Path:
 
 def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> None:
     sums = {
-        _MODEL: write_tensors(aside / _MODEL, _weights(model)),
-        _OPTIMIZER: write_tensors(aside / _OPTIMIZER, optimizer.state()),
+        MODEL: write_tensors(aside / MODEL, _weights(model)),
+        OPTIMIZER: write_tensors(aside / OPTIMIZER, optimizer.state()),
     }
-    write_json(aside / _STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
-    sums[_STATE] = hashlib.sha256((aside / _STATE).read_bytes()).hexdigest()
-    write_json(aside / _MANIFEST, {"sha256": sums}, format=FORMAT)
+    write_json(aside / STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
+    sums[STATE] = hashlib.sha256((aside / STATE).read_bytes()).hexdigest()
+    write_json(aside / MANIFEST, {"sha256": sums}, format=FORMAT)
     fsync_directory(aside)
 
 
@@ -207,8 +206,8 @@ def _fill(
 ) -> None:
     """Check saved weights and optimizer state against the model's, then copy them."""
     weights, kept = saved
-    _check_tensors(path / _MODEL, weights, _weights(model))
-    _check_tensors(path / _OPTIMIZER, kept, optimizer.state())
+    _check_tensors(path / MODEL, weights, _weights(model))
+    _check_tensors(path / OPTIMIZER, kept, optimizer.state())
     _copy(weights, _weights(model))
     _copy(kept, optimizer.state())
     optimizer.resume([lr_factor(run.schedule, step, run.num_steps) for step in range(state.step)])
@@ -216,41 +215,11 @@ def _fill(
 
 def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Return state, weights and optimizer state of a checkpoint whose every file is as it was written."""
+    named = checked_state(path, run)
     try:
-        sums = read_json(path / _MANIFEST, format=FORMAT)["sha256"]
-        for name in (_MODEL, _OPTIMIZER, _STATE):
-            _check_sum(path / name, sums[name])
-        content = read_json(path / _STATE, format=FORMAT)
-        named = content["state"]
-        if content["format"] == 1:
-            named = {_FORMAT_1_KEYS.get(key, key): value for key, value in named.items()}
-        state = from_plain(State, named)
-        weights, kept = load_file(path / _MODEL), load_file(path / _OPTIMIZER)
-    except CheckpointError:
-        raise
-    except (RecordError, ConfigError, SafetensorError, OSError) as error:
+        return from_plain(State, named), load_file(path / MODEL), load_file(path / OPTIMIZER)
+    except (ConfigError, SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path} lacks {error} in {_MANIFEST} or {_STATE}") from error
-    _check_run(path, content["run"], run)
-    return state, weights, kept
-
-
-def _check_sum(path: Path, expected: str) -> None:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected:
-        size = path.stat().st_size
-        raise CheckpointError(f"checkpoint file {path} ({size} bytes) is not what was written: its SHA-256 differs")
-
-
-def _check_run(path: Path, saved: dict[str, Any], run: Run) -> None:
-    current = json.loads(json.dumps(to_plain(run)))
-    if saved != current:
-        differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
-        raise CheckpointError(f"checkpoint {path} is of another run: it differs in {', '.join(differing)}")
 
 
 def _check_tensors(path: Path, saved: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
@@ -276,17 +245,3 @@ def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -
 def _weights(model: Transformer) -> dict[str, torch.Tensor]:
     """Return the trained tensors by name: parameters, tied ones once, and persistent buffers."""
     return {**dict(model.named_parameters()), **persistent_buffers(model)}
-
-
-def _discard(path: Path) -> None:
-    """Remove a checkpoint; renamed first, so that a kill in between leaves none that looks whole."""
-    if path.exists():
-        doomed = path.with_name(f".removed-{path.name}")
-        os.rename(path, doomed)
-        shutil.rmtree(doomed)
-
-
-def _set_aside(path: Path) -> None:
-    target = path.with_name(f"damaged-{path.name}")
-    shutil.rmtree(target, ignore_errors=True)
-    os.rename(path, target)

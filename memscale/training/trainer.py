@@ -2,8 +2,9 @@
 
 Each step is one batch, one gradient, one clipping and one update; at intervals follow a line of metrics, a validation,
 a report and a checkpoint. Metrics up to a step are on the disk before its checkpoint is; a resumed run truncates them
-to the checkpoint it starts from, so no step is in them twice. On the CPU a resumed run computes, bit for bit, what an
-undisturbed one does. Prepared data other than the run's are a DataError.
+to the checkpoint it starts from, so no step is in them twice, and notes how many lines it lost where the file was
+damaged. On the CPU a resumed run computes, bit for bit, what an undisturbed one does. Prepared data other than the
+run's are a DataError.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
 from memscale.kernels.table_placement import TablePlacement
+from memscale.planning.identity import run_id
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
@@ -137,9 +139,11 @@ class _Training:
         self._train_seconds, self._peak_memory = state.train_seconds, state.peak_memory_bytes
         self._window = MetricsWindow(self._device, state.window)
         self._loss: float | None = None
-        # A line of step 0 would belong to a start, not to a checkpoint.
+        self._lost_lines = 0
         if self._process_group.is_main:
-            cut_back(self._paths.metrics, state.step if state.step > 0 else -1)
+            # A line of step 0 would belong to a start, not to a checkpoint.
+            kept = cut_back(self._paths.metrics, state.step if state.step > 0 else -1, run_id(self._run))
+            self._lost_lines = max(0, (state.metrics_lines or 0) - kept)
 
     def _first_micro_batch(self) -> int:
         return micro_batch.max_micro_batch(
@@ -156,8 +160,11 @@ class _Training:
         reporter = Reporter(on_progress, run.num_steps, run.batch_tokens, self._step)
         reporter.report(self._step, None, at_once=True)
         saved_at = time.monotonic()
-        lines = MetricsLog(self._paths.metrics if self._process_group.is_main else None)
+        lines = MetricsLog(self._paths.metrics if self._process_group.is_main else None, run_id(run))
         with explain_full_disk(self._paths.root, "metrics"), closing(lines) as self._lines:
+            if self._lost_lines:
+                log.warning("%s has lost %d lines to damage; the run goes on", self._paths.metrics, self._lost_lines)
+                self._lines.add(self._step, self._tokens, "record", lines_lost=self._lost_lines)
             while self._step < run.num_steps:
                 late = time.monotonic() - saved_at > self._execution.checkpoint_seconds
                 stop, save = self._process_group.broadcast_flags(should_stop(), late)
@@ -246,6 +253,7 @@ class _Training:
                 train_seconds=self._train_seconds,
                 peak_memory_bytes=self._peak_memory,
                 window=self._window.read(),
+                metrics_lines=self._lines.num_lines,
             )
             if self._process_group.is_main:
                 checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)

@@ -12,7 +12,8 @@ import torch
 from memscale.models.transformer import build
 from memscale.records.layout import RunPaths
 from memscale.records.run_file import read_run_file
-from memscale.training.checkpoint import State, load_weights, numbered, save
+from memscale.training.checkpoint import State, load_weights, save
+from memscale.training.checkpoint_files import numbered
 from memscale.training.optimizers import build_optimizer
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 

@@ -13,7 +13,6 @@ from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome, new_attempt
 from memscale.records.layout import RunPaths
-from memscale.records.results import RESULT_FORMAT
 from memscale.records.speeds import read_speeds
 from tests.planning.shipped import opened, planned
 
@@ -34,7 +33,7 @@ def _finished(root: Path, run: PlannedRun, *, tokens: int, train: float, evaluat
         "timings": {"train_seconds": train, "evaluation_seconds": evaluation or 0.0},
         "scores": {} if evaluation is None else {"task": {}},
     }
-    write_json(paths.result, result, format=RESULT_FORMAT)
+    write_json(paths.result, result, format=1)
     return paths
 
 

@@ -21,7 +21,9 @@ from memscale.records.lease import Lease
 
 @pytest.fixture
 def paths(tmp_path: Path) -> RunPaths:
-    return RunPaths(tmp_path / "run")
+    paths = RunPaths(tmp_path / "run")
+    write_json(paths.run, {"run_id": None}, format=1)
+    return paths
 
 
 def end(paths: RunPaths, cause: str) -> None:
@@ -85,7 +87,6 @@ def test_a_result_stands_above_all_and_divergence_is_a_failure(paths: RunPaths) 
 
 
 def test_a_second_worker_of_a_run_leaves_at_once(paths: RunPaths, tmp_path: Path) -> None:
-    paths.root.mkdir()
     command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root), "--data", str(tmp_path)]
     with Lease(paths.lease, "the run"):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -95,7 +96,6 @@ def test_a_second_worker_of_a_run_leaves_at_once(paths: RunPaths, tmp_path: Path
 
 
 def test_a_run_whose_file_was_edited_is_refused_and_says_so(paths: RunPaths, tmp_path: Path) -> None:
-    paths.root.mkdir()
     paths.run.write_text('{"format": 1, "sweep": "x"}')
     command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root), "--data", str(tmp_path)]
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 1

@@ -121,7 +121,7 @@ def beat(paths: RunPaths, *, time: float, number: int = 1, pid: int | None = Non
 
 def train(paths: RunPaths, steps: range, *, checkpoint: int | None = None, shift: float = 0.0) -> None:
     """Append five train metrics for each of `steps`, taken `shift` seconds late; leave a checkpoint."""
-    log = MetricsLog(paths.metrics)
+    log = MetricsLog(paths.metrics, paths.run_id or "")
     for step in steps:
         values = {"loss": 5.0 / (1 + step), "grad_norm": 1.0 + step / 7, "lr": 1e-3, "aux": 0.5, "seconds": 0.1 * step}
         log.add(step, 1024 * step, "train", **values)
@@ -134,7 +134,10 @@ def train(paths: RunPaths, steps: range, *, checkpoint: int | None = None, shift
 
 def _shift_times(path: Path, shift: float) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps({**line, "time": line["time"] + shift}) + "\n" for line in lines))
+    for line in lines:
+        del line["chain"]
+        line["time"] += shift
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def finish(paths: RunPaths, *, steps: int = 100, status: str = "done", loss: float = 3.0) -> None:

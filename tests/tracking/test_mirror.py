@@ -188,7 +188,7 @@ def test_nan_and_infinity_become_nan_and_are_named(runs_root: Path) -> None:
     root = runs_root / "demo"
     paths = sweep_files.add_run(root)
     sweep_files.start(paths)
-    log = MetricsLog(paths.metrics)
+    log = MetricsLog(paths.metrics, paths.run_id or "")
     for step, value in enumerate([1.0, math.inf, -math.inf, math.nan]):
         log.add(step, step, "train", loss=value)
     log.close()
@@ -222,6 +222,12 @@ def test_a_damaged_run_is_named_and_the_others_are_mirrored(runs_root: Path, nam
     assert str(runs[1].root) in problem
     whole = {json.loads(paths.run.read_text())["run_id"] for paths in (runs[0], runs[2])}
     assert {run_id for run_id, _, _ in sweep_files.points(runs_root / "mlflow.db")} == whole
+    (shown,) = [run for run in mirrored_runs(synced)[1].values() if run.data.tags["memscale.state"] == "damaged"]
+    assert shown.info.status == "FAILED"
+    assert problem in shown.data.tags["mlflow.note.content"]
+    before = sweep_files.rows(runs_root / "mlflow.db")
+    sync(runs_root / "demo")
+    assert sweep_files.rows(runs_root / "mlflow.db") == before
 
 
 def test_a_sweep_that_is_not_there_is_refused(runs_root: Path) -> None:

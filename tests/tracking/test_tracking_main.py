@@ -30,7 +30,7 @@ def test_it_exits_with_1_for_what_is_wrong(runs_root: Path, capsys: pytest.Captu
     damaged = sweep_files.finished_sweep(runs_root / "demo", num_runs=2)[0]
     damaged.result.write_text("not JSON")
     assert main([str(runs_root / "demo")]) == 1
-    assert f"left out: {damaged.result} is not JSON" in capsys.readouterr().err
+    assert f"damaged: {damaged.result} is not JSON" in capsys.readouterr().err
 
 
 def test_create_makes_the_store_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from train_subprocess import attempt
 
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import read_metrics
-from memscale.training.checkpoint import numbered
+from memscale.training.checkpoint_files import numbered
 
 NUM_STEPS = 60
 NUM_KILLS = 6

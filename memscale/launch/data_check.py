@@ -1,0 +1,17 @@
+"""Whether a launched sweep's prepared data are still what its runs were trained on, as far as a look can tell."""
+
+from __future__ import annotations
+
+from memscale.errors import RecordError
+from memscale.records.layout import SweepPaths
+from memscale.records.plan_file import PlanFile
+
+
+def data_changed(paths: SweepPaths, plan: PlanFile) -> str:
+    """Return which file of the data was changed since it was verified, and what to do; '' where none was."""
+    from memscale.data.verification import what_changed
+
+    try:
+        return what_changed(paths.data(plan.data_folder))
+    except RecordError as error:  # the plan names no folder of data
+        return str(error)
