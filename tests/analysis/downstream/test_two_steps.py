@@ -124,7 +124,7 @@ def test_what_cannot_be_linked_is_refused() -> None:
     columns, loss, error = table(0)
     metric, _ = describe_metric("err", error, loss)
     given = StepOptions(objective="lsq")
-    with pytest.raises(FitError, match="at least 4 runs with the metric; there are 2"):
+    with pytest.raises(FitError, match="at least 4 runs with the metric; given: 2"):
         two_steps(LAW, columns, loss, loss[:2], error[:2], metric, law_options=given, link_options=given)
     with pytest.raises(FitError, match="no link 'linear'"):
         fitted(columns, loss, error, link="linear")
