@@ -22,6 +22,7 @@ from memscale.config.launcher import Launcher
 from memscale.config.matching import Free, MultipleOf, Throughput
 from memscale.config.ranges import RangeError
 from memscale.config.recipe import Multiplier
+from memscale.config.slurm_options import SbatchOption, Variable
 from memscale.errors import ConfigError, nearest
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ _KEYED: dict[type, tuple[str, str | None]] = {
     MultipleOf: ("width", "value"),
     Multiplier: ("name", "value"),
     Throughput: ("name", "flops_per_second"),
+    SbatchOption: ("name", "value"),
+    Variable: ("name", "value"),
 }
 
 

@@ -15,11 +15,13 @@ from memscale.config.ranges import (
     Range,
     Seconds,
     ShellLine,
+    ShellWord,
     SlurmMemory,
     SlurmWord,
 )
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
+from memscale.config.slurm_options import SbatchOption, Variable
 
 LAUNCHERS = ("auto", "local", "slurm")
 TABLE_MEMORIES = ("device", "host", "file")
@@ -60,10 +62,18 @@ class Launcher(Checked):
     gres: SlurmWord | None = None
     exclude: SlurmWord | None = None
     """Nodes to avoid, in the syntax of `sbatch --exclude`; nodes that failed are added."""
+    sbatch: tuple[SbatchOption, ...] = ()
+    """Any other options of sbatch for the runs' jobs, such as {reservation: maxwell, exclusive: true}."""
+    srun: tuple[ShellWord, ...] = ()
+    """Options of srun, such as [--mpi=none]."""
+    environment: tuple[Variable, ...] = ()
+    """Environment variables of all jobs, such as {HF_HOME: /scratch/hf}."""
     setup: tuple[ShellLine, ...] = ()
     """Shell commands to run before the worker, such as `module load cuda`."""
     container: str | None = None
-    """Image for `srun --container-image` (pyxis)."""
+    """Image for `srun --container-image` (pyxis). The code, the sweep, its data and this Python are mounted into it."""
+    container_mounts: tuple[SlurmWord, ...] = ()
+    """Further folders for the container, each `from:to`."""
     resources: tuple[Resources, ...] = ()
     """Other requests for the jobs of some runs; where several entries match a run, later ones win."""
     stop_seconds: Annotated[int, Range(1, 86_400, "a day is longer than a checkpoint takes")] = 120
@@ -76,6 +86,10 @@ class Launcher(Checked):
     """Minutes between two checks of the controller jobs."""
     check_memory: SlurmMemory | None = None
     """Memory of the controller jobs; None: 4G, or `memory` where that is less."""
+    check_partition: SlurmWord | None = None
+    """Partition of the controller jobs, such as one without GPUs; None: `partition`."""
+    check_sbatch: tuple[SbatchOption, ...] = ()
+    """Any other options of sbatch for the controller jobs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

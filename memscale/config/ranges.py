@@ -145,6 +145,9 @@ DeviceMemory = Annotated[
         40,
     ),
 ]
+ShellWord = Annotated[
+    str, Text(r"[^\x00-\x1f\x7f\ud800-\udfff]+", "one option on a line of its own", "srun reads it", 1_000)
+]
 ShellLine = Annotated[str, Text(r"[^\x00\ud800-\udfff]*", "text without NUL", "a shell reads it", 20_000)]
 Column = Annotated[str, Text(r"[^\x00\ud800-\udfff]+", "the name of a column", "a column has a name", 1_000)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memscale.errors import ConfigError, RecordError
+from memscale.launch.code_snapshot import check_running_code
 from memscale.planning.identity import run_id
 from memscale.records.attempts import host_name
 from memscale.records.heartbeat import Heartbeat, write_heartbeat
@@ -140,6 +141,7 @@ def _opened(attempt: Attempt) -> tuple[RunFile, Prepared, tuple[VerifiedFile, ..
 
     Raises ConfigError, DataError or RecordError where either is not what was planned.
     """
+    check_running_code()
     file = read_run_file(attempt.paths.run)
     if run_id(file.run) != file.run_id:
         raise ConfigError(

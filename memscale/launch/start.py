@@ -56,7 +56,7 @@ class SweepOutcome:
 
 @dataclass(kw_only=True)
 class StopRequest:
-    """A Ctrl-C, a SIGTERM or a cancel file. Called, it returns which one came, or ''.
+    """A Ctrl-C, a SIGTERM, a terminal that is closed (SIGHUP) or a cancel file. Called, it returns which, or ''.
 
     Signals reach only the main thread; in another one, as of a server, the cancel file is all there is.
     """
@@ -67,8 +67,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._received)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                    self._before[number] = signal.signal(number, self._received)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,8 @@
 """One attempt of one run: `python -m memscale.launch.worker RUN_DIRECTORY --data FOLDER`.
 
 Takes the run's lease (a second copy leaves at once), trains from the last checkpoint, evaluates, and writes the result
-last. A SIGTERM, SIGINT or SIGUSR2, a stop file, or the death of the process that started it ends it at a step boundary
-with a checkpoint. Whatever ends it is written to the attempt's outcome, but for a kill that leaves no time to write.
+last. A SIGTERM, SIGINT, SIGHUP or SIGUSR2, a stop file, or the death of the process that started it ends it at a step
+boundary with a checkpoint. Whatever ends it is written to the attempt's outcome, but for a kill that leaves no time.
 
 Where the environment has torch's RANK and WORLD_SIZE, it is one of several processes of the attempt. The first does all
 of the above; the others do as it does, and leave when it has written the result.
@@ -53,8 +53,9 @@ class _Stop:
         self._file = paths.stop
         self._parent = os.getppid()
         self.reason = ""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-            signal.signal(number, self._received)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                signal.signal(number, self._received)
 
     def _received(self, number: int, _: FrameType | None) -> None:
         self.reason = signal.Signals(number).name

@@ -101,6 +101,7 @@ def test_a_sweep_goes_on_after_every_fault_and_ends_as_an_undisturbed_one(
     sweep = _kill_the_pool(sweep, text, runs)
     sweep = _kill_the_group(sweep, text, runs)
     sweep = _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep, text, runs)
+    sweep = _close_the_terminal(sweep, text, runs)
     sweep = _cancel_the_sweep(sweep, text, runs)
     assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
     _check(runs, undisturbed)
@@ -149,6 +150,17 @@ def _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep: Process, text: str, runs
     last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
     assert json.loads((last / "outcome.json").read_text())["cause"] == "stopped"
     assert memscale("status", NAME, runs=runs, check=False).returncode == 4
+    return start("sweep", NAME, *_sweep(text), runs=runs)
+
+
+def _close_the_terminal(sweep: Process, text: str, runs: Path) -> Process:
+    run, worker = _catch(runs)
+    os.killpg(sweep.pid, signal.SIGHUP)
+    os.kill(worker, signal.SIGCONT)
+    assert sweep.wait(timeout=600) == 4
+    assert not is_held(run / "lease")
+    last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
+    assert json.loads((last / "outcome.json").read_text())["cause"] == "stopped"
     return start("sweep", NAME, *_sweep(text), runs=runs)
 
 

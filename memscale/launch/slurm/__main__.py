@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from memscale.errors import MemscaleError
+from memscale.launch.code_snapshot import check_running_code
 from memscale.launch.start import reconcile_launched
 from memscale.launch.states import DONE, RUNNING
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Take the next step of the sweep that `arguments` names; return the exit status."""
     (name,) = sys.argv[1:] if arguments is None else arguments
     try:
+        check_running_code()
         outcome = reconcile_launched(name, _Log())
     except MemscaleError as error:
         sys.stderr.write(f"memscale: {error}\n")

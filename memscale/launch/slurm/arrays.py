@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
@@ -20,6 +19,7 @@ from memscale.launch.executor import JobRequest
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import QueueEntry, SlurmError
 from memscale.launch.slurm.job import run_job
+from memscale.launch.slurm.script import job_parameters, mounts
 from memscale.records.layout import SweepPaths
 from memscale.records.submissions import Submission, accepted, new_submission, submissions, withdrawn, write_submission
 
@@ -86,7 +86,8 @@ def _submit(
     submission = new_submission(paths.root.name, tuple(request.paths.root.name for request in chunk))
     write_submission(paths, submission)
     executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
-    parameters = job_parameters(resources, code, exclude=exclude)
+    folders = mounts(paths, code, chunk[0]) if resources.container else ()
+    parameters = job_parameters(resources, code, exclude=exclude, folders=folders)
     executor.update_parameters(
         job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
     )
@@ -102,35 +103,6 @@ def _cut(requests: Sequence[JobRequest], max_array_size: int) -> list[Sequence[J
     """Cut the requests into arrays; MaxArraySize is one more than the largest index."""
     size = max(1, max_array_size)
     return [requests[start : start + size] for start in range(0, len(requests), size)]
-
-
-def job_parameters(launcher: Launcher, code: Path, *, exclude: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the parameters of one run's job, by submitit's names."""
-    nodes = [*(launcher.exclude.split(",") if launcher.exclude else []), *exclude]
-    setup = [*launcher.setup, f"export PYTHONPATH={code}", "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
-    given: dict[str, Any] = {
-        "time": launcher.minutes,
-        "nodes": launcher.nodes_per_run,
-        "ntasks_per_node": launcher.processes_per_run // launcher.nodes_per_run,
-        "cpus_per_task": launcher.cpus_per_run,
-        "gpus_per_node": launcher.gpus_per_run or None,
-        "partition": launcher.partition,
-        "account": launcher.account,
-        "qos": launcher.qos,
-        "constraint": launcher.constraint,
-        "gres": launcher.gres,
-        "exclude": ",".join(dict.fromkeys(nodes)) or None,
-        "signal_delay_s": min(launcher.stop_seconds, launcher.minutes * 30),
-        "setup": setup,
-        "additional_parameters": {"mem": launcher.memory, "requeue": True},
-        "srun_args": _srun_options(launcher) or None,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _srun_options(launcher: Launcher) -> list[str]:
-    options = [f"--container-image={launcher.container}"] if launcher.container else []
-    return [*options, "--kill-on-bad-exit=1"] if launcher.processes_per_run > 1 else options
 
 
 def adopt_orphans(paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> bool:

@@ -153,6 +153,11 @@ def address_of_first(nodes: str) -> str:
     return found.group(1) if found else name
 
 
+def split_nodes(nodes: str) -> list[str]:
+    """Return the parts of a list of nodes, brackets kept whole: ['a[1,3]', 'b2'] of 'a[1,3],b2'."""
+    return [part for part in re.split(r",(?![^\[]*\])", nodes) if part]
+
+
 def max_array_size() -> int:
     """Return one more than the largest index of an array; SLURM's default where it does not report it."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)

@@ -8,15 +8,19 @@ one of them is in the queue: so any of them can be lost. They are found by their
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from memscale.config.launcher import Launcher
+from memscale.launch.code_snapshot import shell_lines
 from memscale.launch.device_memory import parse_bytes
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import QueueEntry
+from memscale.launch.slurm.script import variables
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.masking import is_secret_variable
@@ -24,6 +28,8 @@ from memscale.records.submissions import submissions
 
 KINDS = ("look", "next")
 _MEMORY, _MINUTES = "4G", 120
+_START = "import sys; sys.path.pop(0); from memscale.launch.slurm.__main__ import main; sys.exit(main(sys.argv[1:]))"
+"""Python code: a step by the code on PYTHONPATH, whatever lies in the current folder, which Python puts first."""
 _ELSEWHERE = """\
 tries=${CONTROLLER_TRIES:-0}
 unset CONTROLLER_TRIES
@@ -37,14 +43,15 @@ trap 'trap - EXIT; exit 143' TERM # cancelled, or put back into the queue
 """
 
 
-def controller_name(sweep: str, kind: str) -> str:
-    """Return the name of the jobs of one of KINDS."""
-    return f"memscale-{kind}-{sweep}"
+def controller_name(paths: SweepPaths, kind: str) -> str:
+    """Return the name of the jobs of one of KINDS: the sweep's, and its own in each runs folder."""
+    folder = hashlib.sha256(os.fsencode(paths.root.resolve())).hexdigest()[:8]
+    return f"memscale-{kind}-{paths.root.name}-{folder}"
 
 
 def controllers(paths: SweepPaths, queue: Mapping[str, QueueEntry], own_job: str | None) -> dict[str, list[QueueEntry]]:
     """Return the sweep's controllers in the queue by kind, without `own_job`, the one that asks."""
-    names = {controller_name(paths.root.name, kind): kind for kind in KINDS}
+    names = {controller_name(paths, kind): kind for kind in KINDS}
     found: dict[str, list[QueueEntry]] = {kind: [] for kind in KINDS}
     for entry in queue.values():
         if entry.name in names and entry.job_id != own_job and entry.state != "COMPLETING":
@@ -71,7 +78,7 @@ def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None
 
 def ensure_one_controller(launch: Launch, paths: SweepPaths) -> None:
     """Submit a `look` where no controller is in the queue. Raises SlurmError."""
-    names = ",".join(controller_name(paths.root.name, kind) for kind in KINDS)
+    names = ",".join(controller_name(paths, kind) for kind in KINDS)
     if not commands.ask("squeue", "--me", "--noheader", f"--name={names}").strip():
         _submit_look(launch, paths)
 
@@ -94,11 +101,11 @@ def _submit_look(launch: Launch, paths: SweepPaths) -> None:
 
 
 def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
-    sweep, launcher = paths.root.name, launch.sweep.launcher
+    launcher = launch.sweep.launcher
     folder = paths.slurm / "controllers"
     folder.mkdir(parents=True, exist_ok=True)
     options = [
-        f"--job-name={controller_name(sweep, kind)}",
+        f"--job-name={controller_name(paths, kind)}",
         f"--output={folder}/%j.log",
         "--nodes=1",
         "--ntasks=1",
@@ -113,8 +120,16 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
 
 
 def _options(launcher: Launcher) -> Sequence[str]:
-    names = ("partition", "account", "qos")
-    return [f"--{name}={getattr(launcher, name)}" for name in names if getattr(launcher, name) is not None]
+    elsewhere = launcher.check_partition is not None
+    given = {
+        "partition": launcher.check_partition or launcher.partition,
+        "account": launcher.account,
+        "qos": launcher.qos,
+        "constraint": None if elsewhere else launcher.constraint,
+        "exclude": launcher.exclude,
+    }
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return [*options, *(option.flag for option in launcher.check_sbatch)]
 
 
 def _memory(launcher: Launcher) -> str:
@@ -131,15 +146,17 @@ def _script(launch: Launch, paths: SweepPaths, options: Sequence[str]) -> str:
     """
     ours = {name: value for name, value in os.environ.items() if name.startswith(("MEMSCALE_", "MLFLOW_"))}
     kept = {name: value for name, value in ours.items() if not is_secret_variable(name, value)}
-    kept |= {"MEMSCALE_RUNS": str(paths.root.parent), "PYTHONPATH": launch.code}
-    command = [launch.python, "-m", "memscale.launch.slurm", paths.root.name]
+    kept |= {"MEMSCALE_RUNS": str(paths.root.parent)}
+    command = [launch.python, "-c", _START, paths.root.name]
     return "\n".join(
         [
             "#!/bin/bash",
             *(f"#SBATCH {shlex.quote(option)}" for option in options),
             _ELSEWHERE,
             *launch.sweep.launcher.setup,
+            *variables(launch.sweep.launcher),
             *(f"export {name}={shlex.quote(value)}" for name, value in kept.items()),
+            *shell_lines(Path(launch.code)),
             shlex.join(command),
             "",
         ]

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from memscale.launch.slurm.controllers import KINDS, controller_name
+from memscale.records.layout import SweepPaths
 from memscale.records.lease import is_held
 from tests.launch.slurm_cluster import SCRIPTS, box
 from tests.sweeps import NAME, ROOT, environment, memscale, wait_for
@@ -148,7 +150,8 @@ def node_drained(site: Site, one: Victim) -> str:
 
 
 def nobody_looks(site: Site, _: Victim) -> str:
-    names = f"--name=memscale-look-{NAME},memscale-next-{NAME}"
+    paths = SweepPaths(site.runs / NAME)
+    names = f"--name={','.join(controller_name(paths, kind) for kind in KINDS)}"
     site.slurm("scancel", names)
     wait_for("somebody who looks", lambda: "PENDING" in site.slurm("squeue", "--noheader", "--format=%T", names))
     return "the jobs that look after the sweep cancelled"

@@ -19,6 +19,7 @@ from memscale.launch.retry import decide
 from memscale.launch.slurm import arrays, commands, job
 from memscale.launch.slurm.arrays import adopt_orphans, submit
 from memscale.launch.slurm.commands import SlurmError
+from memscale.launch.slurm.controllers import KINDS, controller_name
 from memscale.launch.slurm.snapshot import SweepSnapshot
 from memscale.records.attempts import Outcome, new_attempt, read_outcome, write_outcome
 from memscale.records.launch_file import Launch, write_launch
@@ -355,9 +356,10 @@ def test_a_runs_job_sees_to_it_at_its_end_that_a_job_looks_after_the_sweep(
             job.run_job((str(requests(paths, 1)[0].paths.root), "--threads", "1"))
 
     end_a_job()
-    assert slurm.calls("squeue")[-1][-1] == "--name=memscale-look-s,memscale-next-s"
+    look, next_ = (controller_name(paths, kind) for kind in KINDS)
+    assert slurm.calls("squeue")[-1][-1] == f"--name={look},{next_}"
     assert slurm.calls("sbatch") == [["--begin=now+300", "--export=ALL"]]
-    slurm.say({"squeue": "17 main memscale-next-s root PD 0:00 1 (Dependency)"})
+    slurm.say({"squeue": f"17 main {next_} root PD 0:00 1 (Dependency)"})
     end_a_job()
     slurm.say({"squeue": ""})
     paths.cancel.write_text("memscale cancel")
