@@ -11,6 +11,7 @@ RUN ?=
 FOLDER ?= exported/$(RUN)
 NODES ?= 4
 SEEDS ?= 10
+FUZZ ?= 100
 WORKERS ?= $(shell nproc)
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
@@ -25,7 +26,7 @@ overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
 memscale := set -f +B; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos lint docs bench doctor clean \
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos fuzz lint docs bench doctor clean \
 	cluster-up cluster-down
 
 help: ## show this
@@ -95,6 +96,9 @@ test-fast: $(READY) ## the tests without the slow ones, for daily work
 
 chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (an hour)
 	@MEMSCALE_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/launch/chaos --log-cli-level=INFO
+
+fuzz: $(READY) ## hostile keys, YAML, names, text, tables and conditions; FUZZ=100 is some 35,000 tries (a quarter of an hour)
+	@MEMSCALE_FUZZ=$(FUZZ) nice $(BIN)/python -m pytest -s tests/fuzz
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

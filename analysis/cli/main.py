@@ -1,6 +1,7 @@
 """`python -m analysis VERB TABLE ...`: finds the verb's own file and imports nothing else.
 
-Mistakes end with one line on stderr and exit code 2; JSON has all digits.
+Mistakes end with one line on stderr and exit code 2; a bug ends with exit code 1, the traceback, and how to report it.
+JSON has all digits.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, bug_report
 
 VERBS = {
     "report": "write figures, analysis.json and one self-contained report.html of a sweep's results",
@@ -30,6 +32,9 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal in another encoding still shows the rest
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -48,13 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AnalysisError as error:
         print(f"analysis {verb}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            place = f" ({error.filename})" if error.filename else ""
+            print(f"analysis {verb}: the system refused: {error.strerror or error}{place}", file=sys.stderr)
+            return 2
         # The reader (head, less) has seen enough; give the interpreter nothing to flush into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError:
+        print(
+            f"analysis {verb}: the memory of this machine is used up; ask for less, or use a larger one",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"\nanalysis {verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # noqa: BLE001 - a person's slips have their own errors: what is left is a bug
+        print(bug_report("analysis", given, error), file=sys.stderr)
+        return 1
     return status
 
 

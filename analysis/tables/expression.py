@@ -30,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LONGEST = 2000
+DEEPEST = 100
+"""Levels of nesting of a condition, which is evaluated by recursion."""
 TRUE, FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 QUOTED = "\u0298"
 """Replaces a column in backquotes, followed by its number: a letter that few names of columns start with."""
@@ -67,7 +69,8 @@ class Where:
     def column(self, name: str) -> str:
         """The column that a name of the tree refers to."""
         number = name.removeprefix(QUOTED)
-        return self.quoted[int(number)] if name != number and number.isdigit() else name
+        is_quoted = name != number and number.isdecimal() and int(number) < len(self.quoted)
+        return self.quoted[int(number)] if is_quoted else name
 
     @property
     def columns(self) -> frozenset[str]:
@@ -112,7 +115,17 @@ def parse(text: str) -> Where:
         raise TableError(
             f'--where "{text}" cannot be read: {reason}. Write a condition such as "loss < 4 and `Model Size` > 1e8"'
         ) from None
+    if _is_deeper(tree, DEEPEST):
+        raise TableError(f'--where "{text[:100]}..." is nested more than {DEEPEST} levels deep; write it flatter')
     return Where(text=text, tree=tree.body, quoted=tuple(quoted))
+
+
+def _is_deeper(tree: ast.AST, levels: int) -> bool:
+    """Whether a tree has more levels; it is walked level by level, as what recurses would not end well."""
+    level = [tree]
+    for _ in range(levels):
+        level = [inner for node in level for inner in ast.iter_child_nodes(node)]
+    return bool(level)
 
 
 @dataclass(frozen=True, kw_only=True)

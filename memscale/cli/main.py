@@ -1,17 +1,19 @@
 """`memscale VERB ...`: finds the verb's own file and imports nothing else.
 
-Mistakes and faults that a person can mend end with one message and exit status 2, without a traceback.
+Mistakes and faults that a person can mend end with one message and exit status 2, without a traceback. What is neither
+is a bug: it ends with exit status 1, the traceback, and how to report it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 
 from memscale import __version__
-from memscale.errors import MemscaleError, nearest
+from memscale.errors import MemscaleError, bug_report, nearest
 
 VERBS = {
     "plan": "show what a sweep would train; touches nothing",
@@ -44,6 +46,9 @@ PLATFORM = frozenset(
 def main(arguments: list[str] | None = None) -> int:
     """Run the verb that `arguments` (None: the command line's) begin with; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal in another encoding still shows the rest
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -82,11 +87,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(f"memscale {verb}: the system refused: {error.strerror}{place}", file=sys.stderr)
+        print(f"memscale {verb}: the system refused: {error.strerror or error}{place}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print(
+            f"memscale {verb}: the memory of this machine is used up; ask for less, or use a larger one",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"\nmemscale {verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # noqa: BLE001 - a person's slips have their own errors: what is left is a bug
+        print(bug_report("memscale", given, error), file=sys.stderr)
+        return 1
     return status
 
 

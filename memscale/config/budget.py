@@ -83,7 +83,7 @@ class Shapes(Checked):
     """A rule that derives a dense shape from its width: heads of one width, and depth proportional to width."""
 
     head_width: Annotated[int, Range(2, 65_536, "no head is wider")]
-    width_per_layer: Annotated[float, Range(0, 2**20, "no layer is wider", above_low=True)]
+    width_per_layer: Annotated[float, Range(0.01, 2**20, "no layer is wider")]
     """d_model divided by the number of layers; the number of layers is rounded to the nearest integer."""
     least_layers: LayerCount = 2
 

@@ -23,7 +23,7 @@ from memscale.config.matching import Free, MultipleOf, Throughput
 from memscale.config.ranges import RangeError
 from memscale.config.recipe import Multiplier
 from memscale.config.slurm_options import SbatchOption, Variable
-from memscale.errors import ConfigError, nearest
+from memscale.errors import ConfigError, nearest, shown
 
 T = TypeVar("T")
 
@@ -99,10 +99,12 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
     if cls in _CHOICES:
         key, words = _CHOICES[cls]
         name = given.get("name")
-        word = given.pop(key, name if name in words else None)  # `moe: {...}` is of family moe unless it names another
+        word = given.pop(
+            key, name if isinstance(name, str) and name in words else None
+        )  # `moe: {...}` is of family moe unless it names another
         if not isinstance(word, str) or word not in words:
             near = nearest(str(word), words)
-            raise ConfigError(f"{describe(_join(where, key))} is {word!r}; valid: {', '.join(words)}.{near}")
+            raise ConfigError(f"{describe(_join(where, key))} is {shown(word)}; valid: {', '.join(words)}.{near}")
         chosen = words[word]
     hints = _hints(chosen)
     for key in given:
@@ -157,7 +159,7 @@ def _convert_tuple(element: Any, value: Any, where: str, describe: Describe) -> 
     if isinstance(value, str) and element is str:
         value = [value]
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{describe(where)} is {value!r}; it needs a list of {_name(element)}")
+        raise ConfigError(f"{describe(where)} is {shown(value)}; it needs a list of {_name(element)}")
     return tuple(_convert(element, item, f"{where}[{i}]", describe) for i, item in enumerate(value))
 
 
@@ -186,7 +188,7 @@ def _convert_scalar(kind: Any, value: Any, where: str, describe: Describe) -> An
         return _frozen(value)
     converted = _scalar(kind, value)
     if converted is None:  # `describe` reads the YAML files again, so it is called only for an error
-        raise ConfigError(f"{describe(where)} is {value!r}; it needs {_name(kind)}")
+        raise ConfigError(f"{describe(where)} is {shown(value)}; it needs {_name(kind)}")
     return converted
 
 
@@ -211,7 +213,7 @@ def _scalar(kind: Any, value: Any) -> bool | int | float | str | None:
 
 def _mapping(plain: Any, cls: type, where: str, describe: Describe) -> Mapping[str, Any]:
     if not isinstance(plain, Mapping):
-        raise ConfigError(f"{describe(where)} is {plain!r}; it needs keys and values ({cls.__name__})")
+        raise ConfigError(f"{describe(where)} is {shown(plain)}; it needs keys and values ({cls.__name__})")
     return plain
 
 

@@ -5,11 +5,21 @@ Each block is the product of some axes, and of a group of axes whose values are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from memscale.config.checks import require
-from memscale.config.ranges import Checked
+from memscale.config.ranges import ANY_NUMBER, LINE, Checked
+from memscale.errors import shown
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +32,11 @@ class Axis(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.values) > 0, f"{self.key} is empty; name at least one value")
+        for value in _leaves(self.values):
+            require(not isinstance(value, Mapping), f"{self.key} has the value {shown(value)}; it needs plain values")
+            rule = LINE if isinstance(value, str) else ANY_NUMBER
+            problem = rule.problem(value) if isinstance(value, str | int | float) else None
+            require(problem is None, f"{self.key}: a value {problem}")
         plain = [repr(value) for value in self.values]
         require(len(set(plain)) == len(plain), f"{self.key} {list(self.values)} names a value twice")
 

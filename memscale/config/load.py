@@ -24,8 +24,10 @@ from memscale.config.codec import from_plain
 from memscale.config.overrides import check_override
 from memscale.config.sweep import Sweep
 from memscale.config.yaml_files import check_sweep_files
-from memscale.errors import ConfigError, nearest
+from memscale.errors import ConfigError, nearest, one_line, shown
 
+_PYTHON_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, AssertionError)
+"""What Hydra lets through, beside its own errors, where a file or an override is not as it expects."""
 GROUPS = ("scale", "family", "data", "recipe", "launcher", "evaluate")
 
 
@@ -124,12 +126,15 @@ def _notes(sweep: Sweep, given: set[str], *, chosen: bool) -> tuple[str, ...]:
 def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
     for override in overrides:
         check_override(override)
+        _check_group(folder, override)
     check_sweep_files(folder, name, overrides)
     try:
         with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
             return compose(name, overrides=[_forced(override) for override in overrides])
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(_explain(folder, name, overrides, error)) from None
+    except (HydraException, OmegaConfBaseException, *_PYTHON_ERRORS) as error:
+        told = one_line(str(error) or type(error).__name__, 600)
+        given = one_line(" ".join(overrides)) or "no overrides"
+        raise ConfigError(f"the sweep '{name}' cannot be composed from {folder} with {given}: {told}") from None
 
 
 def _forced(override: str) -> str:
@@ -139,18 +144,15 @@ def _forced(override: str) -> str:
     return f"++{override}" if is_key else override
 
 
-def _explain(folder: Path, name: str, overrides: list[str], error: Exception) -> str:
-    """Turn an error of Hydra into a message with the value given, the valid ones and the nearest spelling."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        key = key.lstrip("+~").partition("@")[0]
-        group = folder / key
-        if key in GROUPS and not (group / f"{value}.yaml").is_file():
-            options = sorted(path.stem for path in group.glob("*.yaml"))
-            near = nearest(value, options)
-            return f"{key} on the command line is '{value}'; valid: {', '.join(options)} ({group}).{near}"
-    first = re.sub(r"\s+", " ", str(error)).strip()
-    return f"the sweep '{name}' cannot be composed from {folder} with {overrides or 'no overrides'}: {first}"
+def _check_group(folder: Path, override: str) -> None:
+    """Raise ConfigError where an override chooses a file of a group that is not there, with those that are."""
+    key, equals, value = override.partition("=")
+    key = key.lstrip("+~").partition("@")[0]
+    group = folder / key
+    options = sorted(path.stem for path in group.glob("*.yaml")) if key in GROUPS else []
+    if equals and key in GROUPS and value not in (*options, "null"):
+        near = nearest(value, options)
+        raise ConfigError(f"{key} on the command line is {shown(value)}; valid: {', '.join(options)} ({group}).{near}")
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:

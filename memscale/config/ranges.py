@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from memscale.errors import ConfigError, nearest
+from memscale.errors import ConfigError, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class OneOf:
         """Return what is wrong with `value`, or None."""
         if value in self.words:
             return None
-        return f"is '{value}'; valid: {', '.join(self.words)}.{nearest(str(value), self.words)}"
+        return f"is {shown(value)}; valid: {', '.join(self.words)}.{nearest(str(value), self.words)}"
 
     def __str__(self) -> str:
         """The words, with commas between them."""
@@ -81,7 +81,7 @@ class Text:
         if len(value) > self.longest:
             return f"has {len(value):,} characters; {self.longest:,} are the most ({self.why})"
         if re.fullmatch(self.pattern, value) is None:
-            return f"is {value[:200]!r}; it needs {self.needs} ({self.why})"
+            return f"is {shown(value)}; it needs {self.needs} ({self.why})"
         return None
 
     def __str__(self) -> str:
@@ -91,6 +91,8 @@ class Text:
 
 Rule = Range | OneOf | Text
 
+ANY_NUMBER = Range(-(2**63), 2**63 - 1, "the results table stores it in 64 bits")
+"""The rule for numbers whose key is not known yet: values of a grid."""
 LINE = Text(
     r"[^\x00-\x1f\x7f\ud800-\udfff]*", "one line without control characters", "it is shown and stored as a line"
 )

@@ -14,7 +14,7 @@ from memscale.config.data import Hub
 from memscale.data.bad_rows import RowPolicy
 from memscale.data.readers import UnreadableError, refuse_deep_json, text_of
 from memscale.data.text_files import datasets_library
-from memscale.errors import DataError
+from memscale.errors import DataError, one_line
 
 _ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError)
 """What `datasets` and the readers below it raise for files that they cannot use."""
@@ -68,7 +68,7 @@ def documents(source: Hub, cache: Path, policy: RowPolicy | None = None) -> Iter
             )
     except (*_ERRORS, datasets.exceptions.DatasetsError, UnreadableError) as error:
         raise DataError(
-            f"{where} cannot be loaded: {' '.join(str(error).split())[:300]}. Check path, config_name, split and "
+            f"{where} cannot be loaded: {one_line(str(error))}. Check path, config_name, split and "
             "revision, and the network for a data set that is not in the cache yet"
         ) from None
     rows = (text_of(row, source.text_column) for row in loaded)

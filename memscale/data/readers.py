@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from memscale.data.bad_rows import BadRow
-from memscale.errors import nearest
+from memscale.errors import nearest, one_line
 
 LONGEST_ROW_BYTES = 64 << 20
 """Of a row of .jsonl; a line of .txt is read in parts of this size."""
@@ -59,7 +59,7 @@ def json_rows(path: Path, column: str) -> Iterator[str | BadRow]:
                 else:
                     yield _json_text(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line, column, decoder)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UnreadableError(str(error)) from None
+            raise UnreadableError(one_line(str(error))) from None
 
 
 def parquet_rows(path: Path, column: str) -> Iterator[str | BadRow]:
@@ -88,15 +88,14 @@ def parquet_rows(path: Path, column: str) -> Iterator[str | BadRow]:
                 for raw in values.cast(pa.large_binary()).to_pylist():
                     yield _decoded(raw) if raw is not None else BadRow("null in the place of text")
     except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
-        raise UnreadableError(" ".join(str(error).split())[:300]) from None
+        raise UnreadableError(one_line(str(error))) from None
 
 
 def no_column(column: str, names: Any) -> str:
     """Return a message about a row or file without the column that holds the text."""
-    shown = ", ".join(f"{name}"[:60] for name in list(names)[:20])
-    return (
-        f"has no column '{column}'; it has {shown}.{nearest(column, map(str, names))} Set text_column to the right one"
-    )
+    shown = one_line(", ".join(f"{name}"[:60] for name in list(names)[:20]))
+    near = nearest(column, [one_line(str(name)) for name in names])
+    return f"has no column '{column}'; it has {shown}.{near} Set text_column to the right one"
 
 
 def text_of(row: dict[str, object], column: str) -> str | BadRow:
@@ -138,7 +137,7 @@ def refuse_deep_json(path: Path) -> None:
                     what = f"longer than {LONGEST_ROW_BYTES >> 20} MiB" if line is None else "nested too deep"
                     raise UnreadableError(f"line {number} is {what} to be parsed safely")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UnreadableError(str(error)) from None
+            raise UnreadableError(one_line(str(error))) from None
 
 
 def _json_text(line: bytes, column: str, decoder: json.JSONDecoder) -> str | BadRow:
