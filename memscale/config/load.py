@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memscale.config.codec import from_plain
 from memscale.config.overrides import check_override
 from memscale.config.sweep import Sweep
-from memscale.config.yaml_files import check_sweep_files
+from memscale.config.yaml_files import check_sweep_files, sweeps_folder
 from memscale.errors import ConfigError, nearest, one_line, shown
 
 _PYTHON_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, AssertionError)
@@ -38,12 +38,6 @@ class Loaded:
     sweep: Sweep
     notes: tuple[str, ...]
     """Sentences such as 'launcher local (no SLURM here)'."""
-
-
-def sweeps_folder() -> Path:
-    """Return the folder of the sweep files: `./sweeps` if there is one, else that of the source tree."""
-    here = Path("sweeps").absolute()
-    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "sweeps"
 
 
 def sweep_names(folder: Path) -> list[str]:

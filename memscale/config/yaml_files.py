@@ -33,6 +33,12 @@ _WORDS = {
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def sweeps_folder() -> Path:
+    """Return the folder of the sweep files: `./sweeps` if there is one, else that of the source tree."""
+    here = Path("sweeps").absolute()
+    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "sweeps"
+
+
 def check_sweep_files(folder: Path, name: str, overrides: Sequence[str]) -> None:
     """Look at every file that the sweep `name` of `folder` may be composed of.
 

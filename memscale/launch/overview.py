@@ -15,6 +15,7 @@ from memscale.launch.data_check import data_changed
 from memscale.launch.executor import RunStatus
 from memscale.launch.finished_runs import FinishedRuns
 from memscale.launch.nodes import own, suspicious_nodes
+from memscale.launch.planned import sweep_file_changed
 from memscale.launch.retry import Decision, decide
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
@@ -73,6 +74,8 @@ class SweepStatus:
     """Why SLURM could not be queried; '' where it answered, or the launcher is local."""
     data_changed: str = ""
     """Which file of the prepared data was changed since it was verified; '' where none was."""
+    sweep_changed: str = ""
+    """That the sweep's YAML file was changed since the launch; '' where it was not."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -101,6 +104,7 @@ class SweepStatus:
             "halted": self.halted,
             "slurm_is_silent": self.slurm_is_silent,
             "data_changed": self.data_changed,
+            "sweep_changed": self.sweep_changed,
             "runs": [_run_json(run) for run in self.runs],
         }
 
@@ -154,6 +158,7 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
         halted=halted,
         slurm_is_silent=silent,
         data_changed=data_changed(paths, plan),
+        sweep_changed=sweep_file_changed(paths),
     )
 
 
@@ -202,6 +207,9 @@ def _state(status: RunStatus, launch: Launch, bad: Sequence[str], *, scheduled: 
     """Return a run's state in a person's words."""
     state = read_state(status.paths)
     entry, last = status.entry, status.outcomes[-1] if status.outcomes else None
+    if state.state == "running" and entry is not None and entry.state in commands.HALTED:
+        advice = f"it goes on when somebody resumes it: scontrol resume {entry.job_id}"
+        return replace(state, evidence=_job_evidence(entry), advice=advice)
     if state.state in ("running", "done", "damaged") or state.cause == "diverged":
         return state
     if entry is not None and status.state != "cancelled":

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memscale.config.names import check_sweep_name
+from memscale.config.yaml_files import sweeps_folder
 from memscale.errors import RecordError, nearest
 from memscale.launch.stages import reopen
 from memscale.planning.plan import Plan, make_plan
+from memscale.records.atomic import write_bytes
 from memscale.records.layout import RunPaths, SweepPaths, runs_root
 from memscale.records.plan_file import PlanFile, PlanRow, read_plan_file
 
@@ -57,6 +59,28 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
 def sweep_paths(name: str) -> SweepPaths:
     """Return where the files of a sweep are. Raises ConfigError where `name` breaks the rule for names."""
     return SweepPaths(runs_root() / check_sweep_name(name))
+
+
+def keep_sweep_file(paths: SweepPaths) -> None:
+    """Keep the sweep's YAML file beside its runs, as it is launched."""
+    file = sweeps_folder() / f"{paths.root.name}.yaml"
+    if file.is_file():
+        write_bytes(paths.sweep_file, file.read_bytes())
+
+
+def sweep_file_changed(paths: SweepPaths) -> str:
+    """Return that the sweep's YAML file is another one than was launched, and what follows; '' where it is the same."""
+    now = sweeps_folder() / f"{paths.root.name}.yaml"
+    try:
+        same = now.read_bytes() == paths.sweep_file.read_bytes()
+    except OSError:  # the sweep has no file here, or is of a version that kept none
+        return ""
+    if same:
+        return ""
+    return (
+        f"{now} was changed since the sweep was launched: the launched plan goes on, by {paths.sweep_file}. What"
+        f" the change asks for comes with: make sweep SWEEP={paths.root.name}"
+    )
 
 
 def launched(name: str) -> tuple[SweepPaths, PlanFile]:

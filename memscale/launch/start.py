@@ -21,7 +21,7 @@ from memscale.launch.code_snapshot import take_snapshot
 from memscale.launch.costs import launcher_of
 from memscale.launch.follow import Follower
 from memscale.launch.local import LocalExecutor
-from memscale.launch.planned import PlannedSweep, sweep_paths
+from memscale.launch.planned import PlannedSweep, keep_sweep_file, sweep_paths
 from memscale.launch.progress import Output, Progress
 from memscale.launch.reconcile import Step
 from memscale.launch.slurm.executor import SlurmExecutor
@@ -243,6 +243,7 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
     )
     plan = reopen(planned.plan, paths)
     write_files(plan, paths, prepared.folder, forget_stops=True)
+    keep_sweep_file(paths)
     if not all(is_done(paths, run) for run in plan.runs):
         paths.finished.unlink(missing_ok=True)
     return launch

@@ -37,6 +37,11 @@ class SweepPaths:
         return self.root / "cancel"
 
     @property
+    def sweep_file(self) -> Path:
+        """The sweep's YAML file as it was when the sweep was last launched."""
+        return self.root / "sweep.yaml"
+
+    @property
     def slurm(self) -> Path:
         """What was submitted to SLURM, and with what; the jobs' scripts and output."""
         return self.root / "slurm"

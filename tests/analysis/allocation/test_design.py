@@ -17,7 +17,8 @@ from analysis.cli.main import main
 from analysis.errors import FitError
 from analysis.fitting import Fit, fit_law
 from analysis.laws.registry import LAWS
-from memscale.config.load import load_sweep, sweeps_folder
+from memscale.config.load import load_sweep
+from memscale.config.yaml_files import sweeps_folder
 from memscale.planning.plan import make_plan
 
 TRUTH = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
