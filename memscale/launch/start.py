@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,9 @@ from memscale.launch.local import LocalExecutor
 from memscale.launch.planned import PlannedSweep, keep_sweep_file, sweep_paths
 from memscale.launch.progress import Output, Progress
 from memscale.launch.reconcile import Step
+from memscale.launch.slurm.arrays import waiting_jobs
 from memscale.launch.slurm.executor import SlurmExecutor
+from memscale.launch.slurm.script import requests_changed
 from memscale.launch.stages import is_done, reopen, write_files
 from memscale.launch.states import RUNNING
 from memscale.launch.workers import workers_for
@@ -215,9 +218,26 @@ def _tick(progress: Progress, executor: LocalExecutor, follower: Follower) -> No
 
 def _on_slurm(planned: PlannedSweep, output: Output) -> Follower:
     """Write what the jobs read; the lock is held."""
+    before = None
+    with suppress(RecordError):  # a damaged file is written anew
+        before = read_launch(planned.paths)
     follower = _follower(_prepare(planned, output), planned.plan, planned.paths, output)
     write_launch(planned.paths, follower.launch)
+    if before is not None:
+        _say_what_waits(before, follower, output)
     return follower
+
+
+def _say_what_waits(before: Launch, follower: Follower, output: Output) -> None:
+    """Say that jobs in the queue keep what they asked for, where the launcher asks for something else now."""
+    changed = requests_changed(before.sweep.launcher, follower.launch.sweep.launcher)
+    waiting = waiting_jobs(follower.paths) if changed else 0
+    if waiting:
+        name = follower.plan.sweep.name
+        output.line(
+            f"{waiting} jobs wait in the queue with the {', '.join(changed)} of the launch before, and keep them. To"
+            f" submit them with the new ones: make cancel SWEEP={name}, then the same command again"
+        )
 
 
 def _prepare(planned: PlannedSweep, output: Output) -> Launch:

@@ -105,6 +105,12 @@ def _cut(requests: Sequence[JobRequest], max_array_size: int) -> list[Sequence[J
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
+def waiting_jobs(paths: SweepPaths) -> int:
+    """Return how many of the sweep's jobs wait in the queue. Raises SlurmError."""
+    names = {one.name for one in submissions(paths) if not one.void}
+    return sum(entry.waiting and entry.name in names for entry in commands.queue().values())
+
+
 def adopt_orphans(paths: SweepPaths, queue: Mapping[str, QueueEntry]) -> bool:
     """Find the jobs of submissions whose launcher died before it wrote down their array's id.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from memscale.launch.code_snapshot import shell_lines
 from memscale.launch.executor import JobRequest
 from memscale.launch.slurm.commands import split_nodes
 from memscale.records.layout import SweepPaths
+
+_NOT_OF_A_JOB = (
+    "name", "workers", "device_memory", "retries", "grace_seconds", "detach", "check_minutes", "check_memory",
+    "check_partition", "check_sbatch",
+)  # fmt: skip
+"""Keys of the launcher that do not go into a run's job."""
 
 
 def job_parameters(
@@ -53,6 +60,12 @@ def job_parameters(
         "srun_args": _srun_options(launcher, folders) or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def requests_changed(before: Launcher, now: Launcher) -> list[str]:
+    """Return the launcher's keys that a run's job was submitted with and that have other values now."""
+    names = [field.name for field in fields(Launcher) if field.name not in _NOT_OF_A_JOB]
+    return [f"launcher.{name}" for name in names if getattr(before, name) != getattr(now, name)]
 
 
 def variables(launcher: Launcher) -> list[str]:

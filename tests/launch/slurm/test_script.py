@@ -12,7 +12,7 @@ from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
 from memscale.launch.slurm.commands import split_nodes
 from memscale.launch.slurm.controllers import _options, controller_name
-from memscale.launch.slurm.script import job_parameters
+from memscale.launch.slurm.script import job_parameters, requests_changed
 from memscale.records.layout import SweepPaths
 
 
@@ -65,6 +65,13 @@ def test_gpus_are_asked_for_once(gres: str | None, gpus: int | None) -> None:
     found = job_parameters(launcher(gres=gres, gpus_per_run=2), Path("/c"))
     assert found.get("gpus_per_node") == gpus
     assert found["ntasks_per_node"] == 2
+
+
+def test_what_a_new_launch_asks_for_otherwise_is_named() -> None:
+    before = launcher(memory="900G", check_minutes=1)
+    now = launcher(memory="64G", check_minutes=2, sbatch={"reservation": "x"}, retries={"error": 1})
+    assert requests_changed(before, now) == ["launcher.memory", "launcher.sbatch"]
+    assert requests_changed(now, now) == []
 
 
 def test_variables_are_quoted_and_a_container_gets_what_the_worker_reads() -> None:

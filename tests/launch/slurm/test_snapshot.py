@@ -271,6 +271,13 @@ def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
     assert (silent.state, silent.outcomes[-1].cause) == ("queued", "stopped")
 
 
+def test_jobs_that_wait_are_counted_for_this_sweep_alone(paths: SweepPaths, slurm: FakeSlurm) -> None:
+    _, name = submitted(paths)
+    lines = [f"7|0|PENDING||{name}|Priority", f"7|1|RUNNING|n3|{name}|None", "8|0|PENDING||memscale-other-1|Priority"]
+    slurm.say({"squeue": "\n".join(lines)})
+    assert arrays.waiting_jobs(paths) == 1
+
+
 def test_a_held_job_needs_attention(paths: SweepPaths, slurm: FakeSlurm) -> None:
     (run, _), name = submitted(paths)
     slurm.say(squeue(name, "PENDING", "launch failed requeued held"))
