@@ -54,6 +54,8 @@ def masked_address(address: str) -> str:
         return sqlite["path"] + _shown_query(sqlite["query"])
     found = _PLAIN.fullmatch(address)
     if found is None:
+        if not set(address) & set(":@?#"):
+            return address  # no address, but a path or nothing
         scheme, separator, _ = address.partition("://")
         return f"{scheme}://{MASK}" if separator and re.fullmatch(r"[\w+.\-]+", scheme) else MASK
     user, is_web = found["user"], found["scheme"].lower().startswith("http")

@@ -39,6 +39,8 @@ ROOT = Path(__file__).parents[2]
         ("postgresql://me:ge#heim@db/mlflow", "postgresql://***"),
         ("postgresql://me:ge heim@db/mlflow", "postgresql://***"),
         ("me:geheim@db", "***"),
+        ("./mlruns", "./mlruns"),
+        ("", ""),
     ],
 )
 def test_an_address_is_shown_without_its_secret(address: str, shown: str) -> None:
@@ -68,6 +70,11 @@ def test_no_password_at_all_is_shown() -> None:
         for shown in (masked_address(address), scrubbed(text, address)):
             pieces = [one[i : i + 4] for one in (password, written) for i in range(len(one) - 3)]
             assert not [piece for piece in pieces if piece in shown and piece not in harmless], (address, shown)
+
+
+def test_without_a_secret_a_text_stays_as_it_is() -> None:
+    assert scrubbed("a text", "") == "a text"
+    assert scrubbed("a text", "http://tracking:5000") == "a text"
 
 
 def test_a_browser_is_given_no_user() -> None:
