@@ -12,6 +12,7 @@ FOLDER ?= exported/$(RUN)
 NODES ?= 4
 SEEDS ?= 10
 FUZZ ?= 100
+OUT ?=
 WORKERS ?= $(shell nproc)
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
@@ -23,6 +24,7 @@ READY := $(VENV)/.ready
 
 overrides := $(if $(SCALE),scale=$(SCALE)) $(if $(LAUNCHER),launcher=$(LAUNCHER)) \
 	$(if $(filter slurm,$(LAUNCHER)),$(cluster_overrides)) $(SET)
+out := $(if $(OUT),--out '$(OUT)')
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
 memscale := set -f +B; exec $(BIN)/memscale
 
@@ -71,10 +73,10 @@ cancel: $(READY) ## stop RUN, or all of SWEEP, with a checkpoint
 	@$(memscale) cancel $(SWEEP) $(RUN)
 
 results: $(READY) ## the results table of SWEEP
-	@$(memscale) results $(SWEEP)
+	@$(memscale) results $(SWEEP) $(out)
 
 figures: $(READY) ## rebuild table, figures and report of SWEEP from its run files
-	@$(memscale) figures $(SWEEP)
+	@$(memscale) figures $(SWEEP) $(out)
 
 reproduce: $(READY) ## published fits made again, side by side
 	@$(BIN)/python -m analysis reproduce --figures reproduced/figures --json reproduced/reproduced.json

@@ -168,11 +168,12 @@ def results(sweep: str) -> pd.DataFrame:
     return results_frame(*launched(sweep))
 
 
-def report(sweep: str) -> Report:
+def report(sweep: str, out: str | Path | None = None) -> Report:
     """Build the results table, the figures and the report of a launched sweep anew from the files of its runs.
 
     Args:
         sweep: Its name.
+        out: The folder of the report, for who may only read the sweep's; None: there.
 
     Returns:
         The answer to the sweep's question in a sentence, and where the files are.
@@ -186,7 +187,7 @@ def report(sweep: str) -> Report:
     from memscale.launch.planned import launched
 
     paths, _ = launched(sweep)
-    return build_report(paths)
+    return build_report(paths, Path(out) if out is not None else None)
 
 
 def evaluate(directory: str | Path, tasks: Sequence[str] | None = None, *, device: str = "cpu") -> Evaluation:

@@ -14,6 +14,8 @@ import sys
 
 from memscale import __version__
 from memscale.errors import MemscaleError, bug_report, nearest
+from memscale.records.access import modes_of
+from memscale.records.layout import runs_root
 
 VERBS = {
     "plan": "show what a sweep would train; touches nothing",
@@ -66,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         module = importlib.import_module(f"memscale.cli.{verb}")
         module.add_arguments(parser)
-        status: int = module.run(parser.parse_intermixed_args(given[1:]))  # options may come between overrides
+        words = parser.parse_intermixed_args(given[1:])  # options may come between overrides
+        with modes_of(runs_root()):
+            status: int = module.run(words)
         sys.stdout.flush()
     except MemscaleError as error:
         print(f"memscale {verb}: {error}", file=sys.stderr)

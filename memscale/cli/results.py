@@ -9,21 +9,27 @@ from rich.table import Table
 
 from memscale.cli import arguments
 from memscale.cli.console import console
-from memscale.launch.finish import collect_results
+from memscale.launch.finish import ReaderError, collect_results, read_rows
 from memscale.launch.formatting import exact, quantity
 from memscale.launch.planned import launched
+from memscale.records.layout import SweepPaths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     arguments.add_sweep(parser)
+    arguments.add_out(parser)
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Run the verb; return its exit status."""
     paths, plan = launched(given.sweep)
-    rows = collect_results(paths, plan)
+    where, refused = SweepPaths(given.out.absolute()) if given.out else paths, ""
+    try:
+        rows = collect_results(paths, plan, given.out)
+    except ReaderError as error:
+        rows, refused = read_rows(paths, plan), f"not written: {error}"
     if given.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -42,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
             _short(row.get("train_seconds"), ".1f"),
         )
     console().print(table)
-    print(f"all columns: {paths.results_csv} and {paths.results_parquet}")
+    print(refused or f"all columns: {where.results_csv} and {where.results_parquet}")
     return 0
 
 

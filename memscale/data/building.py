@@ -34,6 +34,7 @@ from memscale.data.packed import dtype_for, write_tokens
 from memscale.data.split import key_of
 from memscale.data.tokenizer import Tokenizer, trained
 from memscale.errors import DataError
+from memscale.records.access import make_folder
 from memscale.records.atomic import fsync_directory
 from memscale.records.lease import Lease, LeaseTakenError
 
@@ -56,6 +57,7 @@ def build(data: Data, root: Path, progress: Progress) -> Path:
     """
     digests = fingerprint(data)
     folder = prepared_folder(root, digests)
+    make_folder(folder.parent)
     while not folder.exists():
         try:
             with Lease(root / "data" / f"{folder.name}.lock", "the preparation of these data"):

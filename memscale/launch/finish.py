@@ -14,6 +14,7 @@ from memscale.launch.stages import is_done
 from memscale.launch.states import UNVERIFIED, state_of
 from memscale.launch.syncer import Syncer
 from memscale.planning.plan import Plan
+from memscale.records.access import REFUSED
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import PlanFile, PlanRow, mark_finished, read_plan_file
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 class NoReportError(MemscaleError):
     """The results do not make a report yet."""
+
+
+class ReaderError(MemscaleError):
+    """Somebody who may only read a sweep's folder would write there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +44,35 @@ class Report:
     """The results table as CSV."""
 
 
-def collect_results(paths: SweepPaths, plan: PlanFile) -> list[Row]:
+def collect_results(paths: SweepPaths, plan: PlanFile, out: Path | None = None) -> list[Row]:
     """Read a row for every run of the plan whose stage is open, and write the results table.
 
     Of a run whose files are damaged, or whose folder is missing, the row has what the plan says and its state.
+
+    Args:
+        paths: The sweep's folder.
+        plan: Its plan.
+        out: The folder of the table; None: the sweep's.
+
+    Raises:
+        ReaderError: The person may only read the folder.
+
     """
-    rows = [_row(plan, planned, folder) for planned in plan.runs if (folder := plan.run_paths(paths, planned))]
-    write_table(paths, rows)
+    rows = read_rows(paths, plan)
+    try:
+        write_table(SweepPaths(out.absolute()) if out is not None else paths, rows)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        raise ReaderError(
+            f"you may only read {out or paths.root}; give a folder of yours with --out FOLDER (results and figures)"
+        ) from None
     return rows
+
+
+def read_rows(paths: SweepPaths, plan: PlanFile) -> list[Row]:
+    """Read a row for every run of the plan whose stage is open; write nothing."""
+    return [_row(plan, planned, folder) for planned in plan.runs if (folder := plan.run_paths(paths, planned))]
 
 
 def _row(plan: PlanFile, planned: PlanRow, folder: RunPaths) -> Row:
@@ -61,16 +87,24 @@ def _row(plan: PlanFile, planned: PlanRow, folder: RunPaths) -> Row:
 
 
 def results_frame(paths: SweepPaths, plan: PlanFile) -> pd.DataFrame:
-    """Write the results table, and return it."""
+    """Write the results table where that is allowed, and return it."""
     import pandas as pd
 
-    return pd.DataFrame(collect_results(paths, plan))
+    try:
+        return pd.DataFrame(collect_results(paths, plan))
+    except ReaderError:
+        return pd.DataFrame(read_rows(paths, plan))
 
 
-def build_report(paths: SweepPaths) -> Report:
+def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
     """Write the results table, and let the analysis build the figures and the report from it.
 
+    Args:
+        paths: The sweep's folder.
+        out: Where all of it goes; None: there.
+
     Raises:
+        ReaderError: The person may only read the folder.
         NoReportError: The analysis refuses the results, mostly because too few runs are done.
         RecordError: The sweep's plan is damaged.
 
@@ -80,20 +114,21 @@ def build_report(paths: SweepPaths) -> Report:
 
     plan = read_plan_file(paths)
     assert plan is not None
-    rows = collect_results(paths, plan)
+    rows = collect_results(paths, plan, out)
     summary = to_plain(plan)
     summary["caveats"] += _doubts(paths, plan, rows)
+    target = SweepPaths(out.absolute()) if out is not None else paths
     try:
         built = build.build(
-            paths.results_parquet,
-            paths.root,
+            target.results_parquet,
+            target.root,
             question=plan.question,
             sweep=plan.sweep,
             plan_summary=summary,
         )
     except AnalysisError as error:
         raise NoReportError(f"no report yet: {error}") from None
-    return Report(answer=built.answer, html=built.report, figures=built.figures, results=paths.results_csv)
+    return Report(answer=built.answer, html=built.report, figures=built.figures, results=target.results_csv)
 
 
 def _doubts(paths: SweepPaths, plan: PlanFile, rows: list[Row]) -> list[str]:

@@ -27,6 +27,7 @@ from memscale.records.launch_file import Launch, read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
 from memscale.records.plan_file import PlanFile, PlanRow
+from memscale.records.submissions import users_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +145,7 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
     snapshot: SweepSnapshot | None = None
     if launch is not None:
         try:
-            queue = commands.queue()
+            queue = commands.queue(users_of(paths))
             scheduled = scheduled or any(controllers(paths, queue, None).values())
             snapshot = snapshot_of(launch, paths, queue)
         except SlurmError as error:

@@ -32,6 +32,7 @@ from memscale.launch.stages import is_done, reopen, write_files
 from memscale.launch.states import RUNNING
 from memscale.launch.workers import workers_for
 from memscale.planning.plan import Plan, make_plan
+from memscale.records.access import make_folder, modes_of
 from memscale.records.launch_file import Launch, read_launch, write_launch
 from memscale.records.layout import SweepPaths, runs_root
 from memscale.records.lease import Lease, LeaseTakenError
@@ -102,9 +103,15 @@ def start(planned: PlannedSweep, output: Output) -> SweepOutcome:
         MemscaleError: Somebody else launches the sweep, the data or MLflow's store cannot be prepared, SLURM refuses.
 
     """
+    _check_batches(planned.plan)
+    make_folder(planned.paths.root)
+    with modes_of(planned.paths.root):
+        return _start(planned, output)
+
+
+def _start(planned: PlannedSweep, output: Output) -> SweepOutcome:
     sweep, paths = planned.plan.sweep, planned.paths
     on_slurm = sweep.launcher.name == "slurm"
-    _check_batches(planned.plan)
     try:
         with Lease(paths.lock, f"the sweep {sweep.name}", seconds=_LOCK_SECONDS if on_slurm else 0.0):
             if not on_slurm:
@@ -136,10 +143,11 @@ def reconcile_launched(name: str, output: Output, *, to_the_end: bool = False) -
 
     """
     paths = sweep_paths(name)
-    follower = launched_follower(paths, output)
-    outcome = _followed(follower, to_the_end=to_the_end)
-    if outcome.state == RUNNING:
-        follower.syncer.once()
+    with modes_of(paths.root):
+        follower = launched_follower(paths, output)
+        outcome = _followed(follower, to_the_end=to_the_end)
+        if outcome.state == RUNNING:
+            follower.syncer.once()
     return outcome
 
 

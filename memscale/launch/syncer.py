@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from memscale.records.access import open_to_append
 from memscale.records.layout import SweepPaths
 
 _SYNC_SECONDS = 45.0
@@ -38,7 +39,7 @@ class Syncer:
         return self._start("--wait", "120").wait()
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        log = open(self.paths.root / "sync.log", "ab")  # noqa: SIM115 (the child keeps it)
+        log = open(self.paths.root / "sync.log", "ab", opener=open_to_append)  # noqa: SIM115 (the child keeps it)
         with log:
             command = [sys.executable, "-m", "memscale.tracking", str(self.paths.root), *options]
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -24,6 +24,7 @@ from types import FrameType
 from memscale.config.launcher import TABLE_MEMORIES
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.attempt import Attempt, follow_attempt, run_attempt
+from memscale.records.access import modes_of, open_to_append
 from memscale.records.attempts import (
     Outcome,
     attempt_numbers,
@@ -85,6 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--micro-batch", type=int, default=None, help="sequences; default: found")
     given = parser.parse_args(arguments)
     paths = RunPaths(given.run.absolute())
+    with modes_of(paths.root):
+        return _work(given, paths)
+
+
+def _work(given: argparse.Namespace, paths: RunPaths) -> int:
     stop = _Stop(paths)
     if rank := int(os.environ.get("RANK", "0")):
         return _follow(given, paths, rank)
@@ -210,7 +216,7 @@ def _frames(error: BaseException) -> str:
 
 def _redirect(log: Path) -> None:
     """Send this process's output, and that of the libraries under it, to the attempt's log."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = open_to_append(log)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

@@ -45,8 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with replacing(path) as aside:
-        aside.write_bytes(content)
+    with replacing(path) as aside, open(aside, "xb") as file:  # x: it follows no link
+        file.write(content)
 
 
 def write_json(path: Path, content: dict[str, Any], *, format: int) -> None:

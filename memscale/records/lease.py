@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from memscale.errors import RecordError
+from memscale.records.access import open_lock, open_to_look
 
 _ATTEMPTS, _PAUSE_SECONDS, _WAIT_SECONDS = 12, 0.02, 0.5
 """`is_held` looks by locking for an instant, so a holder asks again before it believes that somebody has the lease."""
@@ -33,10 +34,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except IsADirectoryError:
-            raise RecordError(f"{self._path} is a folder; a lock is a file: remove the folder") from None
+        descriptor = open_lock(self._path)
         until = time.monotonic() + self._seconds
         while not (locked := _locked(descriptor)) and time.monotonic() < until:
             time.sleep(_WAIT_SECONDS)
@@ -68,10 +66,9 @@ def _locked(descriptor: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lease now."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except (FileNotFoundError, IsADirectoryError):  # nobody can lock a folder that lies in its place
+    """Whether some process holds the lease now. Who may only read can ask, too."""
+    descriptor = open_to_look(path)
+    if descriptor is None:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

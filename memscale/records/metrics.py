@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TextIO
 
 from memscale.errors import RecordError
+from memscale.records.access import open_to_append
 from memscale.records.atomic import write_bytes
 
 _CHAIN = ', "chain": "'
@@ -67,7 +68,7 @@ class MetricsLog:
             if path.exists():
                 for self._chain, _ in _lines(path, run_id):
                     self.num_lines += 1
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+            self._file = open(path, "a", encoding="utf-8", opener=open_to_append)  # noqa: SIM115 (closed by close)
 
     def add(self, step: int, tokens: int, split: str, **values: float) -> None:
         """Append one line per named value."""

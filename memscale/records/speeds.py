@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memscale.errors import RecordError
+from memscale.records.access import make_folder
 from memscale.records.atomic import read_json, write_json
 
 FORMAT = 2
@@ -69,6 +70,7 @@ def record_speeds(runs_root: Path, machine: str, points: Iterable[SpeedPoint]) -
         known[point.key] = point if older is None else _joined(older, point)
     machines = _machines(runs_root)
     machines[machine] = [asdict(point) for point in known.values()]
+    make_folder(runs_root)
     write_json(runs_root / "speeds.json", {"machines": machines}, format=FORMAT)
 
 

@@ -6,6 +6,8 @@ own, by which `memscale.launch.slurm.arrays.adopt_orphans` finds its jobs.
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import time
 import uuid
@@ -87,6 +89,24 @@ def submissions(paths: SweepPaths) -> Iterator[Submission]:
     """Every submission of the sweep, the oldest first."""
     found = [_read(path) for path in paths.submissions.glob("*.json")] if paths.submissions.is_dir() else []
     yield from sorted(found, key=lambda one: one.submitted)
+
+
+def users_of(paths: SweepPaths) -> tuple[str, ...]:
+    """Return the users whose jobs the sweep may have, where these are not only the one who asks; else none.
+
+    They are the owners of its launch and submission files: a reader asks for another's jobs, and in a group folder
+    several people submit in turn.
+    """
+    files = [paths.launch, *(paths.submissions.glob("*.json") if paths.submissions.is_dir() else ())]
+    owners = {path.stat().st_uid for path in files if path.exists()} | {os.geteuid()}
+    return tuple(sorted(map(_user, owners))) if owners != {os.geteuid()} else ()
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _path(paths: SweepPaths, uid: str) -> Path:

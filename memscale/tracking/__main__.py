@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from memscale.errors import MemscaleError
+from memscale.records.access import modes_of
 from memscale.records.layout import runs_root
 from memscale.tracking.mirror import Synced, sync
 from memscale.tracking.output import scrub_output
@@ -38,10 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        if given.create:
-            ensure_store(runs_root())
-            return 0
-        synced = _sync(given.sweep_root, given.wait)
+        with modes_of(runs_root() if given.create else given.sweep_root):
+            if given.create:
+                ensure_store(runs_root())
+                return 0
+            synced = _sync(given.sweep_root, given.wait)
     except MemscaleError as error:
         sys.stderr.write(f"{error}\n")
         return 1

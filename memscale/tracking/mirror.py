@@ -54,16 +54,19 @@ class Synced:
     """Set where another process was syncing, so nothing was done."""
 
 
-def sync(sweep_root: Path, *, uri: str | None = None, wait_seconds: float = 0.0) -> Synced:
+def sync(
+    sweep_root: Path, *, uri: str | None = None, wait_seconds: float = 0.0, store_root: Path | None = None
+) -> Synced:
     """Mirror the sweep in `sweep_root` into the store at `uri` (None: $MLFLOW_TRACKING_URI, else beside the sweeps).
 
-    Waits up to `wait_seconds` for another syncer; give some to the sync after the last run.
+    `store_root` is the folder of a store of the reader's own, for who may not write beside the sweeps. Waits up to
+    `wait_seconds` for another syncer; give some to the sync after the last run.
     Raises RecordError where there is no such sweep, TrackingError where MLflow cannot be written to.
     """
     paths = SweepPaths(sweep_root.absolute())
     if not paths.root.is_dir():
         raise RecordError(f"there is no sweep at {paths.root}; launch it first")
-    store = resolve(paths.root.parent, uri)
+    store = resolve(store_root or paths.root.parent, uri)
     try:
         with holding(store, wait_seconds=wait_seconds):
             client = open_store(store)

@@ -30,6 +30,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from memscale.errors import MemscaleError
+from memscale.records.access import is_group_folder, make_folder
 from memscale.records.atomic import replacing
 from memscale.records.lease import Lease, LeaseTakenError
 from memscale.records.masking import masked_address, scrubbed, without_user
@@ -141,6 +142,8 @@ def open_store(store: Store) -> MlflowClient:
     """A client of the store, made where it is ours and absent. The caller holds the lock. Raises TrackingError."""
     if store.own is not None and not store.own.exists():
         _create(store.own)
+    if store.artifacts is not None:
+        make_folder(store.artifacts)
     check(store)
     with explained(store, "open"):
         try:
@@ -179,13 +182,14 @@ def explained(store: Store, doing: str) -> Iterator[None]:
 
 
 def _create(database: Path) -> None:
-    database.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(database.parent)
     for left in database.parent.glob(f".{database.name}.*.tmp*"):
         left.unlink()  # of a process killed here; nobody else makes one while we hold the lock
     for chatter in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     with replacing(database) as aside:
         _connect(f"{_SQLITE}{aside}")
+        aside.chmod(0o660 if is_group_folder(database.parent) else 0o600)
 
 
 def _migrate(database: Path) -> None:

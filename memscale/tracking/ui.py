@@ -7,12 +7,14 @@ server has the pages, so its address is printed and nothing is started.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from memscale.records.access import make_folder
 from memscale.tracking.key import PARAMETER, new_key
 from memscale.tracking.mirror import Synced, sync
 from memscale.tracking.output import scrub_output
@@ -30,11 +32,14 @@ def open_ui(sweep_root: Path, port: int = 5000, *, uri: str | None = None, say: 
     Returns, with exit status 0, only where a tracking server serves the UI already. Raises RecordError where there is
     no such sweep, and TrackingError for a port in use or a store that cannot be opened.
     """
-    store = resolve(sweep_root.absolute().parent, uri)
+    store_root = _store_root(sweep_root.absolute().parent)
+    store = resolve(store_root, uri)
     scrub_output(store.uri)
     listening = None if store.is_server else _listening(port)  # from now on the address is ours
-    synced = sync(sweep_root, uri=uri, wait_seconds=_SYNC_SECONDS)
+    synced = sync(sweep_root, uri=uri, wait_seconds=_SYNC_SECONDS, store_root=store_root)
     say(_summary(sweep_root.name, synced))
+    if store_root != sweep_root.absolute().parent:
+        say(f"you may only read the sweep; MLflow's view of it is yours, in {store_root}")
     if listening is not None:
         key = new_key()
         say(f"MLflow UI: {_page(f'http://{HOST}:{port}', synced, key)}")
@@ -69,6 +74,15 @@ def server_command(store: Store, descriptor: int, key: str) -> tuple[list[str], 
         "MEMSCALE_UI_KEY": key,
     }
     return [sys.executable, "-m", "memscale.tracking.serve", str(descriptor)], environment
+
+
+def _store_root(runs_root: Path) -> Path:
+    """Where the store lies: beside the sweeps, or for who may only read them in a folder of the reader's."""
+    files = [path for name in ("mlflow.db", "mlflow.lock") if os.path.exists(path := runs_root / name)]
+    if all(os.access(path, os.W_OK) for path in [runs_root, *files]):
+        return runs_root
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return make_folder(cache / "memscale" / hashlib.sha256(os.fsencode(runs_root)).hexdigest()[:16])
 
 
 def _page(base: str, synced: Synced, key: str | None = None) -> str:

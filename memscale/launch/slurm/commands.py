@@ -85,12 +85,14 @@ class Record:
         return f"{self.source}: {self.state}{where}, exit code {self.exit_code}"
 
 
-def queue() -> dict[str, QueueEntry]:
-    """Return every job of ours that is pending or at work, by id. Raises SlurmError where squeue does not answer.
+def queue(users: Sequence[str] = ()) -> dict[str, QueueEntry]:
+    """Return every job of `users` (none named: ours) that is pending or at work, by id.
+
+    Raises SlurmError where squeue does not answer.
 
     States that memscale does not know are kept: they are shown, and never taken for an end.
     """
-    answer = ask("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
+    answer = ask("squeue", of_users(users), "--noheader", "--array", "--format=%F|%K|%T|%N|%j|%r")
     entries = {}
     for line in answer.splitlines():
         array, index, state, node, name, reason = (part.strip() for part in line.split("|", 5))
@@ -99,6 +101,11 @@ def queue() -> dict[str, QueueEntry]:
         job_id = f"{array}_{index}" if index.isdigit() else array
         entries[job_id] = QueueEntry(job_id=job_id, name=name, state=state, reason=reason, node=node)
     return entries
+
+
+def of_users(users: Sequence[str]) -> str:
+    """Return the option by which squeue shows the jobs of `users`; none named: ours."""
+    return f"--user={','.join(users)}" if users else "--me"
 
 
 def accounted(arrays: Iterable[str]) -> Mapping[str, Sequence[Record]] | None:

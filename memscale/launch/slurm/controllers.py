@@ -24,7 +24,7 @@ from memscale.launch.slurm.script import variables
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.masking import is_secret_variable
-from memscale.records.submissions import submissions
+from memscale.records.submissions import submissions, users_of
 
 KINDS = ("look", "next")
 _MEMORY, _MINUTES = "4G", 120
@@ -66,7 +66,7 @@ def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None
         SlurmError: SLURM does not answer, or refuses a job.
 
     """
-    queue = commands.queue()
+    queue = commands.queue(users_of(paths))
     there = controllers(paths, queue, own_job)
     if not there["look"]:
         _submit_look(launch, paths)
@@ -79,13 +79,13 @@ def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None
 def ensure_one_controller(launch: Launch, paths: SweepPaths) -> None:
     """Submit a `look` where no controller is in the queue. Raises SlurmError."""
     names = ",".join(controller_name(paths, kind) for kind in KINDS)
-    if not commands.ask("squeue", "--me", "--noheader", f"--name={names}").strip():
+    if not commands.ask("squeue", commands.of_users(users_of(paths)), "--noheader", f"--name={names}").strip():
         _submit_look(launch, paths)
 
 
 def cancel_controllers(paths: SweepPaths, *, own_job: str | None) -> None:
     """Cancel the sweep's waiting controllers."""
-    there = controllers(paths, commands.queue(), own_job)
+    there = controllers(paths, commands.queue(users_of(paths)), own_job)
     commands.cancel(entry.job_id for kind in KINDS for entry in there[kind] if entry.waiting)
 
 

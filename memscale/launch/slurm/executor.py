@@ -18,6 +18,7 @@ from memscale.records.atomic import write_bytes
 from memscale.records.attempts import slurm_job
 from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.submissions import users_of
 
 _PAUSE_SECONDS = 3.0
 
@@ -47,7 +48,7 @@ class SlurmExecutor:
 
     def refresh(self) -> bool:
         """Ask for the queue; adopt or cancel the arrays of a launcher that died while it submitted them."""
-        self._queue = commands.queue()
+        self._queue = commands.queue(users_of(self.paths))
         adopted = adopt_orphans(self.paths, self._queue)
         self._snapshot = snapshot_of(self.launch, self.paths, self._queue)
         return adopted
