@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from memscale.config.codec import to_plain
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.data_check import data_changed
+from memscale.launch.finished_runs import damaged_runs
+from memscale.launch.planned import stored_plan
 from memscale.launch.progress import Output
 from memscale.launch.stages import is_done
 from memscale.launch.states import UNVERIFIED, state_of
@@ -17,7 +19,7 @@ from memscale.planning.plan import Plan
 from memscale.records.access import REFUSED
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
-from memscale.records.plan_file import PlanFile, PlanRow, mark_finished, read_plan_file
+from memscale.records.plan_file import PlanFile, PlanRow, mark_finished
 from memscale.records.results import Row, planned_row, read_row, write_table
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
     from analysis.errors import AnalysisError
     from analysis.report import build
 
-    plan = read_plan_file(paths)
+    plan = stored_plan(paths)
     assert plan is not None
     rows = collect_results(paths, plan, out)
     summary = to_plain(plan)
@@ -174,8 +176,7 @@ def finish(plan: Plan, paths: SweepPaths, syncer: Syncer, output: Output) -> boo
     if not mirrored:
         log = paths.root / "sync.log"
         output.line(f"MLflow was not brought up to date; see {log}; try again with: make ui SWEEP={name}")
-    stored = read_plan_file(paths)
-    damaged = [row["name"] for row in collect_results(paths, stored) if row["status"] == "damaged"] if stored else []
+    damaged = damaged_runs(paths, plan)
     if damaged:
         output.line(f"{len(damaged)} of {len(plan.runs)} runs are damaged; see: make status SWEEP={name}")
     missing = [run for run in plan.runs if not is_done(paths, run)]

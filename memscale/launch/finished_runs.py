@@ -8,13 +8,13 @@ was found damaged is read again at every look.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from memscale.config.codec import to_plain
 from memscale.errors import RecordError
 from memscale.launch.states import RunState, state_of
-from memscale.records.atomic import to_object
+from memscale.planning.plan import Plan
 from memscale.records.attempts import host_of, job_id
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
@@ -25,31 +25,19 @@ _FORMAT = 2
 _MANY_NEW = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stamp:
-    """A file as it was when its digest was compared."""
-
-    path: str
-    """In the run's folder."""
-    stamp: tuple[int, ...]
-    """Size in bytes, modification and change time in nanoseconds, inode."""
+Stamp = tuple[int, int, int, int]
+"""Size in bytes, modification and change time in nanoseconds, inode; zeros of a file that is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     """A run that has a result."""
 
-    folder: str
-    """Its name."""
     state: RunState
     job_id: str | None
     node: str | None
-    stamps: tuple[_Stamp, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kept:
-    runs: tuple[FinishedRun, ...]
+    stamps: Mapping[str, Stamp]
+    """Of the files that its result vouches for, when their digests were compared, by their path in its folder."""
 
 
 class FinishedRuns:
@@ -58,33 +46,33 @@ class FinishedRuns:
     def __init__(self, paths: SweepPaths) -> None:
         self._path = paths.finished_runs
         self._new = 0
+        self._kept: dict[str, FinishedRun] = {}
         try:
             content, verified = read_sealed(self._path, format=_FORMAT)
-            kept = to_object(_Kept, self._path, content).runs if verified and content.pop("format") == _FORMAT else ()
-        except RecordError:  # only a cache
-            kept = ()
-        self._kept = {one.folder: one for one in kept}
+            if verified and content["format"] == _FORMAT:
+                self._kept = {folder: _kept(plain) for folder, plain in content["runs"].items()}
+        except (RecordError, KeyError, TypeError):  # only a cache
+            return
 
     def find(self, folder: RunPaths) -> FinishedRun | None:
         """Return a run that has a result; None for any other, one that is damaged too."""
+        root = str(folder.root)
         kept = self._kept.get(folder.root.name)
-        if kept is not None and all(_stamp(folder.root / one.path) == one.stamp for one in kept.stamps):
+        if kept is not None and all(_stamp(f"{root}/{name}") == stamp for name, stamp in kept.stamps.items()):
             return kept
-        if not folder.result.exists():
+        if not os.path.lexists(folder.result):
             return None
         seen = inspect(folder)
         if seen.result is None:
             return None
         state = replace(state_of(folder, seen), heartbeat=None)
-        names = [folder.result.name, folder.run.name, *(name for name in seen.result.files if name != folder.run.name)]
         found = FinishedRun(
-            folder=folder.root.name,
             state=state,
             job_id=job_id(folder),
             node=(host_of(folder, state.attempts) or None) if state.attempts else None,
-            stamps=tuple(_Stamp(path=name, stamp=_stamp(folder.root / name)) for name in names),
+            stamps={name: _stamp(f"{root}/{name}") for name in ("result.json", "run.json", *seen.result.files)},
         )
-        self._kept[found.folder] = found
+        self._kept[folder.root.name] = found
         self._new += 1
         return found
 
@@ -92,13 +80,28 @@ class FinishedRuns:
         """Write what is new. A reader without the right to write loses nothing."""
         if self._new >= _MANY_NEW:
             try:
-                write_sealed(self._path, to_plain(_Kept(runs=tuple(self._kept.values()))), format=_FORMAT)
+                write_sealed(
+                    self._path, {"runs": {name: asdict(one) for name, one in self._kept.items()}}, format=_FORMAT
+                )
             except OSError:
                 return
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """The stamp of a file; one of zeros where it is gone, as a checkpoint may be."""
+def _kept(plain: dict[str, Any]) -> FinishedRun:
+    stamps = {name: tuple(stamp) for name, stamp in plain.pop("stamps").items()}
+    return FinishedRun(state=RunState(**plain.pop("state")), stamps=stamps, **plain)
+
+
+def damaged_runs(paths: SweepPaths, plan: Plan) -> list[str]:
+    """Return the names of the plan's runs that have a result and are damaged."""
+    finished = FinishedRuns(paths)
+    folders = [(run.name, paths.run(run.name, run.run_id)) for run in plan.runs if run.run_id is not None]
+    found = [name for name, folder in folders if folder.result.exists() and finished.find(folder) is None]
+    finished.keep()
+    return found
+
+
+def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except OSError:

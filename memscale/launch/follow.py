@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from memscale.launch.costs import launcher_of, learn_speed
 from memscale.launch.executor import Executor
 from memscale.launch.finish import finish
+from memscale.launch.finished_runs import damaged_runs
 from memscale.launch.progress import Output
 from memscale.launch.reconcile import Step, reconcile
 from memscale.launch.slurm.commands import SlurmError
@@ -94,7 +95,7 @@ class Follower:
         name = self.paths.root.name
         for run, why in step.given_up.items():
             self.output.line(f"{run} is not tried again: {why}")
-        if not is_finished(self.paths, step.plan.plan_hash):
+        if not is_finished(self.paths, step.plan.plan_hash) or damaged_runs(self.paths, step.plan):
             if not self.executor.reports_ends:
                 learn_speeds(step.plan, self.paths)
             all_done = finish(step.plan, self.paths, self.syncer, self.output)

@@ -87,11 +87,11 @@ def launched(name: str) -> tuple[SweepPaths, PlanFile]:
     """Return the folder and the current plan of a sweep that was launched.
 
     Raises:
-        RecordError: No sweep of that name was launched, or its plan file is damaged.
+        RecordError: No sweep of that name was launched, or its plan is damaged and nothing of it is left.
 
     """
     paths = sweep_paths(name)
-    plan = read_plan_file(paths)
+    plan = stored_plan(paths)
     if plan is None:
         root = runs_root()
         known = sorted(path.parent.name for path in root.glob("*/plan.json"))
@@ -100,6 +100,24 @@ def launched(name: str) -> tuple[SweepPaths, PlanFile]:
         )
         raise RecordError(f"no sweep '{name}' was launched in {root}; {there} Start it with: make sweep SWEEP={name}")
     return paths, plan
+
+
+def stored_plan(paths: SweepPaths) -> PlanFile | None:
+    """Return the current plan of the sweep in `paths`, rebuilt where its file is damaged; None without one.
+
+    Raises:
+        RecordError: It is damaged, and nothing is left to rebuild it from.
+
+    """
+    try:
+        plan = read_plan_file(paths)
+        if plan is not None or not (paths.root / "plans").exists():
+            return plan
+        raise RecordError(f"{paths.current_plan} or the plan that it names is missing, though plans lie beside it")
+    except RecordError as error:
+        from memscale.launch.rebuild import rebuilt_plan
+
+        return rebuilt_plan(paths, error)
 
 
 def chosen_runs(name: str, run: str | None) -> list[tuple[PlanRow, RunPaths]]:
@@ -125,7 +143,7 @@ def planned_run(directory: Path) -> tuple[RunPaths, PlanFile]:
 
     """
     paths = RunPaths(directory.absolute())
-    plan = read_plan_file(SweepPaths(paths.root.parent))
+    plan = stored_plan(SweepPaths(paths.root.parent))
     if plan is None or not paths.root.is_dir():
         raise RecordError(f"{paths.root} is not the folder of a planned run; list them with: memscale status SWEEP")
     return paths, plan

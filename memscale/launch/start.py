@@ -20,6 +20,7 @@ from typing import Any
 from memscale.errors import MemscaleError, PlanError, RecordError
 from memscale.launch.code_snapshot import take_snapshot
 from memscale.launch.costs import launcher_of
+from memscale.launch.finished_runs import damaged_runs
 from memscale.launch.follow import Follower
 from memscale.launch.local import LocalExecutor
 from memscale.launch.planned import PlannedSweep, keep_sweep_file, sweep_paths
@@ -290,5 +291,6 @@ def _check_batches(plan: Plan) -> None:
 
 
 def nothing_to_train(planned: PlannedSweep, runs_left: int) -> bool:
-    """Whether a sweep is complete: all runs done, reported and mirrored."""
-    return runs_left == 0 and is_finished(planned.paths, planned.plan.plan_hash)
+    """Whether a sweep is complete: all runs done and whole, reported and mirrored."""
+    finished = runs_left == 0 and is_finished(planned.paths, planned.plan.plan_hash)
+    return finished and not damaged_runs(planned.paths, planned.plan)

@@ -9,6 +9,7 @@ be read is shown as unknown.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Inspection:
 def inspect(paths: RunPaths) -> Inspection:
     """Look at the files of a run: `run.json`, `result.json` and what it vouches for. Reads each once."""
     try:
-        if paths.result.exists() or paths.result.is_symlink():
+        if os.path.lexists(paths.result):
             result = read_result(paths)
             if result.files:
                 check_files(paths, result)

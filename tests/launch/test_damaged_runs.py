@@ -21,10 +21,12 @@ from memscale.errors import DataError
 from memscale.launch import finished_runs, stages
 from memscale.launch.attempt import Attempt, run_attempt
 from memscale.launch.local import LocalExecutor
+from memscale.launch.planned import launched
 from memscale.launch.reconcile import reconcile
 from memscale.planning.plan import Plan
-from memscale.records.launch_file import Launch
+from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.plan_file import read_plan_file
 from memscale.tracking.mirror import sync
 from tests.launch import damage as damages
 from tests.launch.damage import EDITS, WAYS, Damage
@@ -187,6 +189,10 @@ def test_retry_sets_the_damage_aside_and_the_run_ends_as_it_had(
     assert state("moe-2e9-s1")[0] == "planned"
     assert "folder is missing" in state("moe-2e9-s1")[1]
     assert api.results(NAME).set_index("name").loc["moe-2e9-s1", "status"] == "planned"
+    asked = memscale("sweep", NAME, *overrides, runs=paths.root.parent, check=False)
+    shutil.rmtree(by_hand.root)  # it was trained again meanwhile, and what is damaged was not touched
+    assert asked.returncode == 4
+    assert "3 of 9 runs are damaged" in asked.stdout
     assert sorted(api.retry(NAME)) == sorted(names)
     assert {state(name)[0] for name in names} <= {"planned", "damaged"}
     memscale("sweep", NAME, *overrides, runs=paths.root.parent)
@@ -197,6 +203,41 @@ def test_retry_sets_the_damage_aside_and_the_run_ends_as_it_had(
     assert "lines_lost" in run.metrics.read_text()
     assert (run.damaged / "1" / "metrics.jsonl").exists()
     assert "lines_lost" not in folder(paths, names[1]).metrics.read_text()
+
+
+@pytest.mark.parametrize("broken", ["the note", "the plan", "an edited rate", "both", "the folder of plans"])
+def test_a_damaged_plan_is_rebuilt_from_the_runs(paths: SweepPaths, before: pd.DataFrame, broken: str) -> None:
+    plan = read_plan_file(paths)
+    assert plan is not None
+    file = paths.plan(plan.plan_hash)
+    if broken in ("the note", "both"):
+        paths.current_plan.write_bytes(b"\0\1")
+    if broken in ("the plan", "both"):
+        file.write_bytes(file.read_bytes()[:1000])
+    if broken == "an edited rate":
+        file.write_text(file.read_text().replace('"learning_rate": 0.01', '"learning_rate": 0.02'))
+    if broken == "the folder of plans":
+        shutil.rmtree(file.parent)
+        file.parent.write_text("a file")
+    assert api.status(NAME).counts == {"done": len(before)}
+    table = api.results(NAME).set_index("name")
+    pd.testing.assert_frame_equal(table.loc[before.index], before, check_dtype=False, check_like=True)
+    rebuilt = api.status(NAME).plan_hash, paths.current_plan.read_text()
+    assert rebuilt[0] == plan.plan_hash
+    assert ("rebuilt" in api.report(NAME).html.read_text()) == (broken != "the note")
+
+
+def test_a_damaged_plan_of_slurm_is_planned_anew_with_its_choices(paths: SweepPaths, plan: Plan) -> None:
+    whole = read_plan_file(paths)
+    assert whole is not None
+    launch = Launch(
+        launched=0.0, sweep=plan.sweep, digests=plan.digests, data_folder=whole.data_folder, code="", python="python"
+    )
+    write_launch(paths, launch)
+    paths.plan(whole.plan_hash).write_bytes(b"")
+    _, rebuilt = launched(NAME)
+    assert rebuilt.runs == whole.runs
+    assert rebuilt.choices == whole.choices
 
 
 def attempts_at(tries: int) -> list[tuple[int, int, str]]:

@@ -1,0 +1,190 @@
+"""A damaged plan of a launched sweep, made again: from the sweep's YAML, or else from the files of its runs.
+
+1. The plans under `plans/` that are whole: if the note of the current one (`plan.json`) is damaged, the current one is
+   the one that has most of the runs that lie there, and of several the newest.
+2. Without a whole one, the sweep is planned anew, as it was launched on SLURM, or from its YAML without overrides. If
+   that is the damaged plan, its stages are opened as they were.
+3. Otherwise every run whose `run.json` is whole gives its row, and the plan says so among its caveats. Choices and runs
+   that had not been opened are then missing; a launch with the overrides of the first one writes the plan whole.
+
+What was rebuilt is written, unless a launcher is at work, which will write it, or the folder cannot be written to.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from memscale.errors import MemscaleError, RecordError
+from memscale.launch.convert import plan_file
+from memscale.launch.set_aside import clear_way
+from memscale.launch.stages import tuning_losses
+from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
+from memscale.records.launch_file import read_launch
+from memscale.records.layout import RunPaths, SweepPaths
+from memscale.records.lease import is_held
+from memscale.records.plan_file import PlanFile, PlanRow, read_plan_file, write_plan_file
+from memscale.records.run_file import RunFile, read_run_file
+
+REBUILT = "This plan was damaged, and rebuilt from the files of the runs: runs that had not been opened are not in it."
+_HASH = re.compile(r"[0-9a-f]{12}")
+
+
+def rebuilt_plan(paths: SweepPaths, why: RecordError) -> PlanFile:
+    """Return a launched sweep's plan whose file is damaged, and write it.
+
+    Args:
+        paths: The sweep's folder.
+        why: What is wrong with the file.
+
+    Raises:
+        RecordError: Nothing of the plan can be found any more; it says how to launch the sweep again.
+
+    """
+    runs = _run_files(paths)
+    whole = _whole_plans(paths, {file.run_id for file in runs})
+    plan = whole or _planned_anew(paths, runs) or _from_runs(paths, runs)
+    if plan is None:
+        raise RecordError(f"{why}. No run of it is left to rebuild it from: make sweep SWEEP={paths.root.name}")
+    if not is_held(paths.lock):
+        with suppress(OSError):
+            clear_way(paths.current_plan)
+            clear_way(paths.plan(plan.plan_hash))
+            write_plan_file(paths, plan)
+    return plan
+
+
+def _run_files(paths: SweepPaths) -> list[RunFile]:
+    """The whole `run.json` of the sweep; of several runs of one name the newest: other plans' runs lie there too."""
+    found: dict[str, RunFile] = {}
+    for path in sorted(paths.root.glob("*/run.json"), key=lambda path: path.lstat().st_mtime):
+        with suppress(RecordError):
+            file = read_run_file(path)
+            if RunPaths(path.parent).run_id == file.run_id:
+                found[file.name] = file
+    return list(found.values())
+
+
+def _whole_plans(paths: SweepPaths, run_ids: set[str]) -> PlanFile | None:
+    """The plan under `plans/` that has most of these runs; None where none is whole."""
+    plans: list[tuple[int, float, PlanFile]] = []
+    for path in (paths.root / "plans").glob("*.json"):
+        with suppress(RecordError, OSError):
+            plan = read_plan_file(paths, path.stem)
+            if plan is not None:
+                plans.append((len(run_ids & {row.run_id for row in plan.runs}), path.stat().st_mtime, plan))
+    named = _named(paths)
+    if named is not None:  # the note is whole: no other plan may take the place of the one that it names
+        plans = [one for one in plans if one[2].plan_hash == named]
+    return max(plans, key=lambda one: one[:2])[2] if plans else None
+
+
+def _named(paths: SweepPaths) -> str | None:
+    """The plan that the note of the current one names; None where the note is damaged."""
+    found = None
+    with suppress(OSError, UnicodeDecodeError):
+        found = re.search(r'"plan_hash": "([0-9a-f]{12})"', paths.current_plan.read_text(encoding="utf-8"))
+    return found[1] if found is not None else None
+
+
+def _newest_hash(paths: SweepPaths) -> str:
+    """The name of the newest file under `plans/`, damaged as it may be; zeros where there is none."""
+    files = [path for path in (paths.root / "plans").glob("*.json") if _HASH.fullmatch(path.stem)]
+    return max(files, key=lambda path: path.lstat().st_mtime).stem if files else "0" * 12
+
+
+def _planned_anew(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
+    """The plan of the sweep's launch on SLURM, or of its YAML, where that is the plan whose runs lie there."""
+    named = _named(paths)
+    for plan in (_plan_of_launch(paths), _plan_of_yaml(paths)):
+        if plan is None:
+            continue
+        ids = {run.run_id for run in plan.runs if run.run_id is not None}
+        if plan.plan_hash == named or (named is None and ids & {file.run_id for file in runs}):
+            folder = _data_folder(paths, runs)
+            return plan_file(_opened(plan, paths, runs), folder) if folder is not None else None
+    return None
+
+
+def _plan_of_launch(paths: SweepPaths) -> Plan | None:
+    with suppress(MemscaleError):
+        launch = read_launch(paths)
+        return make_plan(launch.sweep, launch.digests) if launch is not None else None
+    return None
+
+
+def _plan_of_yaml(paths: SweepPaths) -> Plan | None:
+    from memscale.config.load import load_sweep
+    from memscale.data.fingerprint import fingerprint
+    from memscale.planning.budgets import size_knowledge
+
+    with suppress(MemscaleError, OSError):
+        sweep = size_knowledge(load_sweep(paths.root.name, []).sweep)
+        return make_plan(sweep, fingerprint(sweep.data))
+    return None
+
+
+def _opened(plan: Plan, paths: SweepPaths, runs: list[RunFile]) -> Plan:
+    """The plan with its compare stage open, where the same choices lead to the compared runs that lie there."""
+    with suppress(RecordError):
+        losses = tuning_losses(plan, paths)
+        if not plan.is_open and all(losses.get(run.run_id or "") is not None for run in plan.stage("tune")):
+            opened = open_compare(plan, choose_rates(plan, losses))
+            there = {file.run_id for file in runs if file.stage == "compare"}
+            if there & {run.run_id for run in opened.stage("compare")}:
+                return opened
+    return plan
+
+
+def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
+    folder = _data_folder(paths, runs)
+    if not runs or folder is None:
+        return None
+    first = runs[0]
+    return PlanFile(
+        sweep=first.sweep,
+        question=first.question,
+        plan_hash=_named(paths) or _newest_hash(paths),
+        scale=first.scale,
+        launcher="slurm" if paths.launch.exists() else "local",
+        caveats=(REBUILT,),
+        data_folder=str(folder),
+        choices=(),
+        runs=tuple(_row(file) for file in sorted(runs, key=lambda file: (file.stage != "tune", file.budget_flops))),
+    )
+
+
+def _data_folder(paths: SweepPaths, runs: list[RunFile]) -> Path | None:
+    from memscale.data.fingerprint import DIGITS, folder_digest
+
+    return paths.data(folder_digest(runs[0].run.digests)[:DIGITS]) if runs else None
+
+
+def _row(file: RunFile) -> PlanRow:
+    run, counts = file.run, file.counts
+    return PlanRow(
+        name=file.name,
+        stage=file.stage,
+        run_id=file.run_id,
+        series=file.series,
+        family=file.family,
+        budget=file.budget,
+        budget_flops=file.budget_flops,
+        seed=run.seed,
+        tokens=run.tokens,
+        batch_tokens=run.batch_tokens,
+        d_model=run.architecture.d_model,
+        num_layers=run.architecture.num_layers,
+        num_slots=run.architecture.num_slots,
+        learning_rate=run.optimizer.learning_rate,
+        table_learning_rate=run.optimizer.table_learning_rate,
+        params_total=counts.params_total,
+        params_active=counts.params_active,
+        params_non_embedding=counts.params_non_embedding,
+        params_table=counts.params_table,
+        flops_per_token_forward=counts.flops_per_token_forward,
+        flops_train=counts.flops_train,
+        flops_mismatch=counts.flops_mismatch,
+        params_mismatch=counts.params_mismatch,
+    )
