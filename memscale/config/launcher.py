@@ -44,6 +44,8 @@ class Launcher(Checked):
     device_memory: DeviceMemory | None = None
     """Memory of the GPU (without GPUs: of the worker) for the forecast, such as 80G. None: that of this machine; on
     SLURM without GPUs the job's `memory`."""
+    record_diff: bool = True
+    """Whether provenance.json has the code's uncommitted changes, without lines that look like secrets."""
     retries: Retries = field(default_factory=Retries)
     cpus_per_run: Hardware = 8
     """Cores of each process of a job. SLURM only, as is everything below."""

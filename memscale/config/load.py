@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from memscale.config.codec import from_plain
+from memscale.config.environment import guarded_environment
 from memscale.config.overrides import check_override
 from memscale.config.sweep import Sweep
 from memscale.config.yaml_files import check_sweep_files, sweeps_folder
@@ -73,6 +74,11 @@ def load_sweep(name: str, overrides: Sequence[str] = (), *, folder: Path | None 
         raise ConfigError(
             f"there is no sweep '{name}' in {folder}; there are: {', '.join(names)}.{nearest(name, names)}"
         )
+    with guarded_environment():
+        return _load(name, overrides, folder)
+
+
+def _load(name: str, overrides: Sequence[str], folder: Path) -> Loaded:
     given = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
     composed = _compose(folder, name, list(overrides))
     launcher_name = OmegaConf.select(composed, "launcher.name")

@@ -45,6 +45,8 @@ class Attempt:
     checkpoint_seconds: float
     table_memory: str
     micro_batch_sequences: int | None
+    record_diff: bool = True
+    """Whether the provenance has the uncommitted changes of the code."""
 
     def execution(self, device: str) -> Execution:
         """Return how the trainer shall execute the run on `device`."""
@@ -105,6 +107,7 @@ def run_attempt(attempt: Attempt, should_stop: Callable[[], bool]) -> str:
         attempt.paths.provenance,
         data_manifest=prepared.manifest_json(),
         verified=[asdict(one) for one in verified],
+        record_diff=attempt.record_diff,
     )
     process_group, device = init_process_group(attempt.device)
     latest: list[Progress] = []

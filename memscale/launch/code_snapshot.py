@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import sys
 import uuid
 from pathlib import Path
 
@@ -21,19 +22,38 @@ from memscale.records.provenance import CODE, CODE_STATE, FORMAT, git_state
 VARIABLE = "MEMSCALE_CODE"
 """Names the snapshot that a job must run."""
 _PACKAGES = ("memscale", "analysis")
+_CHECK = """\
+import hashlib, pathlib, sys
+root, digest = pathlib.Path(sys.argv[1]), hashlib.sha256()
+for package in ("memscale", "analysis"):
+    for path in sorted((root / package).rglob("*")):
+        parts = path.relative_to(root).parts
+        if path.suffix == ".pyc" or path.is_symlink():
+            sys.exit(f"memscale: {path} does not belong to the snapshot of the code; remove it")
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            digest.update("/".join(parts).encode() + b"\\0" + path.read_bytes() + b"\\0")
+if digest.hexdigest()[:12] != sys.argv[2]:
+    sys.exit(f"memscale: files in {root}, the snapshot of the code, were changed since the sweep was launched. Remove"
+             " that folder, and start the sweep again")
+"""
+"""The digest of `_digest`, by the interpreter alone."""
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
-def take_snapshot(folder: Path) -> Path:
-    """Copy the running code into a folder of its own below `folder`, and return it: to be put on PYTHONPATH."""
+def take_snapshot(folder: Path, *, record_diff: bool = True) -> Path:
+    """Copy the running code into a folder of its own below `folder`, and return it: to be put on PYTHONPATH.
+
+    Without `record_diff` the snapshot does not say which uncommitted changes it holds.
+    """
     target = folder / _digest(CODE)
     if (target / CODE_STATE).exists():
+        write_json(target / CODE_STATE, git_state(record_diff=record_diff), format=FORMAT)
         return target
     aside = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         for package in _PACKAGES:
             shutil.copytree(CODE / package, aside / package, ignore=_LEFT_OUT)
-        write_json(aside / CODE_STATE, git_state(), format=FORMAT)
+        write_json(aside / CODE_STATE, git_state(record_diff=record_diff), format=FORMAT)
         fsync_directory(aside)
         if not target.exists():
             os.rename(aside, target)
@@ -43,9 +63,19 @@ def take_snapshot(folder: Path) -> Path:
     return target
 
 
-def shell_lines(code: Path) -> list[str]:
-    """Return the lines of a job's script that make Python run the snapshot `code`."""
-    return [f"export PYTHONPATH={shlex.quote(str(code))}", f"export {VARIABLE}={shlex.quote(str(code))}"]
+def shell_lines(code: Path, python: str = sys.executable) -> list[str]:
+    """Return the lines of a job's script that make Python run the snapshot `code`, if its files are what they were.
+
+    SLURM keeps the script as it was submitted, so whoever changes the snapshot cannot change the check. It runs before
+    anything of the snapshot does, and takes no compiled file there for the code: none is ever written.
+    """
+    check = shlex.join([python, "-I", "-c", _CHECK, str(code), code.name])
+    return [
+        f"{check} || exit 1",
+        "export PYTHONDONTWRITEBYTECODE=1",
+        f"export PYTHONPATH={shlex.quote(str(code))}",
+        f"export {VARIABLE}={shlex.quote(str(code))}",
+    ]
 
 
 def check_running_code() -> None:

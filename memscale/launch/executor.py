@@ -118,6 +118,7 @@ def worker_arguments(
     """
     arguments = [str(run.root), "--data", str(data_folder), "--threads", str(spec.threads), "--device", spec.device]
     arguments += ["--checkpoint-seconds", f"{launcher.checkpoint_seconds}", "--table-memory", launcher.table_memory]
+    arguments += [] if launcher.record_diff else ["--no-diff"]
     return tuple(arguments) + (("--micro-batch", str(micro_batch)) if micro_batch is not None else ())
 
 

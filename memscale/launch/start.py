@@ -267,7 +267,9 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
         sweep=sweep,
         digests=planned.plan.digests,
         data_folder=str(prepared.folder),
-        code=str(take_snapshot(paths.code)) if sweep.launcher.name == "slurm" else "",
+        code=str(take_snapshot(paths.code, record_diff=sweep.launcher.record_diff))
+        if sweep.launcher.name == "slurm"
+        else "",
         python=sys.executable,
     )
     plan = reopen(planned.plan, paths)

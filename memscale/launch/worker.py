@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--table-memory", choices=TABLE_MEMORIES, default=TABLE_MEMORIES[0])
     parser.add_argument("--micro-batch", type=int, default=None, help="sequences; default: found")
+    parser.add_argument("--no-diff", action="store_true", help="leave uncommitted changes of the code unrecorded")
     given = parser.parse_args(arguments)
     paths = RunPaths(given.run.absolute())
     with modes_of(paths.root):
@@ -124,6 +125,7 @@ def _begun(given: argparse.Namespace, paths: RunPaths, number: int, rank: int = 
         checkpoint_seconds=given.checkpoint_seconds,
         table_memory=given.table_memory,
         micro_batch_sequences=given.micro_batch,
+        record_diff=not given.no_diff,
     )
 
 

@@ -13,27 +13,36 @@ from pathlib import Path
 from typing import Any
 
 from memscale.records.atomic import read_json, write_json
+from memscale.records.masking import masked_lines
 
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "datasets", "lm_eval", "safetensors", "hydra-core")
 _DIFF_LIMIT = 200_000
+_NO_DIFF: Mapping[str, Any] = {"diff": None, "diff_cut": False, "diff_masked": 0}
 CODE = Path(__file__).resolve().parents[2]
 """The folder of the running code."""
 CODE_STATE = "code.json"
 """In a snapshot of the code: the commit and the changes it was made from."""
 
 
-def write_provenance(path: Path, *, data_manifest: dict[str, Any], verified: Sequence[Mapping[str, Any]] = ()) -> None:
+def write_provenance(
+    path: Path,
+    *,
+    data_manifest: dict[str, Any],
+    verified: Sequence[Mapping[str, Any]] = (),
+    record_diff: bool = True,
+) -> None:
     """Write what made this run.
 
     Args:
         path: The run's `provenance.json`.
         data_manifest: The manifest of its prepared data.
+        record_diff: Whether uncommitted changes of the code are written too.
         verified: Of each file of the data how and when it was verified on this machine, before the first step.
 
     """
     content = {
-        "git": git_state(),
+        "git": git_state(record_diff=record_diff),
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": sys.version,
         "platform": platform.platform(),
@@ -54,27 +63,32 @@ def _version(name: str) -> str | None:
         return None
 
 
-def git_state() -> dict[str, Any]:
-    """Commit and uncommitted changes of the code, or nulls where it is neither a checkout nor a snapshot of one."""
+def git_state(*, record_diff: bool = True) -> dict[str, Any]:
+    """Commit and uncommitted changes of the code, or nulls where it is neither a checkout nor a snapshot of one.
+
+    The changes are cut at 200,000 characters, and lines that look like secrets are masked; without `record_diff` only
+    whether there are some is kept.
+    """
     snapshot = CODE / CODE_STATE
     if snapshot.exists():
         kept = read_json(snapshot, format=FORMAT)
         del kept["format"]
-        return kept
+        return kept if record_diff else {**kept, **_NO_DIFF}
     commit = _git("rev-parse", "HEAD")
-    diff = _git("diff", "HEAD") if commit is not None else None
-    return {
-        "commit": commit,
-        "dirty": bool(diff) if diff is not None else None,
-        "diff": diff[:_DIFF_LIMIT] if diff is not None else None,
-        "diff_cut": diff is not None and len(diff) > _DIFF_LIMIT,
-    }
+    diff = _git("diff", "--no-ext-diff", "--no-textconv", "HEAD") if commit is not None else None
+    state: dict[str, Any] = {"commit": commit, "dirty": bool(diff) if diff is not None else None, **_NO_DIFF}
+    if diff is not None and record_diff:
+        masked, num_masked = masked_lines(diff[:_DIFF_LIMIT])  # cut first: looking at each line takes its time
+        cut = len(diff) > _DIFF_LIMIT
+        # The last line may be the beginning of a secret.
+        state |= {"diff": masked.rpartition("\n")[0] if cut else masked, "diff_cut": cut, "diff_masked": num_masked}
+    return state
 
 
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", "-c", f"safe.directory={CODE}", *arguments],  # we run this code, whoever owns it
             cwd=CODE,
             capture_output=True,
             encoding="utf-8",

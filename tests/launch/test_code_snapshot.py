@@ -63,3 +63,28 @@ def test_other_code_and_changed_code_are_refused(tmp_path: Path) -> None:
         file.write("# edited\n")
     done = run(shell_lines(edited), [sys.executable, "-c", CHECK], tmp_path)
     assert "were changed since" in done.stderr
+
+
+def test_changed_code_is_refused_before_any_of_it_runs(tmp_path: Path) -> None:
+    """By the lines of the job's script, which lies in SLURM's spool: the snapshot cannot vouch for itself."""
+    code = take_snapshot(tmp_path)
+    command = [sys.executable, "-c", "import memscale"]
+    assert run(shell_lines(code), command, tmp_path).returncode == 0
+    assert not list(code.rglob("*.pyc"))
+    marker = tmp_path / "it ran"
+    with open(code / "memscale" / "__init__.py", "a", encoding="utf-8") as file:
+        file.write(f"open({str(marker)!r}, 'w')\n")
+    done = run(shell_lines(code), command, tmp_path)
+    assert (done.returncode, "were changed since" in done.stderr) == (1, True)
+    assert not marker.exists()
+
+
+def test_a_planted_compiled_file_is_refused(snapshot: Path) -> None:
+    planted = snapshot / "memscale" / "__pycache__" / "errors.cpython-311.pyc"
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_bytes(b"")
+    try:
+        done = run(shell_lines(snapshot), [sys.executable, "-c", "import memscale"], snapshot)
+    finally:
+        planted.unlink()
+    assert (done.returncode, "does not belong to the snapshot" in done.stderr) == (1, True)

@@ -156,7 +156,7 @@ def _script(launch: Launch, paths: SweepPaths, options: Sequence[str]) -> str:
             *launch.sweep.launcher.setup,
             *variables(launch.sweep.launcher),
             *(f"export {name}={shlex.quote(value)}" for name, value in kept.items()),
-            *shell_lines(Path(launch.code)),
+            *shell_lines(Path(launch.code), launch.python),
             shlex.join(command),
             "",
         ]
