@@ -61,14 +61,14 @@ def write_text(folder: Path) -> str:
 
 
 def memscale(
-    *arguments: str, runs: Path, check: bool = True, more: Mapping[str, str] | None = None
+    *arguments: str, runs: Path, check: bool = True, more: Mapping[str, str] | None = None, code: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run `memscale ...` with its runs in `runs`, and `more` in its environment."""
+    """Run `memscale ...` in the folder `code` with its runs in `runs`, and `more` in its environment."""
     if arguments[0] == "sweep":
         _put_store(runs)
     command = [sys.executable, "-m", "memscale.cli.main", *arguments]
     given = {**environment(runs), **(more or {})}
-    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=1800, check=False)
+    done = subprocess.run(command, cwd=code, env=given, capture_output=True, text=True, timeout=1800, check=False)
     if check:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done

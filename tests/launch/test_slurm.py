@@ -1,20 +1,27 @@
-"""A sweep on a real SLURM, with nobody at the terminal, ends with the local pool's losses to the last digit."""
+"""A sweep on a real SLURM, with nobody at the terminal, ends with the local pool's losses to the last digit.
+
+Its folders have names that a shell or a URI would take apart, and the code that it was launched from is edited, so that
+nothing of it would run, before the first job starts.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.launch.slurm_cluster import cluster, missing
-from tests.sweeps import NAME, memscale, small_sweep, wait_for, write_text
+from tests.sweeps import NAME, ROOT, memscale, small_sweep, wait_for, write_text
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
+ODD = "it's [1] of? é #%20 $HOME"
 JOB = [
     "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10",
     "launcher.check_minutes=0.3",
@@ -39,11 +46,16 @@ def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_p
         assert [one for one in findings if not one["good"]] == []
         assert {"accounting", "partition main", "controller"} <= {one["what"] for one in findings}
 
-        runs = tmp_path / "slurm"
+        runs, code = tmp_path / ODD / "runs", tmp_path / ODD / "code"
+        for folder in ("memscale", "analysis", "sweeps"):
+            shutil.copytree(ROOT / folder, code / folder)
         overrides = [*sweep, "scale=laptop", "launcher=slurm", *JOB]
-        told = memscale("sweep", NAME, *overrides, runs=runs, more=more).stdout
+        _nodes("State=DRAIN", environment)
+        told = memscale("sweep", NAME, *overrides, runs=runs, more=more, code=code).stdout
         assert "3 runs submitted" in told
         assert "you may log out" in told
+        (code / "memscale" / "__init__.py").write_text("raise SystemExit('edited after the launch')")
+        _nodes("State=RESUME", environment)
 
         wait_for("the end of the sweep and its report", lambda: (runs / NAME / "finished.json").exists(), seconds=900)
         assert memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
@@ -56,6 +68,11 @@ def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_p
     assert len(on_slurm) == 6
     assert on_slurm == _losses(tmp_path / "local")
     _check_mlflow(runs)
+
+
+def _nodes(state: str, environment: dict[str, str]) -> None:
+    command = ["scontrol", "update", "NodeName=n[1-4]", state, "Reason=test"]
+    subprocess.run(command, env=environment, check=True)
 
 
 def _check_mlflow(runs: Path) -> None:
