@@ -96,6 +96,11 @@ def resolve(runs_root: Path, uri: str | None = None) -> Store:
         )
     if scheme == "sqlite":
         path = Path(given[len(_SQLITE) :]).absolute()
+        if "?" in str(path):
+            raise TrackingError(
+                f"{path} holds a '?', at which MLflow ends the path of an SQLite address. Take a runs folder without"
+                " one (MEMSCALE_RUNS), or set MLFLOW_TRACKING_URI"
+            )
         given = f"{_SQLITE}{path}"
     is_remote = scheme in ("http", "https", "databricks")
     return Store(

@@ -44,6 +44,12 @@ def test_the_environment_is_honoured_and_made_absolute(tmp_path: Path, monkeypat
     assert (store.uri, store.artifacts, store.is_server) == ("http://tracking:5000", None, True)
 
 
+def test_a_question_mark_in_the_path_is_refused_before_mlflow_cuts_it(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="holds a '\\?'.*MEMSCALE_RUNS"):
+        resolve(tmp_path / "why?")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "sqlite://memory", "nonsense"])
 def test_what_mlflow_cannot_use_is_refused(tmp_path: Path, uri: str) -> None:
     with pytest.raises(TrackingError, match=r"Needed: sqlite:///<path>.*Unset it"):
