@@ -45,7 +45,7 @@ def test_the_environment_is_honoured_and_made_absolute(tmp_path: Path, monkeypat
 
 
 def test_a_question_mark_in_the_path_is_refused_before_mlflow_cuts_it(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="holds a '\\?'.*MEMSCALE_RUNS"):
+    with pytest.raises(TrackingError, match=r"holds a '\?'.*MEMSCALE_RUNS"):
         resolve(tmp_path / "why?")
     assert list(tmp_path.iterdir()) == []
 
