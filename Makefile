@@ -28,7 +28,7 @@ out := $(if $(OUT),--out '$(OUT)')
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
 memscale := set -f +B; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos fuzz lint docs bench doctor clean \
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos fuzz audit lock setup-verified lint docs bench doctor clean \
 	cluster-up cluster-down
 
 help: ## show this
@@ -47,6 +47,13 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(READY) ## install everything into .venv
+
+setup-verified: ## the same with the SHA-256 of every package checked, torch's apart (Python 3.11.5 on)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e . && $(BIN)/python -m pip check
+	@$(BIN)/python -m memscale.kernels.compile && touch $(READY)
 
 sweep: $(READY) ## plan, train, evaluate, record and report SWEEP
 	@$(memscale) sweep $(SWEEP) $(overrides)
@@ -101,6 +108,15 @@ chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders 
 
 fuzz: $(READY) ## hostile keys, YAML, names, text, tables and conditions; FUZZ=100 is some 35,000 tries (a quarter of an hour)
 	@MEMSCALE_FUZZ=$(FUZZ) nice $(BIN)/python -m pytest -s tests/fuzz
+
+audit: $(READY) ## licences of what is installed, and known vulnerabilities of what is pinned
+	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
+		$(VENV)/audit/bin/python -m pip install --disable-pip-version-check -q pip-audit; } || \
+		echo "pip-audit cannot be installed here; licences alone are looked at"
+	@PATH="$(CURDIR)/$(VENV)/audit/bin:$$PATH" $(BIN)/python -m audit
+
+lock: ## renew the hashes of requirements.lock from constraints.txt
+	@audit/lock.sh
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

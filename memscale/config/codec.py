@@ -109,7 +109,7 @@ def from_plain(cls: type[T], plain: Any, where: str = "", describe: Describe = s
     hints = _hints(chosen)
     for key in given:
         if key not in hints:
-            place, new = describe(_join(where, str(key))), _RENAMED.get(chosen, {}).get(str(key))
+            place, new = describe(_join(where, str(key)[:100])), _RENAMED.get(chosen, {}).get(str(key))
             if new is not None:
                 raise ConfigError(f"{place} is now called {_join(where, new)}; rename the key, its values are the same")
             message = f"{place} is not a key here; valid: {', '.join(hints)}."

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -24,10 +25,10 @@ from memscale.config.codec import from_plain
 from memscale.config.environment import guarded_environment
 from memscale.config.overrides import check_override
 from memscale.config.sweep import Sweep
-from memscale.config.yaml_files import check_sweep_files, sweeps_folder
+from memscale.config.yaml_files import check_sweep_files, slip, sweeps_folder
 from memscale.errors import ConfigError, nearest, one_line, shown
 
-_PYTHON_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, AssertionError)
+_PYTHON_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, AssertionError, OSError)
 """What Hydra lets through, beside its own errors, where a file or an override is not as it expects."""
 GROUPS = ("scale", "family", "data", "recipe", "launcher", "evaluate")
 
@@ -131,6 +132,8 @@ def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
             return compose(name, overrides=[_forced(override) for override in overrides])
+    except yaml.MarkedYAMLError as error:
+        raise slip(folder, error) from None
     except (HydraException, OmegaConfBaseException, *_PYTHON_ERRORS) as error:
         told = one_line(str(error) or type(error).__name__, 600)
         given = one_line(" ".join(overrides)) or "no overrides"

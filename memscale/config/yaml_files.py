@@ -82,11 +82,18 @@ def check_yaml(path: Path) -> None:
     try:
         _Document(path).read(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        raise ConfigError(f"{path}, line {line}: {_plainly(error)}") from None
+        raise slip(path, error) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def slip(path: Path, error: yaml.MarkedYAMLError) -> ConfigError:
+    """Return what PyYAML says of a file, as a sentence with file and line; `path` where it names no file."""
+    mark = error.problem_mark or error.context_mark
+    named = mark is not None and str(mark.name).startswith("/")
+    return ConfigError(
+        f"{mark.name if mark and named else path}, line {mark.line + 1 if mark else 1}: {_plainly(error)}"
+    )
 
 
 @dataclass
@@ -195,7 +202,7 @@ def _defaults(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_word(value: str) -> bool:
-    return re.fullmatch(r"[\w.-]+", value) is not None and value.strip(".") != ""
+    return re.fullmatch(r"[\w.-]{1,200}", value) is not None and value.strip(".") != ""
 
 
 def _plainly(error: yaml.MarkedYAMLError) -> str:

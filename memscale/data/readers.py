@@ -87,7 +87,7 @@ def parquet_rows(path: Path, column: str) -> Iterator[str | BadRow]:
                 values = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
                 for raw in values.cast(pa.large_binary()).to_pylist():
                     yield _decoded(raw) if raw is not None else BadRow("null in the place of text")
-    except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
+    except (pa.ArrowException, OSError, MemoryError, OverflowError, ValueError) as error:
         raise UnreadableError(one_line(str(error))) from None
 
 

@@ -1,0 +1,1 @@
+"""What memscale is installed with: licences, hashes, known vulnerabilities (`make audit`)."""
