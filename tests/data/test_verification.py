@@ -13,7 +13,7 @@ import pytest
 from data_fixtures import facts, mixture, stdlib
 
 from memscale.data import verification
-from memscale.data.blocks import BLOCKS
+from memscale.data.blocks import BLOCKS, differing_block, sha256_of
 from memscale.data.manifest import File
 from memscale.data.prepared import Prepared, prepare
 from memscale.errors import DataError
@@ -119,10 +119,21 @@ def test_of_a_large_file_the_blocks_that_are_read_are_checked(folder: Path, monk
         collections.deque(map(sampler.batch, range(num_tokens // 64)), maxlen=0)
 
 
+def test_of_many_blocks_the_first_that_differs_is_named(tmp_path: Path) -> None:
+    """Several threads read; the file does not end with a whole block."""
+    path = tmp_path / "made.bin"
+    path.write_bytes(np.random.default_rng(0).bytes(300 * 1000 + 7))
+    content = path.read_bytes()
+    blocks = b"".join(sha256_of(content[at : at + 1000]) for at in range(0, len(content), 1000))
+    assert differing_block(path, 1000, blocks) is None
+    for number in (300, 200, 64, 0):
+        flip(path, at=number * 1000 + 3)
+        assert differing_block(path, 1000, blocks) == number
+
+
 def _with_blocks_of(folder: Path, tokens: Path, size: int) -> None:
     """Give the prepared data blocks of another size for one file."""
     from memscale.data import manifest as manifests
-    from memscale.data.blocks import sha256_of
     from memscale.data.fingerprint import sha256
 
     content, beside = tokens.read_bytes(), tokens.with_name(tokens.name + BLOCKS)

@@ -34,7 +34,8 @@ from tests.sweeps import FEWER, NAME, STORE, memscale, small_sweep, write_text
 
 pytestmark = pytest.mark.slow
 
-TRIES = int(os.environ.get("MEMSCALE_FUZZ") or 24)
+TRIES = min(25 * len(WAYS), int(24 * float(os.environ.get("MEMSCALE_FUZZ") or 1)))
+"""24, or with MEMSCALE_FUZZ so many times as many: at most each part in each way once."""
 VICTIM, OTHER = "dense-2e9-s0", "dense-2e9-s1"
 
 
