@@ -23,6 +23,7 @@ LONGEST = (
     "tests/launch/test_faults.py",
     "tests/launch/test_several_processes.py",
     "tests/launch/test_slurm.py",
+    "tests/launch/test_two_people.py",
 )
 """Files that take over a minute, the longest first: begun last, one of them would run alone at the end."""
 

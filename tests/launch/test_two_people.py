@@ -112,7 +112,8 @@ def _said(user: OtherUser, runs: Path, *verbs: list[str]) -> list[tuple[int, str
 
 
 def _open_to_readers(runs: Path) -> None:
-    subprocess.run(["chmod", "-R", "o+rX", runs], check=True)
+    runs.chmod(0o2775)
+    subprocess.run(["chmod", "-R", "o+rX", runs / NAME], check=True)
     subprocess.run(["chown", "-R", "root", runs], check=True)  # nothing is the reader's own
 
 
