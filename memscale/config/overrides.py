@@ -11,7 +11,7 @@ import re
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from memscale.errors import ConfigError
+from memscale.errors import ConfigError, shown
 
 LONGEST = 20_000
 MOST_DEPTH = 30
@@ -21,26 +21,28 @@ _KEY = re.compile(r"[+~]{0,2}[\w./@:$-]+", flags=re.ASCII)
 
 def check_override(override: str) -> None:
     """Raise ConfigError, with the quoting that works, unless Hydra can read `override`, such as `scale=node`."""
-    shown = override if len(override) <= 200 else f"{override[:200]}..."
+    told = override if len(override) <= 200 else f"{override[:200]}..."
     if len(override) > LONGEST:
-        raise ConfigError(f"the override {shown} has {len(override):,} characters; {LONGEST:,} are the most")
+        raise ConfigError(f"the override {told} has {len(override):,} characters; {LONGEST:,} are the most")
     odd = re.search("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", override)
     if odd is not None:
-        raise ConfigError(f"the override {shown!r} has the character {odd[0]!r}, which no setting needs; remove it")
+        raise ConfigError(f"the override {told!r} has the character {odd[0]!r}, which no setting needs; remove it")
     if _depth(override) > MOST_DEPTH:
-        raise ConfigError(f"the override {shown} is nested more than {MOST_DEPTH} levels deep; write it flatter")
+        raise ConfigError(f"the override {told} is nested more than {MOST_DEPTH} levels deep; write it flatter")
     if re.search(rf"\d{{{LONGEST_NUMBER},}}", override):
-        raise ConfigError(f"the override {shown} has a number of more than {LONGEST_NUMBER} digits")
+        raise ConfigError(f"the override {told} has a number of more than {LONGEST_NUMBER} digits")
     key, equals, value = override.partition("=")
     if _KEY.fullmatch(key) is None or not (equals or key.startswith("~")):
-        raise ConfigError(f"'{shown}' is not an override; it needs key=value, such as scale=node")
+        raise ConfigError(f"'{told}' is not an override; it needs key=value, such as scale=node")
     try:
         parsed = OverridesParser.create().parse_override(override)
-    except (HydraException, RecursionError) as error:
-        raise ConfigError(f"{key} on the command line: {_first_line(error)}. {_quoting(key, value)}") from None
+    except (HydraException, RecursionError):
+        raise ConfigError(
+            f"{key} on the command line is {shown(value)}, which cannot be read. {_quoting(key, value)}"
+        ) from None
     if parsed.is_sweep_override():
         raise ConfigError(
-            f"{shown} names several values. For a list, write brackets: '{key}=[{value}]'. {_quoting(key, value)}"
+            f"{told} names several values. For a list, write brackets: '{key}=[{value}]'. {_quoting(key, value)}"
         )
 
 
@@ -51,13 +53,6 @@ def _quoting(key: str, value: str) -> str:
     quoted = f"\"{key}='{inner[:200]}'\""
     make = quoted.replace('"', '\\"')
     return f'Text with spaces, accents or any of = # , : [ ] {{ }} needs quotes twice: {quoted}, or SET="{make}"'
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "the value is nested too deep"
-    told = str(error).splitlines()[0].strip() if str(error) else "Hydra cannot read the value"
-    return "Hydra cannot read the value" if "Exception" in told else told.rstrip(".")
 
 
 def _depth(text: str) -> int:
