@@ -12,7 +12,7 @@ from typing import Annotated
 
 from memscale.config.ranges import RangeError, Text
 
-_PATTERN = r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=,-]*[A-Za-z0-9_+=])?"
+_PATTERN = r"(?a:\w(?:[\w.+=,-]*[\w+=])?)"
 _NEEDS = "letters, digits and _ . + = , - with a letter, a digit or _ in front"
 _WHY = "it is the name of a folder or a file"
 
