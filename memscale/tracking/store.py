@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 from mlflow import MlflowClient
@@ -96,10 +96,10 @@ def resolve(runs_root: Path, uri: str | None = None) -> Store:
         )
     if scheme == "sqlite":
         path = Path(given[len(_SQLITE) :]).absolute()
-        if "?" in str(path):
+        if "?" in str(path) or unquote(str(path)) != str(path):
             raise TrackingError(
-                f"{path} holds a '?', at which MLflow ends the path of an SQLite address. Take a runs folder without"
-                " one (MEMSCALE_RUNS), or set MLFLOW_TRACKING_URI"
+                f"{path} holds a '?' or a '%' with two digits, by which MLflow finds another file in an SQLite address."
+                " Take a runs folder without them (MEMSCALE_RUNS), or set MLFLOW_TRACKING_URI"
             )
         given = f"{_SQLITE}{path}"
     is_remote = scheme in ("http", "https", "databricks")

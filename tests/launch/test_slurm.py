@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
-ODD = "it's [1] of é #%20 $HOME"
+ODD = "it's [1] of 100 % é # $HOME"
 JOB = [
     "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10",
     "launcher.check_minutes=0.3",

@@ -44,9 +44,10 @@ def test_the_environment_is_honoured_and_made_absolute(tmp_path: Path, monkeypat
     assert (store.uri, store.artifacts, store.is_server) == ("http://tracking:5000", None, True)
 
 
-def test_a_question_mark_in_the_path_is_refused_before_mlflow_cuts_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["why?", "a%20b"])
+def test_a_path_that_mlflow_reads_otherwise_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"holds a '\?'.*MEMSCALE_RUNS"):
-        resolve(tmp_path / "why?")
+        resolve(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
