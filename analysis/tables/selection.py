@@ -57,6 +57,8 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+LARGEST = 1e100
+"""Largest number of a column; products of three are still finite."""
 POSITIVE = (PARAMS, TOKENS, FLOPS, LOSS, WEIGHT, STDERR, RATE, SCHEDULE)
 NO_SETTING = (LOSS, WEIGHT, STDERR, SCHEDULE)
 """Columns in which replicates may differ."""
@@ -249,7 +251,7 @@ def _numbers(left: _Left, columns: ColumnMap, filters: Filters, units: Units) ->
 
 def _wrong(values: FloatArray, *, positive: bool) -> dict[int, str]:
     """What is wrong with each value that no law can be fitted to, by index."""
-    bad = ~np.isfinite(values) | (values <= 0 if positive else np.zeros(len(values), dtype=bool))
+    bad = ~(np.abs(values) <= LARGEST) | (values <= 0 if positive else np.zeros(len(values), dtype=bool))
     messages = {}
     for at in np.flatnonzero(bad):
         value = values[at]
@@ -257,6 +259,8 @@ def _wrong(values: FloatArray, *, positive: bool) -> dict[int, str]:
             messages[int(at)] = "it has no value"
         elif np.isinf(value):
             messages[int(at)] = "it is infinite"
+        elif abs(value) > LARGEST:
+            messages[int(at)] = f"it is {value:g}; numbers above {LARGEST:g} are no counts and cannot be computed with"
         else:
             messages[int(at)] = f"it is {value:g}; it must be above zero"
     return messages
