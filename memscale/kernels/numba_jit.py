@@ -2,7 +2,7 @@
 
 Numba's cache checks only the file of a function itself, but these loops are inlined in each other across files. The
 cache is therefore a folder named by a hash of all of them: after any change nothing outdated is run. It lies beside the
-sources, or in the user's cache if that cannot be written.
+sources; in the user's cache if that cannot be written, and for a job's snapshot of the code, which stays as it is.
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ def _folder() -> str:
     for path in sorted(package.glob("*.py")):
         contents.update(path.read_bytes())
     folder = package / "__pycache__"
-    if not os.access(folder if folder.exists() else package, os.W_OK):
+    if "MEMSCALE_CODE" in os.environ or not os.access(folder if folder.exists() else package, os.W_OK):
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memscale"
     return str(folder / f"numba-{contents.hexdigest()[:16]}")

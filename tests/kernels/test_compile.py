@@ -75,6 +75,9 @@ def test_what_is_kept_lies_in_a_folder_named_by_all_sources(tmp_path: Path, monk
         file.write("# changed\n")
     second = folder()
     assert len({first, second}) == 2
+    monkeypatch.setenv("MEMSCALE_CODE", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert Path(folder()).parent == tmp_path / "cache" / "memscale"
 
 
 @pytest.mark.slow
