@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ def _complete(prepared: Prepared, part: LmEvalTask, scratch: Path, templates: Pa
             f"the evaluation set of task '{part.name}', {data}, is missing or empty; "
             f"delete {prepared.folder} to have the data prepared again"
         )
+    copy = scratch / f"{part.name}.jsonl"  # `datasets` takes brackets and other signs of a path for patterns
+    shutil.copyfile(data, copy)
     content: dict[str, Any] = {
         "include": str(templates / f"{part.template}.yaml"),
         "task": part.name,
-        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(scratch / "cache")},
+        "dataset_kwargs": {"data_files": {"test": str(copy)}, "cache_dir": str(scratch / "cache")},
     }
     if part.name.endswith("_generated"):
         content["generation_kwargs"] = {

@@ -223,6 +223,15 @@ def test_a_missing_evaluation_set_is_refused(prepared: Prepared, causal: Causal,
         measured(causal, damaged, ("facts_nll",))
 
 
+def test_a_folder_of_any_name_holds_the_same_sets(
+    prepared: Prepared, causal: Causal, scores: dict[str, dict[str, Score]], tmp_path: Path
+) -> None:
+    odd = tmp_path / "it's [1]::a of 100 % é # *"
+    shutil.copytree(prepared.folder, odd)
+    found = measured(causal, Prepared.open(odd), ("facts_nll",))
+    assert found["facts_nll"]["nats"] == scores["facts_nll"]["nats"]
+
+
 def test_a_malformed_task_file_is_refused(prepared: Prepared, tmp_path: Path) -> None:
     templates, scratch = tmp_path / "tasks", tmp_path / "scratch"
     shutil.copytree(TASKS, templates)
