@@ -78,6 +78,18 @@ def shell_lines(code: Path, python: str = sys.executable) -> list[str]:
     ]
 
 
+def module_command(name: str) -> list[str]:
+    """Return the command that runs a module by the code of this process.
+
+    `python -m` would look into the current folder first: in a job, that is where it was submitted from.
+    """
+    code = (
+        f"import runpy, sys; sys.path[0] = {str(CODE)!r};"
+        f" runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-c", code]
+
+
 def check_running_code() -> None:
     """Make sure that this process runs the snapshot that MEMSCALE_CODE names; do nothing without that variable.
 

@@ -26,6 +26,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from memscale.launch.code_snapshot import module_command
+
 _LOST = 1
 """The exit status of a worker whose server has died: nobody knows its own."""
 
@@ -80,7 +82,7 @@ class ForkServer:
     def start(self, arguments: Sequence[str]) -> ForkedWorker:
         """Start a worker with these arguments; it is forked as soon as the server is ready."""
         if self._process is None:
-            command = [sys.executable, "-m", "memscale.launch.fork_server", self.module, *self.preloaded]
+            command = [*module_command("memscale.launch.fork_server"), self.module, *self.preloaded]
             self._process = subprocess.Popen(
                 command, env=dict(self.environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from memscale.launch.code_snapshot import module_command
 from memscale.launch.executor import JobRequest, NewOutcome, RunStatus
 from memscale.launch.fork_server import ForkedWorker, ForkServer
 from memscale.launch.worker import EXIT_TAKEN
@@ -122,7 +122,7 @@ class LocalExecutor:
 
     def _start(self, spec: WorkerSpec, arguments: Sequence[str]) -> subprocess.Popen[bytes] | ForkedWorker:
         if spec.device != "cpu":  # CUDA must not be touched before a fork
-            command = [sys.executable, "-m", _WORKER, *arguments]
+            command = [*module_command(_WORKER), *arguments]
             return subprocess.Popen(command, env=spec.environment(), stdin=subprocess.DEVNULL)
         if self._server is None:
             self._server = ForkServer(module=_WORKER, preloaded=_PRELOADED, environment=spec.environment())

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from memscale.errors import MemscaleError, PlanError, RecordError
-from memscale.launch.code_snapshot import take_snapshot
+from memscale.launch.code_snapshot import module_command, take_snapshot
 from memscale.launch.costs import launcher_of
 from memscale.launch.finished_runs import damaged_runs
 from memscale.launch.follow import Follower
@@ -258,7 +258,7 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
 
     paths, sweep = planned.paths, planned.plan.sweep
     paths.cancel.unlink(missing_ok=True)
-    store = subprocess.Popen([sys.executable, "-m", "memscale.tracking", "--create"], stdin=subprocess.DEVNULL)
+    store = subprocess.Popen([*module_command("memscale.tracking"), "--create"], stdin=subprocess.DEVNULL)
     prepared = prepare(sweep.data, runs_root(), progress=lambda what, share: output.line(f"data: {what} {share:.0%}"))
     if store.wait() != 0:
         raise MemscaleError("MLflow's store cannot be opened, see above; no run was started")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 
+from memscale.launch.code_snapshot import module_command
 from memscale.records.access import open_to_append
 from memscale.records.layout import SweepPaths
 
@@ -41,5 +41,5 @@ class Syncer:
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         log = open(self.paths.root / "sync.log", "ab", opener=open_to_append)  # noqa: SIM115 (the child keeps it)
         with log:
-            command = [sys.executable, "-m", "memscale.tracking", str(self.paths.root), *options]
+            command = [*module_command("memscale.tracking"), str(self.paths.root), *options]
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

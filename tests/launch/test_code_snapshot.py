@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from memscale import __version__
 from memscale.config.launcher import Launcher
-from memscale.launch.code_snapshot import VARIABLE, shell_lines, take_snapshot
+from memscale.launch.code_snapshot import VARIABLE, module_command, shell_lines, take_snapshot
 from memscale.launch.slurm.controllers import _START
 from memscale.launch.slurm.script import job_parameters
 
@@ -52,6 +53,12 @@ def test_a_controller_imports_the_snapshot(snapshot: Path, elsewhere: Path) -> N
     done = run(shell_lines(snapshot), [sys.executable, "-c", _START, "no_such_sweep"], elsewhere)
     assert (done.returncode, "memscale: " in done.stderr) == (2, True), done.stderr
     assert "no_such_sweep" in done.stderr
+
+
+def test_a_process_of_ours_runs_our_code_too(elsewhere: Path) -> None:
+    done = run([], [*module_command("memscale.cli.main"), "--version"], elsewhere)
+    assert done.stdout.strip() == __version__, done.stderr
+    assert "the edited code" in run([], [sys.executable, "-m", "memscale.cli.main", "--version"], elsewhere).stderr
 
 
 def test_other_code_and_changed_code_are_refused(tmp_path: Path) -> None:
