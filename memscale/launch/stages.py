@@ -9,7 +9,7 @@ from memscale.launch.convert import choices_of, plan_file, run_file
 from memscale.launch.set_aside import clear_way
 from memscale.planning.plan import Plan, choose_rates, open_compare
 from memscale.planning.planned_runs import PlannedRun
-from memscale.records.inspection import inspect
+from memscale.records.inspection import had_result, inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
 from memscale.records.run_file import write_run_file
@@ -38,7 +38,7 @@ def reopen(plan: Plan, paths: SweepPaths) -> Plan:
 def open_compare_stage(plan: Plan, paths: SweepPaths, data_folder: Path) -> Plan | None:
     """Choose each family's rates and open the compare stage.
 
-    None where a family has no tuning run that ended well, or a tuning run is damaged.
+    None where a family has no tuning run that ended well, or the result of a tuning run is damaged.
 
     The plan file and the files of the opened runs are written before this returns, so that whoever takes the next step
     opens the stage in the same way.
@@ -80,13 +80,13 @@ def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
     """Return the validation loss of the mixture, in nats per token, by tuning run id; None where it has none.
 
     Raises:
-        RecordError: A tuning run is damaged: the choice waits until it is trained again.
+        RecordError: A tuning run that had a result is damaged: the choice waits until it is trained again.
 
     """
     losses: dict[str, float | None] = {}
     for planned in plan.stage("tune"):
         seen = inspect(run_paths(paths, planned))
-        if seen.damage:
+        if seen.damage and had_result(run_paths(paths, planned)):
             raise RecordError(seen.damage)
         assert planned.run_id is not None
         result = seen.result

@@ -57,6 +57,14 @@ def inspect(paths: RunPaths) -> Inspection:
     return Inspection()
 
 
+def had_result(paths: RunPaths) -> bool:
+    """Whether a run has a result, in whatever state, or an attempt of it wrote one."""
+    if os.path.lexists(paths.result):
+        return True
+    outcomes = (read_outcome(paths, number) for number in attempt_numbers(paths))
+    return any(outcome is not None and outcome.cause in WRITES_RESULT for outcome in outcomes)
+
+
 def read_whole_run(paths: RunPaths) -> tuple[RunFile, Result | None]:
     """Read `run.json` and the result of a run whose files are its own and whole. Raises RecordError for any other."""
     seen = inspect(paths)

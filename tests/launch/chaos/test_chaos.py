@@ -39,7 +39,7 @@ JOB = [
 
 
 def _sweep(text: str) -> list[str]:
-    flops = "[2e11]" if SEEDS else "[1e11]"
+    flops = "[2e11]" if SEEDS else "[5e10]"
     return small_sweep(text, flops=flops, seeds="[0]", more=FEWER)
 
 
