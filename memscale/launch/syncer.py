@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from memscale.launch.code_snapshot import module_command
 from memscale.records.access import open_to_append
@@ -29,7 +31,10 @@ class Syncer:
             self._process = self._start()
 
     def once(self) -> None:
-        """Mirror what there is by now, and wait for it."""
+        """Mirror what there is by now, and wait for it; nothing where it was done less than `_SYNC_SECONDS` ago."""
+        with suppress(FileNotFoundError):
+            if time.time() - self._log.stat().st_mtime < _SYNC_SECONDS:
+                return
         self._start().wait()
 
     def finish(self) -> int:
@@ -38,8 +43,13 @@ class Syncer:
             self._process.wait()
         return self._start("--wait", "120").wait()
 
+    @property
+    def _log(self) -> Path:
+        """What mirrors write; each ends with a line."""
+        return self.paths.root / "sync.log"
+
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        log = open(self.paths.root / "sync.log", "ab", opener=open_to_append)  # noqa: SIM115 (the child keeps it)
+        log = open(self._log, "ab", opener=open_to_append)  # noqa: SIM115 (the child keeps it)
         with log:
             command = [*module_command("memscale.tracking"), str(self.paths.root), *options]
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
