@@ -27,7 +27,7 @@ pytestmark = [
 
 log = logging.getLogger(__name__)
 SEEDS = int(os.environ.get("MEMSCALE_CHAOS_SEEDS", "0"))
-_SHORT = 4
+_SHORT = 3
 """Faults of the default."""
 _SPOKEN = ("done", "stopped", "preempted", "cancelled", "time_limit")
 """Causes of ends that an attempt wrote itself, when it ended."""
@@ -39,7 +39,7 @@ JOB = [
 
 
 def _sweep(text: str) -> list[str]:
-    flops = "[2e11]" if SEEDS else "[5e10]"
+    flops = "[2e11]" if SEEDS else "[2.5e10]"
     return small_sweep(text, flops=flops, seeds="[0]", more=FEWER)
 
 
