@@ -16,6 +16,9 @@ OUT ?=
 WORKERS ?= $(shell nproc)
 BOX_FOLDER ?= $(CURDIR)/.cluster
 export BOX_FOLDER
+# Images of Python often set it. Without compiled files next to the sources every process compiles torch anew, which takes
+# as long as importing it; pip leaves them to the first import, too.
+unexport PYTHONDONTWRITEBYTECODE
 # Written by cluster-up, removed by cluster-down: how to reach that cluster, and what its nodes can hold.
 -include $(BOX_FOLDER)/etc/use.mk
 VENV := .venv
