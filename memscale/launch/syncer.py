@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import time
 from contextlib import suppress
@@ -33,7 +34,8 @@ class Syncer:
     def once(self) -> None:
         """Mirror what there is by now, and wait for it; nothing where it was done less than `_SYNC_SECONDS` ago."""
         with suppress(FileNotFoundError):
-            if time.time() - self._log.stat().st_mtime < _SYNC_SECONDS:
+            found = self._log.lstat()
+            if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime < _SYNC_SECONDS:
                 return
         self._start().wait()
 

@@ -55,7 +55,7 @@ class _Stop:
         self._parent = os.getppid()
         self.reason = ""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
                 signal.signal(number, self._received)
 
     def _received(self, number: int, _: FrameType | None) -> None:

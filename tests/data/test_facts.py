@@ -19,7 +19,7 @@ from memscale.config.data import Facts
 from memscale.data.facts import OPENING, People, arrangement, knowledge_bits
 from memscale.data.facts_questions import facts_nll, facts_recall, facts_recall_control
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
-from memscale.errors import DataError
+from memscale.errors import ConfigError, DataError
 
 ATTRIBUTE_OF = {value: attribute.name for attribute in ATTRIBUTES for value in attribute.values}
 SENTENCE = re.compile(r"[A-Z][^.]*\.")
@@ -220,8 +220,8 @@ def test_extremes() -> None:
     assert len(list(facts_recall(people))) == 2 * 240
     with pytest.raises(DataError, match=r"num_people is not set.*num_people, such as"):
         People(Facts(name="facts"))
-    with pytest.raises(DataError, match="num_documents is 3000000"):
-        People(facts(num_documents=3_000_000))
+    with pytest.raises(ConfigError, match="num_documents is 3000000; it must be at most 1,000,000"):
+        facts(num_documents=3_000_000)
 
 
 def test_seeds_make_other_worlds_and_one_seed_the_same_one() -> None:
