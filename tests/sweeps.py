@@ -117,8 +117,14 @@ def start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "memscale.cli.main", *arguments]
         return subprocess.Popen(
             command, cwd=ROOT, env=environment(runs), stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_hear_signals,
         )  # fmt: skip
+
+
+def _hear_signals() -> None:
+    """Take the default for what a terminal sends, also where the tests run under nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(what: str, condition, seconds: float = 600.0):  # type: ignore[no-untyped-def]
