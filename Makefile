@@ -109,7 +109,7 @@ test-fast: $(READY) ## the tests without the slow ones, for daily work
 chaos: $(READY) ## a sweep on a real SLURM through every fault, in SEEDS orders (an hour)
 	@MEMSCALE_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/launch/chaos --log-cli-level=INFO
 
-fuzz: $(READY) ## hostile keys, YAML, names, text, tables and conditions; FUZZ=100 is some 35,000 tries (a quarter of an hour)
+fuzz: $(READY) ## hostile keys, YAML, names, text, tables and conditions; FUZZ=100 is some 35,000 tries
 	@MEMSCALE_FUZZ=$(FUZZ) nice $(BIN)/python -m pytest -s tests/fuzz
 
 audit: $(READY) ## licences of what is installed, and known vulnerabilities of what is pinned

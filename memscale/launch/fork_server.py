@@ -1,6 +1,6 @@
 """Workers without the seconds of their imports: a process that has imported the trainer forks once for each run.
 
-Importing torch and the trainer costs a core two to four seconds, as much as the smallest runs train. The launcher
+Importing torch and the trainer costs a core over two seconds, as much as the smallest runs train. The launcher
 starts one server (`ForkServer`), which imports them once; every worker is then a fork of it, a process of its own with
 its own output, signals and exit status, in the launcher's process group. Workers on a GPU are not started so: CUDA must
 not be touched before a fork, and those runs are long.
