@@ -3,8 +3,10 @@
 A difference is subject minus baseline of the means over seeds. Where several model sizes share one number of FLOPs,
 each size is compared with its own and the differences averaged. Its interval is a t interval from the noise of the
 replicates (`inference.variance_components`): at one budget of that budget where the noise differs between budgets, and
-over budgets without taking the runs of one seed as independent. A table without replicates has no noise of its own:
-differences in loss then rest on the scatter about the fitted laws, where that is known, and others have no interval.
+over budgets without taking the runs of one seed as independent. Where runs of one seed stray together in all series,
+the two are compared seed by seed (`inference.seed_effect`), with the seeds that both have; where the noise differs
+between series it is that of the two. A table without replicates has no noise of its own: differences in loss then rest
+on the scatter about the fitted laws, where that is known, and others have no interval.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.measures import Measure
-from analysis.gains.run_noise import noise_of
+from analysis.gains.run_noise import differs_between_series, noise_of
 from analysis.inference.replicate_noise import Noise
 from analysis.inference.variance_components import NoiseModel
 from analysis.interval import ConfidenceInterval
@@ -84,6 +86,8 @@ class Comparison(Result):
     overall: Difference
     noise: Noise | None
     """Of one run, pooled over the table."""
+    paired_noise: Noise | None
+    """Of one run without what its seed shares with the other series; None where the two are not compared by seed."""
     no_interval_because: str
     warnings: tuple[str, ...]
 
@@ -138,15 +142,18 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
     shared = [budget for budget in runs.budgets(subject) if budget in theirs_at]
     if not shared:
         raise FitError(f"{subject} and {baseline} have no budget in common at which both have a run that is done")
+    runs, note = _alike(runs, subject, baseline, measure)
     value_N = runs.number(measure.column) * measure.factor
     model, warnings = noise_of(runs, measure)
+    seeds = None if model is None else model.seeds
     in_logs = model is None and law_noise is not None and measure.column == "loss_nats"
     levels = list(dict.fromkeys(budget.flops for budget in shared))
     weights, bases = [], []
     for flops in levels:
         sizes = [budget for budget in shared if budget.flops == flops]
-        weights.append(_weights(runs, subject, sizes) - _weights(runs, baseline, sizes))
-        bases.append(float(_weights(runs, baseline, sizes) @ value_N))
+        ours, theirs = (_weights(runs, *pair, sizes, seeds is not None) for pair in _both_ways(subject, baseline))
+        weights.append(ours - theirs)
+        bases.append(float(theirs @ value_N))
 
     def difference(flops: float | None, weight_N: FloatArray, base: float) -> Difference:
         noise = None if model is None else model.contrast(weight_N)
@@ -162,16 +169,39 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
         at_budgets=tuple(map(difference, levels, weights, bases)),
         overall=difference(None, np.mean(weights, axis=0), float(np.mean(bases))),
         noise=_pooled(model, law_noise if in_logs else None, float(np.mean(bases))),
+        paired_noise=None if seeds is None else seeds.noise,
         no_interval_because="" if model is not None or in_logs else NO_NOISE,
-        warnings=warnings,
+        warnings=(*note, *warnings),
     )
 
 
-def _weights(runs: Runs, series: str, sizes: list[Budget]) -> FloatArray:
-    """Weights of the runs in the mean over sizes of the means over seeds, as [N]."""
+def _alike(runs: Runs, subject: str, baseline: str, measure: Measure) -> tuple[Runs, tuple[str, ...]]:
+    """The runs that tell the noise of a comparison: all, or those of the two series where series differ in noise."""
+    if len(runs.labels) == 2 or not differs_between_series(runs, runs.number(measure.column)):
+        return runs, ()
+    both = f"{formatting.series(subject)} and {formatting.series(baseline)}"
+    own = Runs(frame=runs.frame[runs.frame["series"].isin([subject, baseline])])
+    return own, (
+        f"{measure.words}: the noise differs between series (Bartlett's test at 5 %), so the comparison of {both} rests"
+        " on their own runs alone",
+    )
+
+
+def _both_ways(subject: str, baseline: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (subject, baseline), (baseline, subject)
+
+
+def _weights(runs: Runs, series: str, other: str, sizes: list[Budget], paired: bool) -> FloatArray:
+    """Weights of the runs in the mean over sizes of the means over seeds, as [N].
+
+    `paired`: over the seeds that the other series has too, where there are some.
+    """
     weight_N = np.zeros(len(runs))
     for budget in sizes:
         own_N = runs.of(series, budget)
+        shared_N = own_N & np.isin(runs.seed, runs.seed[runs.of(other, budget)])
+        if paired and shared_N.any():
+            own_N = shared_N
         weight_N[own_N] = 1 / (own_N.sum() * len(sizes))
     return weight_N
 

@@ -1,10 +1,17 @@
-"""What is compared: the losses and the recalls that a results table holds, and which families."""
+"""What is compared: the losses, the recalls and the bits stored that a results table holds, and which families.
+
+The measure that the sweep's question is about is named by the sweep (`measure:` in its YAML, a column of the results
+table); without that it is the bits stored where the table has them, else the recall, else the loss. Which one it is
+never depends on the results.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from analysis.errors import FitError
 from analysis.tables.runs import Runs
+from analysis.tables.suggestion import suggestion
 
 SUBJECTS = ("memory_plus", "memory", "pkm", "peer", "moe")
 BASELINES = ("moe", "dense")
@@ -27,7 +34,31 @@ class Measure:
 
 
 LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
+BITS = Measure(
+    column="bits_stored",
+    words="bits stored",
+    unit="bits",
+    decimals=0,
+    lower_is_better=False,
+    stderr_column="bits_stored_stderr",
+)
+BITS_PER_PARAMETER = Measure(
+    column="bits_stored_per_parameter",
+    words="bits stored per dense parameter",
+    unit="bits per parameter",
+    lower_is_better=False,
+    stderr_column="bits_stored_per_parameter_stderr",
+)
+FACT_NATS = Measure(
+    column="score_dense_facts_nats",
+    words="loss of the facts' values",
+    unit="nats per fact",
+    stderr_column="score_dense_facts_nats_stderr",
+)
+MAIN_COLUMNS = ("bits_stored", "score_dense_facts_recall", "score_facts_recall_acc", "loss_nats")
+"""What a sweep is about where its YAML does not say so: the first of these that the table has."""
 RECALLS = (
+    ("score_dense_facts_recall", "recall of dense facts"),
     ("score_facts_recall_acc", "recall"),
     ("score_facts_recall_exact_match", "recall, exact match"),
     ("score_facts_recall_statement_acc", "recall, asked as a statement"),
@@ -45,9 +76,9 @@ def pairs(families: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def measures(runs: Runs) -> tuple[Measure, ...]:
     """What the table lets us compare; the loss of the mixture first."""
     found = [LOSS]
+    found += [measure for measure in (BITS, BITS_PER_PARAMETER) if runs.has(measure.column)]
     for column, words in RECALLS:
         if runs.has(column):
-            error = f"{column}_stderr" if runs.has(f"{column}_stderr") else None
             found.append(
                 Measure(
                     column=column,
@@ -56,9 +87,10 @@ def measures(runs: Runs) -> tuple[Measure, ...]:
                     factor=100.0,
                     decimals=1,
                     lower_is_better=False,
-                    stderr_column=error,
+                    stderr_column=f"{column}_stderr",
                 )
             )
+    found += [FACT_NATS] if runs.has(FACT_NATS.column) else []
     if runs.has("score_facts_nll_nats"):
         found.append(Measure(column="score_facts_nll_nats", words="loss of the answers", unit="nats per answer"))
     sources = [column for column in loss_columns(runs, "loss_nats_") if runs.has(column)]
@@ -67,7 +99,32 @@ def measures(runs: Runs) -> tuple[Measure, ...]:
             Measure(column=column, words=f"loss on {column.removeprefix('loss_nats_')}", unit="nats per token")
             for column in sources
         ]
-    return tuple(found)
+    # Without its error in the table a measure has none that bounds the noise from below.
+    return tuple(
+        replace(one, stderr_column=None) if one.stderr_column and not runs.has(one.stderr_column) else one
+        for one in found
+    )
+
+
+def main_measure(found: tuple[Measure, ...], named: str | None = None) -> Measure:
+    """The measure that the question is about.
+
+    Args:
+        found: The measures of the table.
+        named: The column that the sweep names; None where it names none.
+
+    Raises:
+        FitError: The table has no measure of that column.
+    """
+    by_column = {one.column: one for one in found}
+    if named is None:
+        return next(by_column[column] for column in MAIN_COLUMNS if column in by_column)
+    if named not in by_column:
+        close = suggestion(named, tuple(by_column))
+        raise FitError(
+            f"measure: the table has no measure '{named}', or not in every run; it has {', '.join(by_column)}.{close}"
+        )
+    return by_column[named]
 
 
 def loss_columns(runs: Runs, prefix: str) -> list[str]:

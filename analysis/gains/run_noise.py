@@ -1,7 +1,12 @@
 """The noise of a run in a measure, from runs that are replicates or share a seed.
 
 Runs of the same series and budget are replicates. Runs of a series that have the same seed at several budgets (or are
-checkpoints of the same run) share data order and initialisation, and are not treated as independent.
+checkpoints of the same run) share data order and initialisation, and are not treated as independent. What runs of one
+seed and budget share in all series cancels in their differences, and is taken out of the noise of a comparison where
+the table shows it (`inference.seed_effect`). Laws of single series keep it.
+
+The noise is that of all series of the table, unless it differs between them (Bartlett's test at 5 %): then a comparison
+rests on its own two series.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import numpy.typing as npt
 from analysis import formatting
 from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import uneven
+from analysis.inference.seed_effect import UNEVEN, bartlett
 from analysis.inference.variance_components import NoiseModel, estimate
 from analysis.tables.runs import FloatArray, Runs
 
@@ -30,30 +36,47 @@ def codes(*columns: npt.NDArray[np.generic]) -> IntArray:
     return found.astype(np.int64)
 
 
-def noise_of_runs(runs: Runs, value_N: FloatArray) -> NoiseModel | None:
-    """The noise of `value_N` about the means of series and budget; None where there are no replicates."""
-    series_N = codes(np.array(runs.series))
+def noise_of_runs(runs: Runs, value_N: FloatArray, *, paired: bool = False) -> NoiseModel | None:
+    """The noise of `value_N` about the means of series and budget; None where there are no replicates.
+
+    `paired`: without what all series of a seed and budget share, where the table shows that they share something.
+    """
+    series_N, budget_N = codes(np.array(runs.series)), codes(np.array(runs.budget))
     return estimate(
         value_N,
-        cell_N=codes(series_N, np.array(runs.budget)),
+        cell_N=codes(series_N, budget_N),
         level_N=codes(runs.budget_flops),
         unit_N=codes(series_N, runs.seed),
         series_N=series_N,
+        block_N=codes(budget_N, runs.seed) if paired else None,
     )
+
+
+def differs_between_series(runs: Runs, value_N: FloatArray) -> bool:
+    """Whether the replicates of the series stray by different amounts (Bartlett's test at 5 %)."""
+    series_N = codes(np.array(runs.series))
+    cell_N = codes(series_N, np.array(runs.budget))
+    count_C = np.bincount(cell_N)
+    square_N = (value_N - (np.bincount(cell_N, value_N) / count_C)[cell_N]) ** 2
+    cells_F = np.bincount(series_N[np.unique(cell_N, return_index=True)[1]])
+    square_F = np.bincount(series_N, square_N).astype(np.float64)
+    degrees_F = np.bincount(series_N) - cells_F
+    known_F = degrees_F > 0
+    return bartlett(square_F[known_F], degrees_F[known_F]) < UNEVEN
 
 
 def noise_of(runs: Runs, measure: Measure) -> tuple[NoiseModel | None, tuple[str, ...]]:
     """The noise of a run in the measure's unit, at least its evaluation error, and warnings about it."""
     value_N, cells = runs.number(measure.column) * measure.factor, runs.cells()
-    model = noise_of_runs(runs, value_N)
+    model = noise_of_runs(runs, value_N, paired=True)
     if model is None:
         return None, ()
     warnings = []
     worst = uneven([value_N[runs.of(*cell)] for cell in cells])
-    if model.level_std is not None:
+    if model.uneven_std is not None:
         warnings.append(
             f"{measure.words}: the noise differs between budgets (Bartlett's test at 5 %; standard deviations"
-            f" {', '.join(formatting.significant(std) for std in model.level_std)} by increasing budget), so it is"
+            f" {', '.join(formatting.significant(std) for std in model.uneven_std)} by increasing budget), so it is"
             " not pooled: each budget has its own"
         )
     elif worst is not None:

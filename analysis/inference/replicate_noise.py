@@ -35,14 +35,16 @@ class Noise:
     """Degrees of freedom; a fraction where variances of several sources are summed (Satterthwaite 1946)."""
     source: str
     """What it was estimated from, in words."""
+    level: float = LEVEL
+    """Of its intervals: above 0.95 where they are read again after more seeds (`inference.sequential`)."""
 
     def half_width(self, variance_factor: float) -> float:
-        """Half a 95 % t interval of a sum of runs whose variance is `variance_factor` x std^2."""
-        quantile = float(stdtrit(self.degrees, 0.5 + LEVEL / 2))
+        """Half a t interval, at `level`, of a sum of runs whose variance is `variance_factor` x std^2."""
+        quantile = float(stdtrit(self.degrees, 0.5 + self.level / 2))
         return quantile * self.std * float(np.sqrt(variance_factor))
 
     def interval(self, value: float, variance_factor: float) -> ConfidenceInterval:
-        """The 95 % t interval of a sum of runs whose variance is `variance_factor` x std^2."""
+        """The t interval, at `level`, of a sum of runs whose variance is `variance_factor` x std^2."""
         half = self.half_width(variance_factor)
         return ConfidenceInterval(lower=value - half, upper=value + half)
 
@@ -71,7 +73,7 @@ def generator(label: str, seed: int = SEED) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(label.encode())])
 
 
-def percentile_interval(draws_B: FloatArray) -> ConfidenceInterval:
-    """The middle 95 % of the draws; infinite draws count at their end."""
-    lower, upper = np.quantile(draws_B, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], method="inverted_cdf")
+def percentile_interval(draws_B: FloatArray, level: float = LEVEL) -> ConfidenceInterval:
+    """The middle 95 % (or `level`) of the draws; infinite draws count at their end."""
+    lower, upper = np.quantile(draws_B, [0.5 - level / 2, 0.5 + level / 2], method="inverted_cdf")
     return ConfidenceInterval(lower=float(lower), upper=float(upper))

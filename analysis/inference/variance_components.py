@@ -21,14 +21,13 @@ McCulloch 1992, Variance Components, chapter 3. Shapes: B replicates, N runs, L 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtrc
 
 from analysis import formatting
 from analysis.inference.replicate_noise import Noise
+from analysis.inference.seed_effect import SeedEffect, bartlett, seed_effect
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -62,6 +61,15 @@ class NoiseModel:
     level_degrees: IntArray = field(repr=False)
     components: Components | None
     """Where units have runs at several levels; else None: every run is on its own."""
+    seeds: SeedEffect | None = None
+    """Where all series of a seed share something (`inference.seed_effect`): contrasts are then free of it."""
+
+    @property
+    def uneven_std(self) -> FloatArray | None:
+        """The standard deviation of a run at each level, where it differs by level."""
+        if self.seeds is not None:
+            return self.seeds.level_std if self.seeds.is_uneven else None
+        return self.level_std
 
     @property
     def pooled(self) -> Noise:
@@ -70,6 +78,8 @@ class NoiseModel:
 
     def contrast(self, weights_N: FloatArray) -> Noise:
         """Standard deviation and degrees of freedom of the sum of `weights_N` x runs."""
+        if self.seeds is not None:
+            return self.seeds.contrast(weights_N)
         touched = np.unique(self.level[weights_N != 0])
         if self.components is None or (self.level_std is not None and len(touched) == 1):
             return self._of_single_runs(weights_N)
@@ -112,10 +122,11 @@ class NoiseModel:
     def at_least(self, floor: float) -> NoiseModel:
         """The same, but no level below `floor`: the error of measuring one run, where that is known."""
         level = None if self.level_std is None else np.maximum(self.level_std, floor)
+        seeds = None if self.seeds is None else self.seeds.at_least(floor)
         if self.std >= floor:
-            return replace(self, level_std=level)
+            return replace(self, level_std=level, seeds=seeds)
         words = "the standard error of the evaluation (the seeds differ by less)"
-        return replace(self, std=floor, source=words, level_std=level)
+        return replace(self, std=floor, source=words, level_std=level, seeds=seeds)
 
     def _scale(self) -> FloatArray:
         if self.level_std is None:
@@ -135,7 +146,13 @@ class NoiseModel:
 
 
 def estimate(
-    value_N: FloatArray, *, cell_N: IntArray, level_N: IntArray, unit_N: IntArray, series_N: IntArray
+    value_N: FloatArray,
+    *,
+    cell_N: IntArray,
+    level_N: IntArray,
+    unit_N: IntArray,
+    series_N: IntArray,
+    block_N: IntArray | None = None,
 ) -> NoiseModel | None:
     """The noise of the runs about the means of their cells (series x level).
 
@@ -145,6 +162,8 @@ def estimate(
         level_N: The level (budget, size) of each run, numbered from 0.
         unit_N: Runs with one number share a part of their noise: one seed, or one run with checkpoints, of a series.
         series_N: The series of each run.
+        block_N: Runs with one number have the same seed and budget, in any series; None: what series share by their
+            seeds stays in the noise.
 
     Returns:
         None where no cell has two runs, so that nothing is known.
@@ -161,7 +180,7 @@ def estimate(
     squares_L = np.asarray(np.bincount(level_N, residual_N**2, minlength=num_levels), dtype=np.float64)
     level_std_L = None
     # A level without replicates has no variance of its own: then the pooled one is all there is.
-    if (degrees_L > 0).all() and _bartlett(squares_L, degrees_L) < SIGNIFICANCE:
+    if (degrees_L > 0).all() and bartlett(squares_L, degrees_L) < SIGNIFICANCE:
         level_std_L = np.sqrt(squares_L / degrees_L)
     scale_N = np.full(len(residual_N), std) if level_std_L is None else level_std_L[level_N]
     standard_N = np.divide(residual_N, scale_N, out=np.zeros_like(residual_N), where=scale_N > 0)
@@ -176,6 +195,9 @@ def estimate(
         level_std=level_std_L,
         level_degrees=degrees_L,
         components=components,
+        seeds=None
+        if block_N is None
+        else seed_effect(residual_N, cell_N=cell_N, level_N=level_N, block_N=block_N, unit_N=unit_N),
     )
 
 
@@ -254,17 +276,6 @@ def _components(standard_N: FloatArray, degrees: int, unit_N: IntArray, series_N
         within=within / within_degrees,
         within_degrees=within_degrees,
     )
-
-
-def _bartlett(squares_L: FloatArray, degrees_L: npt.NDArray[np.signedinteger[Any]]) -> float:
-    """The p value of Bartlett's test that all levels have one variance; 1 where that cannot be tested."""
-    if len(degrees_L) < 2 or not (squares_L > 0).all():
-        return 1.0
-    total = int(degrees_L.sum())
-    pooled = squares_L.sum() / total
-    statistic = total * np.log(pooled) - float((degrees_L * np.log(squares_L / degrees_L)).sum())
-    correction = 1 + (float((1 / degrees_L).sum()) - 1 / total) / (3 * (len(degrees_L) - 1))
-    return float(chdtrc(len(degrees_L) - 1, statistic / correction))
 
 
 def _satterthwaite(terms: list[tuple[float, int]], source: str) -> Noise:

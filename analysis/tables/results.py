@@ -28,7 +28,9 @@ OTHER_NUMBERS = (
     "learning_rate", "table_learning_rate", "batch_tokens", "sequence_length", "tokens", "params_total",
     "params_active", "params_non_embedding", "params_table", "num_slots", "d_model", "training_sees_later_tokens",
     "rows_read_per_token", "flops_per_token_forward", "train_seconds", "tokens_per_second", "peak_memory_bytes",
-    "knowledge_bits", "recall_chance",
+    "knowledge_bits", "recall_chance", "dense_params_non_embedding", "bits_offered", "bits_stored",
+    "bits_stored_stderr", "bits_offered_per_parameter", "bits_stored_per_parameter",
+    "bits_stored_per_parameter_stderr",
 )  # fmt: skip
 NUMBER_PREFIXES = ("loss_nats_", "loss_bpb_", "score_", "usage_")
 

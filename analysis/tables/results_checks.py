@@ -19,9 +19,9 @@ STAGES = ("tune", "compare")
 STATUSES = ("done", "diverged", "failed", "lost", "stopped", "planned", "queued", "running", "damaged")
 POSITIVE = (
     "budget_flops", "flops_train", "train_seconds", "params_total", "params_active", "tokens", "learning_rate",
-    "num_slots", "d_model",
+    "num_slots", "d_model", "dense_params_non_embedding", "bits_offered", "bits_offered_per_parameter",
 )  # fmt: skip
-SHARES = ("_acc", "_exact_match", "recall_chance")
+SHARES = ("_acc", "_exact_match", "_recall", "recall_chance")
 """Endings of the columns that hold a share between 0 and 1."""
 
 
