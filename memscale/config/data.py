@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from memscale.config.checks import require
@@ -13,6 +13,9 @@ from memscale.config.ranges import Bytes, Checked, Column, Count, Factor, OneOf,
 OnBadRows = Annotated[str, OneOf(("refuse", "skip"))]
 HeldOut = Annotated[float, Range(0.001, 0.5, "both sides need text")]
 Asked = Annotated[float, Range(0.01, 1, "training and evaluation need questions")]
+DenseCount = Annotated[int, Range(10, 2**24, "three words make no more keys; give facts more value_words instead")]
+Passes = Annotated[int, Range(1, 1_000, "later epochs repeat them")]
+ValueWords = Annotated[int, Range(1, 16, "longer values are text, not facts")]
 People = Annotated[int, Range(10, 100_000_000, "their names run out, and fewer make no questions")]
 Documents = Annotated[int, Range(1, 1_000_000, "there are no more wordings")]
 Values = Annotated[int, Range(2, 64, "each attribute has as many words")]
@@ -31,7 +34,7 @@ class Source(Checked):
     """Share of the training tokens, relative to the other sources' weights."""
     held_out: HeldOut = 0.05
     """Fraction of the documents kept for validation, chosen by a hash of each document's content
-    (facts: of each person's descriptions)."""
+    (facts: of each person's descriptions; dense_facts holds out one wording of each fact instead)."""
 
 
 NUM_ATTRIBUTES = 6
@@ -77,6 +80,87 @@ class Facts(Source):
     def bits_per_person(self) -> float:
         """Entropy of one person's attributes: NUM_ATTRIBUTES x log2(num_values), since they are independent."""
         return NUM_ATTRIBUTES * math.log2(self.num_values)
+
+
+NUM_WORDS = 256
+"""Words of dense facts: a word that is drawn uniformly has log2(NUM_WORDS) = 8 bits."""
+LEAST_FACTS = 10
+"""Fewer dense facts make no evaluation."""
+ENTRIES_PER_DOCUMENT = 32
+"""Dense facts in a document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseFacts(Source):
+    """Synthetic facts with many bits per token: a key of two words or more, and a value of random words.
+
+    Each fact is told in several wordings, of which one, another one from fact to fact, is held out from training and
+    asked in the evaluation. The bits stored in a model are counted against the entropy of the values.
+    """
+
+    kind: ClassVar[str] = "dense_facts"
+
+    num_facts: DenseCount | None = None
+    """None: `bits_per_parameter` for each non-embedding parameter of each budget's own dense model."""
+    bits_per_parameter: PerParameter = 1.0
+    """Bits of values offered per non-embedding parameter of a budget's dense model; a budget may have its own."""
+    value_words: ValueWords = 2
+    """Words of a value, of 8 bits each."""
+    num_passes: Passes = 3
+    """Times that every fact is written, each time in a new order and in turn in another of its wordings; later epochs
+    repeat them."""
+    num_eval_facts: Count = 2_000
+    """Facts that each trained model is asked; all of them where there are fewer."""
+    seed: Seed = 0
+
+    @property
+    def bits_per_fact(self) -> float:
+        """Entropy of a value: 8 bits for each of its words, which are drawn uniformly and independently."""
+        return self.value_words * math.log2(NUM_WORDS)
+
+    @property
+    def key_words(self) -> int:
+        """Words of a key: two, or as many as make `num_facts` different keys."""
+        words = 2
+        while NUM_WORDS**words < (self.num_facts or 0):
+            words += 1
+        return words
+
+    @property
+    def tokens_per_fact(self) -> float:
+        """Tokens of an entry where each word is one token.
+
+        The words of key and value, one between them, the end of the line, and a share of the document's end token.
+        """
+        return self.key_words + self.value_words + 2 + 1 / ENTRIES_PER_DOCUMENT
+
+    @property
+    def bits_offered(self) -> float | None:
+        """Entropy of all values; None before the facts are sized."""
+        return None if self.num_facts is None else self.num_facts * self.bits_per_fact
+
+    def sized(self, num_params: float, bits_per_parameter: float | None = None) -> DenseFacts:
+        """Return the source with `num_facts` by its rule, unless it is set.
+
+        num_facts = bits_per_parameter x num_params / bits_per_fact, rounded.
+
+        Args:
+            num_params: Non-embedding parameters of the dense model.
+            bits_per_parameter: Replaces the source's own; None: the source's own.
+
+        Raises:
+            ConfigError: There would be fewer than 10 facts, or more than 2^24.
+        """
+        if self.num_facts is not None:
+            return self
+        bits = self.bits_per_parameter if bits_per_parameter is None else bits_per_parameter
+        num_facts = round(bits * num_params / self.bits_per_fact)
+        require(
+            num_facts >= LEAST_FACTS,
+            f"data.sources.{self.name}: {bits:g} bits for each of {num_params:,.0f} dense parameters make {num_facts} "
+            f"facts; at least {LEAST_FACTS} are needed. Raise bits_per_parameter",
+        )
+        return replace(self, num_facts=num_facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +210,7 @@ class Hub(Source):
         require(bool(self.path), "path is empty; give the data set's name on the hub or the folder of a local copy")
 
 
-SOURCES: tuple[type[Source], ...] = (Facts, PythonStdlib, TextFiles, Hub)
+SOURCES: tuple[type[Source], ...] = (Facts, DenseFacts, PythonStdlib, TextFiles, Hub)
 TOKENIZERS = ("bpe",)
 
 

@@ -22,12 +22,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from memscale.config.data import Data, Facts
+from memscale.config.data import Data, DenseFacts, Facts
 from memscale.config.run import Digests
+from memscale.data import dense_facts, facts_questions
 from memscale.data import manifest as manifests
 from memscale.data.corpora import Corpus, open_corpus, skipped_rows
 from memscale.data.facts import People, knowledge_bits
-from memscale.data.facts_questions import evaluation_sets
 from memscale.data.fingerprint import DIGITS, fingerprint, prepared_folder
 from memscale.data.manifest import Manifest, PreparedSource
 from memscale.data.packed import dtype_for, write_tokens
@@ -129,18 +129,25 @@ class _Builder:
     def _tokenizer(self, corpora: Mapping[str, Corpus], num_bytes: Mapping[str, int]) -> Tokenizer:
         self.progress("training the tokenizer", _READ)
         file = self.tokenizers / f"{self.digests.tokenizer[:DIGITS]}.json"
-        tokenizer = trained(file, self.data.tokenizer, lambda: self._sample(corpora, num_bytes))
+        tokenizer = trained(file, self.data.tokenizer, lambda: self._sample(corpora, num_bytes), self._words())
         shutil.copyfile(file, self.aside / "tokenizer.json")
         return tokenizer
 
     def _sample(self, corpora: Mapping[str, Corpus], num_bytes: Mapping[str, int]) -> Iterator[str]:
         """Yield about `train_bytes` of training documents, divided by weight and selected by hash."""
-        all_weights = sum(source.weight for source in self.data.sources)
-        for source in self.data.sources:
+        # Words that are tokens already teach the tokenizer nothing.
+        others = [source for source in self.data.sources if not isinstance(source, DenseFacts)]
+        sources = others or self.data.sources
+        all_weights = sum(source.weight for source in sources)
+        for source in sources:
             wanted = self.data.tokenizer.train_bytes * source.weight / all_weights
             below = wanted / num_bytes[source.name] * 2.0**64
             # A prefix gives other hashes than those of the split, which held out the smallest ones.
             yield from (text for text in corpora[source.name].training() if key_of("sample\0" + text) < below)
+
+    def _words(self) -> tuple[str, ...]:
+        has_dense_facts = any(isinstance(source, DenseFacts) for source in self.data.sources)
+        return dense_facts.WORDS if has_dense_facts else ()
 
     def _token_files(
         self, corpora: Mapping[str, Corpus], num_bytes: Mapping[str, int], tokenizer: Tokenizer
@@ -174,7 +181,7 @@ class _Builder:
     def _evaluation_sets(self, corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
         sets: dict[str, list[dict[str, object]]] = {}
         for name, corpus in corpora.items():
-            sets |= evaluation_sets(corpus) if isinstance(corpus, People) else {f"held_out_{name}": _texts(corpus)}
+            sets |= _sets_of(name, corpus)
         for name, lines in sets.items():
             with open(self.aside / "evaluation" / f"{name}.jsonl", "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -202,6 +209,14 @@ class _Builder:
             seconds=round(seconds, 3),
         )
         manifests.write(self.aside, manifest)
+
+
+def _sets_of(name: str, corpus: Corpus) -> dict[str, list[dict[str, object]]]:
+    if isinstance(corpus, People):
+        return facts_questions.evaluation_sets(corpus)
+    if isinstance(corpus, dense_facts.DenseEntries):
+        return {"dense_facts": dense_facts.evaluation_set(corpus)}
+    return {f"held_out_{name}": _texts(corpus)}
 
 
 def _texts(corpus: Corpus) -> list[dict[str, object]]:

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from memscale.config.data import Data, Facts, Hub, PythonStdlib, Source, TextFiles
+from memscale.config.data import Data, DenseFacts, Facts, Hub, PythonStdlib, Source, TextFiles
 from memscale.data import hub, python_stdlib, text_files
 from memscale.data.bad_rows import RowPolicy, SkippedRows
+from memscale.data.dense_facts import DenseEntries
 from memscale.data.facts import People
 from memscale.data.split import HashSplit
 from memscale.errors import DataError
@@ -34,6 +35,8 @@ def open_corpus(source: Source, data: Data, scratch: Path) -> Corpus:
     """Return the documents of a source; `scratch` is a folder for temporary files of the preparation."""
     if isinstance(source, Facts):
         return People(source)
+    if isinstance(source, DenseFacts):
+        return DenseEntries(source)
     return HashSplit(source.name, source.held_out, _texts(source, data, scratch))
 
 

@@ -18,9 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from memscale.config.codec import to_plain
-from memscale.config.data import Data, Facts, Hub, PythonStdlib, Source, TextFiles
+from memscale.config.data import (
+    ENTRIES_PER_DOCUMENT,
+    NUM_WORDS,
+    Data,
+    DenseFacts,
+    Facts,
+    Hub,
+    PythonStdlib,
+    Source,
+    TextFiles,
+)
 from memscale.config.run import Digests
 from memscale.data import hub, python_stdlib, text_files
+from memscale.data.dense_facts import SEPARATORS, WORDS, DenseEntries
 from memscale.data.facts import OPENING, QUESTIONS_PER_DOCUMENT, People
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
 from memscale.errors import DataError
@@ -28,9 +39,12 @@ from memscale.errors import DataError
 MEANING = 1
 """Raised by hand when a code change alters what is prepared from the same inputs."""
 
+NUM_BYTES_AND_END = 257
+"""Tokens that every vocabulary begins with."""
+
 DIGITS = 16
 """Digits of the digest in the name of a folder or a tokenizer file."""
-_EVALUATION_ONLY = ("num_eval_questions", "num_choices")
+_EVALUATION_ONLY = ("num_eval_questions", "num_choices", "num_eval_facts")
 _NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
 """Settings for where content comes from; they are not hashed, the content is."""
 
@@ -54,9 +68,9 @@ def fingerprint(data: Data) -> Digests:
     version = importlib.metadata.version("tokenizers")
     tokenizer = {"data": contents, "settings": to_plain(data.tokenizer), "tokenizers": version}
     questions = [
-        {"name": source.name, **{key: getattr(source, key) for key in _EVALUATION_ONLY}}
+        {"name": source.name, **{key: getattr(source, key) for key in _EVALUATION_ONLY if hasattr(source, key)}}
         for source in data.sources
-        if isinstance(source, Facts)
+        if isinstance(source, Facts | DenseFacts)
     ]
     evaluation = {"data": contents, "questions": questions, "validation_tokens": data.validation_tokens}
     return Digests(data=contents, tokenizer=_digest(tokenizer), evaluation=_digest(evaluation))
@@ -83,8 +97,17 @@ def check(data: Data) -> None:
                 f"data.sources: '{name}' cannot name a source, as it names files and columns; use letters, digits, "
                 "_ and - ('mixture' is taken)"
             )
-    if sum(isinstance(source, Facts) for source in data.sources) > 1:
-        raise DataError("data.sources has two sources of kind 'facts'; one is the most, as the knowledge is its own")
+    for kind in (Facts, DenseFacts):
+        if sum(isinstance(source, kind) for source in data.sources) > 1:
+            raise DataError(
+                f"data.sources has two sources of kind '{kind.kind}'; one is the most, as the knowledge is its own"
+            )
+    least = NUM_BYTES_AND_END + NUM_WORDS
+    if any(isinstance(source, DenseFacts) for source in data.sources) and data.tokenizer.vocab_size < least:
+        raise DataError(
+            f"data.tokenizer.vocab_size is {data.tokenizer.vocab_size}; dense facts need {least} or more, as each of "
+            f"their {NUM_WORDS} words is a token beside every byte and the end token"
+        )
     if data.files and not any(isinstance(source, TextFiles) and not source.files for source in data.sources):
         raise DataError(
             f"data.files is {list(data.files)}, but no source of kind 'text_files' reads it (sources: "
@@ -103,6 +126,9 @@ def _source(source: Source, data: Data) -> dict[str, Any]:
         People(source)  # refuses what it cannot make
         words = [asdict(attribute) for attribute in ATTRIBUTES]
         return {**plain, "words": _digest([words, FIRST, LAST, OPENING, QUESTIONS_PER_DOCUMENT])}
+    if isinstance(source, DenseFacts):
+        DenseEntries(source)  # refuses what it cannot make
+        return {**plain, "words": _digest([WORDS, SEPARATORS, ENTRIES_PER_DOCUMENT])}
     if isinstance(source, PythonStdlib):
         return {**plain, "contents": _contents((path, path.name) for path in python_stdlib.taken_files(source))}
     if isinstance(source, TextFiles):

@@ -7,7 +7,7 @@ document are encoded as ordinary text.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,24 +77,30 @@ class Tokenizer:
         return lengths
 
 
-def trained(file: Path, settings: config.TokenizerConfig, sample: Callable[[], Iterator[str]]) -> Tokenizer:
-    """Return the tokenizer in `file`; where there is none, train it on the texts of `sample()` first."""
+def trained(
+    file: Path, settings: config.TokenizerConfig, sample: Callable[[], Iterator[str]], words: Sequence[str] = ()
+) -> Tokenizer:
+    """Return the tokenizer in `file`; where there is none, train it on the texts of `sample()` first.
+
+    Each of `words` becomes one token, together with the space before it; the last ids of the vocabulary are theirs.
+    """
     if not file.exists():
-        write_bytes(file, _train(settings, sample()).to_str().encode())
+        write_bytes(file, _train(settings, sample(), words).to_str().encode())
     return Tokenizer(file, settings.vocab_size)
 
 
-def _train(settings: config.TokenizerConfig, sample: Iterator[str]) -> tokenizers.Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def _train(settings: config.TokenizerConfig, sample: Iterator[str], words: Sequence[str]) -> tokenizers.Tokenizer:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocab_size,
+        vocab_size=settings.vocab_size - len(words),
         special_tokens=[END],  # the first id
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # all 256 bytes: no text is unknown
         show_progress=False,
     )
     inner.train_from_iterator(sample, trainer)
+    inner.add_tokens([AddedToken(f" {word}", normalized=False) for word in words])
     return inner

@@ -45,6 +45,22 @@ def exact_match(item: Item, generated: list[str]) -> dict[str, float]:
     return {"exact_match": float(generated[0].strip() == item["answer"])}
 
 
+def value(item: Item) -> str:
+    """Return the words of a dense fact's value as they follow the prompt; no word is the beginning of another."""
+    return f" {item['answer']}"
+
+
+def stored(item: Item, scored: list[tuple[float, bool]]) -> dict[str, float]:  # noqa: ARG001 (lm-eval's signature)
+    """Return the value's negative log-probability in nats, and as `recall` 1 where greedy decoding gives it, else 0.
+
+    Example:
+        >>> stored({}, [(-0.25, True)])
+        {'recall': 1.0, 'nats': 0.25}
+    """
+    nats, greedy = scored[0]
+    return {"recall": float(greedy), "nats": -nats}
+
+
 def answer_nats(item: Item, scored: list[tuple[float, bool]]) -> dict[str, float]:  # noqa: ARG001 (lm-eval's signature)
     """Return the negative log-probability of the answer and its full stop, in nats."""
     return {"nats": -scored[0][0]}

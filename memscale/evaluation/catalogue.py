@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from memscale.config.data import Facts
+from memscale.config.data import DenseFacts, Facts
 from memscale.errors import ConfigError, nearest
 
 
@@ -66,8 +66,10 @@ def offered(sources: Sequence[AnySource]) -> tuple[EvalTask, ...]:
             _eval_task("facts_recall_statement", "facts_recall", by_default=False),
             _eval_task("facts_recall_shuffled", "facts_recall_control", by_default=False),
         ]
+    if any(source.kind == DenseFacts.kind for source in sources):
+        tasks.append(_eval_task("dense_facts", "dense_facts"))
     for source in sources:
-        if source.kind != Facts.kind:
+        if source.kind not in (Facts.kind, DenseFacts.kind):
             name = f"bits_per_byte_{source.name}"
             part = LmEvalTask(name=name, template="bits_per_byte", evaluation_set=f"held_out_{source.name}")
             tasks.append(EvalTask(name=name, parts=(part,)))

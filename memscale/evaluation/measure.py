@@ -19,7 +19,7 @@ from memscale.data.prepared import Prepared
 from memscale.errors import DataError
 from memscale.evaluation.catalogue import LmEvalTask, choose, offered
 from memscale.evaluation.environment import go_offline
-from memscale.evaluation.scores import Score, number_or_none, ratio_stderr
+from memscale.evaluation.scores import Answer, Score, number_or_none, ratio_stderr
 
 
 def evaluate(
@@ -64,10 +64,30 @@ def evaluate(
         >>> score.num_samples, score.value > 1  # an untrained model: up to ln 300 nats per token of an answer
         (10, True)
     """
+    return evaluate_with_answers(
+        model,
+        prepared,
+        tasks,
+        sequence_length=sequence_length,
+        batch_sequences=batch_sequences,
+        device=device,
+    )[0]
+
+
+def evaluate_with_answers(
+    model: nn.Module,
+    prepared: Prepared,
+    tasks: Sequence[str] | None,
+    *,
+    sequence_length: int,
+    batch_sequences: int,
+    device: torch.device | str,
+) -> tuple[dict[str, dict[str, Score]], list[Answer]]:
+    """Evaluate a model as `evaluate` does; return also what it answered about each dense fact, by increasing fact."""
     chosen = choose(offered(prepared.manifest.sources), tasks)
     parts = [part for task in chosen for part in task.parts]
     if not parts:
-        return {}
+        return {}, []
     go_offline(prepared.folder.parent / "huggingface")
     results = _run(
         model.to(device),
@@ -76,10 +96,11 @@ def evaluate(
         sequence_length=sequence_length,
         batch_tokens=sequence_length * batch_sequences,
     )
-    return {
+    scores = {
         task.name: {name: score for part in task.parts for name, score in _scores(results, part).items()}
         for task in chosen
     }
+    return scores, [answer for part in parts if part.template == "dense_facts" for answer in _answers(results, part)]
 
 
 def _run(
@@ -105,6 +126,14 @@ def _run(
     if results is None:
         raise DataError("lm-eval returned no results; evaluate on one process only (LOCAL_RANK must be 0 or unset)")
     return dict(results)
+
+
+def _answers(results: dict[str, Any], part: LmEvalTask) -> list[Answer]:
+    samples = sorted(results["samples"][part.name], key=lambda sample: sample["doc"]["fact"])
+    return [
+        Answer(fact=sample["doc"]["fact"], nats=float(sample["nats"]), right=bool(sample["recall"]))
+        for sample in samples
+    ]
 
 
 def _scores(results: dict[str, Any], part: LmEvalTask) -> dict[str, Score]:

@@ -18,6 +18,18 @@ class Score:
     """Number of questions or documents."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model knows of one dense fact."""
+
+    fact: int
+    """Its number, from 0 (`memscale.data.dense_facts`)."""
+    nats: float
+    """Negative log-probability of its value in the wording that training held out."""
+    right: bool
+    """Whether greedy decoding gives the value."""
+
+
 def number_or_none(given: object) -> float | None:
     """Return `given` as a float, or None where it is not a finite number, such as lm-eval's "N/A"."""
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):

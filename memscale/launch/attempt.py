@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from memscale.errors import ConfigError, RecordError
 from memscale.launch.code_snapshot import check_running_code
 from memscale.planning.identity import run_id
+from memscale.records.atomic import write_bytes
 from memscale.records.attempts import host_name
 from memscale.records.heartbeat import Heartbeat, write_heartbeat
 from memscale.records.layout import RunPaths
@@ -172,7 +174,7 @@ def _conclude(
     _check_counts(file, trained)
     heart.beat(progress, "evaluating")
     evaluated_from = time.time()
-    scores = _evaluate(file, prepared, trained) if trained.status == "done" else {}
+    scores = _evaluate(attempt.paths, file, prepared, trained) if trained.status == "done" else {}
     now = time.time()
     result = _result(file, trained, scores, evaluation_seconds=now - evaluated_from, total_seconds=now - begun)
     _check_unchanged(attempt.paths, file)
@@ -208,12 +210,12 @@ def _check_counts(file: RunFile, trained: TrainResult) -> None:
         )
 
 
-def _evaluate(file: RunFile, prepared: Prepared, trained: TrainResult) -> dict[str, Any]:
+def _evaluate(paths: RunPaths, file: RunFile, prepared: Prepared, trained: TrainResult) -> dict[str, Any]:
     if file.tasks == ():
         return {}
-    from memscale.evaluation.measure import evaluate
+    from memscale.evaluation.measure import evaluate_with_answers
 
-    scores = evaluate(
+    scores, answers = evaluate_with_answers(
         trained.model,
         prepared,
         file.tasks,
@@ -222,6 +224,8 @@ def _evaluate(file: RunFile, prepared: Prepared, trained: TrainResult) -> dict[s
         device=trained.device,
     )
     sys.stdout.flush()
+    if answers:
+        write_bytes(paths.answers, "".join(json.dumps(asdict(answer)) + "\n" for answer in answers).encode())
     return {task: {name: asdict(score) for name, score in metrics.items()} for task, metrics in scores.items()}
 
 

@@ -168,6 +168,11 @@ class RunPaths:
         return self.root / "metrics.jsonl"
 
     @property
+    def answers(self) -> Path:
+        """What the trained model knows of each dense fact that it was asked, a line a fact."""
+        return self.root / "answers.jsonl"
+
+    @property
     def heartbeat(self) -> Path:
         """How far the worker was when it last wrote."""
         return self.root / "heartbeat.json"

@@ -1,8 +1,8 @@
 """`result.json`: what came of a run, written once, last of all, and what the run's other files were by then.
 
 It carries the run's id, a digest of its own content, and under `files` the SHA-256 of `run.json`, `provenance.json`,
-`metrics.jsonl` and of the last checkpoint's manifest, which has those of its tensors. So it vouches for the folder. A
-result of format 1 has neither digest nor `files`: its numbers are used, and called unverified.
+`metrics.jsonl`, `answers.jsonl` and of the last checkpoint's manifest, which has those of its tensors. So it vouches
+for the folder. A result of format 1 has neither digest nor `files`: its numbers are used, and called unverified.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _KEYS = frozenset(
         "usage", "scores", "timings", "peak_memory_bytes", "micro_batch_sequences", "ended", "files",
     }
 )  # fmt: skip
-_OWN = frozenset({"run.json", "provenance.json", "metrics.jsonl"})
-"""Files that every run has, beside its checkpoints."""
+_OWN = frozenset({"run.json", "provenance.json", "metrics.jsonl", "answers.jsonl"})
+"""Files of a run beside its checkpoints; `answers.jsonl` only where dense facts were asked."""
 _CHECKPOINT = re.compile(r"checkpoints/step-\d+/manifest\.json")
 
 

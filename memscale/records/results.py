@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from memscale.config.data import Facts
+from memscale.config.data import DenseFacts, Facts
 from memscale.errors import RecordError
 from memscale.records.atomic import write_bytes
 from memscale.records.layout import RunPaths, SweepPaths
@@ -35,10 +36,14 @@ def read_row(paths: RunPaths, status: str, result: Result | None) -> Row:
         RecordError: `run.json` is damaged, or the result lacks what a result has.
 
     """
-    row = _planned(read_run_file(paths.run), status)
+    file = read_run_file(paths.run)
+    row = _planned(file, status)
     if result is not None:
         try:
             row.update(_achieved(result.content))
+            dense = _dense_facts(file)
+            if dense is not None and "dense_facts" in result.content["scores"]:
+                row.update(_stored(dense, result.content["scores"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{paths.result} lacks what a result has ({error!r})") from None
         row["verified"] = int(result.verified)
@@ -124,6 +129,28 @@ def _planned(file: RunFile, status: str) -> Row:
     if facts:
         row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)
         row["recall_chance"] = 1 / facts[0].num_choices
+    dense = _dense_facts(file)
+    if dense is not None:
+        row["bits_offered"] = dense.bits_offered
+    return row
+
+
+def _dense_facts(file: RunFile) -> DenseFacts | None:
+    return next((source for source in file.data.sources if isinstance(source, DenseFacts) and source.num_facts), None)
+
+
+def _stored(source: DenseFacts, scores: Mapping[str, Any]) -> Row:
+    """Return the bits of the facts' values that a model holds, and their standard error.
+
+    bits = F x (entropy of a value - mean nats / ln 2) for F facts. n of them are asked, drawn without replacement, so
+    the standard error of their mean has the factor sqrt(1 - n / F) (Cochran 1977, section 2.4).
+    """
+    nats, num_facts = scores["dense_facts"]["nats"], source.num_facts
+    assert num_facts is not None
+    row: Row = {"bits_stored": num_facts * (source.bits_per_fact - nats["value"] / math.log(2))}
+    if nats["stderr"] is not None:
+        part_left_out = max(0.0, 1 - nats["num_samples"] / num_facts)
+        row["bits_stored_stderr"] = num_facts * nats["stderr"] / math.log(2) * math.sqrt(part_left_out)
     return row
 
 

@@ -5,16 +5,17 @@ import sys
 
 import pytest
 
-from memscale.config.data import Facts, PythonStdlib, TextFiles
+from memscale.config.data import DenseFacts, Facts, PythonStdlib, TextFiles
 from memscale.errors import ConfigError
 from memscale.evaluation.catalogue import choose, offered
 
-SOURCES = (Facts(name="facts"), PythonStdlib(name="code"), TextFiles(name="books"))
+SOURCES = (Facts(name="facts"), DenseFacts(name="dense"), PythonStdlib(name="code"), TextFiles(name="books"))
 ALL = [
     "facts_recall",
     "facts_nll",
     "facts_recall_statement",
     "facts_recall_shuffled",
+    "dense_facts",
     "bits_per_byte_code",
     "bits_per_byte_books",
 ]
@@ -22,12 +23,12 @@ ALL = [
 
 def test_each_source_offers_its_tasks() -> None:
     assert [task.name for task in offered(SOURCES)] == ALL
-    assert [task.name for task in offered(SOURCES[1:2])] == ["bits_per_byte_code"]
+    assert [task.name for task in offered(SOURCES[2:3])] == ["bits_per_byte_code"]
 
 
 def test_by_default_neither_control_nor_variant() -> None:
     names = [task.name for task in choose(offered(SOURCES), None)]
-    assert names == ["facts_recall", "facts_nll", "bits_per_byte_code", "bits_per_byte_books"]
+    assert names == ["facts_recall", "facts_nll", "dense_facts", "bits_per_byte_code", "bits_per_byte_books"]
 
 
 def test_named_tasks_and_none_at_all() -> None:

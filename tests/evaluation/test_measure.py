@@ -19,12 +19,12 @@ import torch
 from fakes import Causal
 from torch import Tensor, nn
 
-from memscale.config.data import Data, Facts, TextFiles, TokenizerConfig
+from memscale.config.data import Data, DenseFacts, Facts, TextFiles, TokenizerConfig
 from memscale.data.prepared import Prepared, prepare
 from memscale.errors import ConfigError, DataError
 from memscale.evaluation.catalogue import LmEvalTask
 from memscale.evaluation.loading import TASKS, load
-from memscale.evaluation.measure import evaluate
+from memscale.evaluation.measure import evaluate, evaluate_with_answers
 from memscale.evaluation.scores import Score
 
 LENGTH = 48
@@ -198,6 +198,32 @@ def test_wrong_answers_are_no_exact_match(prepared: Prepared) -> None:
     assert scores["facts_recall"]["exact_match"].value == 0.5
 
 
+def test_dense_facts_recounted_and_answered_one_by_one(tmp_path: Path) -> None:
+    """A model that knows half of the facts: nats and recall of each by single forward passes, and their means."""
+    source = DenseFacts(name="dense", num_facts=80, num_eval_facts=50)
+    data = prepare(Data(name="d", sources=(source,), tokenizer=TokenizerConfig(vocab_size=520)), tmp_path)
+    asked = lines(data, "dense_facts")
+    assert len(asked) == 50
+    tokenizer = data.tokenizer()
+    model = Knowing(data, {})
+    for item in asked[::2]:
+        tokens = [tokenizer.end_id, *tokenizer.encode(item["prompt"])]
+        for token in tokenizer.encode(f" {item['answer']}"):
+            model.following[tuple(tokens)] = token
+            tokens.append(token)
+    scores, answers = evaluate_with_answers(model, data, None, sequence_length=LENGTH, batch_sequences=8, device="cpu")
+    expected = []
+    for item in asked:
+        prompt, answer = tokenizer.encode(item["prompt"]), tokenizer.encode(f" {item['answer']}")
+        expected.append(-nats(model, [tokenizer.end_id, *prompt, *answer], len(answer)))
+    assert [answer.fact for answer in answers] == [item["fact"] for item in asked]
+    assert [answer.nats for answer in answers] == pytest.approx(expected, abs=1e-4)
+    assert [answer.right for answer in answers] == [number % 2 == 0 for number in range(50)]
+    assert same(scores["dense_facts"]["nats"], expected)
+    assert scores["dense_facts"]["recall"].value == 0.5
+    assert expected[1] == pytest.approx(2 * math.log(520), abs=1e-4)  # who knows nothing has no bit of it
+
+
 def test_the_model_comes_back_in_its_mode(prepared: Prepared) -> None:
     model = Causal(vocab_size=prepared.vocab_size)
     assert model.training
@@ -262,7 +288,7 @@ def test_nothing_is_fetched_and_nothing_written_at_home(prepared: Prepared, tmp_
         socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
         from pathlib import Path
         from memscale.data.prepared import Prepared
-        from memscale.evaluation.measure import evaluate
+        from memscale.evaluation.measure import evaluate, evaluate_with_answers
         from fakes import Causal
         prepared = Prepared.open(Path(sys.argv[1]))
         model = Causal(vocab_size=prepared.vocab_size)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from memscale.config.data import DenseFacts
 from memscale.config.load import load_sweep
 from memscale.config.run import Digests
 from memscale.errors import RecordError
@@ -98,6 +101,28 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
     assert first["flops_train_6n_total"] == 6 * first["params_total"] * first["tokens"]
     assert first["recall_chance"] == 1 / 8
     assert first["knowledge_bits"] == 154 * 36
+
+
+def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path: Path) -> None:
+    """2,000 of 4,000 facts of 16 bits; the mean nats are known as well as a sample of half of them allows."""
+    facts = DenseFacts(name="dense", num_facts=4_000, num_eval_facts=2_000)
+    sweep = replace(plan.sweep, data=replace(plan.sweep.data, sources=(facts,)))
+    paths = RunPaths(tmp_path / plan.runs[0].name)
+    write_run_file(paths.run, run_file(sweep, plan.runs[0]))
+    assert "bits_stored" not in read_row(paths, "failed", None)
+    asked = {"recall": {"value": 0.4, "stderr": 0.01, "num_samples": 2_000}}
+    for stderr in (0.02, None):
+        asked["nats"] = {"value": 4 * math.log(2), "stderr": stderr, "num_samples": 2_000}  # type: ignore[dict-item]
+        write_json(paths.result, {**_result(), "scores": {"dense_facts": asked}}, format=1)
+        row = read_row(paths, "done", inspect(paths).result)
+        assert row["bits_offered"] == 64_000
+        assert row["bits_stored"] == pytest.approx(4_000 * 12)
+        assert row["score_dense_facts_recall"] == 0.4
+    assert "bits_stored_stderr" not in row
+    asked["nats"]["stderr"] = 0.02
+    write_json(paths.result, {**_result(), "scores": {"dense_facts": asked}}, format=1)
+    row = read_row(paths, "done", inspect(paths).result)
+    assert row["bits_stored_stderr"] == pytest.approx(4_000 * 0.02 / math.log(2) * math.sqrt(0.5))
 
 
 def _result() -> dict[str, object]:

@@ -1,0 +1,112 @@
+"""Dense facts: keys and values of random words, of known entropy, a few tokens each.
+
+A pure function of the configuration decides the facts, the training documents and the questions:
+
+1. All words come from one pool of 256, each a token of its own in a tokenizer that memscale trains. Keys are different
+   pairs (or triples, where pairs run out) of words; the words of a value are uniform and independent, 8 bits each.
+2. A fact is told as `key <separator> value`, one fact a line. There are four separators. For each fact one of them,
+   drawn at random, never occurs in training; the others take turns.
+3. A pass tells every fact once, in an order of its own, 32 facts a document.
+4. Validation and evaluation use each fact's held-out wording, so they measure the fact and not the line.
+
+Such a source fills a model with knowledge at 16 bits in 6 tokens, where a description of a person has 36 bits in some
+80 tokens. As a reference: about 2 bits per parameter are stored after 1,000 exposures, 1 after 100 (Allen-Zhu and Li
+2024, "Physics of Language Models: Part 3.3").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memscale.config.data import ENTRIES_PER_DOCUMENT, NUM_WORDS, DenseFacts
+from memscale.data.philox import Integers, random_below, random_permutation
+from memscale.errors import DataError
+
+WORDS = tuple("".join(letters) for letters in product("bdfghjklmnprstvz", "aeio", "q", "aeio"))
+"""256 words that no text begins a word with; each is a token, with a space before it."""
+SEPARATORS = (":", ";", ",", "=")
+"""What stands between key and value, one for each wording: single bytes, which are tokens of every byte-level BPE."""
+assert len(WORDS) == NUM_WORDS, "config and vocabulary must agree"
+
+
+class DenseEntries:
+    """The facts of a configuration and their documents.
+
+    Example:
+        >>> entries = DenseEntries(DenseFacts(name="dense_facts", num_facts=1_000))
+        >>> next(entries.training()).splitlines()[0]
+        ' kiqi taqa: joqa giqe'
+        >>> entries.prompt(0), entries.value(0)
+        (' tiqo taqo=', 'teqi leqa')
+    """
+
+    def __init__(self, facts: DenseFacts) -> None:
+        """Draw keys, values and held-out wordings. Raises DataError where `num_facts` is null."""
+        if facts.num_facts is None:
+            raise DataError(
+                f"source '{facts.name}': num_facts is not set, so the facts cannot be generated. A sweep sets it for "
+                f"each budget when it is planned; outside a sweep give data.sources.{facts.name}.num_facts, such as "
+                "4000"
+            )
+        self.facts, self.num_facts = facts, facts.num_facts
+        self._key = ("dense_facts", facts.seed)
+
+    @cached_property
+    def keys(self) -> Integers:
+        """Index of each word of each key, [facts, key words]; no two rows are equal."""
+        num_words = self.facts.key_words
+        chosen = random_permutation(NUM_WORDS**num_words, *self._key, "keys")[: self.num_facts]
+        return np.stack([chosen // NUM_WORDS**place % NUM_WORDS for place in range(num_words)], axis=1)
+
+    @cached_property
+    def values(self) -> Integers:
+        """Index of each word of each value, [facts, value words]."""
+        num_words = self.facts.value_words
+        return random_below(NUM_WORDS, self.num_facts * num_words, *self._key, "values").reshape(-1, num_words)
+
+    @cached_property
+    def held_out_wordings(self) -> Integers:
+        """The wording of each fact that training never uses, [facts]."""
+        return random_below(len(SEPARATORS), self.num_facts, *self._key, "held-out wordings")
+
+    def training(self) -> Iterator[str]:
+        """Yield the documents of `num_passes` passes through all facts, each time in the next of a fact's wordings."""
+        used = len(SEPARATORS) - 1
+        for number in range(self.facts.num_passes):
+            order = random_permutation(self.num_facts, *self._key, "order", number)
+            turn_F = (number + np.arange(self.num_facts)) % used
+            wording_F = (self.held_out_wordings + 1 + turn_F) % len(SEPARATORS)
+            yield from self._documents(order, wording_F)
+
+    def held_out(self) -> Iterator[str]:
+        """Yield the documents of one pass in which every fact has its held-out wording."""
+        order = random_permutation(self.num_facts, *self._key, "order", "held out")
+        yield from self._documents(order, self.held_out_wordings)
+
+    def prompt(self, fact: int) -> str:
+        """Return the question for a fact in its held-out wording, which a space and the value follow."""
+        return self._asked(fact, int(self.held_out_wordings[fact]))
+
+    def value(self, fact: int) -> str:
+        """Return the words of a fact's value."""
+        return " ".join(WORDS[word] for word in self.values[fact].tolist())
+
+    def _asked(self, fact: int, wording: int) -> str:
+        return "".join(f" {WORDS[word]}" for word in self.keys[fact].tolist()) + SEPARATORS[wording]
+
+    def _documents(self, order: Integers, wording_F: NDArray[np.int64]) -> Iterator[str]:
+        for start in range(0, len(order), ENTRIES_PER_DOCUMENT):
+            facts = order[start : start + ENTRIES_PER_DOCUMENT].tolist()
+            yield "".join(f"{self._asked(fact, int(wording_F[fact]))} {self.value(fact)}\n" for fact in facts)
+
+
+def evaluation_set(entries: DenseEntries) -> list[dict[str, object]]:
+    """Return the questions: a seeded sample of the facts, in its order, each with prompt and answer."""
+    order = random_permutation(entries.num_facts, "dense_facts", entries.facts.seed, "evaluation")
+    chosen = sorted(order[: entries.facts.num_eval_facts].tolist())
+    return [{"fact": fact, "prompt": entries.prompt(fact), "answer": entries.value(fact)} for fact in chosen]
