@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from memscale.config.optimizer import Optimizer
+from memscale.config.run import Run
 from memscale.config.sweep import Sweep
 from memscale.data.manifest import skipped_notes
-from memscale.planning.accounting import conventions
+from memscale.planning.accounting import Counts, conventions
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.recipes import Choice, Rates, Trial
@@ -33,22 +35,35 @@ def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
 
 def plan_row(planned: PlannedRun) -> PlanRow:
     """Return the row of a run in the plan's file; its rates are null until its stage opens."""
-    optimizer = planned.run.optimizer if planned.run is not None else None
-    counts = planned.counts
+    return _row(planned, planned, planned.counts, planned, planned.run.optimizer if planned.run is not None else None)
+
+
+def plan_row_of_file(file: RunFile) -> PlanRow:
+    """Return the row that a run had in the plan's file, from its own file."""
+    return _row(file, file.run, file.counts, file.counts, file.run.optimizer)
+
+
+def _row(
+    place: PlannedRun | RunFile,
+    trained: PlannedRun | Run,
+    counts: Counts | PlannedCounts,
+    totals: PlannedRun | PlannedCounts,
+    optimizer: Optimizer | None,
+) -> PlanRow:
     return PlanRow(
-        name=planned.name,
-        stage=planned.stage,
-        run_id=planned.run_id,
-        series=planned.series,
-        family=planned.family,
-        budget=planned.budget,
-        budget_flops=planned.budget_flops,
-        seed=planned.seed,
-        tokens=planned.tokens,
-        batch_tokens=planned.batch_tokens,
-        d_model=planned.architecture.d_model,
-        num_layers=planned.architecture.num_layers,
-        num_slots=planned.architecture.num_slots,
+        name=place.name,
+        stage=place.stage,
+        run_id=place.run_id,
+        series=place.series,
+        family=place.family,
+        budget=place.budget,
+        budget_flops=place.budget_flops,
+        seed=trained.seed,
+        tokens=trained.tokens,
+        batch_tokens=trained.batch_tokens,
+        d_model=trained.architecture.d_model,
+        num_layers=trained.architecture.num_layers,
+        num_slots=trained.architecture.num_slots,
         learning_rate=optimizer.learning_rate if optimizer else None,
         table_learning_rate=optimizer.table_learning_rate if optimizer else None,
         params_total=counts.params_total,
@@ -56,9 +71,9 @@ def plan_row(planned: PlannedRun) -> PlanRow:
         params_non_embedding=counts.params_non_embedding,
         params_table=counts.params_table,
         flops_per_token_forward=counts.flops_per_token_forward,
-        flops_train=planned.flops_train,
-        flops_mismatch=planned.flops_mismatch,
-        params_mismatch=planned.params_mismatch,
+        flops_train=totals.flops_train,
+        flops_mismatch=totals.flops_mismatch,
+        params_mismatch=totals.params_mismatch,
     )
 
 

@@ -17,14 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from memscale.errors import MemscaleError, RecordError
-from memscale.launch.convert import plan_file
+from memscale.launch.convert import plan_file, plan_row_of_file
 from memscale.launch.set_aside import clear_way
 from memscale.launch.stages import tuning_losses
 from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
 from memscale.records.launch_file import read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
-from memscale.records.plan_file import PlanFile, PlanRow, read_plan_file, write_plan_file
+from memscale.records.plan_file import PlanFile, read_plan_file, write_plan_file
 from memscale.records.run_file import RunFile, read_run_file
 
 REBUILT = "This plan was damaged, and rebuilt from the files of the runs: runs that had not been opened are not in it."
@@ -151,7 +151,7 @@ def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
         caveats=(REBUILT,),
         data_folder=str(folder),
         choices=(),
-        runs=tuple(_row(file) for file in sorted(runs, key=lambda file: (file.stage != "tune", file.budget_flops))),
+        runs=tuple(map(plan_row_of_file, sorted(runs, key=lambda file: (file.stage != "tune", file.budget_flops)))),
     )
 
 
@@ -159,32 +159,3 @@ def _data_folder(paths: SweepPaths, runs: list[RunFile]) -> Path | None:
     from memscale.data.fingerprint import DIGITS, folder_digest
 
     return paths.data(folder_digest(runs[0].run.digests)[:DIGITS]) if runs else None
-
-
-def _row(file: RunFile) -> PlanRow:
-    run, counts = file.run, file.counts
-    return PlanRow(
-        name=file.name,
-        stage=file.stage,
-        run_id=file.run_id,
-        series=file.series,
-        family=file.family,
-        budget=file.budget,
-        budget_flops=file.budget_flops,
-        seed=run.seed,
-        tokens=run.tokens,
-        batch_tokens=run.batch_tokens,
-        d_model=run.architecture.d_model,
-        num_layers=run.architecture.num_layers,
-        num_slots=run.architecture.num_slots,
-        learning_rate=run.optimizer.learning_rate,
-        table_learning_rate=run.optimizer.table_learning_rate,
-        params_total=counts.params_total,
-        params_active=counts.params_active,
-        params_non_embedding=counts.params_non_embedding,
-        params_table=counts.params_table,
-        flops_per_token_forward=counts.flops_per_token_forward,
-        flops_train=counts.flops_train,
-        flops_mismatch=counts.flops_mismatch,
-        params_mismatch=counts.params_mismatch,
-    )
