@@ -46,7 +46,14 @@ def print_status(seen: SweepStatus) -> None:
     scheduler = "a launcher is at work" if seen.scheduled else "no launcher is at work"
     out.print(f"{seen.sweep}  plan {seen.plan_hash}  {numbers}  ({scheduler})", markup=False, soft_wrap=True)
     halted = f"nothing is started any more: {seen.halted}" if seen.halted else ""
-    for what in (seen.slurm_is_silent, halted, seen.data_changed, seen.sweep_changed):
+    for what in (
+        seen.slurm_is_silent,
+        halted,
+        seen.controllers_held,
+        seen.data_changed,
+        seen.sweep_changed,
+        seen.code_differs,
+    ):
         if what:
             out.print(what, markup=False, soft_wrap=True)
     needy = [line for line in seen.runs if line.state.state in ("damaged", "failed", "lost") or line.state.advice]

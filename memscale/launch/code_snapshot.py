@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from memscale.errors import ConfigError
@@ -21,7 +22,7 @@ from memscale.records.provenance import CODE, CODE_STATE, FORMAT, git_state
 
 VARIABLE = "MEMSCALE_CODE"
 """Names the snapshot that a job must run."""
-_PACKAGES = ("memscale", "analysis")
+PACKAGES = ("memscale", "analysis")
 _CHECK = """\
 import hashlib, pathlib, sys
 root, digest = pathlib.Path(sys.argv[1]), hashlib.sha256()
@@ -36,7 +37,7 @@ if digest.hexdigest()[:12] != sys.argv[2]:
     sys.exit(f"memscale: files in {root}, the snapshot of the code, were changed since the sweep was launched. Remove"
              " that folder, and start the sweep again")
 """
-"""The digest of `_digest`, by the interpreter alone."""
+"""The digest of `digest_of_code`, by the interpreter alone."""
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -45,13 +46,13 @@ def take_snapshot(folder: Path, *, record_diff: bool = True) -> Path:
 
     Without `record_diff` the snapshot does not say which uncommitted changes it holds.
     """
-    target = folder / _digest(CODE)
+    target = folder / digest_of_code(CODE)
     if (target / CODE_STATE).exists():
         write_json(target / CODE_STATE, git_state(record_diff=record_diff), format=FORMAT)
         return target
     aside = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        for package in _PACKAGES:
+        for package in PACKAGES:
             shutil.copytree(CODE / package, aside / package, ignore=_LEFT_OUT)
         write_json(aside / CODE_STATE, git_state(record_diff=record_diff), format=FORMAT)
         fsync_directory(aside)
@@ -105,16 +106,17 @@ def check_running_code() -> None:
             f"this process runs the code in {CODE}; its sweep was launched with that in {launched}. Start the sweep"
             " again, which takes a new snapshot of the code"
         )
-    if _digest(CODE) != CODE.name:
+    if digest_of_code(CODE) != CODE.name:
         raise ConfigError(
             f"files in {CODE}, the snapshot of the code that the sweep was launched with, were changed since. Remove"
             " that folder, and start the sweep again"
         )
 
 
-def _digest(root: Path) -> str:
+def digest_of_code(root: Path, packages: Sequence[str] = PACKAGES) -> str:
+    """Return the digest of the packages below `root`, in 12 hexadecimal digits; of no hidden and no compiled file."""
     digest = hashlib.sha256()
-    for package in _PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*")):
             parts = path.relative_to(root).parts
             hidden = any(part == "__pycache__" or part.startswith(".") for part in parts)

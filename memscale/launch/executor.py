@@ -7,8 +7,8 @@ is a third class with these methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -19,6 +19,7 @@ from memscale.records.layout import RunPaths
 
 if TYPE_CHECKING:
     from memscale.launch.slurm.commands import QueueEntry
+    from memscale.records.submissions import Refusal
 
 RUN_STATES = ("done", "cancelled", "working", "queued", "unsettled", "unsubmitted")
 """The state of a run by the scheduler and the files:
@@ -59,6 +60,8 @@ class RunStatus:
     """Those of `outcomes` that have to be written."""
     just_ended: Outcome | None = None
     """How its attempt ended, where that was not so at the last look; only where the executor saw it run."""
+    refusal: Refusal | None = None
+    """Why the scheduler took no job of it, where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,18 @@ class JobRequest:
     """Nodes that it should not get, where there are others."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """What a scheduler took of the runs that it was given."""
+
+    num_runs: int
+    """That have a job now."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Folder of a run -> why its job is refused as it is: a person has to act."""
+    full: str = ""
+    """Why there is no room for the others now, beside workers that are all taken; '' where there was."""
+
+
 class Executor(Protocol):
     """A scheduler, as the reconcile loop sees it. Raises SlurmError where the scheduler does not answer."""
 
@@ -87,8 +102,8 @@ class Executor(Protocol):
     def observe(self, runs: Iterable[RunPaths]) -> list[RunStatus]:
         """Return the status of each run, from the files and the queue of the last `refresh`."""
 
-    def submit(self, requests: Sequence[JobRequest], *, num_alive: int, exclude: Sequence[str]) -> int:
-        """Submit runs, in this order, as many as there is room for beside `num_alive`; return how many."""
+    def submit(self, requests: Sequence[JobRequest], *, num_alive: int, exclude: Sequence[str]) -> Submitted:
+        """Submit runs, in this order, as many as there is room for beside `num_alive`; return what was taken."""
 
     def stop(self, statuses: Sequence[RunStatus]) -> None:
         """Ask the runs at work to leave with a checkpoint, and take the waiting ones out of the queue."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from memscale.config.codec import to_plain
 from memscale.errors import MemscaleError, RecordError
+from memscale.launch.code_differences import code_differences
+from memscale.launch.concluded import mark_concluded, state_of_results
 from memscale.launch.data_check import data_changed
 from memscale.launch.finished_runs import damaged_runs
 from memscale.launch.planned import stored_plan
@@ -17,6 +19,7 @@ from memscale.launch.states import UNVERIFIED, state_of
 from memscale.launch.syncer import Syncer
 from memscale.planning.plan import Plan
 from memscale.records.access import REFUSED
+from memscale.records.attempts import codes_of
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import PlanFile, PlanRow, mark_finished
@@ -144,6 +147,11 @@ def _doubts(paths: SweepPaths, plan: PlanFile, rows: list[Row]) -> list[str]:
         doubts.append(f"{unverified} runs are {UNVERIFIED}; their numbers are used.")
     if changed := data_changed(paths, plan):
         doubts.append(f"The prepared data were changed after these runs were trained: {changed}.")
+    done = {str(row["name"]) for row in rows if row["status"] == "done"}
+    trained = [(row.name, plan.run_paths(paths, row)) for row in plan.runs if row.name in done]
+    codes = [(name, folder, codes_of(folder)) for name, folder in trained if folder is not None]
+    if differs := code_differences(plan.sweep, codes):
+        doubts.append(f"{differs}.")
     return doubts
 
 
@@ -166,14 +174,16 @@ def finish(plan: Plan, paths: SweepPaths, syncer: Syncer, output: Output) -> boo
         Whether every run has a result. Where MLflow is up to date too, the sweep is marked as finished.
 
     """
-    name = plan.sweep.name
+    name, state = plan.sweep.name, state_of_results(paths, plan)
     try:
         for line in report_lines(build_report(paths)):
             output.line(line)
     except NoReportError as error:
         output.line(str(error))
     mirrored = syncer.finish() == 0
-    if not mirrored:
+    if mirrored:
+        mark_concluded(paths, plan, state)
+    else:
         log = paths.root / "sync.log"
         output.line(f"MLflow was not brought up to date; see {log}; try again with: make ui SWEEP={name}")
     damaged = damaged_runs(paths, plan)

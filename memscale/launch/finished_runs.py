@@ -15,13 +15,13 @@ from typing import Any
 from memscale.errors import RecordError
 from memscale.launch.states import RunState, state_of
 from memscale.planning.plan import Plan
-from memscale.records.attempts import host_of, job_id
+from memscale.records.attempts import begun, codes_of
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.seal import read_sealed, write_sealed
 
-_FORMAT = 2
-"""1 had one time a run, and no digest."""
+_FORMAT = 3
+"""1 had one time a run and no digest, 2 no codes. Other formats are read anew from the runs."""
 _MANY_NEW = 20
 
 
@@ -36,6 +36,8 @@ class FinishedRun:
     state: RunState
     job_id: str | None
     node: str | None
+    codes: tuple[str, ...]
+    """That trained it."""
     stamps: Mapping[str, Stamp]
     """Of the files that its result vouches for, when their digests were compared, by their path in its folder."""
 
@@ -66,10 +68,12 @@ class FinishedRuns:
         if seen.result is None:
             return None
         state = replace(state_of(folder, seen), heartbeat=None)
+        last = begun(folder, state.attempts) if state.attempts else None
         found = FinishedRun(
             state=state,
-            job_id=job_id(folder),
-            node=(host_of(folder, state.attempts) or None) if state.attempts else None,
+            job_id=last.job_id if last is not None else None,
+            node=(last.host or None) if last is not None else None,
+            codes=(last.code,) if last is not None and state.attempts == 1 else codes_of(folder),
             stamps={name: _stamp(f"{root}/{name}") for name in ("result.json", "run.json", *seen.result.files)},
         )
         self._kept[folder.root.name] = found
@@ -89,7 +93,8 @@ class FinishedRuns:
 
 def _kept(plain: dict[str, Any]) -> FinishedRun:
     stamps = {name: tuple(stamp) for name, stamp in plain.pop("stamps").items()}
-    return FinishedRun(state=RunState(**plain.pop("state")), stamps=stamps, **plain)
+    codes = tuple(plain.pop("codes"))
+    return FinishedRun(state=RunState(**plain.pop("state")), stamps=stamps, codes=codes, **plain)
 
 
 def damaged_runs(paths: SweepPaths, plan: Plan) -> list[str]:

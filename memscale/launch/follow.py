@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+from memscale.launch.concluded import was_concluded
 from memscale.launch.costs import launcher_of, learn_speed
 from memscale.launch.executor import Executor
 from memscale.launch.finish import finish
@@ -23,6 +24,9 @@ from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.lease import Lease, LeaseTakenError
 from memscale.records.plan_file import is_finished
+
+_REPORT_SECONDS = 1800.0
+"""A report of thousands of runs and their mirror in MLflow take minutes."""
 
 
 def no_stop() -> str:
@@ -65,9 +69,18 @@ class Follower:
         Returns:
             The last step; None where it could not be taken, because another process takes one or SLURM did not answer.
 
+        Raises:
+            SlurmError: SLURM did not answer, and (not `to_the_end`) takes no job that would try again.
+
         """
         while True:
-            step = self._step()
+            try:
+                step = self._step()
+            except SlurmError as error:
+                self.output.line(str(error))
+                step = None
+                if not to_the_end:
+                    self.executor.tend(alive=True, submitted=False)
             if step is not None:
                 learn_speeds(step.plan, self.paths, [one.name for one in step.ended])
                 self.on_step(step)
@@ -86,25 +99,34 @@ class Follower:
                 return self.locked_step()
         except LeaseTakenError:
             self.output.line("another process is taking this sweep's next step")
-        except SlurmError as error:
-            self.output.line(str(error))
         return None
 
     def conclude(self, step: Step) -> str:
-        """Report what is over, build the report and mirror; return DONE or NEEDS_ATTENTION."""
+        """Report what is over, build the report and mirror; return DONE or NEEDS_ATTENTION.
+
+        Two controllers may find at once that a sweep is over. One builds the report, the other waits for it.
+        """
         name = self.paths.root.name
         for run, why in step.given_up.items():
             self.output.line(f"{run} is not tried again: {why}")
-        if not is_finished(self.paths, step.plan.plan_hash) or damaged_runs(self.paths, step.plan):
-            if not self.executor.reports_ends:
-                learn_speeds(step.plan, self.paths)
-            all_done = finish(step.plan, self.paths, self.syncer, self.output)
-            self.executor.tend(alive=False, submitted=False)
-        else:
-            all_done = True
+        with Lease(self.paths.concluding, f"the report of {name}", seconds=_REPORT_SECONDS):
+            all_done = self._finished(step.plan)
         if step.halted:
             self.output.line(f"stopped: {step.halted}; go on with: make sweep SWEEP={name}")
         return DONE if all_done and not step.halted else NEEDS_ATTENTION
+
+    def _finished(self, plan: Plan) -> bool:
+        """Build the report and mirror, unless that was done from these very results; return whether all is done."""
+        if is_finished(self.paths, plan.plan_hash) and not damaged_runs(self.paths, plan):
+            return True
+        if was_concluded(self.paths, plan):
+            self.output.line(f"the report was built from these results already: {self.paths.report}")
+            return False
+        if not self.executor.reports_ends:
+            learn_speeds(plan, self.paths)
+        all_done = finish(plan, self.paths, self.syncer, self.output)
+        self.executor.tend(alive=False, submitted=False)
+        return all_done
 
 
 def learn_speeds(plan: Plan, paths: SweepPaths, names: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from memscale.launch.code_snapshot import module_command
-from memscale.launch.executor import JobRequest, NewOutcome, RunStatus
+from memscale.launch.executor import JobRequest, NewOutcome, RunStatus, Submitted
 from memscale.launch.fork_server import ForkedWorker, ForkServer
 from memscale.launch.worker import EXIT_TAKEN
 from memscale.launch.workers import WorkerSpec
@@ -29,7 +29,7 @@ from memscale.records.layout import RunPaths
 from memscale.records.lease import is_held
 
 _WORKER = "memscale.launch.worker"
-_PRELOADED = ("memscale.training.trainer", "memscale.evaluation.measure")
+_PRELOADED = ("memscale.training.trainer", "memscale.evaluation.measure", "memscale.launch.training_code")
 """What every worker would import."""
 _TICK_SECONDS = 0.1
 _LOOK_SECONDS = 2.0
@@ -110,7 +110,7 @@ class LocalExecutor:
         *,
         num_alive: int,  # noqa: ARG002
         exclude: Sequence[str],  # noqa: ARG002
-    ) -> int:
+    ) -> Submitted:
         """Start as many of the runs as there are free workers. `num_alive` and `exclude` are for clusters."""
         taken = {one.spec.number for one in self._running.values()}
         free = [spec for spec in self.workers if spec.number not in taken]
@@ -118,7 +118,7 @@ class LocalExecutor:
             last = max(attempt_numbers(request.paths), default=0)
             process = self._start(spec, request.arguments)
             self._running[request.paths.root.name] = _Running(spec=spec, process=process, last_attempt=last)
-        return min(len(requests), len(free))
+        return Submitted(num_runs=min(len(requests), len(free)))
 
     def _start(self, spec: WorkerSpec, arguments: Sequence[str]) -> subprocess.Popen[bytes] | ForkedWorker:
         if spec.device != "cpu":  # CUDA must not be touched before a fork

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from memscale.launch.code_differences import code_differences
 from memscale.launch.data_check import data_changed
-from memscale.launch.executor import RunStatus
 from memscale.launch.finished_runs import FinishedRuns
-from memscale.launch.nodes import own, suspicious_nodes
+from memscale.launch.job_states import needs_a_person, state_on_slurm
+from memscale.launch.nodes import suspicious_nodes
 from memscale.launch.planned import sweep_file_changed
-from memscale.launch.retry import Decision, decide
 from memscale.launch.slurm import commands
-from memscale.launch.slurm.commands import AT_WORK, WAITING, SlurmError
+from memscale.launch.slurm.commands import SlurmError
 from memscale.launch.slurm.controllers import controllers
 from memscale.launch.slurm.snapshot import SweepSnapshot, snapshot_of
 from memscale.launch.states import DONE, NEEDS_ATTENTION, RUNNING, RunState, halt_reason, read_state
-from memscale.records.attempts import job_id
+from memscale.records.attempts import codes_of, job_id
 from memscale.records.launch_file import Launch, read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ORDER = ("damaged", "failed", "lost", "running", "queued", "planned", "done")
 """States, those that need a person first."""
+_HELD = "the jobs that look after the sweep are held, so nobody takes its next step: scontrol release {ids}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,9 @@ class RunLine:
     job_id: str | None = None
     node: str | None = None
     held: bool = False
-    """Whether its job waits for a person."""
+    """Whether its job waits for a person, or was refused."""
+    codes: tuple[str, ...] = ()
+    """Digests of the code that trained it."""
 
     @property
     def num_steps(self) -> int:
@@ -77,6 +80,10 @@ class SweepStatus:
     """Which file of the prepared data was changed since it was verified; '' where none was."""
     sweep_changed: str = ""
     """That the sweep's YAML file was changed since the launch; '' where it was not."""
+    code_differs: str = ""
+    """Which runs were trained with which code; '' where it was the same for all."""
+    controllers_held: str = ""
+    """That the jobs which take the sweep's steps are held, and what to do; '' where they are not."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -92,7 +99,8 @@ class SweepStatus:
         moving = any(
             run.state.state == "running" or (run.state.state == "queued" and not run.held) for run in self.runs
         )
-        return RUNNING if moving or (self.scheduled and "planned" in states) else NEEDS_ATTENTION
+        waits = self.scheduled and "planned" in states and not any(run.held for run in self.runs)
+        return RUNNING if moving or waits else NEEDS_ATTENTION
 
     def to_json(self) -> dict[str, Any]:
         """Return what `memscale status --json` prints; documented in docs/interfaces.md."""
@@ -106,6 +114,8 @@ class SweepStatus:
             "slurm_is_silent": self.slurm_is_silent,
             "data_changed": self.data_changed,
             "sweep_changed": self.sweep_changed,
+            "code_differs": self.code_differs,
+            "controllers_held": self.controllers_held,
             "runs": [_run_json(run) for run in self.runs],
         }
 
@@ -141,12 +151,14 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
     """
     launch = read_launch(paths) if plan.launcher == "slurm" else None
     halted = halt_reason(paths)
-    scheduled, silent = is_held(paths.lock), ""
+    scheduled, silent, held = is_held(paths.lock), "", list[str]()
     snapshot: SweepSnapshot | None = None
     if launch is not None:
         try:
             queue = commands.queue(users_of(paths))
-            scheduled = scheduled or any(controllers(paths, queue, None).values())
+            there = [entry for kind in controllers(paths, queue, None).values() for entry in kind]
+            held = [entry.job_id for entry in there if entry.held]
+            scheduled = scheduled or len(held) < len(there)
             snapshot = snapshot_of(launch, paths, queue)
         except SlurmError as error:
             silent = str(error)
@@ -160,7 +172,18 @@ def sweep_status(paths: SweepPaths, plan: PlanFile) -> SweepStatus:
         slurm_is_silent=silent,
         data_changed=data_changed(paths, plan),
         sweep_changed=sweep_file_changed(paths),
+        code_differs=_code_differs(paths, plan, lines),
+        controllers_held="" if scheduled or not held else _HELD.format(ids=" ".join(held)),
     )
+
+
+def _code_differs(paths: SweepPaths, plan: PlanFile, lines: Sequence[RunLine]) -> str:
+    runs = [
+        (line.row.name, folder, line.codes)
+        for line in lines
+        if line.codes and (folder := plan.run_paths(paths, line.row)) is not None
+    ]
+    return code_differences(plan.sweep, runs)
 
 
 def _lines(
@@ -174,7 +197,7 @@ def _lines(
         if folder is None:
             lines.append(RunLine(row=row, state=_waiting("its stage is not open")))
         elif (run := finished.find(folder)) is not None:
-            lines.append(RunLine(row=row, state=run.state, job_id=run.job_id, node=run.node))
+            lines.append(RunLine(row=row, state=run.state, job_id=run.job_id, node=run.node, codes=run.codes))
         else:
             open_rows.append((row, folder))
     finished.keep()
@@ -184,7 +207,7 @@ def _lines(
         statuses = snapshot.observe(folder for _, folder in open_rows)
         done_on = {line.node for line in lines if line.state.state == "done" and line.node}
         bad = suspicious_nodes(statuses, done_on=done_on)
-        states = [_state(status, launch, bad, scheduled=scheduled) for status in statuses]
+        states = [state_on_slurm(status, launch, bad, scheduled=scheduled) for status in statuses]
     for i, ((row, folder), state) in enumerate(zip(open_rows, states, strict=True)):
         entry = statuses[i].entry if snapshot is not None and launch is not None else None
         node = state.heartbeat.host if state.heartbeat is not None and state.state == "running" else None
@@ -194,7 +217,8 @@ def _lines(
                 state=state,
                 job_id=entry.job_id if entry is not None else job_id(folder) if state.attempts else None,
                 node=node or (entry.node if entry is not None and entry.node else None),
-                held=entry is not None and entry.held,
+                held=needs_a_person(statuses[i]) if snapshot is not None and launch is not None else False,
+                codes=codes_of(folder) if state.attempts else (),
             )
         )
     return lines
@@ -202,53 +226,3 @@ def _lines(
 
 def _waiting(evidence: str) -> RunState:
     return RunState(state="planned", cause=None, evidence=evidence, attempts=0, heartbeat=None, advice="")
-
-
-def _state(status: RunStatus, launch: Launch, bad: Sequence[str], *, scheduled: bool) -> RunState:
-    """Return a run's state in a person's words."""
-    state = read_state(status.paths)
-    entry, last = status.entry, status.outcomes[-1] if status.outcomes else None
-    if state.state == "running" and entry is not None and entry.state in commands.HALTED:
-        advice = f"it goes on when somebody resumes it: scontrol resume {entry.job_id}"
-        return replace(state, evidence=_job_evidence(entry), advice=advice)
-    if state.state in ("running", "done", "damaged") or state.cause == "diverged":
-        return state
-    if entry is not None and status.state != "cancelled":
-        return replace(state, state="queued", evidence=_job_evidence(entry), advice=_job_advice(entry))
-    if status.state == "unsettled":
-        why = f"its job left the queue without an outcome; {launch.sweep.launcher.grace_seconds:.0f} s decide"
-        return replace(
-            state,
-            state="queued" if scheduled else "lost",
-            cause="lost",
-            evidence=why,
-            advice="" if scheduled else state.advice,
-        )
-    if status.state == "cancelled":
-        return replace(state, state="planned", cause="cancelled", evidence="cancelled", advice="")
-    if last is None:
-        return replace(state, state="queued", evidence="", advice="") if scheduled and not state.attempts else state
-    outcomes = own(status.outcomes, bad)
-    decision = decide(outcomes, launch.sweep.launcher.retries) if outcomes else Decision(again=True)
-    if decision.again and scheduled:
-        why = decision.reason or f"again, elsewhere: {last.host} is left out"
-        evidence = f"{last.cause}: {last.evidence}; {why}"
-        return replace(state, state="queued", cause=last.cause, evidence=evidence, advice="")
-    return replace(state, cause=last.cause, evidence=f"{last.evidence} ({decision.reason})")
-
-
-def _job_evidence(entry: commands.QueueEntry) -> str:
-    if entry.state not in WAITING | AT_WORK:
-        return f"SLURM says {entry.state} of its job {entry.job_id}, a state that memscale does not know"
-    where = f" on {entry.node}" if entry.node else f" ({entry.reason})" if entry.reason else ""
-    return f"its job {entry.job_id} is {entry.state}{where}"
-
-
-def _job_advice(entry: commands.QueueEntry) -> str:
-    if entry.state not in WAITING | AT_WORK:
-        return f"look at it: scontrol show job {entry.job_id}"
-    if not entry.held:
-        return ""
-    if "Partition" in entry.reason or "Constraints" in entry.reason:
-        return f"no node may ever take it: scancel {entry.job_id}, mend the launcher's keys, then start again"
-    return f"it is held, and waits for somebody: scontrol release {entry.job_id}"

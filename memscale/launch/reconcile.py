@@ -21,18 +21,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memscale.config.launcher import Launcher
-from memscale.launch.costs import cost_of, done_names, known_speeds, launcher_of
-from memscale.launch.executor import Executor, JobRequest, RunStatus, worker_arguments, write_new_outcomes
+from memscale.launch.costs import done_names, launcher_of
+from memscale.launch.executor import Executor, RunStatus, Submitted, write_new_outcomes
+from memscale.launch.job_requests import Submittable, job_requests
 from memscale.launch.nodes import avoided, own, suspicious_nodes
 from memscale.launch.retry import Decision, decide, same_fault
 from memscale.launch.stages import open_compare_stage, reopen, run_paths
 from memscale.launch.states import halt_reason
 from memscale.launch.usage import gpu_hours
-from memscale.launch.workers import WorkerSpec, workers_for
-from memscale.planning.forecast import Speeds
 from memscale.planning.plan import STAGES, Plan
-from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import Outcome
 from memscale.records.launch_file import Launch
@@ -68,23 +65,17 @@ class Step:
     """Run -> why it is not tried again."""
     halted: str = ""
     """Why nothing is submitted any more; '' where it is."""
+    refused: str = ""
+    """Why the scheduler refused a job as it is; '' where it refused none."""
+    full: str = ""
+    """Why the scheduler takes no more jobs now; '' where it does."""
     messages: tuple[str, ...] = ()
     """What happened beside attempts that ended, a line each."""
 
     @property
     def over(self) -> bool:
         """Whether nothing more happens until a person acts."""
-        return not (self.num_alive or self.submitted or self.unsettled)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Submittable:
-    """A run that needs a job."""
-
-    run: PlannedRun
-    half_micro_batch: bool
-    avoid: tuple[str, ...]
-    """Nodes of its last faults."""
+        return not (self.num_alive or self.submitted or self.unsettled or self.full)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +86,7 @@ class _StageView:
     statuses: Sequence[RunStatus]
     suspicious: Sequence[str]
     """Nodes that get no job."""
-    submittable: Sequence[_Submittable]
+    submittable: Sequence[Submittable]
     given_up: dict[str, str]
     ended: Sequence[EndedAttempt]
 
@@ -121,6 +112,12 @@ class _Found:
     given_up: dict[str, str] = field(default_factory=dict)
     ended: list[EndedAttempt] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+
+    def note(self, taken: Submitted, *, num_left: int) -> None:
+        """Note which runs got no job, and why; `num_left` of them are submitted when there is room."""
+        self.given_up |= {folder.rpartition("-")[0]: why for folder, why in taken.refused.items()}
+        if taken.full:
+            self.messages.append(f"{num_left} runs wait for room in the queue: {taken.full}")
 
 
 def reconcile(
@@ -183,7 +180,7 @@ def _look(
     runs = plan.stage(stage)
     statuses = executor.observe(run_paths(paths, run) for run in runs)
     suspicious = suspicious_nodes([*before, *statuses])
-    submittable: list[_Submittable] = []
+    submittable: list[Submittable] = []
     given_up: dict[str, str] = {}
     ended: list[EndedAttempt] = []
     for run, status in zip(runs, statuses, strict=True):
@@ -198,7 +195,7 @@ def _look(
             given_up[run.name] = decision.reason
         elif status.state == "unsubmitted":
             avoid = avoided(status.outcomes)
-            submittable.append(_Submittable(run=run, half_micro_batch=decision.half_micro_batch, avoid=avoid))
+            submittable.append(Submittable(run=run, half_micro_batch=decision.half_micro_batch, avoid=avoid))
         if run.name in given_up:  # a scheduler that requeues would start it for ever
             executor.withdraw([status])
     return _StageView(
@@ -221,19 +218,22 @@ def _submit_or_halt(
     should_stop: Callable[[], str],
 ) -> Step:
     """Submit what is submittable, or stop all jobs where nothing may be submitted any more."""
-    submitted, num_alive = 0, view.num_alive
+    taken, num_alive = Submitted(num_runs=0), view.num_alive
     halted = should_stop() or halt_reason(paths) or _new_reason(plan, view, launch, paths)
     if halted:
         executor.stop(view.statuses)
     elif found.adopted and view.submittable:
-        requests = _requests(plan, launch, paths, view)
-        submitted = executor.submit(requests, num_alive=num_alive, exclude=view.suspicious)
+        requests = job_requests(plan, launch, paths, view.submittable)
+        taken = executor.submit(requests, num_alive=num_alive, exclude=view.suspicious)
+        found.note(taken, num_left=len(requests) - taken.num_runs - len(taken.refused))
     return Step(
         plan=plan,
         stage=view.name,
         num_done=_num_done(plan, paths),
         num_alive=num_alive,
-        submitted=submitted,
+        submitted=taken.num_runs,
+        refused=next(iter(taken.refused.values()), ""),
+        full=taken.full,
         unsettled=view.unsettled or not found.adopted,
         ended=tuple(found.ended),
         given_up=found.given_up,
@@ -266,27 +266,3 @@ def _new_reason(plan: Plan, view: _StageView, launch: Launch, paths: SweepPaths)
     if why:
         write_bytes(paths.cancel, f"{why}\n".encode())
     return why
-
-
-def _requests(plan: Plan, launch: Launch, paths: SweepPaths, view: _StageView) -> list[JobRequest]:
-    """Return the job requests of the submittable runs, those that take longest first."""
-    known: dict[Launcher, tuple[WorkerSpec, Speeds]] = {}
-    timed: list[tuple[float, JobRequest]] = []
-    for one in view.submittable:
-        run = one.run
-        folder, resources = run_paths(paths, run), launcher_of(plan.sweep, run)
-        if resources not in known:
-            specs = workers_for(resources, 1)
-            known[resources] = specs[0], known_speeds(specs, resources)
-        spec, speeds = known[resources]
-        seconds = speeds.run_seconds(cost_of(plan.sweep, run, done=False))
-        micro_batch = _half_micro_batch(plan, run) if one.half_micro_batch else None
-        arguments = worker_arguments(folder, spec, resources, Path(launch.data_folder), micro_batch=micro_batch)
-        request = JobRequest(paths=folder, arguments=arguments, resources=resources, avoid=one.avoid)
-        timed.append((seconds, request))
-    return [request for _, request in sorted(timed, key=lambda pair: -pair[0])]
-
-
-def _half_micro_batch(plan: Plan, run: PlannedRun) -> int:
-    """Return half of a run's batch, in sequences."""
-    return max(1, run.batch_tokens // plan.sweep.scale.sequence_length // 2)

@@ -27,6 +27,7 @@ from memscale.launch.planned import PlannedSweep, keep_sweep_file, sweep_paths
 from memscale.launch.progress import Output, Progress
 from memscale.launch.reconcile import Step
 from memscale.launch.slurm.arrays import waiting_jobs
+from memscale.launch.slurm.commands import SlurmError
 from memscale.launch.slurm.executor import SlurmExecutor
 from memscale.launch.slurm.script import requests_changed
 from memscale.launch.stages import is_done, reopen, write_files
@@ -123,7 +124,11 @@ def _start(planned: PlannedSweep, output: Output) -> SweepOutcome:
         raise MemscaleError(
             f"{error}. Follow it with: make watch SWEEP={sweep.name}; stop it with: make cancel SWEEP={sweep.name}"
         ) from None
+    if step.refused and not (step.submitted or step.num_alive):
+        raise SlurmError(step.refused)
     output.line(f"{step.submitted} runs submitted, {step.num_alive} in the queue before, {step.num_done} done")
+    for message in (*step.messages, *(f"{run} has no job: {why}" for run, why in step.given_up.items())):
+        output.line(message)
     if step.over or not sweep.launcher.detach:
         return _followed(follower, to_the_end=True)
     output.line(f"jobs of one core look after it: you may log out. Follow it with: make watch SWEEP={sweep.name}")

@@ -24,6 +24,7 @@ from types import FrameType
 from memscale.config.launcher import TABLE_MEMORIES
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.attempt import Attempt, follow_attempt, run_attempt
+from memscale.launch.training_code import TRAINING_CODE
 from memscale.records.access import modes_of, open_to_append
 from memscale.records.attempts import (
     Outcome,
@@ -100,7 +101,7 @@ def _work(given: argparse.Namespace, paths: RunPaths) -> int:
             if paths.result.exists():
                 # The others wait for the first one: srun ends them where it fails.
                 return EXIT_DONE if num_processes() == 1 else EXIT_TAKEN
-            number = new_attempt(paths, threads=given.threads, device=given.device)
+            number = new_attempt(paths, threads=given.threads, device=given.device, code=TRAINING_CODE)
             return _attempt(_begun(given, paths, number), stop)
     except LeaseTakenError as error:
         print(error, file=sys.stderr)

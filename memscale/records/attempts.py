@@ -60,8 +60,8 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
-    """Create the next attempt's folder with its submission; return its number (from 1)."""
+def new_attempt(paths: RunPaths, *, threads: int, device: str, code: str = "") -> int:
+    """Create the next attempt's folder with its submission; return its number (from 1). `code`: its digest."""
     paths.attempts.mkdir(parents=True, exist_ok=True)
     number = max(attempt_numbers(paths), default=0) + 1
     paths.attempt(number).mkdir()
@@ -74,6 +74,7 @@ def new_attempt(paths: RunPaths, *, threads: int, device: str) -> int:
         "python": platform.python_version(),
         "threads": threads,
         "device": device,
+        "code": code,
     }
     write_json(paths.attempt(number) / "submission.json", submission, format=FORMAT)
     return number
@@ -163,6 +164,42 @@ def job_id(paths: RunPaths, number: int | None = None) -> str | None:
         number = max(attempt_numbers(paths), default=None)
     found = _submission(paths, number).get("job_id") if number is not None else None
     return str(found) if found is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What was written down when an attempt began."""
+
+    job_id: str | None
+    """Its SLURM job; None where it was no job."""
+    host: str
+    code: str
+    """Digest of the code; '' where an earlier version did not record it."""
+
+
+def begun(paths: RunPaths, number: int) -> Begun:
+    """Return what was written down when an attempt began; empty where that cannot be read."""
+    found = _submission(paths, number)
+    job = found.get("job_id")
+    return Begun(
+        job_id=str(job) if job is not None else None,
+        host=str(found.get("host", "")),
+        code=str(found.get("code", "")),
+    )
+
+
+def codes_of(paths: RunPaths) -> tuple[str, ...]:
+    """Return the digests of the code that trained a run, in the order of its attempts; '' for one not recorded.
+
+    An attempt counts that left a newer checkpoint, or is the last one.
+    """
+    numbers, found, step = list(attempt_numbers(paths)), list[str](), 0
+    for number in numbers:
+        outcome = read_outcome(paths, number) if number != numbers[-1] else None
+        if outcome is None or outcome.step > step:
+            found.append(begun(paths, number).code)
+        step = max(step, outcome.step if outcome is not None else 0)
+    return tuple(dict.fromkeys(found))
 
 
 def host_of(paths: RunPaths, number: int) -> str:

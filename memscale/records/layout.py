@@ -62,6 +62,11 @@ class SweepPaths:
         return self.slurm / "unseen.json"
 
     @property
+    def refusals(self) -> Path:
+        """Which runs sbatch took no job of when it was last asked, and why."""
+        return self.slurm / "refusals.json"
+
+    @property
     def code(self) -> Path:
         """Snapshots of the code, by the hash of their content."""
         return self.root / "code"
@@ -108,6 +113,16 @@ class SweepPaths:
     def finished(self) -> Path:
         """Which plan has all its runs done, its report written and MLflow up to date."""
         return self.root / "finished.json"
+
+    @property
+    def concluding(self) -> Path:
+        """Locked by the one process that builds the report and mirrors the runs."""
+        return self.root / "concluding"
+
+    @property
+    def concluded(self) -> Path:
+        """What the report was last built from."""
+        return self.root / "concluded.json"
 
     @property
     def finished_runs(self) -> Path:

@@ -1,7 +1,8 @@
 """The job arrays submitted to SLURM: a file each, written before `sbatch` is called and again when it has answered.
 
 A file without a job id is an intent: its launcher died in between, or is submitting now. Each array has a name of its
-own, by which `memscale.launch.slurm.arrays.adopt_orphans` finds its jobs.
+own, by which `memscale.launch.slurm.arrays.adopt_orphans` finds its jobs. Runs that sbatch took no job of are in one
+file, `refusals.json`, which is written anew each time that runs are submitted.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from memscale.records.atomic import read_json, write_json
 from memscale.records.layout import SweepPaths
 
 FORMAT = 1
+_REFUSALS_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,16 @@ class ArrayElement:
         return self.submission.job_id(self.index)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why sbatch took no job of a run."""
+
+    why: str
+    """What it said."""
+    full: bool
+    """Whether there was only no room: the next step submits the run again."""
+
+
 def new_submission(sweep: str, runs: tuple[str, ...]) -> Submission:
     """Return a submission of these runs with a name of its own; nothing is written."""
     uid = uuid.uuid4().hex[:8]
@@ -83,6 +96,28 @@ def accepted(paths: SweepPaths, submission: Submission, array: str) -> Submissio
 def withdrawn(paths: SweepPaths, submission: Submission) -> None:
     """Note that nothing of it will run."""
     write_submission(paths, replace(submission, void=True))
+
+
+def forget(paths: SweepPaths, submission: Submission) -> None:
+    """Remove an intent that sbatch refused, and what was written for it."""
+    shutil.rmtree(paths.slurm / submission.uid, ignore_errors=True)
+    _path(paths, submission.uid).unlink(missing_ok=True)
+
+
+def write_refusals(paths: SweepPaths, refusals: Mapping[str, Refusal]) -> None:
+    """Write which runs, by their folders' names, sbatch took no job of, in place of those before."""
+    if refusals or paths.refusals.exists():
+        runs = {run: asdict(one) for run, one in refusals.items()}
+        write_json(paths.refusals, {"runs": runs}, format=_REFUSALS_FORMAT)
+
+
+def read_refusals(paths: SweepPaths) -> dict[str, Refusal]:
+    """Return the runs, by their folders' names, that sbatch took no job of; none where the file cannot be read."""
+    try:
+        found = read_json(paths.refusals, format=_REFUSALS_FORMAT)["runs"]
+        return {run: Refusal(**one) for run, one in found.items()}
+    except (RecordError, KeyError, TypeError, AttributeError):  # it only explains what is seen without it
+        return {}
 
 
 def submissions(paths: SweepPaths) -> Iterator[Submission]:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from memscale.launch.executor import JobRequest
+from memscale.records.layout import RunPaths, SweepPaths
+
 _SCRIPT = """#!{python}
 import json, os, sys
 name, folder = os.path.basename(sys.argv[0]), os.path.dirname(os.path.abspath(sys.argv[0]))
@@ -53,3 +56,7 @@ class FakeSlurm:
         log = self.folder / "calls.jsonl"
         called = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return [call[1:] for call in called if call[0] == name]
+
+
+def requests(paths: SweepPaths, number: int) -> list[JobRequest]:
+    return [JobRequest(paths=RunPaths(paths.root / f"r{i}-{i:012x}"), arguments=(str(i),)) for i in range(number)]

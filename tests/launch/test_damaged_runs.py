@@ -302,3 +302,20 @@ def plan(finished: Path, overrides: list[str]) -> Plan:
         return api.plan(NAME, overrides).plan
     finally:
         os.environ.pop("MEMSCALE_RUNS") if kept is None else os.environ.update(MEMSCALE_RUNS=kept)
+
+
+def test_runs_that_were_trained_by_different_code_are_said_in_status_and_report(
+    paths: SweepPaths, before: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert api.status(NAME).code_differs == ""
+    submission = folder(paths, VICTIM).attempt(1) / "submission.json"
+    content = json.loads(submission.read_text())
+    submission.write_text(json.dumps({**content, "code": "0123456789ab"}))
+    differs = api.status(NAME).code_differs
+    assert f"{len(before) - 1} by {content['code']}" in differs
+    assert f"{VICTIM} by 0123456789ab" in differs
+    assert main(["status", NAME]) == 0
+    assert differs in capsys.readouterr().out.replace("\n", " ")
+    report = api.report(NAME)
+    assert "were not all trained by the same code" in report.html.read_text()
+    assert "0123456789ab" in report.html.read_text()

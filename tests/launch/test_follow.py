@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 from memscale.config.load import load_sweep
 from memscale.config.run import Digests
 from memscale.launch import follow
+from memscale.launch.concluded import mark_concluded, state_of_results
 from memscale.launch.follow import Follower
 from memscale.launch.reconcile import EndedAttempt, Step
 from memscale.launch.retry import Decision
 from memscale.launch.slurm.commands import SlurmError
+from memscale.launch.stages import run_paths
 from memscale.planning.plan import Plan, make_plan
 from memscale.records.attempts import Outcome
 from memscale.records.launch_file import Launch
@@ -116,6 +120,21 @@ def test_the_loop_goes_on_until_nothing_is_left_and_frees_the_lock_between_steps
     assert follower.executor.tended == [(True, True), (True, False)]  # type: ignore[attr-defined]
 
 
+def test_a_controller_that_slurm_refuses_sees_to_the_next_one_or_fails(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, follower.paths, SlurmError("squeue is away"), SlurmError("squeue is away"))
+    assert follower.follow(to_the_end=False) is None
+    assert follower.executor.tended == [(True, False)]  # type: ignore[attr-defined]
+
+    def silent(**_: object) -> None:
+        raise SlurmError("sbatch is away, too")
+
+    monkeypatch.setattr(follower.executor, "tend", silent)
+    with pytest.raises(SlurmError, match="sbatch is away, too"):  # the job's script then submits itself anew
+        follower.follow(to_the_end=False)
+
+
 def test_a_controller_takes_one_step_and_waits_only_for_what_is_unsettled(
     follower: Follower, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +168,32 @@ def test_what_is_finished_already_is_not_reported_twice(
     monkeypatch.delattr(follow, "finish")
     mark_finished(follower.paths, plan.plan_hash)
     assert follower.conclude(step(plan)) == "done"
+
+
+def test_two_that_find_a_sweep_over_build_its_report_once(
+    follower: Follower, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[float] = []
+
+    def finish(plan: Plan, paths: SweepPaths, *_: object) -> bool:
+        assert is_held(paths.concluding)
+        built.append(time.monotonic())
+        time.sleep(0.3)
+        paths.report.write_text("the report", encoding="utf-8")
+        mark_concluded(paths, plan, state_of_results(paths, plan))
+        return False  # a run failed, so that nothing says that the sweep is finished
+
+    monkeypatch.setattr(follow, "finish", finish)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(follower.conclude, [step(plan), step(plan)])) == ["needs_attention"] * 2
+    assert len(built) == 1
+    told = "\n".join(follower.output.lines)  # type: ignore[attr-defined]
+    assert "built from these results already" in told
+    tuned = next(run for run in plan.runs if run.run_id is not None)
+    run_paths(follower.paths, tuned).root.mkdir()
+    run_paths(follower.paths, tuned).result.write_text("{}", encoding="utf-8")
+    follower.conclude(step(plan))
+    assert len(built) == 2  # another result is there
 
 
 def test_speeds_are_learned_from_runs_as_they_end_or_once_at_the_end(

@@ -79,9 +79,9 @@ def test_no_more_run_than_there_are_workers_and_the_first_requests_come_first(
     executor: LocalExecutor, tmp_path: Path
 ) -> None:
     requests = [request(tmp_path, name, "sleep") for name in "abc"]
-    assert executor.submit(requests, num_alive=0, exclude=()) == 2
+    assert executor.submit(requests, num_alive=0, exclude=()).num_runs == 2
     assert executor.running == ["a-0", "b-0"]
-    assert executor.submit(requests[2:], num_alive=2, exclude=()) == 0
+    assert executor.submit(requests[2:], num_alive=2, exclude=()).num_runs == 0
     states = [status.state for status in executor.observe(one.paths for one in requests)]
     assert states == ["working", "working", "unsubmitted"]
     with executor:

@@ -11,7 +11,7 @@ import pytest
 
 from memscale.config.load import load_sweep
 from memscale.config.run import Digests
-from memscale.launch.executor import Executor, JobRequest, RunStatus
+from memscale.launch.executor import Executor, JobRequest, RunStatus, Submitted
 from memscale.launch.reconcile import Step, reconcile
 from memscale.launch.stages import run_paths, write_files
 from memscale.planning.plan import Plan, make_plan
@@ -34,6 +34,8 @@ class FakeExecutor:
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     adopted: bool = True
     room: int = 1000
+    refused: dict[str, str] = field(default_factory=dict)
+    full: str = ""
     requests: list[JobRequest] = field(default_factory=list)
     stopped: int = 0
     withdrawn: list[str] = field(default_factory=list)
@@ -49,9 +51,10 @@ class FakeExecutor:
         state = "done" if run.result.exists() else self.states.get(name, "unsubmitted")
         return RunStatus(paths=run, state=state, outcomes=self.outcomes.get(name, ()))
 
-    def submit(self, requests: Sequence[JobRequest], **_: object) -> int:
-        self.requests += requests[: self.room]
-        return min(self.room, len(requests))
+    def submit(self, requests: Sequence[JobRequest], **_: object) -> Submitted:
+        taken = [one for one in requests if one.paths.root.name not in self.refused][: self.room]
+        self.requests += taken
+        return Submitted(num_runs=len(taken), refused=self.refused, full=self.full)
 
     def stop(self, statuses: Sequence[RunStatus]) -> None:
         self.stopped += len(statuses)
@@ -101,6 +104,19 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     launch = Launch(launched=0.0, sweep=composed, digests=DIGESTS, data_folder="/d", code="", python="python")
     write_files(plan, paths, Path("/d"), forget_stops=True)
     return Sweep(launch, plan, paths, FakeExecutor())
+
+
+def test_a_refused_run_is_given_up_and_a_full_queue_is_waited_for(sweep: Sweep) -> None:
+    first, *others = [run.root.name for run in sweep.tuning()]
+    sweep.executor.refused = {first: "sbatch said no"}
+    sweep.executor.full, sweep.executor.room = "no room", 1
+    step = sweep.step()
+    assert step.given_up == {first.rpartition("-")[0]: "sbatch said no"}
+    assert (step.refused, step.full, step.submitted, step.over) == ("sbatch said no", "no room", 1, False)
+    assert step.messages == (f"{len(others) - 1} runs wait for room in the queue: no room",)
+    sweep.finish(sweep.tuning()[1:])
+    sweep.executor.full = ""
+    assert sweep.step().over  # the refused one is left: nothing happens until a person acts
 
 
 def test_a_stage_is_submitted_whole_the_longest_first_and_the_next_waits_for_it(sweep: Sweep) -> None:

@@ -7,24 +7,47 @@ before sbatch is called and again when it has answered: a job whose id was never
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from memscale.config.launcher import Launcher
-from memscale.launch.executor import JobRequest
+from memscale.launch.executor import JobRequest, Submitted
 from memscale.launch.slurm import commands
-from memscale.launch.slurm.commands import QueueEntry, SlurmError
+from memscale.launch.slurm.commands import FullError, QueueEntry, RefusedError, SlurmError
 from memscale.launch.slurm.job import run_job
 from memscale.launch.slurm.script import job_parameters, mounts
 from memscale.records.layout import SweepPaths
-from memscale.records.submissions import Submission, accepted, new_submission, submissions, withdrawn, write_submission
+from memscale.records.submissions import (
+    Refusal,
+    Submission,
+    accepted,
+    forget,
+    new_submission,
+    submissions,
+    withdrawn,
+    write_refusals,
+    write_submission,
+)
 
 _UNSEEN_SECONDS = 15.0
 """An sbatch that outlives its launcher may be heard this much later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Jobs:
+    """Runs that go into arrays of their own: their jobs ask for the same."""
+
+    paths: SweepPaths
+    code: Path
+    resources: Launcher
+    exclude: Sequence[str]
+    """Nodes that get no job, where there are others."""
+    at_once: int | None
+    """Of the array's runs; None: all."""
 
 
 def submit(
@@ -35,8 +58,12 @@ def submit(
     *,
     num_alive: int,
     exclude: Sequence[str],
-) -> list[Submission]:
+    on_full: Callable[[], None] = lambda: None,
+) -> Submitted:
     """Submit runs as job arrays, as few as MaxArraySize and their resources allow.
+
+    Where there is no room for a whole array, as many of its runs are submitted as there is room for. Runs whose job
+    sbatch refuses do not keep the others from being submitted. Both are written down (`read_refusals`).
 
     Args:
         paths: The sweep's folder.
@@ -45,16 +72,17 @@ def submit(
         requests: The runs, the one to start first in front.
         num_alive: Jobs of the sweep that there are already.
         exclude: Nodes that get no job, where there are others.
+        on_full: Called once where there is no room for all, before the last room is taken.
 
     Returns:
-        A submission per array.
+        How many have a job, and why the others have none.
 
     Raises:
-        SlurmError: sbatch refuses an array. The arrays that it accepted before stay submitted.
+        SlurmError: SLURM does not answer. The arrays that it accepted before stay submitted.
 
     """
     if not requests:
-        return []
+        return Submitted(num_runs=0)
     groups: dict[tuple[Launcher, tuple[str, ...]], list[JobRequest]] = {}
     for request in requests:
         groups.setdefault((request.resources or launcher, request.avoid), []).append(request)
@@ -63,40 +91,71 @@ def submit(
     at_once = None
     if launcher.workers is not None:
         at_once = max(1, (launcher.workers - num_alive) // len(chunks))
-    done = []
+    num_runs, refusals, full = 0, dict[str, Refusal](), ""
     for resources, avoid, chunk in chunks:
+        jobs = _Jobs(paths=paths, code=code, resources=resources, exclude=(*exclude, *avoid), at_once=at_once)
+        done, error = (0, FullError(full)) if full else _submit_all(jobs, chunk, on_full)
+        num_runs += done
+        if error is not None:
+            full = full or (str(error) if isinstance(error, FullError) else "")
+            refusal = Refusal(why=str(error), full=isinstance(error, FullError))
+            refusals |= {request.paths.root.name: refusal for request in chunk[done:]}
+    write_refusals(paths, refusals)
+    refused = {run: refusal.why for run, refusal in refusals.items() if not refusal.full}
+    return Submitted(num_runs=num_runs, refused=refused, full=full)
+
+
+def _submit_all(jobs: _Jobs, chunk: Sequence[JobRequest], on_full: Callable[[], None]) -> tuple[int, SlurmError | None]:
+    """Submit as many of the runs as sbatch takes; return how many, and why no more."""
+    done, size, asked = 0, len(chunk), False
+    while done < len(chunk):
+        part = chunk[done : done + size]
         try:
-            done.append(_submit(paths, resources, code, chunk, at_once, (*exclude, *avoid)))
-        except SlurmError:
-            if not (exclude or avoid):
-                raise
-            done.append(_submit(paths, resources, code, chunk, at_once, ()))  # there may be no other nodes
-    return done
+            _submit_anywhere(jobs, part)
+            done += len(part)
+        except FullError as error:
+            if not asked:
+                on_full()
+            asked = True
+            if len(part) == 1:
+                return done, error
+            size = len(part) // 2
+        except RefusedError as error:
+            return done, error
+    return done, None
 
 
-def _submit(
-    paths: SweepPaths,
-    resources: Launcher,
-    code: Path,
-    chunk: Sequence[JobRequest],
-    at_once: int | None,
-    exclude: Sequence[str],
-) -> Submission:
-    """Submit one array. Raises SlurmError where it is refused."""
+def _submit_anywhere(jobs: _Jobs, chunk: Sequence[JobRequest]) -> None:
+    """Submit one array, on the excluded nodes too where there are no others."""
+    try:
+        _submit(jobs, chunk)
+    except RefusedError as error:
+        if isinstance(error, FullError) or not jobs.exclude:
+            raise
+        _submit(replace(jobs, exclude=()), chunk)
+
+
+def _submit(jobs: _Jobs, chunk: Sequence[JobRequest]) -> None:
+    """Submit one array. Raises RefusedError, FullError, or SlurmError where it may have been taken all the same."""
+    paths, resources = jobs.paths, jobs.resources
     submission = new_submission(paths.root.name, tuple(request.paths.root.name for request in chunk))
     write_submission(paths, submission)
     executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
-    folders = mounts(paths, code, chunk[0]) if resources.container else ()
-    parameters = job_parameters(resources, code, exclude=exclude, folders=folders)
+    folders = mounts(paths, jobs.code, chunk[0]) if resources.container else ()
+    parameters = job_parameters(resources, jobs.code, exclude=jobs.exclude, folders=folders)
     executor.update_parameters(
-        job_name=submission.name, array_parallelism=at_once or len(chunk), stderr_to_stdout=True, **parameters
+        job_name=submission.name, array_parallelism=jobs.at_once or len(chunk), stderr_to_stdout=True, **parameters
     )
     try:
-        jobs = executor.map_array(run_job, [request.arguments for request in chunk])
+        array = executor.map_array(run_job, [request.arguments for request in chunk])
     except (FailedJobError, FailedSubmissionError) as error:
-        withdrawn(paths, submission)
-        raise SlurmError(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
-    return accepted(paths, submission, jobs[0].job_id.partition("_")[0])
+        refused = commands.refused_by(str(error))
+        if refused is FullError:
+            forget(paths, submission)
+        elif refused is not None:
+            withdrawn(paths, submission)
+        raise (refused or SlurmError)(f"sbatch refused {len(chunk)} runs of {paths.root.name}: {error}") from None
+    accepted(paths, submission, array[0].job_id.partition("_")[0])
 
 
 def _cut(requests: Sequence[JobRequest], max_array_size: int) -> list[Sequence[JobRequest]]:

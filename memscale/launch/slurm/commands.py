@@ -18,9 +18,17 @@ from memscale.errors import MemscaleError
 _SECONDS = 120.0
 _MAX_ARRAY_SIZE = 1001
 """SLURM's default."""
-_HELD = re.compile(
-    r"held|JobHold|JobHeld|DependencyNeverSatisfied|BadConstraints|PartitionTimeLimit|PartitionNodeLimit"
+_HELD = re.compile(r"held|JobHold|JobHeld", re.IGNORECASE)
+
+_NEVER = re.compile(
+    r"DependencyNeverSatisfied|BadConstraints|PartitionTimeLimit|PartitionNodeLimit|Invalid(?:Account|QOS)"
+    r"|(?:Account|QOS)NotAllowed|(?:Assoc|QOS)M(?:ax|in)\w*(?:PerJob|NotSatisfied)|ReservationDeleted"
 )
+"""Reasons why a waiting job will never start as it is."""
+_FULL = re.compile(r"(?:Assoc|QOS)(?:Max|Grp)\w*Submit\w*|temporarily unable to accept job", re.IGNORECASE)
+"""What sbatch says where a user, an account, a QOS or the cluster may have no more jobs in the queue."""
+_UNCLEAR = re.compile(r"timed out|Unable to contact|Zero Bytes|communication", re.IGNORECASE)
+"""What sbatch says where the job may have been taken all the same."""
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 AT_WORK = frozenset(
@@ -38,6 +46,21 @@ ENDED = frozenset(
 
 class SlurmError(MemscaleError):
     """SLURM refused a job or a question."""
+
+
+class RefusedError(SlurmError):
+    """SLURM does not take a job as it is."""
+
+
+class FullError(RefusedError):
+    """SLURM takes no more jobs now: a user, an account, a QOS or the cluster has as many as it may have."""
+
+
+def refused_by(said: str) -> type[RefusedError] | None:
+    """Return the error that `sbatch` ended in by what it said; None where it may have taken the job all the same."""
+    if _UNCLEAR.search(said):
+        return None
+    return FullError if _FULL.search(said) else RefusedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +82,19 @@ class QueueEntry:
     @property
     def held(self) -> bool:
         """Whether it waits for a person."""
-        return self.waiting and (self.state != "PENDING" or _HELD.search(self.reason) is not None)
+        return self.waiting and (
+            self.state not in ("PENDING", "REQUEUED") or _HELD.search(self.reason) is not None or self.never_starts
+        )
+
+    @property
+    def partition_is_down(self) -> bool:
+        """Whether it waits for its partition to be up again."""
+        return self.waiting and self.reason in ("PartitionDown", "PartitionInactive")
+
+    @property
+    def never_starts(self) -> bool:
+        """Whether it waits for what it will never get as it is."""
+        return self.waiting and _NEVER.search(self.reason) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

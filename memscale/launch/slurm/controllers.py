@@ -19,7 +19,7 @@ from memscale.config.launcher import Launcher
 from memscale.launch.code_snapshot import shell_lines
 from memscale.launch.device_memory import parse_bytes
 from memscale.launch.slurm import commands
-from memscale.launch.slurm.commands import QueueEntry
+from memscale.launch.slurm.commands import FullError, QueueEntry, SlurmError
 from memscale.launch.slurm.script import variables
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
@@ -62,18 +62,30 @@ def controllers(paths: SweepPaths, queue: Mapping[str, QueueEntry], own_job: str
 def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None, submitted: bool) -> None:
     """Submit the controllers that are not in the queue, and `next` anew where jobs were `submitted`.
 
+    Where the queue has no room for them while jobs of the sweep are in it, each of these sees to a controller at its
+    end, when it leaves its place.
+
     Raises:
         SlurmError: SLURM does not answer, or refuses a job.
 
     """
     queue = commands.queue(users_of(paths))
-    there = controllers(paths, queue, own_job)
-    if not there["look"]:
+    there, arrays = controllers(paths, queue, own_job), arrays_of(paths, queue)
+    try:
+        if not there["look"]:
+            _submit_look(launch, paths)
+        if arrays and (submitted or not there["next"]):
+            _submit(launch, paths, "next", f"--dependency=afterany:{':'.join(arrays)}")
+            commands.cancel(entry.job_id for entry in there["next"] if entry.waiting)
+    except FullError:
+        if not arrays:
+            raise
+
+
+def ensure_look(launch: Launch, paths: SweepPaths, *, own_job: str | None) -> None:
+    """Submit a `look` where none but `own_job` is in the queue. Raises SlurmError."""
+    if not controllers(paths, commands.queue(users_of(paths)), own_job)["look"]:
         _submit_look(launch, paths)
-    arrays = arrays_of(paths, queue)
-    if arrays and (submitted or not there["next"]):
-        _submit(launch, paths, "next", f"--dependency=afterany:{':'.join(arrays)}")
-        commands.cancel(entry.job_id for entry in there["next"] if entry.waiting)
 
 
 def ensure_one_controller(launch: Launch, paths: SweepPaths) -> None:
@@ -116,7 +128,10 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
         *_options(launcher),
     ]
     # What is secret goes with the environment that sbatch hands on, not into the script, which SLURM keeps.
-    commands.ask("sbatch", when, "--export=ALL", given=_script(launch, paths, options))
+    try:
+        commands.ask("sbatch", when, "--export=ALL", given=_script(launch, paths, options))
+    except SlurmError as error:
+        raise (commands.refused_by(str(error)) or SlurmError)(str(error)) from None
 
 
 def _options(launcher: Launcher) -> Sequence[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from memscale.launch.executor import JobRequest, RunStatus
+from memscale.launch.executor import JobRequest, RunStatus, Submitted
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.arrays import adopt_orphans, submit
-from memscale.launch.slurm.commands import QueueEntry
-from memscale.launch.slurm.controllers import cancel_controllers, ensure_controllers
+from memscale.launch.slurm.commands import QueueEntry, SlurmError
+from memscale.launch.slurm.controllers import cancel_controllers, ensure_controllers, ensure_look
 from memscale.launch.slurm.snapshot import SweepSnapshot, snapshot_of
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import slurm_job
@@ -62,11 +63,17 @@ class SlurmExecutor:
         self._snapshot.remember()
         return statuses
 
-    def submit(self, requests: Sequence[JobRequest], *, num_alive: int, exclude: Sequence[str]) -> int:
-        """Submit all of the runs as job arrays; SLURM starts them as there is room."""
+    def submit(self, requests: Sequence[JobRequest], *, num_alive: int, exclude: Sequence[str]) -> Submitted:
+        """Submit the runs as job arrays; SLURM starts them as there is room."""
         launcher, code = self.launch.sweep.launcher, Path(self.launch.code)
-        done = submit(self.paths, launcher, code, requests, num_alive=num_alive, exclude=exclude)
-        return sum(len(one.runs) for one in done)
+        return submit(
+            self.paths, launcher, code, requests, num_alive=num_alive, exclude=exclude, on_full=self._keep_a_place
+        )
+
+    def _keep_a_place(self) -> None:
+        """Submit the next controller before the runs take the last room in the queue."""
+        with suppress(SlurmError):  # there is no room at all, or SLURM is silent, which the caller finds out
+            ensure_look(self.launch, self.paths, own_job=self.own_job)
 
     def stop(self, statuses: Sequence[RunStatus]) -> None:
         """Put a stop file into the folders of the runs at work, and cancel the waiting jobs."""

@@ -28,7 +28,7 @@ from memscale.records.attempts import Outcome, attempt_numbers, job_id, read_out
 from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
-from memscale.records.submissions import ArrayElement, Submission, submissions
+from memscale.records.submissions import ArrayElement, Refusal, Submission, read_refusals, submissions
 
 _FORMAT = 1
 _SETTLE_SECONDS = 5.0
@@ -106,6 +106,8 @@ class SweepSnapshot:
     _kept: Mapping[str, float] = field(default_factory=dict)
     """What the file holds."""
     _records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    _refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """By the name of the run's folder."""
 
     def __post_init__(self) -> None:
         self._since = self._kept = _read_unseen(self.paths)
@@ -114,6 +116,7 @@ class SweepSnapshot:
                 self._submissions[submission.array] = submission
                 for index, run in enumerate(submission.runs):
                     self._places[run] = ArrayElement(submission=submission, index=index)
+        self._refusals = read_refusals(self.paths)
 
     def observe(self, folders: Iterable[RunPaths]) -> list[RunStatus]:
         """Return the status of each run.
@@ -180,6 +183,7 @@ class SweepSnapshot:
             trains_on=seen.entry.node if seen.held and seen.entry is not None else "",
             outcomes=tuple(one for one in outcomes if one is not None and one.started >= self.launched),
             new_outcomes=tuple(new_outcomes),
+            refusal=self._refusals.get(seen.paths.root.name) if state == "unsubmitted" else None,
         )
 
     def _new_outcomes(self, seen: _Seen) -> tuple[list[NewOutcome], bool]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from memscale.config.launcher import Launcher
 from memscale.config.load import load_sweep
-from memscale.config.resources import Resources
 from memscale.config.retries import Retries
 from memscale.config.run import Digests
-from memscale.launch.executor import JobRequest, RunStatus
+from memscale.launch.executor import RunStatus
 from memscale.launch.retry import decide
 from memscale.launch.slurm import arrays, commands, job
-from memscale.launch.slurm.arrays import adopt_orphans, submit
 from memscale.launch.slurm.commands import SlurmError
 from memscale.launch.slurm.controllers import KINDS, controller_name
 from memscale.launch.slurm.snapshot import SweepSnapshot
@@ -26,23 +22,9 @@ from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import Lease
 from memscale.records.submissions import accepted, new_submission, submissions, write_submission
-from tests.launch.fake_slurm import FakeSlurm
+from tests.launch.fake_slurm import FakeSlurm, requests
 
 NAME = "memscale-s-"
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> SweepPaths:
-    return SweepPaths(tmp_path / "s")
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    return FakeSlurm(tmp_path / "bin", monkeypatch)
-
-
-def requests(paths: SweepPaths, number: int) -> list[JobRequest]:
-    return [JobRequest(paths=RunPaths(paths.root / f"r{i}-{i:012x}"), arguments=(str(i),)) for i in range(number)]
 
 
 def submitted(paths: SweepPaths, array: str = "7", number: int = 2) -> tuple[list[RunPaths], str]:
@@ -75,78 +57,6 @@ def look(paths: SweepPaths, run: RunPaths, *, later: float = 0.0, grace: float =
 
 def squeue(name: str, word: str = "RUNNING", reason: str = "None", job: str = "7|0") -> dict[str, str | None]:
     return {"squeue": f"{job}|{word}|n3|{name}|{reason}"}
-
-
-def test_arrays_are_cut_at_the_clusters_limit_and_share_the_workers(paths: SweepPaths, slurm: FakeSlurm) -> None:
-    slurm.say({"scontrol config": "MaxArraySize            = 10"})
-    done = submit(paths, Launcher(workers=40), paths.code, requests(paths, 95), num_alive=10, exclude=("n9",))
-    assert [len(one.runs) for one in done] == [10] * 9 + [5]
-    assert len(slurm.calls("sbatch")) == 10
-    assert len({one.array for one in done}) == 10
-    scripts = [path.read_text() for path in paths.slurm.glob("*/*_submission.sh")]
-    assert sum("--array=0-9%3" in script for script in scripts) == 9
-    assert sum("--array=0-4%3" in script for script in scripts) == 1
-    assert all("--exclude=n9" in script and "--signal=USR2@120" in script for script in scripts)
-    assert {run for one in submissions(paths) for run in one.runs} == {o.paths.root.name for o in requests(paths, 95)}
-
-
-def test_runs_that_ask_for_the_same_are_an_array_and_all_arrays_share_the_workers(
-    paths: SweepPaths, slurm: FakeSlurm
-) -> None:
-    large = Resources(families=("memory_plus",), params_above=1e9, memory="512G", gpus_per_run=4, partition="big")
-    launcher = Launcher(name="slurm", workers=9, resources=(large, Resources(flops_above=1e20, minutes=60)))
-    asked = [
-        launcher.for_run(family, params, flops)
-        for family, params, flops in [
-            ("dense", 2e9, 1e19), ("memory_plus", 2e9, 1e19), ("memory_plus", 1e9, 1e19), ("memory_plus", 2e9, 2e20),
-            ("dense", 2e9, 2e20), ("memory_plus", 3e9, 1e19),
-        ]
-    ]  # fmt: skip
-    given = [replace(request, resources=one) for request, one in zip(requests(paths, 6), asked, strict=True)]
-    done = submit(paths, launcher, paths.code, given, num_alive=1, exclude=())
-    assert [len(one.runs) for one in done] == [2, 2, 1, 1]
-    assert len(slurm.calls("sbatch")) == 4
-    assert done[1].runs == tuple(given[place].paths.root.name for place in (1, 5))
-    scripts = [next((paths.slurm / one.uid).glob("*_submission.sh")).read_text() for one in done]
-    for script, memory, gpus, minutes in zip(
-        scripts, ("64G", "512G", "512G", "64G"), (1, 4, 4, 1), (1440, 1440, 60, 60), strict=True
-    ):
-        assert f"--mem={memory}\n" in script
-        assert f"--gpus-per-node={gpus}\n" in script
-        assert f"--ntasks-per-node={gpus}\n" in script
-        assert f"--time={minutes}\n" in script
-        assert ("--partition=big" in script) == (gpus == 4)
-        assert ("--kill-on-bad-exit=1" in script) == (gpus == 4)
-    assert all("--array=0-1%2" in script for script in scripts[:2])  # of 8 workers that are free, 2 an array
-
-
-def test_a_cluster_without_arrays_and_one_run_get_single_jobs(paths: SweepPaths, slurm: FakeSlurm) -> None:
-    slurm.say({"scontrol config": "MaxArraySize            = 0"})
-    done = submit(paths, Launcher(), paths.code, requests(paths, 2), num_alive=0, exclude=())
-    assert [one.job_id(0) for one in done] == ["101", "102"]
-
-
-def test_a_refused_array_is_withdrawn_and_said(paths: SweepPaths, slurm: FakeSlurm) -> None:
-    (slurm.folder / "sbatch").write_text("#!/bin/sh\necho 'Invalid account' >&2\nexit 1\n")
-    with pytest.raises(SlurmError, match="sbatch refused 3 runs"):
-        submit(paths, Launcher(), paths.code, requests(paths, 3), num_alive=0, exclude=())
-    assert [one.void for one in submissions(paths)] == [True]
-
-
-def test_a_retried_run_keeps_away_from_the_node_that_failed_it_where_there_are_others(
-    paths: SweepPaths, slurm: FakeSlurm
-) -> None:
-    given = [replace(request, avoid=("n3",) if i else ()) for i, request in enumerate(requests(paths, 3))]
-    done = submit(paths, Launcher(), paths.code, given, num_alive=0, exclude=("n9",))
-    assert [len(one.runs) for one in done] == [1, 2]
-    scripts = [next((paths.slurm / one.uid).glob("*_submission.sh")).read_text() for one in done]
-    assert "--exclude=n9\n" in scripts[0]
-    assert "--exclude=n9,n3\n" in scripts[1]
-    refusing = "#!/bin/sh\n/bin/grep -q exclude=n9,n3 $1 && exit 1\necho Submitted batch job 300\n"
-    (slurm.folder / "sbatch").write_text(refusing)
-    (alone,) = submit(paths, Launcher(), paths.code, given[1:], num_alive=0, exclude=("n9",))
-    assert alone.array == "300"
-    assert [one.void for one in submissions(paths)] == [False, False, True, False]
 
 
 def test_who_is_in_the_queue_is_left_alone_whatever_word_it_is_in(
@@ -271,13 +181,6 @@ def test_a_requeued_job_is_slurms_and_its_attempt_is_told_by_its_own_record(
     assert (silent.state, silent.outcomes[-1].cause) == ("queued", "stopped")
 
 
-def test_jobs_that_wait_are_counted_for_this_sweep_alone(paths: SweepPaths, slurm: FakeSlurm) -> None:
-    _, name = submitted(paths)
-    lines = [f"7|0|PENDING||{name}|Priority", f"7|1|RUNNING|n3|{name}|None", "8|0|PENDING||memscale-other-1|Priority"]
-    slurm.say({"squeue": "\n".join(lines)})
-    assert arrays.waiting_jobs(paths) == 1
-
-
 def test_a_held_job_needs_attention(paths: SweepPaths, slurm: FakeSlurm) -> None:
     (run, _), name = submitted(paths)
     slurm.say(squeue(name, "PENDING", "launch failed requeued held"))
@@ -299,29 +202,6 @@ def test_a_silent_controller_is_no_news(slurm: FakeSlurm) -> None:
     slurm.say({"squeue": None})
     with pytest.raises(SlurmError, match="squeue failed: squeue: error: not for you"):
         commands.queue()
-
-
-def test_an_orphaned_array_is_adopted_or_cancelled(
-    paths: SweepPaths, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(arrays, "accepted", die)
-        with pytest.raises(KeyboardInterrupt):
-            submit(paths, Launcher(), paths.code, requests(paths, 3), num_alive=0, exclude=())
-    (intent,) = submissions(paths)
-    assert intent.array is None
-    assert not adopt_orphans(paths, {})  # sbatch may have outlived its launcher by a moment
-    slurm.say({"squeue": "\n".join(f"101|{i}|PENDING||{intent.name}|Priority" for i in range(3))})
-    assert adopt_orphans(paths, commands.queue())
-    assert [one.array for one in submissions(paths)] == ["101"]
-
-    write_submission(paths, intent)
-    next(paths.slurm.glob("*/101_2_submitted.pkl")).unlink()
-    assert not adopt_orphans(paths, commands.queue())
-    assert slurm.calls("scancel") == [["--quiet", "101"]]
 
 
 def test_a_job_that_may_not_requeue_itself_leaves_it_to_the_next_step(
