@@ -179,6 +179,11 @@ def times(value: float, interval: ConfidenceInterval | None) -> str:
     return TIMES + with_interval(value, interval, most=2)
 
 
+def level(share: float) -> str:
+    """The level of an interval: '95 %', '99.2 %'."""
+    return f"{100 * share:.3g} %"
+
+
 def counted(number: float, word: str) -> str:
     """A number of things: '1 run', '3 runs', '2.5 degrees of freedom'."""
     noun, space, rest = word.partition(" of ")

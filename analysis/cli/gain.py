@@ -109,6 +109,6 @@ def _of_a_sweep(chosen: argparse.Namespace) -> int:
     if chosen.json is not None:
         write_json(Path(chosen.json), content)
     answer = of_families(done)
-    print("\n".join([answer.sentence, *answer.details]))
+    print("\n".join([answer.sentence, *answer.resolution, *answer.details]))
     print_warnings(done.warnings)
     return 0

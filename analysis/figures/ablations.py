@@ -72,7 +72,9 @@ def _ablations(study: Study, measure: Measure, stem: str) -> Figure | None:
     return Figure(
         stem=stem,
         title=f"What each ablation changes in {measure.words}",
-        caption="Differences of means over seeds" + (" and budgets" if several else "") + ", with 95 % intervals; left"
+        caption="Differences of means over seeds"
+        + (" and budgets" if several else "")
+        + f", with {formatting.level(study.level)} intervals; left"
         f" of zero is {lower}. Not corrected for the number of ablations.",
         figure=figure,
         rows=rows,

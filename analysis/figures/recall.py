@@ -63,7 +63,8 @@ def against_params(study: Study) -> Figure | None:
 
 def _recall_caption(study: Study) -> str:
     chance = " Dashed: chance." if study.results.compare.has("recall_chance") else ""
-    lines = "" if study.isoflops else "; lines: means, bands: 95 % interval of the mean"
+    level = formatting.level(study.level)
+    lines = "" if study.isoflops else f"; lines: means, bands: {level} interval of the mean"
     return f"Held-out questions, closed book. One marker a seed{lines}.{chance}"
 
 
@@ -72,7 +73,7 @@ def _recall(study: Study, measure: Measure, axes: Axes, x_N: FloatArray) -> list
     runs = study.results.compare
     share_N = runs.number(measure.column) * 100
     rows = scatter(axes, runs, series_styles(study.results.compare), x_N, share_N)
-    noise = noise_of(runs, measure)[0]
+    noise = noise_of(runs, measure, level=study.level)[0]
     ends: list[tuple[str, float, float]] = []
     for label in runs.labels:
         # Sizes of an isoFLOP sweep share their FLOPs: a line through their means would jump back and forth.

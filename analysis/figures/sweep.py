@@ -14,6 +14,7 @@ from analysis.figures.figure import DataRow, Figure, scatter
 from analysis.figures.palette import series_styles
 from analysis.figures.spent_axis import one_column, spent_axis
 from analysis.gains.differences import Comparison, Difference
+from analysis.gains.measures import Measure
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis
 from analysis.sweep.matching import held_equal
 from analysis.sweep.study import Study
@@ -46,15 +47,14 @@ def draw(study: Study) -> tuple[Figure, ...]:
 
 
 def _gain(study: Study) -> Figure | None:
-    """The answer itself: differences in loss with their intervals, a row a budget."""
-    shown = [one for pair in study.pairs if (one := study.comparison(*pair, "loss_nats"))]
+    """The answer itself: differences in the main measure with their intervals, a row a budget."""
+    measure = study.main
+    shown = [one for pair in study.pairs if (one := study.comparison(*pair, measure.column))]
     if not shown:
         return None
     subject, runs = formatting.series(shown[0].subject), study.results.compare
     num_rows = sum(len(_lines(one)) + 1 for one in shown)
-    values = [
-        formatting.with_interval(line.value, line.interval, sign=True) for one in shown for _, line in _lines(one)
-    ]
+    values = [_amount(line, measure) for one in shown for _, line in _lines(one)]
     left = max(0.62, 0.15 + style.text_width((words for one in shown for words, _ in _lines(one)), 7.5))
     right = 0.1 + style.text_width(values, 6.5)
     figure, axes = style.panel(height=0.62 + 0.185 * num_rows, left=left, right=right)
@@ -79,7 +79,7 @@ def _gain(study: Study) -> Figure | None:
                 ha="right", va="center", fontsize=7.5, annotation_clip=False,
             )  # fmt: skip
             axes.annotate(
-                formatting.with_interval(difference.value, interval, sign=True), (1, height),
+                _amount(difference, measure), (1, height),
                 xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center",
                 fontsize=6.5, color=style.QUIET, annotation_clip=False,
             )  # fmt: skip
@@ -90,16 +90,22 @@ def _gain(study: Study) -> Figure | None:
     axes.set_ylim(height + 0.6, 0.7)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("difference in loss, nats per token")
+    axes.set_xlabel(f"difference in {measure.words}, {measure.unit}")
     axes.locator_params(axis="x", nbins=3)
+    better = "left" if measure.lower_is_better else "right"
     return Figure(
         stem="gain",
         title=f"What {subject} gains {held_equal(runs, study.pairs).words}",
-        caption="Differences of means over seeds, with 95 % intervals; left of zero is a lower loss. Diamonds:"
-        " mean over budgets.",
+        caption=f"Differences of means over seeds, with {formatting.level(study.level)} intervals; {better} of zero is"
+        " better. Diamonds: mean over budgets.",
         figure=figure,
         rows=rows,
     )
+
+
+def _amount(difference: Difference, measure: Measure) -> str:
+    """The difference with its sign and interval."""
+    return formatting.with_interval(difference.value, difference.interval, sign=True, most=measure.decimals)
 
 
 def _lines(comparison: Comparison) -> list[tuple[str, Difference]]:

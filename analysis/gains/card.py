@@ -54,7 +54,9 @@ def comparison_body(one: Comparison) -> dict[str, Any]:
         "largest_budget": _difference(one.largest, lower),
         "overall": _difference(one.overall, lower),
         "budgets": [_difference(difference, lower) for difference in one.at_budgets],
+        "seeds": one.num_seeds,
         "noise": noise_body(one.noise),
+        "noise_without_seed": noise_body(one.paired_noise),
         "no_interval_because": one.no_interval_because or None,
     }
 
@@ -97,6 +99,7 @@ def _difference(one: Difference, lower_is_better: bool) -> dict[str, Any]:
         "ci95": ends(one.interval),
         "standard_error": None if one.noise is None else one.noise.std,
         "degrees": None if one.noise is None else one.noise.degrees,
+        "level": None if one.noise is None else one.noise.level,
         "percent": finite(one.percent),
         "percent_ci95": ends(one.percent_interval),
         "verdict": one.verdict(lower_is_better),

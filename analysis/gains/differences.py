@@ -12,7 +12,7 @@ on the scatter about the fitted laws, where that is known, and others have no in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,9 @@ from analysis.gains.measures import Measure
 from analysis.gains.run_noise import differs_between_series, noise_of
 from analysis.inference.replicate_noise import Noise
 from analysis.inference.variance_components import NoiseModel
-from analysis.interval import ConfidenceInterval
+from analysis.interval import LEVEL, ConfidenceInterval
 from analysis.result import Result
-from analysis.tables.runs import Budget, FloatArray, Runs
+from analysis.tables.runs import BoolArray, Budget, FloatArray, Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ class Difference:
 
     @cached_property
     def interval(self) -> ConfidenceInterval | None:
-        """95 % t interval."""
+        """The t interval, at the level of `noise`: 95 % unless the comparison is read several times."""
         return None if self.noise is None else self.noise.interval(self.value, 1.0)
 
     @property
@@ -88,6 +88,8 @@ class Comparison(Result):
     """Of one run, pooled over the table."""
     paired_noise: Noise | None
     """Of one run without what its seed shares with the other series; None where the two are not compared by seed."""
+    num_seeds: int
+    """Fewest seeds of a cell that the differences rest on."""
     no_interval_because: str
     warnings: tuple[str, ...]
 
@@ -124,7 +126,15 @@ class Comparison(Result):
         return f"{value}, {one.verdict(self.measure.lower_is_better)}"
 
 
-def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_noise: Noise | None = None) -> Comparison:
+def compare(
+    runs: Runs,
+    subject: str,
+    baseline: str,
+    measure: Measure,
+    *,
+    law_noise: Noise | None = None,
+    level: float = LEVEL,
+) -> Comparison:
     """Differences at each number of FLOPs and averaged over them.
 
     Args:
@@ -134,6 +144,7 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
         measure: What is compared.
         law_noise: Noise of one run in log loss from the scatter about the laws, used for the loss where no cell of the
             table has a second seed.
+        level: Of the intervals; above 0.95 where the comparison is read several times (`inference.sequential`).
 
     Raises:
         FitError: The two share no budget.
@@ -144,14 +155,15 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
         raise FitError(f"{subject} and {baseline} have no budget in common at which both have a run that is done")
     runs, note = _alike(runs, subject, baseline, measure)
     value_N = runs.number(measure.column) * measure.factor
-    model, warnings = noise_of(runs, measure)
+    model, warnings = noise_of(runs, measure, level=level)
     seeds = None if model is None else model.seeds
     in_logs = model is None and law_noise is not None and measure.column == "loss_nats"
     levels = list(dict.fromkeys(budget.flops for budget in shared))
+    both = ((subject, baseline), (baseline, subject))
     weights, bases = [], []
     for flops in levels:
         sizes = [budget for budget in shared if budget.flops == flops]
-        ours, theirs = (_weights(runs, *pair, sizes, seeds is not None) for pair in _both_ways(subject, baseline))
+        ours, theirs = (_weights(runs, *pair, sizes, seeds is not None) for pair in both)
         weights.append(ours - theirs)
         bases.append(float(theirs @ value_N))
 
@@ -159,7 +171,7 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
         noise = None if model is None else model.contrast(weight_N)
         if in_logs and law_noise is not None:
             # A relative noise of each run's own loss.
-            noise = law_noise.times(float(np.sqrt(((weight_N * value_N) ** 2).sum())))
+            noise = replace(law_noise.times(float(np.sqrt(((weight_N * value_N) ** 2).sum()))), level=level)
         return Difference(budget_flops=flops, value=float(weight_N @ value_N), noise=noise, base=base)
 
     return Comparison(
@@ -170,6 +182,7 @@ def compare(runs: Runs, subject: str, baseline: str, measure: Measure, *, law_no
         overall=difference(None, np.mean(weights, axis=0), float(np.mean(bases))),
         noise=_pooled(model, law_noise if in_logs else None, float(np.mean(bases))),
         paired_noise=None if seeds is None else seeds.noise,
+        num_seeds=min(_num_seeds(runs, *pair, budget, seeds is not None) for pair in both for budget in shared),
         no_interval_because="" if model is not None or in_logs else NO_NOISE,
         warnings=(*note, *warnings),
     )
@@ -187,10 +200,6 @@ def _alike(runs: Runs, subject: str, baseline: str, measure: Measure) -> tuple[R
     )
 
 
-def _both_ways(subject: str, baseline: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (subject, baseline), (baseline, subject)
-
-
 def _weights(runs: Runs, series: str, other: str, sizes: list[Budget], paired: bool) -> FloatArray:
     """Weights of the runs in the mean over sizes of the means over seeds, as [N].
 
@@ -198,12 +207,19 @@ def _weights(runs: Runs, series: str, other: str, sizes: list[Budget], paired: b
     """
     weight_N = np.zeros(len(runs))
     for budget in sizes:
-        own_N = runs.of(series, budget)
-        shared_N = own_N & np.isin(runs.seed, runs.seed[runs.of(other, budget)])
-        if paired and shared_N.any():
-            own_N = shared_N
-        weight_N[own_N] = 1 / (own_N.sum() * len(sizes))
+        used_N = _used(runs, series, other, budget, paired)
+        weight_N[used_N] = 1 / (used_N.sum() * len(sizes))
     return weight_N
+
+
+def _used(runs: Runs, series: str, other: str, budget: Budget, paired: bool) -> BoolArray:
+    own_N = runs.of(series, budget)
+    shared_N = own_N & np.isin(runs.seed, runs.seed[runs.of(other, budget)])
+    return shared_N if paired and shared_N.any() else own_N
+
+
+def _num_seeds(runs: Runs, series: str, other: str, budget: Budget, paired: bool) -> int:
+    return int(_used(runs, series, other, budget, paired).sum())
 
 
 def _pooled(model: NoiseModel | None, law_noise: Noise | None, level: float) -> Noise | None:

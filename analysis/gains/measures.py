@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from analysis.errors import FitError
-from analysis.tables.runs import Runs
+from analysis.tables.runs import Runs, family_name
 from analysis.tables.suggestion import suggestion
 
 SUBJECTS = ("memory_plus", "memory", "pkm", "peer", "moe")
@@ -29,23 +29,37 @@ class Measure:
     decimals: int = 3
     """Most decimals shown to people."""
     lower_is_better: bool = True
+    more: str = ""
+    """How a series with a larger value is said to differ: 'recalls more facts than'."""
+    fewer: str = ""
+    """As `more`, of a smaller value."""
     stderr_column: str | None = None
     """Standard error of measuring one run, where the table has it."""
 
 
-LOSS = Measure(column="loss_nats", words="loss", unit="nats per token")
+LOSS = Measure(
+    column="loss_nats",
+    words="loss",
+    unit="nats per token",
+    more="reaches a higher loss than",
+    fewer="reaches a lower loss than",
+)
 BITS = Measure(
     column="bits_stored",
     words="bits stored",
     unit="bits",
     decimals=0,
+    more="stores more bits than",
+    fewer="stores fewer bits than",
     lower_is_better=False,
     stderr_column="bits_stored_stderr",
 )
 BITS_PER_PARAMETER = Measure(
     column="bits_stored_per_parameter",
-    words="bits stored per dense parameter",
-    unit="bits per parameter",
+    words="bits stored per parameter",
+    unit="bits per dense parameter",
+    more="stores more bits per dense parameter than",
+    fewer="stores fewer bits per dense parameter than",
     lower_is_better=False,
     stderr_column="bits_stored_per_parameter_stderr",
 )
@@ -55,7 +69,13 @@ FACT_NATS = Measure(
     unit="nats per fact",
     stderr_column="score_dense_facts_nats_stderr",
 )
-MAIN_COLUMNS = ("bits_stored", "score_dense_facts_recall", "score_facts_recall_acc", "loss_nats")
+MAIN_COLUMNS = (
+    "bits_stored_per_parameter",
+    "bits_stored",
+    "score_dense_facts_recall",
+    "score_facts_recall_acc",
+    "loss_nats",
+)
 """What a sweep is about where its YAML does not say so: the first of these that the table has."""
 RECALLS = (
     ("score_dense_facts_recall", "recall of dense facts"),
@@ -73,6 +93,21 @@ def pairs(families: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((subject, baseline) for baseline in BASELINES if baseline in families and baseline != subject)
 
 
+def named_pairs(runs: Runs) -> tuple[tuple[str, str], ...]:
+    """The series to compare by default, as labels: the reference series of the families that `pairs` chooses.
+
+    Families of one kind under several names, and no others (a sweep that compares a family with itself), are compared
+    with the first name.
+    """
+    if len(runs.families) == 1:
+        names = dict.fromkeys(family_name(label) for label in runs.labels)
+        first, *others = (
+            next(label for label in runs.series_of(runs.families[0]) if family_name(label) == name) for name in names
+        )
+        return tuple((other, first) for other in others)
+    return tuple((runs.reference(subject), runs.reference(baseline)) for subject, baseline in pairs(runs.families))
+
+
 def measures(runs: Runs) -> tuple[Measure, ...]:
     """What the table lets us compare; the loss of the mixture first."""
     found = [LOSS]
@@ -87,6 +122,8 @@ def measures(runs: Runs) -> tuple[Measure, ...]:
                     factor=100.0,
                     decimals=1,
                     lower_is_better=False,
+                    more="recalls more facts than",
+                    fewer="recalls fewer facts than",
                     stderr_column=f"{column}_stderr",
                 )
             )

@@ -22,7 +22,7 @@ from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.scaling_curves import Curves, SeriesCurve
 from analysis.inference.replicate_noise import percentile_interval
-from analysis.interval import ConfidenceInterval
+from analysis.interval import LEVEL, ConfidenceInterval
 from analysis.tables.runs import FloatArray
 
 MAX_EXTRAPOLATION = 2.0
@@ -64,7 +64,9 @@ def common_end(subject: SeriesCurve, baseline: SeriesCurve) -> float:
     return min(subject.upper_x, baseline.upper_x)
 
 
-def law_difference(curves: Curves, subject: str, baseline: str, at: float | None = None) -> LawDifference:
+def law_difference(
+    curves: Curves, subject: str, baseline: str, at: float | None = None, *, level: float = LEVEL
+) -> LawDifference:
     """Loss difference by the laws at `at` (the largest x that both ranges hold).
 
     Raises:
@@ -79,12 +81,14 @@ def law_difference(curves: Curves, subject: str, baseline: str, at: float | None
         )
     interval = None
     if ours.replicates is not None and theirs.replicates is not None:
-        interval = percentile_interval(_losses(ours, ours.replicates, x) - _losses(theirs, theirs.replicates, x))
+        interval = percentile_interval(_losses(ours, ours.replicates, x) - _losses(theirs, theirs.replicates, x), level)
     value = float(_losses(ours, ours.fit.best, x)[0] - _losses(theirs, theirs.fit.best, x)[0])
     return LawDifference(subject=subject, baseline=baseline, axis=curves.axis.key, at=x, value=value, interval=interval)
 
 
-def multiplier(curves: Curves, subject: str, baseline: str, at: float | None = None) -> Multiplier:
+def multiplier(
+    curves: Curves, subject: str, baseline: str, at: float | None = None, *, level: float = LEVEL
+) -> Multiplier:
     """The multiplier at `at` (the end of the common range), or the reason why there is none.
 
     Raises:
@@ -117,7 +121,7 @@ def multiplier(curves: Curves, subject: str, baseline: str, at: float | None = N
         reached = float(np.isfinite(log_B).mean())
         if reached < 0.5:
             return result(refusal=f"that loss is reached in {reached:.0%} of the replicates of the laws")
-        inside = percentile_interval(log_B)
+        inside = percentile_interval(log_B, level)
         interval = ConfidenceInterval(*(math.exp(min(end, 700.0)) if end < math.inf else math.inf for end in inside))
         edge = max(abs(inside.lower), abs(inside.upper))
         if _better(ours, theirs, log_value).lower_x / MAX_EXTRAPOLATION > x * math.exp(-edge):

@@ -11,6 +11,8 @@ rests on its own two series.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,7 @@ from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import uneven
 from analysis.inference.seed_effect import UNEVEN, bartlett
 from analysis.inference.variance_components import NoiseModel, estimate
+from analysis.interval import LEVEL
 from analysis.tables.runs import FloatArray, Runs
 
 IntArray = npt.NDArray[np.int64]
@@ -65,8 +68,11 @@ def differs_between_series(runs: Runs, value_N: FloatArray) -> bool:
     return bartlett(square_F[known_F], degrees_F[known_F]) < UNEVEN
 
 
-def noise_of(runs: Runs, measure: Measure) -> tuple[NoiseModel | None, tuple[str, ...]]:
-    """The noise of a run in the measure's unit, at least its evaluation error, and warnings about it."""
+def noise_of(runs: Runs, measure: Measure, *, level: float = LEVEL) -> tuple[NoiseModel | None, tuple[str, ...]]:
+    """The noise of a run in the measure's unit, at least its evaluation error, and warnings about it.
+
+    `level` is that of the intervals which follow from it.
+    """
     value_N, cells = runs.number(measure.column) * measure.factor, runs.cells()
     model = noise_of_runs(runs, value_N, paired=True)
     if model is None:
@@ -85,7 +91,8 @@ def noise_of(runs: Runs, measure: Measure) -> tuple[NoiseModel | None, tuple[str
             f"{measure.words}: the seeds of {formatting.series(series)} at {formatting.power(budget.flops)} FLOPs"
             " differ by more than the pooled noise explains; intervals are too narrow there and too wide elsewhere"
         )
-    return model.at_least(_evaluation_error(runs, measure)), tuple(warnings)
+    model = replace(model.at_least(_evaluation_error(runs, measure)), interval_level=level)
+    return model, tuple(warnings)
 
 
 def _evaluation_error(runs: Runs, measure: Measure) -> float:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from analysis import formatting
 from analysis.inference.replicate_noise import Noise
 from analysis.inference.seed_effect import SeedEffect, bartlett, seed_effect
+from analysis.interval import LEVEL
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -63,6 +64,8 @@ class NoiseModel:
     """Where units have runs at several levels; else None: every run is on its own."""
     seeds: SeedEffect | None = None
     """Where all series of a seed share something (`inference.seed_effect`): contrasts are then free of it."""
+    interval_level: float = LEVEL
+    """Of the intervals that contrasts give."""
 
     @property
     def uneven_std(self) -> FloatArray | None:
@@ -74,12 +77,14 @@ class NoiseModel:
     @property
     def pooled(self) -> Noise:
         """One standard deviation for the whole table, for people."""
-        return Noise(std=self.std, degrees=self.degrees, source=self.source)
+        return Noise(std=self.std, degrees=self.degrees, source=self.source, level=self.interval_level)
 
     def contrast(self, weights_N: FloatArray) -> Noise:
         """Standard deviation and degrees of freedom of the sum of `weights_N` x runs."""
-        if self.seeds is not None:
-            return self.seeds.contrast(weights_N)
+        found = self._contrast(weights_N) if self.seeds is None else self.seeds.contrast(weights_N)
+        return replace(found, level=self.interval_level)
+
+    def _contrast(self, weights_N: FloatArray) -> Noise:
         touched = np.unique(self.level[weights_N != 0])
         if self.components is None or (self.level_std is not None and len(touched) == 1):
             return self._of_single_runs(weights_N)

@@ -27,6 +27,8 @@ class Answer:
     sentence: str
     details: tuple[str, ...]
     """Sentences that follow."""
+    resolution: tuple[str, ...] = ()
+    """What could be seen beside what was, and what a comparison that is not resolved would take."""
 
 
 def of_table_sizes(study: Study) -> Answer:
@@ -34,9 +36,10 @@ def of_table_sizes(study: Study) -> Answer:
     found = study.table_sizes
     assert found is not None
     curves = sorted(found.curves, key=lambda curve: curve.budget.flops, reverse=True)
-    first, loss = curves[0], found.measures[0]
+    first = curves[0]
+    loss = study.main if study.main in found.measures else found.measures[0]
     details = [_slot_change(curve, loss) + "." for curve in curves[1:]]
-    details += [_slot_change(first, measure) + "." for measure in found.measures[1:]]
+    details += [_slot_change(first, measure) + "." for measure in found.measures if measure != loss]
     details += [said for curve in curves for said in [_slot_law(study, curve)] if said]
     if found.laws is None:
         details.append(f"No law against slots: {found.no_law}.")

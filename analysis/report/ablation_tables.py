@@ -64,7 +64,11 @@ def _span(curve: TableSizeCurve) -> str:
 
 
 def _measure_titles(measures: tuple[Measure, ...]) -> list[str]:
-    return ["recall, %" if measure.factor == 100.0 else f"{measure.words}, nats" for measure in measures]
+    return [f"{measure.words}, {'%' if measure.factor == 100.0 else _unit(measure)}" for measure in measures]
+
+
+def _unit(measure: Measure) -> str:
+    return measure.unit.removesuffix(" per token")
 
 
 def _value(mean: TableSizeMean, measure: Measure, *, sign: bool = False) -> str:
@@ -115,8 +119,7 @@ def ablations(study: Study, group: Ablations) -> str:
     rows += [_ablation(study, one, several) for one in group.ablations]
     head = ["series", "parameters", "FLOPs a token"]
     for measure in measures:
-        unit = "points" if measure.factor == 100.0 else "nats"
-        head += [f"{measure.words}, {unit}" + (", mean over budgets" if several else "")]
+        head += [f"{measure.words}, {_unit(measure)}" + (", mean over budgets" if several else "")]
         head += [f"{measure.words} at the largest budget"] if several else []
     head += ["verdict on the loss"]
     return table(head, rows, caption=f"Minus {formatting.series(group.reference)}", strong=frozenset({0}))

@@ -18,7 +18,9 @@ from analysis.report import study_json
 from analysis.report.headline import headline
 from analysis.report.page import page
 from analysis.sweep.study import Study, study
-from analysis.tables import atomic_write
+from analysis.tables import atomic_write, looks, planned_resolution
+from analysis.tables.looks import read_looks
+from analysis.tables.planned_resolution import read_resolution
 from analysis.tables.results import read_results
 
 STEMS = (
@@ -64,14 +66,25 @@ def build(
     question: str = "",
     sweep: str = "",
     plan_summary: Mapping[str, Any] | None = None,
+    sweep_dir: Path | None = None,
 ) -> ReportPaths:
     """Read the table and write `report.html`, `analysis.json` and `figures/` into `out_dir`.
 
     `question` and `sweep` are shown as given (`sweep` falls back to the table's own). Of `plan_summary` the keys
     plan_hash, launcher, scale, matched, forecast (where they are text or numbers), dropped and caveats (a list of
-    sentences) are shown. Raises AnalysisError where the table cannot be used or the folder cannot be written.
+    sentences) are shown, and `measure` names the column that the question is about. `sweep_dir` holds `looks.json` and
+    `resolution.json`, where there are such files; without it the folder of the table. Raises AnalysisError where the
+    table or one of these cannot be used, or the folder cannot be written.
     """
-    return write(study(read_results(table_path)), out_dir, question=question, sweep=sweep, plan_summary=plan_summary)
+    beside = table_path.parent if sweep_dir is None else sweep_dir
+    measure = (plan_summary or {}).get("measure")
+    done = study(
+        read_results(table_path),
+        measure=str(measure) if measure else None,
+        looks=read_looks(beside / looks.NAME),
+        resolution=read_resolution(beside / planned_resolution.NAME),
+    )
+    return write(done, out_dir, question=question, sweep=sweep, plan_summary=plan_summary)
 
 
 def write(

@@ -12,6 +12,7 @@ h1.answer { font-size: clamp(1.3rem, 1rem + 1.6vw, 1.9rem); line-height: 1.3; ma
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--line); }
 p, ul { max-width: 46rem; margin: .5rem 0; }
 ul { padding-left: 1.1rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
+.resolution { font-size: 1rem; margin: .3rem 0; }
 .facts { color: var(--quiet); font-size: .9rem; }
 .note { color: var(--quiet); font-size: .875rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1.6rem 2rem;

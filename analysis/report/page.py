@@ -12,9 +12,10 @@ from analysis.figures.figure import Figure
 from analysis.figures.style import svg
 from analysis.report import ablation_tables, html_tables
 from analysis.report.css import CSS
-from analysis.report.headline import RULE, headline
+from analysis.report.headline import headline
 from analysis.report.html import escape, figure, inline, listed, paragraph, section
 from analysis.report.limitations import limits
+from analysis.report.statements import readings, rule
 from analysis.sweep.matching import held_equal
 from analysis.sweep.study import Study
 
@@ -80,7 +81,9 @@ def _opening(study: Study, question: str, sweep: str) -> str:
         facts += f" · scale {results.scale}"
     asked = paragraph(question, "question") if question else ""
     sentence = f'<h1 class="answer">{inline(headline(study).sentence)}</h1>'
-    return "\n".join(part for part in (asked, sentence, paragraph(facts, "facts")) if part)
+    could = [paragraph(said, "resolution") for said in headline(study).resolution]
+    read = paragraph(readings(study), "note") if study.looks else ""
+    return "\n".join(part for part in (asked, sentence, *could, paragraph(facts, "facts"), read) if part)
 
 
 def _family(num_series: int, name: str) -> str:
@@ -109,7 +112,8 @@ def _table_sizes(study: Study) -> str:
         "Loss and recall against table size",
         ablation_tables.table_sizes(study),
         paragraph(
-            "Means over seeds with the 95 % interval of the mean; in bold the change from the smallest table to the"
+            f"Means over seeds with the {formatting.level(study.level)} interval of the mean; in bold"
+            " the change from the smallest table to the"
             " largest. FLOPs a token grow with the table, for its keys are scored.",
             "note",
         ),
@@ -128,8 +132,9 @@ def _ablations(study: Study) -> str:
         "Ablations against the reference",
         *parts,
         paragraph(
-            "Differences of means over seeds, 95 % t intervals from the pooled noise of the seeds, not corrected for"
-            f" the number of ablations.{chance} An ablation may differ in parameters and FLOPs too: see its row.",
+            f"Differences of means over seeds, {formatting.level(study.level)} t intervals from the pooled noise"
+            f" of the seeds, not corrected for the number of ablations.{chance} An ablation may differ in parameters"
+            " and FLOPs too: see its row.",
             "note",
         ),
     )
@@ -153,13 +158,21 @@ def _sizes(study: Study) -> str:
 def _gains(study: Study) -> str:
     if not study.comparisons:
         return ""
-    noise = study.comparisons[0].noise
+    first = study.comparison(*study.pairs[0], study.main.column)
+    assert first is not None
+    noise, paired = first.noise, first.paired_noise
     sizes = " Where model sizes share their FLOPs, each is compared with its own." if study.isoflops else ""
-    said = RULE + sizes + " Means over seeds, 95 % t intervals"
+    said = f"{rule(study.main, study.level)}{sizes} Means over seeds, {formatting.level(study.level)} t intervals"
+    unit = study.main.unit
     if noise is not None:
         said += (
-            f" from the pooled noise of the seeds: a run's loss strays by {formatting.significant(noise.std, 2)} nats"
-            f" ({formatting.counted(noise.degrees, 'degree of freedom')})"
+            f" from the noise of the seeds: a run's {study.main.words} strays by"
+            f" {formatting.significant(noise.std, 2)} {unit} ({formatting.counted(noise.degrees, 'degree of freedom')})"
+        )
+    if paired is not None:
+        said += (
+            f", of which all series of a seed share a part: without it by {formatting.significant(paired.std, 2)}"
+            f" {unit} ({formatting.counted(paired.degrees, 'degree of freedom')}), and series are compared seed by seed"
         )
     parts = [paragraph(said + ". Intervals are not corrected for the number of comparisons.", "note")]
     pairs = [html_tables.gains(study, subject, baseline) for subject, baseline in study.pairs]

@@ -35,7 +35,16 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
         _warnings(study),
         sweep=sweep,
         question=question,
-        answer={"sentence": answer.sentence, "verdict": answer.verdict, "details": list(answer.details)},
+        measure=study.main.column,
+        looks=None if study.looks is None else list(study.looks.num_seeds),
+        level=study.level,
+        answer={
+            "sentence": answer.sentence,
+            "verdict": answer.verdict,
+            "resolution": list(answer.resolution),
+            "details": list(answer.details),
+        },
+        planned_resolution=[vars(one) for one in study.resolution],
         table={"file": results.path.name, "rows": results.num_rows, "scale": results.scale},
         runs={
             "compared": len(results.compare),

@@ -15,8 +15,9 @@ from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.differences import Comparison, compare
 from analysis.gains.measures import Measure
+from analysis.interval import LEVEL
 from analysis.result import Result
-from analysis.tables.runs import Runs, without
+from analysis.tables.runs import Runs, family_name, without
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,18 +66,22 @@ class Ablations(Result):
         return "\n".join(part.summary() for one in self.ablations for part in one.comparisons)
 
 
-def ablations(runs: Runs, measures: Sequence[Measure]) -> tuple[tuple[Ablations, ...], tuple[str, ...]]:
+def ablations(
+    runs: Runs, measures: Sequence[Measure], *, level: float = LEVEL
+) -> tuple[tuple[Ablations, ...], tuple[str, ...]]:
     """The ablations of every family that has some, and warnings."""
     found, warnings = [], []
+    # Families of one kind under several names are compared as families (`gains.measures.named_pairs`).
+    one_kind = len(runs.families) == 1
     for family in runs.families:
         reference, *others = runs.series_of(family)
         same = without(reference, "num_slots")
         compared = []
         for label in others:
-            if without(label, "num_slots") == same:
+            if without(label, "num_slots") == same or (one_kind and family_name(label) != family_name(reference)):
                 continue
             try:
-                one = tuple(compare(runs, label, reference, measure) for measure in measures)
+                one = tuple(compare(runs, label, reference, measure, level=level) for measure in measures)
             except FitError:
                 warnings.append(
                     f"{formatting.series(label)} has no budget in common with {formatting.series(reference)}, the"

@@ -20,7 +20,7 @@ from analysis.errors import AnalysisError, FitError
 from analysis.gains.measures import Measure
 from analysis.gains.run_noise import noise_of
 from analysis.inference.replicate_noise import Noise
-from analysis.interval import ConfidenceInterval
+from analysis.interval import LEVEL, ConfidenceInterval
 from analysis.tables.from_results import observe_results
 from analysis.tables.results import Results
 from analysis.tables.runs import Budget, Runs
@@ -90,13 +90,13 @@ class IsoFlops:
         return tuple(dict.fromkeys(curve.series for curve in self.curves))
 
 
-def isoflops(results: Results, loss: Measure) -> IsoFlops | None:
+def isoflops(results: Results, loss: Measure, *, level: float = LEVEL) -> IsoFlops | None:
     """The isoFLOP curves; None if no series has two sizes at equal FLOPs, or if the table has no column of `SIZES`."""
     runs = results.compare
     column, words = next(((name, words) for name, words in SIZES if runs.has(name)), ("", ""))
     if not column:
         return None
-    model, _ = noise_of(runs, loss)
+    model, _ = noise_of(runs, loss, level=level)
     noise = None if model is None else model.pooled
     curves: list[IsoFlop] = []
     frontiers: dict[str, IsoFlopFrontier] = {}

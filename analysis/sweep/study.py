@@ -5,25 +5,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis import formatting
 from analysis.errors import FitError
 from analysis.gains.differences import Comparison, compare
-from analysis.gains.measures import Measure, measures, pairs
+from analysis.gains.measures import RECALLS, Measure, main_measure, measures, named_pairs
 from analysis.gains.multipliers import LawDifference, Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis, Curves, fit_curves
+from analysis.gains.seconds import seconds_noise, timed_difference, timed_multiplier
+from analysis.inference.sequential import levels
+from analysis.interval import LEVEL
 from analysis.result import Result
 from analysis.sweep.ablations import Ablations, ablations
 from analysis.sweep.learning_rates import LearningRateChoice, learning_rate_choices
 from analysis.sweep.matching import Mismatch, mismatches
 from analysis.sweep.model_size import IsoFlops, isoflops
 from analysis.sweep.table_size import TableSizes, table_sizes
+from analysis.tables.looks import Looks
+from analysis.tables.planned_resolution import PlannedResolution
 from analysis.tables.results import Results
+from analysis.tables.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+IN_EVERY_SECTION = (
+    "loss_nats",
+    "bits_stored_per_parameter",
+    "score_dense_facts_recall",
+    "score_dense_facts_nats",
+    "score_facts_recall_acc",
+)
+"""Measures that table sizes and ablations are shown in too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +48,14 @@ class Study(Result):
 
     results: Results
     measures: tuple[Measure, ...]
+    main: Measure
+    """What the sweep's question is about: the report opens with it."""
+    looks: Looks | None
+    """The readings so far, this one last; None: the table is read once."""
+    level: float
+    """Of the intervals: above 0.95 where the comparison may be read again (`inference.sequential`)."""
+    resolution: tuple[PlannedResolution, ...]
+    """What the plan said it could tell; empty where that is not known."""
     pairs: tuple[tuple[str, str], ...]
     """(subject, baseline), labels of series; the first decides the headline where families are what is compared."""
     comparisons: tuple[Comparison, ...]
@@ -94,7 +118,8 @@ class Study(Result):
     @property
     def recall(self) -> Measure | None:
         """The recall of facts; None where the table has none."""
-        return next((measure for measure in self.measures if measure.words == "recall"), None)
+        columns = {column for column, _ in RECALLS}
+        return next((measure for measure in self.measures if measure.column in columns), None)
 
     @property
     def focus(self) -> str:
@@ -115,9 +140,31 @@ class Study(Result):
         return next((one for one in order if held[one]), "nothing")
 
 
-def study(results: Results, *, subject: str | None = None, baseline: str | None = None) -> Study:
-    """Compute everything. Raises FitError where a requested pair cannot be compared."""
+def study(
+    results: Results,
+    *,
+    subject: str | None = None,
+    baseline: str | None = None,
+    measure: str | None = None,
+    looks: Looks | None = None,
+    resolution: tuple[PlannedResolution, ...] = (),
+) -> Study:
+    """Compute everything.
+
+    Args:
+        results: The table.
+        subject: Label of a series, or a family; without: the first sparse family.
+        baseline: What it is compared with; without: every baseline.
+        measure: Column of the measure that the question is about; without: `gains.measures.main_measure`.
+        looks: Earlier readings of the sweep; this one is added.
+        resolution: What the plan said it could tell.
+
+    Raises:
+        FitError: A requested pair cannot be compared, or the table has no such measure.
+    """
     runs = results.compare
+    looks = None if looks is None else looks.now(len(set(runs.seed.tolist())))
+    level = LEVEL if looks is None else levels(looks.num_seeds)[-1]
     chosen = _pairs(results, subject, baseline)
     found = measures(runs)
     curves, absent = _curves(results)
@@ -125,25 +172,19 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
     comparisons, warnings = [], []
     for ours, theirs in chosen:
         try:
-            comparisons += [compare(runs, ours, theirs, measure, law_noise=law_noise) for measure in found]
+            comparisons += [compare(runs, ours, theirs, one, law_noise=law_noise, level=level) for one in found]
         except FitError as error:
             if subject is not None:
                 raise
             warnings.append(str(error))
     compared = [pair for pair in chosen if any((one.subject, one.baseline) == pair for one in comparisons)]
-    multipliers, differences = [], []
-    for one in curves.values():
-        for ours, theirs in compared:
-            try:
-                multipliers.append(multiplier(one, ours, theirs))
-                differences.append(law_difference(one, ours, theirs))
-            except FitError as error:
-                warnings.append(str(error))
+    multipliers, differences, unread = _read_off(curves, compared, runs, level)
+    warnings += unread
     for one_comparison in comparisons:
         warnings += one_comparison.warnings
-    main = tuple(measure for measure in found if measure.words in ("loss", "recall"))
-    by_table_size = table_sizes(runs, main)
-    varied, not_varied = ablations(runs, main)
+    shown = tuple(one for one in found if one.column in IN_EVERY_SECTION)
+    by_table_size = table_sizes(runs, shown, level=level)
+    varied, not_varied = ablations(runs, shown, level=level)
     warnings += not_varied
     if by_table_size is not None and by_table_size.laws is not None:
         warnings += by_table_size.laws.warnings
@@ -152,6 +193,10 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
     return Study(
         results=results,
         measures=found,
+        main=main_measure(found, measure),
+        looks=looks,
+        level=level,
+        resolution=resolution,
         pairs=tuple(compared),
         comparisons=tuple(comparisons),
         curves=curves,
@@ -159,12 +204,35 @@ def study(results: Results, *, subject: str | None = None, baseline: str | None 
         multipliers=tuple(multipliers),
         law_differences=tuple(differences),
         table_sizes=by_table_size,
-        isoflops=isoflops(results, found[0]),
+        isoflops=isoflops(results, found[0], level=level),
         ablations=varied,
         mismatches=mismatches(runs),
         learning_rates=learning_rate_choices(results),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _read_off(
+    curves: dict[str, Curves], compared: list[tuple[str, str]], runs: Runs, level: float
+) -> tuple[list[Multiplier], list[LawDifference], list[str]]:
+    """The multiplier and the difference by the laws of each pair along each axis, and why one is missing."""
+    multipliers, differences, warnings = [], [], []
+    noise = seconds_noise(runs)
+    noise = None if noise is None else replace(noise, level=level)
+    for key, one in curves.items():
+        for ours, theirs in compared:
+            try:
+                found = multiplier(one, ours, theirs, level=level)
+                difference = law_difference(one, ours, theirs, level=level)
+            except FitError as error:
+                warnings.append(str(error))
+                continue
+            if key == SECONDS.key:
+                found = timed_multiplier(found, runs, noise)
+                difference = timed_difference(difference, one, runs, noise)
+            multipliers.append(found)
+            differences.append(difference)
+    return multipliers, differences, warnings
 
 
 def _pairs(results: Results, subject: str | None, baseline: str | None) -> tuple[tuple[str, str], ...]:
@@ -175,7 +243,7 @@ def _pairs(results: Results, subject: str | None, baseline: str | None) -> tuple
         references = [runs.reference(family) for family in runs.families]
         others = [theirs] if theirs is not None else [label for label in references if label != ours]
         return tuple((ours, other) for other in others)
-    every = tuple((runs.reference(subject), runs.reference(baseline)) for subject, baseline in pairs(runs.families))
+    every = named_pairs(runs)
     return every if theirs is None else tuple(pair for pair in every if pair[1] == theirs)
 
 

@@ -19,7 +19,7 @@ from analysis.gains.measures import Measure
 from analysis.gains.run_noise import noise_of
 from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
 from analysis.inference.variance_components import NoiseModel
-from analysis.interval import ConfidenceInterval
+from analysis.interval import LEVEL, ConfidenceInterval
 from analysis.result import Result
 from analysis.tables.runs import Budget, FloatArray, Runs, without
 
@@ -109,11 +109,11 @@ class TableSizes(Result):
         return "\n".join([*lines, f"law: {law}"])
 
 
-def table_sizes(runs: Runs, measures: Sequence[Measure]) -> TableSizes | None:
+def table_sizes(runs: Runs, measures: Sequence[Measure], *, level: float = LEVEL) -> TableSizes | None:
     """The table sizes; None where no family has two at one budget."""
     if "num_slots" not in runs.numbers:
         return None
-    noises = {measure.column: noise_of(runs, measure)[0] for measure in measures}
+    noises = {measure.column: noise_of(runs, measure, level=level)[0] for measure in measures}
     curves = tuple(
         _curve(runs, stem, budget, labels, measures, noises)
         for budget in runs.budgets()

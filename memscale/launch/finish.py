@@ -130,6 +130,7 @@ def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
             question=plan.question,
             sweep=plan.sweep,
             plan_summary=summary,
+            sweep_dir=paths.root,
         )
     except AnalysisError as error:
         raise NoReportError(f"no report yet: {error}") from None

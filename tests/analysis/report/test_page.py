@@ -73,8 +73,8 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(tmp_path: Path) -> Non
     assert isinstance(answer, dict)
     assert answer["verdict"] == "better"
     words = re.sub("<[^>]*>", "", html[html.index("<main>") :]).replace("⁴", "4")
-    assert words.index("Memory+ reaches a lower loss than MoE") < 400
-    assert words.index("lower loss than MoE") < words.index("Gains at equal")
+    assert words.index("Memory+ recalls more facts than MoE") < 400
+    assert words.index("more facts than MoE") < words.index("Gains at equal")
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_split_answer_is_said(tmp_path: Path) -> None:
     for row in table:
         if row["family"] == "memory_plus" and row["budget_flops"] == 3e14:
             row["loss_nats"] = float(str(row["loss_nats"])) * 1.04
-    done = studied(tmp_path, table)
+    done = study(read_results(write(tmp_path / "t.csv", table)), measure="loss_nats")
     assert verdict(done.comparisons[0]) == "partly"
     assert "the answer is split" in headline(done).sentence
     assert "worse at the largest budget" in headline(done).sentence
@@ -157,7 +157,50 @@ def test_a_split_answer_is_said(tmp_path: Path) -> None:
 def test_equal_families_are_called_not_distinguishable(tmp_path: Path) -> None:
     answer = headline(studied(tmp_path, rows(Truth(multipliers={"moe": 1.4, "memory_plus": 1.4}, noise=0.02), 1)))
     assert answer.verdict == "not distinguishable"
-    assert "not distinguishable in loss" in answer.sentence
+    assert "not distinguishable in recall" in answer.sentence
+
+
+def test_the_opening_says_what_could_be_seen_and_what_it_would_take(tmp_path: Path) -> None:
+    truth = Truth(multipliers={"dense": 1.0, "moe": 1.95, "memory_plus": 2.0}, facts=False, tuning=False)
+    table = write(tmp_path / "results.csv", rows(truth))
+    row = {"measure": "loss_nats", "at": "largest", "smallest_difference": 0.03, "unit": "nats", "noise_std": 0.01}
+    row |= {"source": "assumed", "num_seeds": 2, "subject": "memory_plus", "baseline": "moe"}
+    (tmp_path / "resolution.json").write_text(json.dumps({"format": 1, "rows": [row]}))
+    (tmp_path / "looks.json").write_text(json.dumps({"format": 1, "looks": [{"seeds": [0]}, {"seeds": [0, 1]}]}))
+    content = json.loads(build.build(table, tmp_path / "out").card.read_text())
+    assert content["answer"]["verdict"] == "not distinguishable"
+    could, take, dense = content["answer"]["resolution"]
+    assert "could see 0.030 nats by the plan (assumed noise)" in could
+    assert "with 80 % power; saw" in could
+    assert "for the 0.030 nats that the plan stated" in take
+    assert "these runs can see" in dense
+    assert content["looks"] == [1, 2]
+    assert content["level"] > 0.98
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "reading 2 of this sweep (1, 2 seeds)" in page
+    plain = json.loads(build.build(table, tmp_path / "out", sweep_dir=tmp_path / "out").card.read_text())
+    wider, narrower = (one["comparisons"][0]["overall"]["ci95"] for one in (content, plain))
+    assert wider[1] - wider[0] > 1.3 * (narrower[1] - narrower[0])
+
+
+def test_gains_in_time_stand_in_the_opening_with_their_own_noise_only(tmp_path: Path) -> None:
+    def said(seconds: float) -> list[str]:
+        table = rows(Truth(multipliers={"dense": 1.0, "memory_plus": 3.0}, facts=False, tuning=False, noise=0.002))
+        for row in table:
+            row["train_seconds"] = float(str(row["train_seconds"])) * (1 + seconds * (2 * int(str(row["seed"])) - 1))
+        return [one for one in headline(studied(tmp_path, table)).details if "training time" in one]
+
+    assert len(said(0.0)) == 1
+    assert said(0.6) == []
+
+
+def test_a_family_against_itself_is_a_comparison_of_its_names(tmp_path: Path) -> None:
+    table = rows(Truth(multipliers={"dense": 1.0, "moe": 1.0}, tuning=False))
+    for row in table:
+        row |= {"series": {"dense": "dense", "moe": "dense_again"}[str(row["family"])], "family": "dense"}
+    done = studied(tmp_path, table)
+    assert (done.focus, done.pairs, done.ablations) == ("families", (("dense_again", "dense"),), ())
+    assert headline(done).verdict == "not distinguishable"
 
 
 def test_failures_edges_and_gaps_are_reported(tmp_path: Path) -> None:
