@@ -90,7 +90,7 @@ def many_runs(root: Path, num_runs: int, repeats: int) -> dict[str, float]:
     plan = make_plan(size_knowledge(composed), _DIGESTS)
     paths = SweepPaths(root / plan.sweep.name)
     runs = _make(plan, paths)
-    stored = plan_file(plan, root / "data" / ("0" * 16))
+    stored = plan_file(plan, root)
     first, later, verified, unverified = [], [], [], []
     for _ in range(repeats):
         paths.finished_runs.unlink(missing_ok=True)
@@ -145,13 +145,13 @@ def measure(num_runs: int, num_bytes: int, repeats: int) -> dict[str, Any]:
 def _make(plan: Plan, paths: SweepPaths) -> list[RunPaths]:
     """Write the files of finished runs; without waiting for the disk, which is not what is measured."""
     with mock.patch("os.fsync"):
-        write_plan_file(paths, plan_file(plan, Path("data")))
+        write_plan_file(paths, plan_file(plan, paths.root.parent))
         first, made = run_paths(paths, plan.runs[0]), []
         _log(first.metrics)
         metrics = first.metrics.read_bytes()
         for planned in plan.runs:
             run = run_paths(paths, planned)
-            write_run_file(run.run, run_file(plan.sweep, planned))
+            write_run_file(run.run, run_file(plan, planned))
             run.metrics.write_bytes(metrics)
             run.provenance.write_text("{}\n", encoding="utf-8")
             number = new_attempt(run, threads=1, device="cpu")

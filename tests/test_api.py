@@ -37,7 +37,7 @@ def launched(folder: Path, runs: Path) -> tuple[api.SweepPlan, SweepPaths]:
     """A sweep whose files are as its launch leaves them, with nothing trained."""
     planned = api.plan(NAME, overrides(folder))
     paths = SweepPaths(runs / NAME)
-    write_files(planned.plan, paths, folder / "data", forget_stops=True)
+    write_files(planned.plan, paths, forget_stops=True)
     return planned, paths
 
 

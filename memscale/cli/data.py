@@ -1,13 +1,22 @@
-"""`memscale data`: prepare a sweep's data, and show what it holds."""
+"""`memscale data`: prepare a sweep's data, and show what they hold.
+
+Where the budgets have data of their own, each of these is shown with the budgets that read it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memscale.cli import arguments
 from memscale.launch.planned import plan_sweep
 from memscale.records.layout import runs_root
+
+if TYPE_CHECKING:
+    from memscale.data.prepared import Prepared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,13 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the verb; return its exit status."""
     planned = plan_sweep(given.sweep, given.overrides)
-    from memscale.data.prepared import prepare
+    from memscale.launch.budget_data import prepare_plan
 
-    prepared = prepare(planned.plan.sweep.data, runs_root(), progress=None)
+    by_budget = prepare_plan(planned.plan, runs_root())
+    budgets: dict[Path, list[str]] = {}
+    for name, prepared in by_budget.items():
+        budgets.setdefault(prepared.folder, []).append(name)
     if given.json:
-        print(json.dumps(prepared.manifest_json(), indent=1))
+        manifests = [(by_budget[names[0]].manifest_json(), names) for names in budgets.values()]
+        several = [{"budgets": names, **manifest} for manifest, names in manifests]
+        print(json.dumps(several if len(several) > 1 else manifests[0][0], indent=1))
         return 0
-    print(f"{prepared.folder}")
+    for names in budgets.values():
+        _show(by_budget[names[0]], names if len(budgets) > 1 else [])
+    return 0
+
+
+def _show(prepared: Prepared, budgets: Sequence[str]) -> None:
+    """Print what a folder of prepared data holds, and for which budgets, where not for all."""
+    print(f"{prepared.folder}" + (f" for {', '.join(budgets)}" if budgets else ""))
     for source in prepared.manifest.sources:
         print(
             f"  {source.name}: {source.train.num_tokens:,} tokens of {source.train.num_documents:,} documents "
@@ -36,4 +57,3 @@ def run(given: argparse.Namespace) -> int:
             print(f"    left out: {skipped}")
     if prepared.knowledge_bits is not None:
         print(f"  knowledge in the facts: {prepared.knowledge_bits:,.0f} bits")
-    return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memscale.cli import arguments
 from memscale.errors import DataError, RecordError
-from memscale.launch.planned import chosen_runs, launched
+from memscale.launch.planned import chosen_runs
 from memscale.launch.states import read_state
 from memscale.records.layout import RunPaths
 from memscale.records.run_file import RunFile, read_run_file
@@ -24,20 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run the verb; return its exit status."""
-    paths, file, data_folder = _finished(given.sweep, given.run)
+    paths, file = _finished(given.sweep, given.run)
     from memscale.data.prepared import Prepared
     from memscale.export.folder import check_free, write_folder
     from memscale.export.hugging_face import CLASSES, hugging_face_type, mapped
+    from memscale.launch.budget_data import data_of_run
     from memscale.training.building import build_model
     from memscale.training.checkpoint import load_weights
 
     trained = file.run
     kind = hugging_face_type(trained.architecture)
     check_free(given.folder)
-    prepared = Prepared.open(data_folder)
+    prepared = Prepared.open(data_of_run(paths, trained.digests))
     prepared.verify_once()
     if prepared.digests.tokenizer != trained.digests.tokenizer:
-        raise DataError(f"{data_folder} holds another tokenizer than {file.name} was trained with; prepare it again")
+        raise DataError(
+            f"{prepared.folder} holds another tokenizer than {file.name} was trained with; prepare it again"
+        )
     model = build_model(trained)
     step = load_weights(paths.checkpoints, trained, model)
     if step != trained.num_steps:
@@ -55,9 +58,8 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
-    """The folder and file of a run that is done, and where its data lies. Raises RecordError for any other."""
-    sweep_paths, plan = launched(sweep)
+def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile]:
+    """The folder and file of a run that is done. Raises RecordError for any other."""
     chosen = chosen_runs(sweep, name)
     seen = read_state(chosen[0][1]) if chosen else None
     if seen is None or seen.state != "done":
@@ -66,4 +68,4 @@ def _finished(sweep: str, name: str) -> tuple[RunPaths, RunFile, Path]:
             f"run '{name}' of {sweep} is {state}{why}; only a finished run is exported. See: make status SWEEP={sweep}"
         )
     paths = chosen[0][1]
-    return paths, read_run_file(paths.run), sweep_paths.data(plan.data_folder)
+    return paths, read_run_file(paths.run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from memscale import api
@@ -18,6 +19,8 @@ from memscale.cli.plan_page import print_plan
 from memscale.launch.convert import plan_row
 from memscale.launch.estimates import Estimate, estimate_json
 from memscale.launch.planned import plan_sweep
+from memscale.planning.budgets import DenseBaseline
+from memscale.planning.knowledge import offered_facts
 from memscale.planning.plan import Plan
 from memscale.records.layout import runs_root
 from memscale.records.speeds import record_speeds
@@ -64,6 +67,21 @@ def _calibrate(plan: Plan, *, quiet: bool) -> None:
         print(f"  {name} was not measured: {reason}", file=out)
 
 
+def _budget_json(plan: Plan, one: DenseBaseline) -> dict[str, Any]:
+    """A budget: its dense model, and what it is offered of each source of countable facts."""
+    return {
+        "name": one.name,
+        "flops": one.flops,
+        "tokens": one.tokens,
+        "batch_tokens": one.batch_tokens,
+        "d_model": one.dense.d_model,
+        "num_layers": one.dense.num_layers,
+        "dense_params_non_embedding": one.params_non_embedding,
+        "data": plan.digests_of(one.name).data,
+        "facts": [asdict(facts) for facts in offered_facts(one.data, one.params_non_embedding, one.tokens)],
+    }
+
+
 def _write_json(plan: Plan, cost: Estimate) -> None:
     """Write the plan as JSON, a line a run: a plan of a hundred thousand is not built up in memory."""
     head = {
@@ -77,6 +95,7 @@ def _write_json(plan: Plan, cost: Estimate) -> None:
     tail: dict[str, Any] = {
         "dropped": [{"name": one.name, "reason": one.reason} for one in plan.dropped],
         "notes": list(plan.notes),
+        "budgets": [_budget_json(plan, one) for one in plan.baselines],
         "matched": matched_json(plan),
         "forecast": estimate_json(plan, cost),
     }

@@ -13,6 +13,7 @@ from memscale.launch.estimates import Estimate, numbers_behind, unit_hours
 from memscale.launch.formatting import duration, percent, quantity, size
 from memscale.planning.device_memory import DeviceFit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
+from memscale.planning.knowledge import OfferedFacts, offered_facts
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 
@@ -109,7 +110,30 @@ def _rates(runs: list[PlannedRun]) -> str:
     return f"{text} ({least:.3g})" if least == most else f"{text} ({least:.3g} to {most:.3g})"
 
 
+def _facts(plan: Plan) -> Iterator[str]:
+    """What each budget is offered of each source of countable facts; a line for budgets that are offered the same."""
+    same: dict[tuple[str, int], list[tuple[str, OfferedFacts]]] = {}
+    for one in plan.baselines:
+        for facts in offered_facts(one.data, one.params_non_embedding, one.tokens):
+            same.setdefault((facts.source, facts.num_facts), []).append((one.name, facts))
+    for (source, num_facts), offered in same.items():
+        at = offered[0][0] if len(offered) == 1 else f"{len(offered)} budgets"
+        density = _range([facts.bits_per_parameter for _, facts in offered])
+        text = (
+            f"{at}: {quantity(num_facts)} facts of {source}, {quantity(offered[0][1].bits)} bits, {density} for each "
+        )
+        text += "non-embedding parameter of the dense model"
+        read = [facts.exposures for _, facts in offered if facts.exposures is not None]
+        yield f"{text}, each fact read {_range(read)} times" if read else text
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
 def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
+    yield from _capped("facts     ", list(_facts(plan)))
     yield from matched_lines(plan)
     yield from _dropped(plan)
     yield from _capped("note      ", plan.notes)

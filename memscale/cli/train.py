@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from memscale.launch.planned import planned_run
-from memscale.records.layout import SweepPaths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,6 @@ def run(given: argparse.Namespace) -> int:
     """Run the verb; return its exit status."""
     from memscale.launch.worker import main
 
-    paths, plan = planned_run(given.directory)
-    data = SweepPaths(paths.root.parent).data(plan.data_folder)
-    command = [str(paths.root), "--data", str(data), "--threads", str(given.threads), "--device", given.device]
+    paths, _ = planned_run(given.directory)
+    command = [str(paths.root), "--threads", str(given.threads), "--device", given.device]
     return main(command)

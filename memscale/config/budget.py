@@ -14,6 +14,7 @@ from memscale.config.names import FolderName
 from memscale.config.ranges import (
     BatchTokens,
     Checked,
+    Exposures,
     Flops,
     Heads,
     LayerCount,
@@ -31,7 +32,7 @@ SCALES = ("laptop", "node", "paper")
 
 @dataclass(frozen=True, kw_only=True)
 class _Length(Checked):
-    """How long a model is trained: exactly one of flops, tokens and tokens_per_parameter."""
+    """How long a model is trained: exactly one of flops, tokens, tokens_per_parameter and exposures."""
 
     flops: Flops | None = None
     """Training FLOPs of the dense run: 3 x forward FLOPs per token x tokens."""
@@ -39,11 +40,18 @@ class _Length(Checked):
     """Training tokens; rounded to whole batches, as every token count is."""
     tokens_per_parameter: PerParameter | None = None
     """Training tokens per non-embedding parameter of the dense model (about 20 in Hoffmann et al. 2022)."""
+    exposures: Exposures | None = None
+    """Times that each fact is read on average, of the sources whose facts have a known number of tokens: tokens =
+    exposures x facts x tokens per fact / the sources' share of the tokens. About 1,000 for 2 bits per parameter, 100
+    for 1 (Allen-Zhu and Li 2024)."""
+    bits_per_parameter: PerParameter | None = None
+    """Bits of facts per non-embedding parameter of the dense model, in place of what the sources say that are sized by
+    budget."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lengths = {"flops": self.flops, "tokens": self.tokens, "tokens_per_parameter": self.tokens_per_parameter}
-        given = {name: value for name, value in lengths.items() if value is not None}
+        lengths = ("flops", "tokens", "tokens_per_parameter", "exposures")
+        given = [name for name in lengths if getattr(self, name) is not None]
         require(
             len(given) == 1,
             f"{' and '.join(given) or 'nothing'} given for how long to train; exactly one of {', '.join(lengths)} is "
@@ -56,7 +64,8 @@ class Budget(_Length):
     """A dense model and how long it is trained."""
 
     name: FolderName | None = None
-    """Part of run names. None: the FLOPs or tokens, followed by the shape where two budgets share them."""
+    """Part of run names. None: how long is trained and the bits per parameter, followed by the shape where two budgets
+    share these or no FLOPs are given."""
     d_model: Width
     num_layers: LayerCount
     num_heads: Heads

@@ -23,6 +23,17 @@ Choices = Annotated[int, Range(2, 64, "they are values of one attribute")]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """What can be counted of a source of facts."""
+
+    num_facts: int
+    bits: float
+    """Entropy of all facts together."""
+    tokens_per_fact: float | None = None
+    """Training tokens in which a fact is read once; None: not known, so exposures cannot be asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source(Checked):
     """The settings that every source has; `kind` chooses the subclass."""
 
@@ -35,6 +46,28 @@ class Source(Checked):
     held_out: HeldOut = 0.05
     """Fraction of the documents kept for validation, chosen by a hash of each document's content
     (facts: of each person's descriptions; dense_facts holds out one wording of each fact instead)."""
+
+    @property
+    def by_budget(self) -> bool:
+        """Whether its size follows from the dense model of each budget, so that budgets have data of their own."""
+        return False
+
+    def sized(self, num_params: float, bits_per_parameter: float | None = None) -> Source:  # noqa: ARG002
+        """Return the source as a budget reads it; itself where its size does not follow from the budget.
+
+        Args:
+            num_params: Non-embedding parameters of the budget's dense model.
+            bits_per_parameter: What the budget asks for; None: what the source says.
+
+        Raises:
+            ConfigError: That makes too few or too many facts.
+        """
+        return self
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What can be counted of its facts; None: it has none, or its size is not known yet."""
+        return None
 
 
 NUM_ATTRIBUTES = 6
@@ -80,6 +113,13 @@ class Facts(Source):
     def bits_per_person(self) -> float:
         """Entropy of one person's attributes: NUM_ATTRIBUTES x log2(num_values), since they are independent."""
         return NUM_ATTRIBUTES * math.log2(self.num_values)
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """Six facts a person; how many tokens tell one is not known, since documents tell several in many wordings."""
+        if self.num_people is None:
+            return None
+        return Knowledge(num_facts=NUM_ATTRIBUTES * self.num_people, bits=self.bits_per_person * self.num_people)
 
 
 NUM_WORDS = 256
@@ -138,6 +178,19 @@ class DenseFacts(Source):
     def bits_offered(self) -> float | None:
         """Entropy of all values; None before the facts are sized."""
         return None if self.num_facts is None else self.num_facts * self.bits_per_fact
+
+    @property
+    def by_budget(self) -> bool:
+        """Whether `num_facts` is to follow from the dense model of each budget."""
+        return self.num_facts is None
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """Its facts, their entropy, and the tokens of an entry."""
+        if self.num_facts is None:
+            return None
+        bits = self.num_facts * self.bits_per_fact
+        return Knowledge(num_facts=self.num_facts, bits=bits, tokens_per_fact=self.tokens_per_fact)
 
     def sized(self, num_params: float, bits_per_parameter: float | None = None) -> DenseFacts:
         """Return the source with `num_facts` by its rule, unless it is set.

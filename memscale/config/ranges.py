@@ -113,6 +113,7 @@ WholeTokens = Annotated[int, Range(1, 10**18, "counts of tokens stay exact in 64
 SequenceLength = Annotated[int, Range(8, 2**24, "attention compares each token with as many")]
 BatchTokens = Annotated[int, Range(1, 2**36, "one step sees them all")]
 Flops = Annotated[float, Range(0, 1e32, "a million times the largest training so far", above_low=True)]
+Exposures = Annotated[float, Range(0, 1e6, "every fact has long been learnt", above_low=True)]
 PerParameter = Annotated[float, Range(0, 1e9, "tokens or bits for each parameter", above_low=True)]
 Rate = Annotated[float, Range(0, 1e3, "a step of AdamW moves each weight by about the rate", above_low=True)]
 Factor = Annotated[float, Range(0, 1e6, "a factor on a rate, a batch or a weight", above_low=True)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from memscale.config.architecture import Architecture
 from memscale.config.checks import require
+from memscale.config.names import FolderName
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.ranges import BatchTokens, Checked, Count, Seed, WholeTokens
 
@@ -23,6 +24,14 @@ class Digests:
     data: str
     tokenizer: str
     evaluation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetDigests:
+    """The digests of the data of one budget, where budgets have data of their own."""
+
+    budget: FolderName
+    digests: Digests
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,20 +49,23 @@ HELD_OUT_TEXT_CHARACTERS = 2_000
 _READ, _TRAINED, _ENCODED = 0.15, 0.4, 0.95
 
 
-def build(data: Data, root: Path, progress: Progress) -> Path:
+def build(data: Data, root: Path, progress: Progress, tokenizer_data: Data) -> Path:
     """Return the folder of the prepared data under `root`/data, and build it where it does not exist.
 
-    Waits while another process builds the same data. Raises DataError where a source is unusable, the disk is full, or
-    the sources change during the build.
+    The tokenizer is trained on `tokenizer_data`, which may be `data`. Waits while another process builds the same data.
+    Raises DataError where a source is unusable, the disk is full, or the sources change during the build.
     """
-    digests = fingerprint(data)
+    digests = fingerprint(data, tokenizer_data)
     folder = prepared_folder(root, digests)
     make_folder(folder.parent)
     while not folder.exists():
         try:
             with Lease(root / "data" / f"{folder.name}.lock", "the preparation of these data"):
                 if not folder.exists():
-                    _build_held(data, digests, folder, progress)
+                    builder = _Builder(
+                        data, tokenizer_data, digests, _aside(folder), folder.parent / "tokenizers", progress
+                    )
+                    _build_held(builder, folder)
         except LeaseTakenError:
             progress("waiting for another process that prepares the same data", 0.0)
             time.sleep(0.5)
@@ -70,15 +73,20 @@ def build(data: Data, root: Path, progress: Progress) -> Path:
     return folder
 
 
-def _build_held(data: Data, digests: Digests, folder: Path, progress: Progress) -> None:
+def _aside(folder: Path) -> Path:
+    """Return the name of a temporary folder beside `folder`."""
+    return folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _build_held(builder: _Builder, folder: Path) -> None:
     """Build beside `folder` and rename. The caller holds the lease, so leftovers of this name belong to no process."""
+    aside = builder.aside
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
         shutil.rmtree(leftover)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, aside, ignore_errors=True)
         try:
-            _Builder(data, digests, aside, folder.parent / "tokenizers", progress).build()
+            builder.build()
             _flush(aside)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -87,7 +95,7 @@ def _build_held(data: Data, digests: Digests, folder: Path, progress: Progress) 
                 f"the disk that holds {folder.parent} is full ({error.strerror}); the data could not be prepared and "
                 "nothing was kept. Free space there, or set MEMSCALE_RUNS to a folder on another disk"
             ) from None
-        if fingerprint(data) != digests:
+        if fingerprint(builder.data, builder.tokenizer_data) != builder.digests:
             raise DataError(
                 "the data changed while they were being prepared; nothing was kept. Run the same command again when "
                 "their files are at rest"
@@ -99,6 +107,7 @@ def _build_held(data: Data, digests: Digests, folder: Path, progress: Progress) 
 @dataclass(frozen=True)
 class _Builder:
     data: Data
+    tokenizer_data: Data
     digests: Digests
     aside: Path
     tokenizers: Path
@@ -109,7 +118,7 @@ class _Builder:
         scratch = self.aside / "scratch"
         for inner in (scratch, self.aside / "tokens", self.aside / "evaluation"):
             inner.mkdir(parents=True)
-        corpora = {source.name: open_corpus(source, self.data, scratch) for source in self.data.sources}
+        corpora = self._open(self.data)
         num_bytes = self._measure(corpora)
         tokenizer = self._tokenizer(corpora, num_bytes)
         sources = self._token_files(corpora, num_bytes, tokenizer)
@@ -117,6 +126,9 @@ class _Builder:
         names = self._evaluation_sets(corpora)
         shutil.rmtree(scratch)
         self._manifest(sources, names, time.monotonic() - started)
+
+    def _open(self, data: Data) -> dict[str, Corpus]:
+        return {source.name: open_corpus(source, data, self.aside / "scratch") for source in data.sources}
 
     def _measure(self, corpora: Mapping[str, Corpus]) -> dict[str, int]:
         """Return the bytes of training text of each source."""
@@ -135,18 +147,22 @@ class _Builder:
 
     def _sample(self, corpora: Mapping[str, Corpus], num_bytes: Mapping[str, int]) -> Iterator[str]:
         """Yield about `train_bytes` of training documents, divided by weight and selected by hash."""
+        data = self.tokenizer_data
+        if data != self.data:
+            corpora = self._open(data)
+            num_bytes = self._measure(corpora)
         # Words that are tokens already teach the tokenizer nothing.
-        others = [source for source in self.data.sources if not isinstance(source, DenseFacts)]
-        sources = others or self.data.sources
+        others = [source for source in data.sources if not isinstance(source, DenseFacts)]
+        sources = others or data.sources
         all_weights = sum(source.weight for source in sources)
         for source in sources:
-            wanted = self.data.tokenizer.train_bytes * source.weight / all_weights
+            wanted = data.tokenizer.train_bytes * source.weight / all_weights
             below = wanted / num_bytes[source.name] * 2.0**64
             # A prefix gives other hashes than those of the split, which held out the smallest ones.
             yield from (text for text in corpora[source.name].training() if key_of("sample\0" + text) < below)
 
     def _words(self) -> tuple[str, ...]:
-        has_dense_facts = any(isinstance(source, DenseFacts) for source in self.data.sources)
+        has_dense_facts = any(isinstance(source, DenseFacts) for source in self.tokenizer_data.sources)
         return dense_facts.WORDS if has_dense_facts else ()
 
     def _token_files(

@@ -1,6 +1,7 @@
 """Digests of the data: the contents of the sources and every setting that changes what is prepared from them.
 
-They depend on the inputs only, never on prepared files, and computing them imports neither torch, datasets nor
+Mixtures of one sweep share one tokenizer, trained on the first of them, so that their losses compare (`fingerprints`).
+Digests depend on the inputs only, never on prepared files, and computing them imports neither torch, datasets nor
 tokenizers. Paths and names of files are not part of a digest, so a moved file is the same data. Refuses what cannot be
 prepared: missing or empty files, facts without a number of people, a hub data set without a revision, two sources of
 one name.
@@ -12,7 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,12 @@ _NO_CONTENT = ("bits_per_parameter", "files", "path", "revision")
 """Settings for where content comes from; they are not hashed, the content is."""
 
 
-def fingerprint(data: Data) -> Digests:
+def fingerprint(data: Data, tokenizer_data: Data | None = None) -> Digests:
     """Return the SHA-256 digests of data, tokenizer and evaluation sets, in hex digits.
 
     Args:
-        data: The mixture, with every `facts` source sized.
+        data: The mixture, with every source of facts sized.
+        tokenizer_data: The mixture that the tokenizer is trained on; None: `data`.
 
     Raises:
         DataError: A source cannot be prepared.
@@ -63,17 +65,46 @@ def fingerprint(data: Data) -> Digests:
         >>> len(digests.data), digests.data != digests.tokenizer
         (64, True)
     """
-    check(data)
-    contents = _digest({"meaning": MEANING, "sources": [_source(source, data) for source in data.sources]})
+    return fingerprints([tokenizer_data or data, data])[-1]
+
+
+def fingerprints(mixtures: Sequence[Data]) -> tuple[Digests, ...]:
+    """Return the digests of mixtures that share the tokenizer of the first one.
+
+    A source that several mixtures have is read once.
+
+    Args:
+        mixtures: At least one, each with every source of facts sized; their tokenizers have the same settings.
+
+    Raises:
+        DataError: A source cannot be prepared.
+    """
+    described: dict[tuple[Source, tuple[str, ...]], dict[str, Any]] = {}
+    contents = []
+    for data in mixtures:
+        check(data)
+        for source in data.sources:
+            if (source, data.files) not in described:
+                described[source, data.files] = _source(source, data)
+        sources = [described[source, data.files] for source in data.sources]
+        contents.append(_digest({"meaning": MEANING, "sources": sources}))
     version = importlib.metadata.version("tokenizers")
-    tokenizer = {"data": contents, "settings": to_plain(data.tokenizer), "tokenizers": version}
+    settings = to_plain(mixtures[0].tokenizer)
+    tokenizer = _digest({"data": contents[0], "settings": settings, "tokenizers": version})
+    return tuple(
+        Digests(data=content, tokenizer=tokenizer, evaluation=_digest(_evaluation(data, content)))
+        for data, content in zip(mixtures, contents, strict=True)
+    )
+
+
+def _evaluation(data: Data, contents: str) -> dict[str, Any]:
+    """Return what decides the evaluation sets; `contents`: digest of the data."""
     questions = [
         {"name": source.name, **{key: getattr(source, key) for key in _EVALUATION_ONLY if hasattr(source, key)}}
         for source in data.sources
         if isinstance(source, Facts | DenseFacts)
     ]
-    evaluation = {"data": contents, "questions": questions, "validation_tokens": data.validation_tokens}
-    return Digests(data=contents, tokenizer=_digest(tokenizer), evaluation=_digest(evaluation))
+    return {"data": contents, "questions": questions, "validation_tokens": data.validation_tokens}
 
 
 def folder_digest(digests: Digests) -> str:

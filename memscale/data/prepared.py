@@ -1,4 +1,4 @@
-"""Prepared data, which training and evaluation read: one folder that all runs of a sweep share.
+"""Prepared data, which training and evaluation read: one folder that all runs of a budget share, or of a sweep.
 
 `<root>/data/<first 16 digits of the digest>/` has manifest.json, tokenizer.json, tokens/<source>.<split>.bin (each with
 the digests of its blocks beside it), evaluation/<name>.jsonl, and in verified/ what each machine has verified.
@@ -182,12 +182,15 @@ def _token_file(source_name: str, split: str) -> str:
     return f"tokens/{source_name}.{split}.bin"
 
 
-def prepare(data: Data, root: Path, *, progress: Callable[[str, float], None] | None = None) -> Prepared:
+def prepare(
+    data: Data, root: Path, *, tokenizer_data: Data | None = None, progress: Callable[[str, float], None] | None = None
+) -> Prepared:
     """Return the prepared data of a mixture; build them under `root`/data where they do not exist.
 
     Args:
-        data: The mixture, with every `facts` source sized.
+        data: The mixture, with every source of facts sized.
         root: The folder of all runs; the data are in its subfolder `data`.
+        tokenizer_data: The mixture that the tokenizer is trained on; None: `data`.
         progress: Called with a description of the current phase and the completed fraction of all work, 0 to 1.
 
     Returns:
@@ -196,4 +199,4 @@ def prepare(data: Data, root: Path, *, progress: Callable[[str, float], None] | 
     Raises:
         DataError: A source is missing, unreadable, empty, or changed during the build.
     """
-    return Prepared.open(build(data, root, progress or (lambda _what, _share: None)))
+    return Prepared.open(build(data, root, progress or (lambda _what, _share: None), tokenizer_data or data))

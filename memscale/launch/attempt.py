@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memscale.errors import ConfigError, RecordError
@@ -36,12 +35,10 @@ _BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt of a run: its folder and number, its data, and what of the machine it may use."""
+    """One attempt of a run: its folder and number, and what of the machine it may use."""
 
     paths: RunPaths
     number: int
-    data: Path
-    """Folder of the prepared data."""
     threads: int
     device: str
     checkpoint_seconds: float
@@ -154,8 +151,9 @@ def _opened(attempt: Attempt) -> tuple[RunFile, Prepared, tuple[VerifiedFile, ..
             "or written by another version of memscale. Remove the folder and start the sweep again"
         )
     from memscale.data.prepared import Prepared
+    from memscale.launch.budget_data import data_of_run
 
-    prepared = Prepared.open(attempt.data)
+    prepared = Prepared.open(data_of_run(attempt.paths, file.run.digests))
     _check_digests(file, prepared)
     return file, prepared, prepared.verify_once()
 

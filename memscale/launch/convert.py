@@ -7,8 +7,8 @@ from pathlib import Path
 
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Run
-from memscale.config.sweep import Sweep
 from memscale.data.manifest import skipped_notes
+from memscale.launch.budget_data import data_folders
 from memscale.planning.accounting import Counts, conventions
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
@@ -17,17 +17,17 @@ from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, TrialRow
 from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
 
 
-def plan_file(plan: Plan, data_folder: Path) -> PlanFile:
-    """Return the content of a plan's file; `data_folder` is the folder of the prepared data."""
-    sweep = plan.sweep
+def plan_file(plan: Plan, root: Path) -> PlanFile:
+    """Return the content of a plan's file; `root` is the folder of all sweeps, in which the prepared data lie."""
+    sweep, folders = plan.sweep, data_folders(plan, root)
     return PlanFile(
         sweep=sweep.name,
         question=sweep.question,
         plan_hash=plan.plan_hash,
         scale=sweep.scale.name,
         launcher=sweep.launcher.name,
-        caveats=(*sweep.caveats, *skipped_notes(sweep.data, data_folder)),
-        data_folder=str(data_folder),
+        caveats=(*sweep.caveats, *skipped_notes(sweep.data, folders[0])),
+        data_folders=tuple(folder.name for folder in folders),
         choices=tuple(_choice_row(choice) for choice in plan.choices),
         runs=tuple(plan_row(run) for run in plan.runs),
     )
@@ -77,8 +77,9 @@ def _row(
     )
 
 
-def run_file(sweep: Sweep, planned: PlannedRun) -> RunFile:
+def run_file(plan: Plan, planned: PlannedRun) -> RunFile:
     """The run's own file; the tuning runs are not evaluated, for only their loss is asked for."""
+    sweep, baseline = plan.sweep, plan.by_budget[planned.budget]
     assert planned.run is not None
     assert planned.run_id is not None
     other = conventions(planned.architecture, sweep.scale.sequence_length)
@@ -101,7 +102,8 @@ def run_file(sweep: Sweep, planned: PlannedRun) -> RunFile:
             params_mismatch=planned.params_mismatch,
         ),
         conventions=OtherConventions(**asdict(other)),
-        data=sweep.data,
+        dense_params_non_embedding=baseline.params_non_embedding,
+        data=baseline.data,
         tasks=() if planned.stage == "tune" else sweep.evaluate.tasks,
     )
 

@@ -12,7 +12,8 @@ def data_changed(paths: SweepPaths, plan: PlanFile) -> str:
     from memscale.data.verification import what_changed
 
     try:
-        return what_changed(paths.data(plan.data_folder))
+        changed = (what_changed(paths.data(folder)) for folder in plan.data_folders)
+        return next((what for what in changed if what), "")
     except RecordError as error:  # the plan names no folder of data
         return str(error)
     except PermissionError:  # a reader of the sweep may not look at its data, and cannot tell

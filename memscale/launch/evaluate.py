@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from memscale.launch.planned import planned_run
 from memscale.records.inspection import read_whole_run
-from memscale.records.layout import SweepPaths
 
 if TYPE_CHECKING:
     from memscale.evaluation.scores import Score
@@ -42,14 +41,15 @@ def evaluate_run(directory: Path, tasks: Sequence[str] | None, device: str) -> E
         ConfigError: A task is not known.
 
     """
-    paths, plan = planned_run(directory)
+    paths, _ = planned_run(directory)
     from memscale.data.prepared import Prepared
     from memscale.evaluation.measure import evaluate
+    from memscale.launch.budget_data import data_of_run
     from memscale.training.building import build_model
     from memscale.training.checkpoint import load_weights
 
     file, _ = read_whole_run(paths)
-    prepared = Prepared.open(SweepPaths(paths.root.parent).data(plan.data_folder))
+    prepared = Prepared.open(data_of_run(paths, file.run.digests))
     prepared.verify_once()
     model = build_model(file.run)
     step = load_weights(paths.checkpoints, file.run, model)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from memscale.config.launcher import Launcher
@@ -119,7 +118,7 @@ class Executor(Protocol):
 
 
 def worker_arguments(
-    run: RunPaths, spec: WorkerSpec, launcher: Launcher, data_folder: Path, *, micro_batch: int | None
+    run: RunPaths, spec: WorkerSpec, launcher: Launcher, *, micro_batch: int | None
 ) -> tuple[str, ...]:
     """Return the command line of `memscale.launch.worker` for a run.
 
@@ -127,11 +126,10 @@ def worker_arguments(
         run: The run's folder.
         spec: The threads and device that it gets.
         launcher: The launcher with the run's resources.
-        data_folder: Folder of the prepared data.
         micro_batch: Sequences processed at once; None lets the trainer find how many fit.
 
     """
-    arguments = [str(run.root), "--data", str(data_folder), "--threads", str(spec.threads), "--device", spec.device]
+    arguments = [str(run.root), "--threads", str(spec.threads), "--device", spec.device]
     arguments += ["--checkpoint-seconds", f"{launcher.checkpoint_seconds}", "--table-memory", launcher.table_memory]
     arguments += [] if launcher.record_diff else ["--no-diff"]
     return tuple(arguments) + (("--micro-batch", str(micro_batch)) if micro_batch is not None else ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from memscale.config.launcher import Launcher
 from memscale.launch.costs import cost_of, known_speeds, launcher_of
@@ -14,7 +13,6 @@ from memscale.launch.workers import WorkerSpec, workers_for
 from memscale.planning.forecast import Speeds
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
-from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 
 
@@ -28,7 +26,7 @@ class Submittable:
     """Nodes of its last faults."""
 
 
-def job_requests(plan: Plan, launch: Launch, paths: SweepPaths, submittable: Sequence[Submittable]) -> list[JobRequest]:
+def job_requests(plan: Plan, paths: SweepPaths, submittable: Sequence[Submittable]) -> list[JobRequest]:
     """Return the job requests of the submittable runs, those that take longest first."""
     known: dict[Launcher, tuple[WorkerSpec, Speeds]] = {}
     timed: list[tuple[float, JobRequest]] = []
@@ -41,7 +39,7 @@ def job_requests(plan: Plan, launch: Launch, paths: SweepPaths, submittable: Seq
         spec, speeds = known[resources]
         seconds = speeds.run_seconds(cost_of(plan.sweep, run, done=False))
         micro_batch = _half_micro_batch(plan, run) if one.half_micro_batch else None
-        arguments = worker_arguments(folder, spec, resources, Path(launch.data_folder), micro_batch=micro_batch)
+        arguments = worker_arguments(folder, spec, resources, micro_batch=micro_batch)
         request = JobRequest(paths=folder, arguments=arguments, resources=resources, avoid=one.avoid)
         timed.append((seconds, request))
     return [request for _, request in sorted(timed, key=lambda pair: -pair[0])]

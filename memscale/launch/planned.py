@@ -41,18 +41,17 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
 
     """
     from memscale.config.load import load_sweep
-    from memscale.data.fingerprint import fingerprint, prepared_folder
     from memscale.data.manifest import skipped_notes
     from memscale.evaluation.catalogue import choose, offered
+    from memscale.launch.budget_data import data_folders, plan_digests
     from memscale.planning.budgets import size_knowledge
 
     loaded = load_sweep(name, list(overrides))
     sweep = size_knowledge(loaded.sweep)
     choose(offered(sweep.data.sources), sweep.evaluate.tasks)  # a task that nothing offers is refused now
     paths = sweep_paths(name)
-    digests = fingerprint(sweep.data)
-    plan = reopen(make_plan(sweep, digests), paths)
-    plan = replace(plan, notes=(*plan.notes, *skipped_notes(sweep.data, prepared_folder(runs_root(), digests))))
+    plan = reopen(make_plan(sweep, plan_digests(sweep)), paths)
+    plan = replace(plan, notes=(*plan.notes, *skipped_notes(sweep.data, data_folders(plan, runs_root())[0])))
     return PlannedSweep(plan=plan, paths=paths, notes=loaded.notes)
 
 

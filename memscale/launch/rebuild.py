@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 
 from memscale.errors import MemscaleError, RecordError
 from memscale.launch.convert import plan_file, plan_row_of_file
@@ -102,26 +101,25 @@ def _planned_anew(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
             continue
         ids = {run.run_id for run in plan.runs if run.run_id is not None}
         if plan.plan_hash == named or (named is None and ids & {file.run_id for file in runs}):
-            folder = _data_folder(paths, runs)
-            return plan_file(_opened(plan, paths, runs), folder) if folder is not None else None
+            return plan_file(_opened(plan, paths, runs), paths.root.parent)
     return None
 
 
 def _plan_of_launch(paths: SweepPaths) -> Plan | None:
     with suppress(MemscaleError):
         launch = read_launch(paths)
-        return make_plan(launch.sweep, launch.digests) if launch is not None else None
+        return make_plan(launch.sweep, launch.plan_digests) if launch is not None else None
     return None
 
 
 def _plan_of_yaml(paths: SweepPaths) -> Plan | None:
     from memscale.config.load import load_sweep
-    from memscale.data.fingerprint import fingerprint
+    from memscale.launch.budget_data import plan_digests
     from memscale.planning.budgets import size_knowledge
 
     with suppress(MemscaleError, OSError):
         sweep = size_knowledge(load_sweep(paths.root.name, []).sweep)
-        return make_plan(sweep, fingerprint(sweep.data))
+        return make_plan(sweep, plan_digests(sweep))
     return None
 
 
@@ -138,9 +136,10 @@ def _opened(plan: Plan, paths: SweepPaths, runs: list[RunFile]) -> Plan:
 
 
 def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
-    folder = _data_folder(paths, runs)
-    if not runs or folder is None:
+    if not runs:
         return None
+    from memscale.data.fingerprint import prepared_folder
+
     first = runs[0]
     return PlanFile(
         sweep=first.sweep,
@@ -149,13 +148,7 @@ def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
         scale=first.scale,
         launcher="slurm" if paths.launch.exists() else "local",
         caveats=(REBUILT,),
-        data_folder=str(folder),
+        data_folders=tuple(dict.fromkeys(prepared_folder(paths.root.parent, file.run.digests).name for file in runs)),
         choices=(),
         runs=tuple(map(plan_row_of_file, sorted(runs, key=lambda file: (file.stage != "tune", file.budget_flops)))),
     )
-
-
-def _data_folder(paths: SweepPaths, runs: list[RunFile]) -> Path | None:
-    from memscale.data.fingerprint import DIGITS, folder_digest
-
-    return paths.data(folder_digest(runs[0].run.digests)[:DIGITS]) if runs else None

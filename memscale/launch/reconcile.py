@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from memscale.launch.costs import done_names, launcher_of
 from memscale.launch.executor import Executor, RunStatus, Submitted, write_new_outcomes
@@ -148,7 +147,7 @@ def reconcile(
     stage = STAGES[0]
     for each in STAGES:
         if each == "compare" and not plan.is_open:
-            opened = open_compare_stage(plan, paths, Path(launch.data_folder))
+            opened = open_compare_stage(plan, paths)
             if opened is None:
                 break
             plan = opened
@@ -223,7 +222,7 @@ def _submit_or_halt(
     if halted:
         executor.stop(view.statuses)
     elif found.adopted and view.submittable:
-        requests = job_requests(plan, launch, paths, view.submittable)
+        requests = job_requests(plan, paths, view.submittable)
         taken = executor.submit(requests, num_alive=num_alive, exclude=view.suspicious)
         found.note(taken, num_left=len(requests) - taken.num_runs - len(taken.refused))
     return Step(

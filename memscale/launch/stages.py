@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from memscale.errors import RecordError
 from memscale.launch.convert import choices_of, plan_file, run_file
 from memscale.launch.set_aside import clear_way
@@ -35,7 +33,7 @@ def reopen(plan: Plan, paths: SweepPaths) -> Plan:
     return open_compare(plan, choices_of(stored)) if stored is not None and stored.choices else plan
 
 
-def open_compare_stage(plan: Plan, paths: SweepPaths, data_folder: Path) -> Plan | None:
+def open_compare_stage(plan: Plan, paths: SweepPaths) -> Plan | None:
     """Choose each family's rates and open the compare stage.
 
     None where a family has no tuning run that ended well, or the result of a tuning run is damaged.
@@ -51,17 +49,16 @@ def open_compare_stage(plan: Plan, paths: SweepPaths, data_folder: Path) -> Plan
     if tuned != {run.family_name for run in plan.stage("tune")}:
         return None
     opened = open_compare(plan, choose_rates(plan, losses))
-    write_files(opened, paths, data_folder)
+    write_files(opened, paths)
     return opened
 
 
-def write_files(plan: Plan, paths: SweepPaths, data_folder: Path, *, forget_stops: bool = False) -> None:
+def write_files(plan: Plan, paths: SweepPaths, *, forget_stops: bool = False) -> None:
     """Write the plan file, and `run.json` of every open run that has no result.
 
     Args:
         plan: The plan, as far as it is open.
         paths: The sweep's folder.
-        data_folder: Folder of the prepared data.
         forget_stops: Remove the stop files that an earlier cancel left.
 
     """
@@ -69,11 +66,11 @@ def write_files(plan: Plan, paths: SweepPaths, data_folder: Path, *, forget_stop
         if run.run_id is not None and not is_done(paths, run):
             folder = run_paths(paths, run)
             clear_way(folder.run)
-            write_run_file(folder.run, run_file(plan.sweep, run))
+            write_run_file(folder.run, run_file(plan, run))
             if forget_stops:
                 clear_way(folder.stop)
                 folder.stop.unlink(missing_ok=True)
-    write_plan_file(paths, plan_file(plan, data_folder))
+    write_plan_file(paths, plan_file(plan, paths.root.parent))
 
 
 def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:

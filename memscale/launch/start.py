@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -166,8 +166,7 @@ def launched_follower(paths: SweepPaths, output: Output) -> Follower:
             f"the sweep '{name}' was not launched on SLURM in {paths.root.parent}; start it with: "
             f"make sweep SWEEP={name} LAUNCHER=slurm"
         )
-    launch = replace(launch, data_folder=str(paths.data(launch.data_folder)))
-    return _follower(launch, make_plan(launch.sweep, launch.digests), paths, output)
+    return _follower(launch, make_plan(launch.sweep, launch.plan_digests), paths, output)
 
 
 def _follower(launch: Launch, plan: Plan, paths: SweepPaths, output: Output) -> Follower:
@@ -259,26 +258,25 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
 
     MLflow's store is made by a process of its own, so that mlflow is not imported here, before a job can open it.
     """
-    from memscale.data.prepared import prepare
+    from memscale.launch.budget_data import prepare_plan
 
     paths, sweep = planned.paths, planned.plan.sweep
     paths.cancel.unlink(missing_ok=True)
     store = subprocess.Popen([*module_command("memscale.tracking"), "--create"], stdin=subprocess.DEVNULL)
-    prepared = prepare(sweep.data, runs_root(), progress=lambda what, share: output.line(f"data: {what} {share:.0%}"))
+    prepare_plan(planned.plan, runs_root(), lambda what, share: output.line(f"data: {what} {share:.0%}"))
     if store.wait() != 0:
         raise MemscaleError("MLflow's store cannot be opened, see above; no run was started")
-    launch = Launch(
+    launch = Launch.of_plan(
+        sweep,
+        planned.plan.digests,
         launched=round(time.time(), 3),
-        sweep=sweep,
-        digests=planned.plan.digests,
-        data_folder=str(prepared.folder),
         code=str(take_snapshot(paths.code, record_diff=sweep.launcher.record_diff))
         if sweep.launcher.name == "slurm"
         else "",
         python=sys.executable,
     )
     plan = reopen(planned.plan, paths)
-    write_files(plan, paths, prepared.folder, forget_stops=True)
+    write_files(plan, paths, forget_stops=True)
     keep_sweep_file(paths)
     if not all(is_done(paths, run) for run in plan.runs):
         paths.finished.unlink(missing_ok=True)

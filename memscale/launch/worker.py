@@ -1,4 +1,4 @@
-"""One attempt of one run: `python -m memscale.launch.worker RUN_DIRECTORY --data FOLDER`.
+"""One attempt of one run: `python -m memscale.launch.worker RUN_DIRECTORY`.
 
 Takes the run's lease (a second copy leaves at once), trains from the last checkpoint, evaluates, and writes the result
 last. A SIGTERM, SIGINT, SIGHUP or SIGUSR2, a stop file, or the death of the process that started it ends it at a step
@@ -79,7 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Make one attempt of the run that `arguments` (None: the command line's) name; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m memscale.launch.worker", description=__doc__)
     parser.add_argument("run", type=Path, help="the run's directory")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
@@ -120,7 +119,6 @@ def _begun(given: argparse.Namespace, paths: RunPaths, number: int, rank: int = 
     return Attempt(
         paths=paths,
         number=number,
-        data=given.data.absolute(),
         threads=given.threads,
         device=given.device,
         checkpoint_seconds=given.checkpoint_seconds,

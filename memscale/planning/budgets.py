@@ -1,6 +1,7 @@
 """The dense baselines of a sweep: the model and the training tokens of every budget, ladder step and isoFLOP size.
 
-Refuses a budget too small for one batch of its own model, and two budgets of one name. A size of an isoFLOP grid whose
+Where sources are sized by budget, each baseline has data of its own (`memscale.planning.knowledge`). Refuses a budget
+too small for one batch of its own model, and two budgets of one name. A size of an isoFLOP grid whose
 nearest shape is that of its neighbour is dropped, with the reason.
 """
 
@@ -13,11 +14,12 @@ from dataclasses import dataclass, replace
 
 from memscale.config.architecture import Architecture
 from memscale.config.budget import Budget, IsoFlop, Ladder, Scale, Shapes
-from memscale.config.data import Facts
+from memscale.config.data import Data, Facts
 from memscale.config.recipe import FIXED
 from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, count
+from memscale.planning.knowledge import data_of_budget, tokens_of_exposures
 from memscale.planning.names import number_name
 from memscale.planning.plan_size import refuse_too_many
 from memscale.planning.rule_inputs import RuleInputs
@@ -41,6 +43,10 @@ class DenseBaseline:
     batch_tokens: int
     flops_per_token: float
     """Forward FLOPs per token of the dense model."""
+    params_non_embedding: int
+    """Of the dense model."""
+    data: Data
+    """What the budget's runs are trained on; the sweep's data unless a source is sized by budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,8 @@ def dense_baselines(sweep: Sweep) -> DenseBaselines:
     """Return the dense model and the training tokens of every budget of `sweep`.
 
     1. A budget in FLOPs C gives D = C / (3 x forward FLOPs per token) tokens; one in tokens per parameter gives
-       D = tokens_per_parameter x N, with N the non-embedding parameters.
+       D = tokens_per_parameter x N, with N the non-embedding parameters; one in exposures gives
+       D = exposures x facts x tokens per fact / share of the facts in the tokens.
     2. The batch is `scale.batch_tokens`, or that of the rule `recipe.batch`, rounded to whole sequences.
     3. D is rounded to whole batches.
 
@@ -105,12 +112,12 @@ def dense_baselines(sweep: Sweep) -> DenseBaselines:
 def _short_name(budget: Budget) -> str:
     if budget.name is not None:
         return budget.name
-    if budget.flops is not None:
-        return number_name(budget.flops)
-    if budget.tokens is not None:
-        return f"{number_name(budget.tokens)}tok"
-    assert budget.tokens_per_parameter is not None
-    return f"{number_name(budget.tokens_per_parameter)}tpp"
+    lengths = (
+        (budget.flops, ""), (budget.tokens, "tok"), (budget.tokens_per_parameter, "tpp"), (budget.exposures, "exp"),
+    )  # fmt: skip
+    name = next(f"{number_name(value)}{unit}" for value, unit in lengths if value is not None)
+    bits = budget.bits_per_parameter
+    return name if bits is None else f"{name}-{number_name(bits)}bpp"
 
 
 def _baseline(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, None]) -> DenseBaseline:
@@ -118,16 +125,19 @@ def _baseline(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, 
     dense = dense_architecture(budget, scale, sweep.data.tokenizer.vocab_size)
     counts = count(dense, scale.sequence_length)
     per_token = TRAINING_PASSES * counts.flops_per_token_forward
+    name = _short_name(budget)
+    if budget.name is None and (name_shared or budget.flops is None):
+        name += f"-d{budget.d_model}-L{budget.num_layers}"
+    data = data_of_budget(sweep.data, budget, counts.params_non_embedding, name)
     if budget.flops is not None:
         exact = budget.flops / per_token
     elif budget.tokens is not None:
         exact = budget.tokens
-    else:
-        assert budget.tokens_per_parameter is not None
+    elif budget.tokens_per_parameter is not None:
         exact = budget.tokens_per_parameter * counts.params_non_embedding
-    name = _short_name(budget)
-    if budget.name is None and (name_shared or budget.flops is None):
-        name += f"-d{budget.d_model}-L{budget.num_layers}"
+    else:
+        assert budget.exposures is not None
+        exact = tokens_of_exposures(data, budget.exposures, name)
     batch = _batch(sweep, dense, exact, per_token, notes)
     batches = round(exact / batch)
     if batches < 1:
@@ -144,6 +154,8 @@ def _baseline(sweep: Sweep, budget: Budget, name_shared: bool, notes: dict[str, 
         tokens=tokens,
         batch_tokens=batch,
         flops_per_token=counts.flops_per_token_forward,
+        params_non_embedding=counts.params_non_embedding,
+        data=data,
     )
 
 
@@ -180,6 +192,8 @@ def _ladder_budgets(ladder: Ladder) -> Iterator[Budget]:
             flops=ladder.flops,
             tokens=ladder.tokens,
             tokens_per_parameter=ladder.tokens_per_parameter,
+            exposures=ladder.exposures,
+            bits_per_parameter=ladder.bits_per_parameter,
         )
 
 
@@ -244,8 +258,7 @@ def size_knowledge(sweep: Sweep) -> Sweep:
     unsized = [source for source in sweep.data.sources if isinstance(source, Facts) and source.num_people is None]
     if not unsized:
         return sweep
-    smallest = dense_baselines(sweep).baselines[0].dense
-    params = count(smallest, sweep.scale.sequence_length).params_non_embedding
+    params = dense_baselines(sweep).baselines[0].params_non_embedding
     sources = []
     for source in sweep.data.sources:
         if isinstance(source, Facts) and source.num_people is None:

@@ -15,18 +15,27 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from memscale.config.architecture import Architecture
 from memscale.config.recipe import FIXED, TUNED
-from memscale.config.run import Digests
+from memscale.config.run import BudgetDigests, Digests
 from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
 from memscale.planning import identity
 from memscale.planning.accounting import TRAINING_PASSES, count
-from memscale.planning.budgets import Dropped, dense_baselines
+from memscale.planning.budgets import DenseBaseline, Dropped, dense_baselines
 from memscale.planning.cells import cells
 from memscale.planning.names import number_name
-from memscale.planning.planned_runs import PlannedRun, RunBuilder, SeriesAtBudget, SeriesMatcher
+from memscale.planning.planned_runs import (
+    PlanDigests,
+    PlannedRun,
+    RunBuilder,
+    SeriesAtBudget,
+    SeriesMatcher,
+    digests_of,
+)
 from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, tuning_grid
 from memscale.planning.rule_inputs import RuleInputs
 from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES
@@ -40,8 +49,10 @@ class Plan:
     """The ordered runs of a sweep."""
 
     sweep: Sweep
-    digests: Digests
+    digests: PlanDigests
     plan_hash: str
+    baselines: tuple[DenseBaseline, ...]
+    """Dense model and data of every budget, the smallest first; the tokenizer is trained on the data of the first."""
     runs: tuple[PlannedRun, ...]
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
@@ -58,13 +69,23 @@ class Plan:
         """Return the runs of stage `tune` or `compare`, in order."""
         return tuple(run for run in self.runs if run.stage == name)
 
+    @cached_property
+    def by_budget(self) -> dict[str, DenseBaseline]:
+        """The baselines by the name of their budget."""
+        return {baseline.name: baseline for baseline in self.baselines}
 
-def make_plan(sweep: Sweep, digests: Digests) -> Plan:
+    def digests_of(self, budget: str) -> Digests:
+        """Return the digests of the data of a budget."""
+        return digests_of(self.digests, budget)
+
+
+def make_plan(sweep: Sweep, digests: PlanDigests) -> Plan:
     """Plan a sweep.
 
     Args:
         sweep: The configuration, with every `facts` source sized (`memscale.planning.budgets.size_knowledge`).
-        digests: SHA-256 of data, tokenizer and evaluation sets (`memscale.data.fingerprint.fingerprint`).
+        digests: SHA-256 of data, tokenizer and evaluation sets (`memscale.data.fingerprint.fingerprint`): one for all
+            budgets, or by the budget's name where a source is sized by budget.
 
     Returns:
         The plan. Equal arguments give an equal plan with the same hash.
@@ -123,12 +144,12 @@ def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
             )
             run = builder.complete(run, rates, seed=run.seed, name=run.name)
         opened.append(run)
-    _refuse_duplicates(opened)
+    _refuse_duplicates(opened, plan.digests)
     return replace(plan, runs=tuple(opened), choices=tuple(choices))
 
 
 class _Planner:
-    def __init__(self, sweep: Sweep, digests: Digests) -> None:
+    def __init__(self, sweep: Sweep, digests: PlanDigests) -> None:
         self._sweep, self._digests = sweep, digests
         self._builder = RunBuilder(sweep, digests)
         self._matcher = SeriesMatcher(sweep)
@@ -149,11 +170,12 @@ class _Planner:
         runs = [run for row in self._to_tune(rows) for run in self._tuning_runs(row)] if tuned else []
         runs += [run for row in rows for run in self._compare_runs(row, tuned)]
         _refuse_same_names(runs)
-        _refuse_duplicates(runs)
+        _refuse_duplicates(runs, self._digests)
         return Plan(
             sweep=sweep,
             digests=self._digests,
             plan_hash=self._hash(runs),
+            baselines=found.baselines,
             runs=tuple(runs),
             dropped=(*found.dropped, *planned_cells.dropped),
             notes=(*self._rule_notes(), *found.notes, *self._notes),
@@ -216,7 +238,12 @@ class _Planner:
     def _hash(self, runs: Sequence[PlannedRun]) -> str:
         """Hash everything that decides what is trained: the rule between the stages, and each run's content."""
         parts = self._builder.identities
-        head = {"rule": TUNING_RULE, "sweep": self._sweep.name, "digests": self._digests, "recipe": self._sweep.recipe}
+        head: dict[str, Any] = {"rule": TUNING_RULE, "sweep": self._sweep.name, "recipe": self._sweep.recipe}
+        if isinstance(self._digests, Digests):
+            head["digests"] = self._digests
+        else:
+            named = sorted(self._digests.items())
+            head["digests"] = [BudgetDigests(budget=name, digests=digests) for name, digests in named]
         hasher = hashlib.sha256(identity.canonical(head).encode())
         for run in runs:
             row = [run.name, run.stage, run.series, run.seed, run.tokens, run.batch_tokens, run.run_id]
@@ -239,13 +266,14 @@ def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
         seen.add(run.name)
 
 
-def _refuse_duplicates(runs: Sequence[PlannedRun]) -> None:
+def _refuse_duplicates(runs: Sequence[PlannedRun], digests: PlanDigests) -> None:
     """Raise PlanError where two runs are, or will be once their rates are chosen, the same experiment."""
     identity.refuse_duplicates((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
-    seen: dict[tuple[Architecture, int, int, int], str] = {}
+    seen: dict[tuple[Architecture, Digests, int, int, int], str] = {}
     for run in runs:
         if run.run is None:
-            key = (run.architecture, run.tokens, run.batch_tokens, run.seed)
+            data = digests_of(digests, run.budget)
+            key = (run.architecture, data, run.tokens, run.batch_tokens, run.seed)
             if key in seen:
                 raise PlanError(
                     f"the runs '{seen[key]}' and '{run.name}' train the same model on the same tokens from the same "

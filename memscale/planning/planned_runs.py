@@ -16,6 +16,7 @@ from memscale.config.names import STEM, check_name
 from memscale.config.optimizer import Optimizer
 from memscale.config.run import Digests, Run
 from memscale.config.sweep import Sweep
+from memscale.errors import PlanError
 from memscale.planning.accounting import TRAINING_PASSES, Counts, count
 from memscale.planning.budgets import DenseBaseline
 from memscale.planning.cells import Series
@@ -24,6 +25,21 @@ from memscale.planning.match_targets import Matched
 from memscale.planning.matching import match
 from memscale.planning.quantities import measure
 from memscale.planning.recipes import Rates, optimizer
+
+PlanDigests = Digests | Mapping[str, Digests]
+"""Digests of the data: one for all budgets, or by the budget's name where sources are sized by budget."""
+
+
+def digests_of(digests: PlanDigests, budget: str) -> Digests:
+    """Return the digests of a budget's data. Raises PlanError where there are none."""
+    if isinstance(digests, Digests):
+        return digests
+    if budget not in digests:
+        raise PlanError(
+            f"the budget {budget} has no digests of data; there are those of {', '.join(digests)}. Take the digests of "
+            "every budget's data (memscale.launch.budget_data.plan_digests)"
+        )
+    return digests[budget]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +131,7 @@ class SeriesMatcher:
 class RunBuilder:
     """Completes planned runs with learning rates, seed and run id."""
 
-    def __init__(self, sweep: Sweep, digests: Digests) -> None:
+    def __init__(self, sweep: Sweep, digests: PlanDigests) -> None:
         self._sweep, self._digests = sweep, digests
         self._optimizers = dict[Rates, Optimizer]()
         self.identities = Identities()
@@ -136,7 +152,7 @@ class RunBuilder:
             sequence_length=sweep.scale.sequence_length,
             seed=seed,
             validations=sweep.evaluate.validations,
-            digests=self._digests,
+            digests=digests_of(self._digests, planned.budget),
         )
         return replace(planned, name=name, stage=stage, seed=seed, run=run, run_id=self.identities.run_id(run))
 

@@ -33,12 +33,16 @@ def budget_at_width(
     flops: float | None = None,
     tokens: float | None = None,
     tokens_per_parameter: float | None = None,
+    exposures: float | None = None,
+    bits_per_parameter: float | None = None,
 ) -> Budget:
     """Return the budget of the model of width `d_model` by the rule `shapes`, trained for the given length."""
     return Budget(
         flops=flops,
         tokens=tokens,
         tokens_per_parameter=tokens_per_parameter,
+        exposures=exposures,
+        bits_per_parameter=bits_per_parameter,
         d_model=d_model,
         num_layers=max(shapes.least_layers, round(d_model / shapes.width_per_layer)),
         num_heads=d_model // shapes.head_width,

@@ -100,7 +100,12 @@ class SweepPaths:
                 f"a file in {self.root} was edited or damaged: the prepared data are said to be in {recorded[:200]!r}; "
                 "their folder is called by 16 hexadecimal digits"
             )
-        return self.root.parent / "data" / name
+        return self.all_data / name
+
+    @property
+    def all_data(self) -> Path:
+        """The folder of all prepared data, beside the sweeps."""
+        return self.root.parent / "data"
 
     @contextmanager
     def _told(self) -> Iterator[None]:

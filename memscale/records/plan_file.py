@@ -17,9 +17,9 @@ from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.run_file import RENAMED_MISMATCHES
 from memscale.records.seal import read_sealed, write_sealed
 
-FORMAT = 2
-"""1 called the mismatches of a run `flops_off` and `params_off`, and a choice's family name `family`; such a file is
-read as if it had the new names."""
+FORMAT = 3
+"""1 called the mismatches of a run `flops_off` and `params_off`, and a choice's family name `family`; 1 and 2 had one
+`data_folder`. Such files are read as if they were of this format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ class PlanFile:
     scale: str
     launcher: str
     caveats: tuple[str, ...] = ()
-    data_folder: str
-    """Where the prepared data lies."""
+    data_folders: tuple[str, ...]
+    """Names of the folders of the prepared data, beside the sweeps."""
     choices: tuple[ChoiceRow, ...]
     runs: tuple[PlanRow, ...]
 
@@ -111,7 +111,10 @@ def read_plan_file(paths: SweepPaths, plan_hash: str | None = None) -> PlanFile 
     if not path.exists():
         return None
     plain, _ = read_sealed(path, format=FORMAT)
-    if plain.pop("format") == 1:
+    written = plain.pop("format")
+    if written in (1, 2) and isinstance(plain.get("data_folder"), str):
+        plain["data_folders"] = [plain.pop("data_folder")]
+    if written == 1:
         for key, names in (("runs", RENAMED_MISMATCHES), ("choices", {"family": "family_name"})):
             for row in plain[key] if isinstance(plain.get(key), list) else []:
                 rename_keys(row, names)

@@ -112,6 +112,7 @@ def _planned(file: RunFile, status: str) -> Row:
         "params_active": counts.params_active,
         "params_non_embedding": counts.params_non_embedding,
         "params_table": counts.params_table,
+        "dense_params_non_embedding": file.dense_params_non_embedding,
         "rows_read_per_token": counts.rows_read_per_token,
         "flops_per_token_forward": counts.flops_per_token_forward,
         "flops_train": counts.flops_train,

@@ -15,8 +15,9 @@ from memscale.config.run import Run
 from memscale.records.atomic import rename_keys, to_object
 from memscale.records.seal import read_sealed, write_sealed
 
-FORMAT = 2
-"""1 called the mismatches of `counts` `flops_off` and `params_off`; such a file is read as if it had the new names."""
+FORMAT = 3
+"""1 called the mismatches of `counts` `flops_off` and `params_off`; such a file is read as if it had the new names.
+1 and 2 have no `dense_params_non_embedding`, which is then null."""
 
 RENAMED_MISMATCHES = {"flops_off": "flops_mismatch", "params_off": "params_mismatch"}
 """Names of format 1, and what they are called now."""
@@ -66,7 +67,10 @@ class RunFile:
     run: Run
     counts: PlannedCounts
     conventions: OtherConventions
+    dense_params_non_embedding: int | None = None
+    """Non-embedding parameters of the budget's dense model, to which bits of facts are related."""
     data: Data
+    """What the run is trained on, with its sources sized for the budget."""
     tasks: tuple[str, ...] | None
     """Evaluated after training: None: all that the data offers; empty: none."""
 

@@ -112,7 +112,7 @@ def test_a_run_whose_final_weights_are_gone_is_refused(runs: Path, tmp_path: Pat
 
 def test_a_run_whose_tokenizer_is_gone_or_another_is_refused(finished: Path, tmp_path: Path) -> None:
     plan = json.loads(next((finished / NAME / "plans").glob("*.json")).read_text())
-    data = Path(plan["data_folder"])
+    data = finished / "data" / plan["data_folders"][0]
     manifest = (data / "manifest.json").read_text()
     moved = data.rename(data.with_name("moved"))
     try:

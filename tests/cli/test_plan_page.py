@@ -153,3 +153,21 @@ def test_options_may_stand_between_the_overrides(capsys: pytest.CaptureFixture[s
     plan = _json(capsys, NAME, "scale=laptop", "launcher=local", "scale.seeds=[5]")
     assert main(["plan", NAME, "--json", "scale=laptop", "launcher=local", "--all", "scale.seeds=[5]"]) == 0
     assert json.loads(capsys.readouterr().out) == plan
+
+
+def test_the_facts_of_each_budget_are_told_with_their_bits_per_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = _json(capsys, NAME, "scale=laptop", "launcher=local")
+    sizes = []
+    for budget in plan["budgets"]:
+        (dense,) = {
+            row["params_non_embedding"]
+            for row in plan["runs"]
+            if (row["stage"], row["budget"], row["family"]) == ("compare", budget["name"], "dense")
+        }
+        (facts,) = budget["facts"]
+        assert budget["dense_params_non_embedding"] == dense
+        assert facts["bits_per_parameter"] == pytest.approx(facts["bits"] / dense)
+        sizes.append(facts["bits_per_parameter"])
+    assert sizes[0] == pytest.approx(0.05, rel=0.01)  # the people are sized by the smallest dense model
+    line = next(line for line in _page(capsys, NAME, "scale=laptop", "launcher=local").splitlines() if "bits" in line)
+    assert f"{min(sizes):.3g} to {max(sizes):.3g} for each non-embedding parameter" in line

@@ -13,7 +13,7 @@ from data_fixtures import CHILD, facts, mixture, stdlib, text
 
 from memscale.config.data import Data, Facts, Hub, TokenizerConfig
 from memscale.data import fingerprint as module
-from memscale.data.fingerprint import fingerprint, folder_digest
+from memscale.data.fingerprint import fingerprint, fingerprints, folder_digest
 from memscale.errors import DataError
 
 
@@ -136,3 +136,17 @@ def test_sources_that_cannot_stand_together(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             fingerprint(data)
+
+
+def test_mixtures_of_one_sweep_share_the_tokenizer_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = BASE, CHANGES["people"]
+    first, second = fingerprints([small, large])
+    assert first == fingerprint(small)
+    assert second.tokenizer == first.tokenizer != fingerprint(large).tokenizer
+    assert (second.data, second.evaluation) == (fingerprint(large).data, fingerprint(large).evaluation)
+    assert second == fingerprint(large, small)
+    read: list[Path] = []
+    original = module.sha256
+    monkeypatch.setattr(module, "sha256", lambda path: read.append(path) or original(path))
+    fingerprints([small, large])
+    assert len(set(read)) == len(read) > 0  # the code, which both have, is read once

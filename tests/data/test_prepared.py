@@ -296,3 +296,15 @@ def test_the_laptop_mixture_tells_of_people_in_few_tokens(tmp_path: Path) -> Non
     tokenizer = prepared.tokenizer()
     descriptions = [document for document in documents if not document.startswith("Question:")][:2_000]
     assert np.mean([len(tokenizer.encode(document)) for document in descriptions]) < 60
+
+
+def test_mixtures_of_one_sweep_have_one_tokenizer_whichever_is_prepared_first(tmp_path: Path) -> None:
+    small, large = mixture(facts(num_people=20)), mixture(facts(num_people=60))
+    texts = []
+    for order in ((small, large), (large, small)):
+        root = tmp_path / str(len(texts))
+        found = [prepare(one, root, tokenizer_data=small) for one in order]
+        assert {one.digests.tokenizer for one in found} == {fingerprint(small).tokenizer}
+        texts += [(one.folder / "tokenizer.json").read_bytes() for one in found]
+    assert len(set(texts)) == 1
+    assert (prepare(large, tmp_path / "alone").folder / "tokenizer.json").read_bytes() != texts[0]

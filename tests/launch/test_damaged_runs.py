@@ -167,7 +167,7 @@ def test_a_changed_tokenizer_is_said_and_a_run_that_starts_refuses_it(
     run.result.unlink()
     # The worker itself would take over this process's output and signals.
     attempt = Attempt(
-        paths=run, number=2, data=prepared.parent, threads=1, device="cpu", checkpoint_seconds=1e9,
+        paths=run, number=2, threads=1, device="cpu", checkpoint_seconds=1e9,
         table_memory="auto", micro_batch_sequences=None,
     )  # fmt: skip
     monkeypatch.setattr("memscale.training.trainer.train", lambda *_, **__: pytest.fail("a step was taken"))
@@ -231,9 +231,7 @@ def test_a_damaged_plan_is_rebuilt_from_the_runs(paths: SweepPaths, before: pd.D
 def test_a_damaged_plan_of_slurm_is_planned_anew_with_its_choices(paths: SweepPaths, plan: Plan) -> None:
     whole = read_plan_file(paths)
     assert whole is not None
-    launch = Launch(
-        launched=0.0, sweep=plan.sweep, digests=plan.digests, data_folder=whole.data_folder, code="", python="python"
-    )
+    launch = Launch.of_plan(plan.sweep, plan.digests, launched=0.0, code="", python="python")
     write_launch(paths, launch)
     paths.plan(whole.plan_hash).write_bytes(b"")
     _, rebuilt = launched(NAME)
@@ -272,8 +270,8 @@ def test_whatever_is_broken_harms_that_run_alone(
     _heavy_verb(number % 4, run, paths, finished)
     assert main(["cancel", NAME, VICTIM]) in (0, 2)
     assert main(["retry", NAME]) == 0
-    stages.write_files(plan, paths, paths.root, forget_stops=True)
-    launch = Launch(launched=0.0, sweep=plan.sweep, digests=plan.digests, data_folder="", code="", python="python")
+    stages.write_files(plan, paths, forget_stops=True)
+    launch = Launch.of_plan(plan.sweep, plan.digests, launched=0.0, code="", python="python")
     step = reconcile(launch, plan, paths, LocalExecutor(workers=(), launched=0.0))
     assert step.num_done >= len(before) - 1
     assert state(VICTIM)[0] in ("done", "planned", "lost")

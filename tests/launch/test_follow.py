@@ -66,7 +66,7 @@ def plan() -> Plan:
 
 @pytest.fixture
 def follower(plan: Plan, tmp_path: Path) -> Follower:
-    launch = Launch(launched=0.0, sweep=plan.sweep, digests=DIGESTS, data_folder="/d", code="", python="python")
+    launch = Launch(launched=0.0, sweep=plan.sweep, digests=DIGESTS, code="", python="python")
     paths = SweepPaths(tmp_path / "s")
     executor, output = Waits(), Lines()
     return Follower(

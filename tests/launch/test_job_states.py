@@ -23,7 +23,7 @@ from memscale.records.submissions import Refusal
 def launch() -> Launch:
     sweep = load_sweep("memory_vs_moe", ["launcher=slurm", "scale=laptop"]).sweep
     digests = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
-    return Launch(launched=0.0, sweep=sweep, digests=digests, data_folder="/d", code="/c", python="python")
+    return Launch(launched=0.0, sweep=sweep, digests=digests, code="/c", python="python")
 
 
 @pytest.fixture

@@ -101,8 +101,8 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     composed = load_sweep("memory_vs_moe", ["scale=laptop", "launcher=local"]).sweep
     plan, paths = make_plan(composed, DIGESTS), SweepPaths(tmp_path / "memory_vs_moe")
-    launch = Launch(launched=0.0, sweep=composed, digests=DIGESTS, data_folder="/d", code="", python="python")
-    write_files(plan, paths, Path("/d"), forget_stops=True)
+    launch = Launch(launched=0.0, sweep=composed, digests=DIGESTS, code="", python="python")
+    write_files(plan, paths, forget_stops=True)
     return Sweep(launch, plan, paths, FakeExecutor())
 
 
@@ -149,7 +149,7 @@ def test_the_compared_stage_opens_once_with_files_for_all_its_runs(sweep: Sweep)
     assert (step.stage, step.submitted) == ("compare", len(compared))
     assert step.messages == ("every family's rates are chosen: the compared runs are open",)
     for run in compared:
-        assert read_json(run_paths(sweep.paths, run).run, format=2)["run_id"] == run.run_id
+        assert read_json(run_paths(sweep.paths, run).run, format=3)["run_id"] == run.run_id
     assert sweep.step().messages == ()
     stored = read_plan_file(sweep.paths)
     assert stored is not None

@@ -86,8 +86,8 @@ def test_a_result_stands_above_all_and_divergence_is_a_failure(paths: RunPaths) 
     assert (diverged.state, diverged.cause) == ("failed", "diverged")
 
 
-def test_a_second_worker_of_a_run_leaves_at_once(paths: RunPaths, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root), "--data", str(tmp_path)]
+def test_a_second_worker_of_a_run_leaves_at_once(paths: RunPaths) -> None:
+    command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root)]
     with Lease(paths.lease, "the run"):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 76
@@ -95,9 +95,9 @@ def test_a_second_worker_of_a_run_leaves_at_once(paths: RunPaths, tmp_path: Path
     assert not paths.attempts.exists()
 
 
-def test_a_run_whose_file_was_edited_is_refused_and_says_so(paths: RunPaths, tmp_path: Path) -> None:
+def test_a_run_whose_file_was_edited_is_refused_and_says_so(paths: RunPaths) -> None:
     paths.run.write_text('{"format": 1, "sweep": "x"}')
-    command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root), "--data", str(tmp_path)]
+    command = [sys.executable, "-m", "memscale.launch.worker", str(paths.root)]
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 1
     assert read_state(paths).state == "failed"
     assert "cannot be read back" in read_state(paths).evidence

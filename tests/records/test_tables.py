@@ -50,31 +50,41 @@ def test_a_plan_comes_back_with_its_choices(plan: Plan, tmp_path: Path) -> None:
 
 def test_every_run_comes_back_with_its_identity(plan: Plan, tmp_path: Path) -> None:
     for planned in plan.runs:
-        write_run_file(tmp_path / "run.json", run_file(plan.sweep, planned))
+        write_run_file(tmp_path / "run.json", run_file(plan, planned))
         read = read_run_file(tmp_path / "run.json")
         assert read.run == planned.run
         assert read.counts.params_total == planned.counts.params_total
         assert (read.tasks == ()) == (planned.stage == "tune")
 
 
-def test_files_of_format_1_are_read_with_the_new_names(plan: Plan, tmp_path: Path) -> None:
-    old = {"flops_mismatch": "flops_off", "params_mismatch": "params_off", "family_name": "family"}
+@pytest.mark.parametrize("format", [1, 2])
+def test_files_of_former_formats_are_read_as_if_they_were_of_this_one(format: int, plan: Plan, tmp_path: Path) -> None:
+    old = (
+        {"flops_mismatch": "flops_off", "params_mismatch": "params_off", "family_name": "family"} if format == 1 else {}
+    )
+    folders = re.compile(r'"data_folders": \[\s*"(\w+)"\s*\]')
 
     def downgrade(path: Path) -> None:
-        text = re.sub(r' "digest": "\w+",\n', "", path.read_text()).replace('"format": 2', '"format": 1')
+        text = re.sub(r' "digest": "\w+",\n', "", path.read_text()).replace('"format": 3', f'"format": {format}')
+        text = folders.sub(r'"data_folder": "/runs/data/\1"', text)
+        text = re.sub(r' "dense_params_non_embedding": \w+,\n', "", text)
         for new, name in old.items():
             text = text.replace(f'"{new}"', f'"{name}"')
         path.write_text(text)
 
     paths, written = SweepPaths(tmp_path), plan_file(plan, tmp_path)
     write_plan_file(paths, written)
-    one = run_file(plan.sweep, plan.runs[0])
+    one = run_file(plan, plan.runs[0])
     write_run_file(tmp_path / "run.json", one)
     for path in (paths.plan(plan.plan_hash), paths.current_plan, tmp_path / "run.json"):
         downgrade(path)
-    assert "flops_mismatch" not in paths.plan(plan.plan_hash).read_text()
-    assert read_plan_file(paths) == written
-    assert read_run_file(tmp_path / "run.json") == one
+    text = paths.plan(plan.plan_hash).read_text()
+    assert ("flops_mismatch" in text, "data_folders" in text) == (format == 2, False)
+    found = read_plan_file(paths)
+    assert found is not None
+    assert [paths.data(one) for one in found.data_folders] == [paths.data(one) for one in written.data_folders]
+    assert replace(found, data_folders=written.data_folders) == written
+    assert read_run_file(tmp_path / "run.json") == replace(one, dense_params_non_embedding=None)
 
 
 def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, tmp_path: Path) -> None:
@@ -82,7 +92,7 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
     rows = []
     for planned, state in ((done, "done"), (failed, "failed")):
         paths = RunPaths(tmp_path / planned.name)
-        write_run_file(paths.run, run_file(plan.sweep, planned))
+        write_run_file(paths.run, run_file(plan, planned))
         if state == "done":
             write_json(paths.result, _result(), format=1)
         rows.append(read_row(paths, state, inspect(paths).result))
@@ -106,9 +116,9 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
 def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path: Path) -> None:
     """2,000 of 4,000 facts of 16 bits; the mean nats are known as well as a sample of half of them allows."""
     facts = DenseFacts(name="dense", num_facts=4_000, num_eval_facts=2_000)
-    sweep = replace(plan.sweep, data=replace(plan.sweep.data, sources=(facts,)))
+    file = run_file(plan, plan.runs[0])
     paths = RunPaths(tmp_path / plan.runs[0].name)
-    write_run_file(paths.run, run_file(sweep, plan.runs[0]))
+    write_run_file(paths.run, replace(file, data=replace(file.data, sources=(facts,))))
     assert "bits_stored" not in read_row(paths, "failed", None)
     asked = {"recall": {"value": 0.4, "stderr": 0.01, "num_samples": 2_000}}
     for stderr in (0.02, None):

@@ -141,7 +141,7 @@ def _submit(jobs: _Jobs, chunk: Sequence[JobRequest]) -> None:
     submission = new_submission(paths.root.name, tuple(request.paths.root.name for request in chunk))
     write_submission(paths, submission)
     executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
-    folders = mounts(paths, jobs.code, chunk[0]) if resources.container else ()
+    folders = mounts(paths, jobs.code) if resources.container else ()
     parameters = job_parameters(resources, jobs.code, exclude=jobs.exclude, folders=folders)
     executor.update_parameters(
         job_name=submission.name, array_parallelism=jobs.at_once or len(chunk), stderr_to_stdout=True, **parameters

@@ -11,7 +11,6 @@ from typing import Any
 
 from memscale.config.launcher import Launcher
 from memscale.launch.code_snapshot import shell_lines
-from memscale.launch.executor import JobRequest
 from memscale.launch.slurm.commands import split_nodes
 from memscale.records.layout import SweepPaths
 
@@ -87,8 +86,7 @@ def _srun_options(launcher: Launcher, folders: Sequence[Path]) -> list[str]:
     return [*options, "--kill-on-bad-exit=1"] if launcher.processes_per_run > 1 else options
 
 
-def mounts(paths: SweepPaths, code: Path, request: JobRequest) -> list[Path]:
+def mounts(paths: SweepPaths, code: Path) -> list[Path]:
     """Return what a container needs of this machine; of Python, what does not come with an operating system."""
-    data = Path(request.arguments[request.arguments.index("--data") + 1])
     python = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix) if prefix not in ("/usr", "/usr/local")]
-    return [code, paths.root, data, *python]
+    return [code, paths.root, paths.all_data, *python]

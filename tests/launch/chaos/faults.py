@@ -159,8 +159,7 @@ def nobody_looks(site: Site, _: Victim) -> str:
 
 def started_twice(site: Site, one: Victim) -> str:
     """A second worker of the run, and a second launch of the sweep beside the jobs that look after it."""
-    data = json.loads((site.runs / NAME / "slurm" / "launch.json").read_text())["data_folder"]
-    command = [sys.executable, "-m", "memscale.launch.worker", str(one.folder), "--data", data]
+    command = [sys.executable, "-m", "memscale.launch.worker", str(one.folder)]
     second = subprocess.run(command, cwd=ROOT, env=environment(site.runs), capture_output=True, text=True, check=False)
     assert second.returncode in (0, 76), second.stderr  # 0: the run had ended meanwhile
     memscale("sweep", NAME, *site.overrides, runs=site.runs, more=site.more)

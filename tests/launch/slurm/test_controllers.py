@@ -17,7 +17,7 @@ from memscale.records.layout import SweepPaths
 def launch() -> Launch:
     sweep = load_sweep("memory_vs_moe", ["launcher=slurm", "scale=laptop"]).sweep
     digests = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
-    return Launch(launched=0.0, sweep=sweep, digests=digests, data_folder="/d", code="/runs/s/code/c", python="python")
+    return Launch(launched=0.0, sweep=sweep, digests=digests, code="/runs/s/code/c", python="python")
 
 
 def test_no_password_stands_in_a_controllers_script(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,7 @@ def test_a_runs_job_sees_to_it_at_its_end_that_a_job_looks_after_the_sweep(
 ) -> None:
     sweep = load_sweep("memory_vs_moe", ["launcher=slurm", "scale=laptop"]).sweep
     digests = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
-    launch = Launch(launched=0.0, sweep=sweep, digests=digests, data_folder="/d", code=str(paths.code), python="python")
+    launch = Launch(launched=0.0, sweep=sweep, digests=digests, code=str(paths.code), python="python")
     write_launch(paths, launch)
     monkeypatch.setattr(job, "work", lambda _: 0)
 
