@@ -13,7 +13,7 @@ from memscale.config.ranges import Bytes, Checked, Column, Count, Factor, OneOf,
 OnBadRows = Annotated[str, OneOf(("refuse", "skip"))]
 HeldOut = Annotated[float, Range(0.001, 0.5, "both sides need text")]
 Asked = Annotated[float, Range(0.01, 1, "training and evaluation need questions")]
-DenseCount = Annotated[int, Range(10, 2**24, "three words make no more keys; give facts more value_words instead")]
+DenseCount = Annotated[int, Range(10, 2**24, "its key would have four words; give facts more value_words instead")]
 Passes = Annotated[int, Range(1, 1_000, "later epochs repeat them")]
 ValueWords = Annotated[int, Range(1, 16, "longer values are text, not facts")]
 People = Annotated[int, Range(10, 100_000_000, "their names run out, and fewer make no questions")]
@@ -122,8 +122,10 @@ class Facts(Source):
         return Knowledge(num_facts=NUM_ATTRIBUTES * self.num_people, bits=self.bits_per_person * self.num_people)
 
 
-NUM_WORDS = 256
-"""Words of dense facts: a word that is drawn uniformly has log2(NUM_WORDS) = 8 bits."""
+NUM_VALUE_WORDS = 256
+"""Words for the values of dense facts: a word that is drawn uniformly has log2(NUM_VALUE_WORDS) = 8 bits."""
+NUM_KEY_WORDS = 128
+"""Words for each place of a key."""
 LEAST_FACTS = 10
 """Fewer dense facts make no evaluation."""
 ENTRIES_PER_DOCUMENT = 32
@@ -144,7 +146,7 @@ class DenseFacts(Source):
     """None: `bits_per_parameter` for each non-embedding parameter of each budget's own dense model."""
     bits_per_parameter: PerParameter = 1.0
     """Bits of values offered per non-embedding parameter of a budget's dense model; a budget may have its own."""
-    value_words: ValueWords = 2
+    value_words: ValueWords = 4
     """Words of a value, of 8 bits each."""
     num_passes: Passes = 3
     """Times that every fact is written, each time in a new order and in turn in another of its wordings; later epochs
@@ -156,13 +158,13 @@ class DenseFacts(Source):
     @property
     def bits_per_fact(self) -> float:
         """Entropy of a value: 8 bits for each of its words, which are drawn uniformly and independently."""
-        return self.value_words * math.log2(NUM_WORDS)
+        return self.value_words * math.log2(NUM_VALUE_WORDS)
 
     @property
     def key_words(self) -> int:
         """Words of a key: two, or as many as make `num_facts` different keys."""
         words = 2
-        while NUM_WORDS**words < (self.num_facts or 0):
+        while NUM_KEY_WORDS**words < (self.num_facts or 0):
             words += 1
         return words
 
@@ -170,7 +172,7 @@ class DenseFacts(Source):
     def tokens_per_fact(self) -> float:
         """Tokens of an entry where each word is one token.
 
-        The words of key and value, one between them, the end of the line, and a share of the document's end token.
+        A mark, the words of key and value, the end of the line, and a share of the document's end token.
         """
         return self.key_words + self.value_words + 2 + 1 / ENTRIES_PER_DOCUMENT
 

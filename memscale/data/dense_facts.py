@@ -2,16 +2,18 @@
 
 A pure function of the configuration decides the facts, the training documents and the questions:
 
-1. All words come from one pool of 256, each a token of its own in a tokenizer that memscale trains. Keys are different
-   pairs (or triples, where pairs run out) of words; the words of a value are uniform and independent, 8 bits each.
-2. A fact is told as `key <separator> value`, one fact a line. There are four separators. For each fact one of them,
-   drawn at random, never occurs in training; the others take turns.
+1. Words have roles: 128 begin a key, 128 others follow, 256 others make values. In a tokenizer that memscale trains
+   each is a token of its own. Keys are different sequences of two words (of more where pairs run out); the words of a
+   value are uniform and independent, 8 bits each.
+2. A fact is a line: a mark, the key, the value. There are four marks, each a wording. For each fact one of them, drawn
+   at random, never occurs in training; the others take turns.
 3. A pass tells every fact once, in an order of its own, 32 facts a document.
-4. Validation and evaluation use each fact's held-out wording, so they measure the fact and not the line.
+4. Validation and evaluation use each fact's held-out mark, so they measure the fact and not the line.
 
-Such a source fills a model with knowledge at 16 bits in 6 tokens, where a description of a person has 36 bits in some
-80 tokens. As a reference: about 2 bits per parameter are stored after 1,000 exposures, 1 after 100 (Allen-Zhu and Li
-2024, "Physics of Language Models: Part 3.3").
+Such a source fills a model with knowledge at 32 bits in 8 tokens, where a description of a person has 36 bits in some
+80 tokens. Long values and words with roles were chosen because they are learnt soonest (docs/log.md). For reference:
+about 2 bits per parameter are stored after 1,000 exposures, 1 after 100 (Allen-Zhu and Li 2024, "Physics of Language
+Models: Part 3.3").
 """
 
 from __future__ import annotations
@@ -23,15 +25,21 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from memscale.config.data import ENTRIES_PER_DOCUMENT, NUM_WORDS, DenseFacts
+from memscale.config.data import ENTRIES_PER_DOCUMENT, NUM_KEY_WORDS, NUM_VALUE_WORDS, DenseFacts
 from memscale.data.philox import Integers, random_below, random_permutation
 from memscale.errors import DataError
 
-WORDS = tuple("".join(letters) for letters in product("bdfghjklmnprstvz", "aeio", "q", "aeio"))
-"""256 words that no text begins a word with; each is a token, with a space before it."""
-SEPARATORS = (":", ";", ",", "=")
-"""What stands between key and value, one for each wording: single bytes, which are tokens of every byte-level BPE."""
-assert len(WORDS) == NUM_WORDS, "config and vocabulary must agree"
+_ONSETS, _VOWELS = "bdfghjklmnprstvz", "aeio"
+VALUE_WORDS = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "q", _VOWELS))
+_KEY_WORDS = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "x", _VOWELS))
+KEY_WORDS = (_KEY_WORDS[:NUM_KEY_WORDS], _KEY_WORDS[NUM_KEY_WORDS:])
+"""The words at the even and at the odd places of a key."""
+WORDS = (*VALUE_WORDS, *_KEY_WORDS)
+"""All words, of one length, such as no other text begins a word with; each is a token, with a space before it."""
+MARKS = ("-", "+", "*", "~")
+"""What a line begins with, one for each wording: single bytes, which are tokens of every byte-level BPE."""
+assert len(VALUE_WORDS) == NUM_VALUE_WORDS, "config and vocabulary must agree"
+assert len(KEY_WORDS[1]) == NUM_KEY_WORDS, "config and vocabulary must agree"
 
 
 class DenseEntries:
@@ -40,9 +48,9 @@ class DenseEntries:
     Example:
         >>> entries = DenseEntries(DenseFacts(name="dense_facts", num_facts=1_000))
         >>> next(entries.training()).splitlines()[0]
-        ' kiqi taqa: joqa giqe'
+        '- foxa toxi leqa koqi jiqe leqo'
         >>> entries.prompt(0), entries.value(0)
-        (' tiqo taqo=', 'teqi leqa')
+        ('~ gexo sixa', 'teqi leqa giqo doqi')
     """
 
     def __init__(self, facts: DenseFacts) -> None:
@@ -60,27 +68,27 @@ class DenseEntries:
     def keys(self) -> Integers:
         """Index of each word of each key, [facts, key words]; no two rows are equal."""
         num_words = self.facts.key_words
-        chosen = random_permutation(NUM_WORDS**num_words, *self._key, "keys")[: self.num_facts]
-        return np.stack([chosen // NUM_WORDS**place % NUM_WORDS for place in range(num_words)], axis=1)
+        chosen = random_permutation(NUM_KEY_WORDS**num_words, *self._key, "keys")[: self.num_facts]
+        return np.stack([chosen // NUM_KEY_WORDS**place % NUM_KEY_WORDS for place in range(num_words)], axis=1)
 
     @cached_property
     def values(self) -> Integers:
         """Index of each word of each value, [facts, value words]."""
         num_words = self.facts.value_words
-        return random_below(NUM_WORDS, self.num_facts * num_words, *self._key, "values").reshape(-1, num_words)
+        return random_below(NUM_VALUE_WORDS, self.num_facts * num_words, *self._key, "values").reshape(-1, num_words)
 
     @cached_property
     def held_out_wordings(self) -> Integers:
         """The wording of each fact that training never uses, [facts]."""
-        return random_below(len(SEPARATORS), self.num_facts, *self._key, "held-out wordings")
+        return random_below(len(MARKS), self.num_facts, *self._key, "held-out wordings")
 
     def training(self) -> Iterator[str]:
         """Yield the documents of `num_passes` passes through all facts, each time in the next of a fact's wordings."""
-        used = len(SEPARATORS) - 1
+        used = len(MARKS) - 1
         for number in range(self.facts.num_passes):
             order = random_permutation(self.num_facts, *self._key, "order", number)
             turn_F = (number + np.arange(self.num_facts)) % used
-            wording_F = (self.held_out_wordings + 1 + turn_F) % len(SEPARATORS)
+            wording_F = (self.held_out_wordings + 1 + turn_F) % len(MARKS)
             yield from self._documents(order, wording_F)
 
     def held_out(self) -> Iterator[str]:
@@ -94,10 +102,11 @@ class DenseEntries:
 
     def value(self, fact: int) -> str:
         """Return the words of a fact's value."""
-        return " ".join(WORDS[word] for word in self.values[fact].tolist())
+        return " ".join(VALUE_WORDS[word] for word in self.values[fact].tolist())
 
     def _asked(self, fact: int, wording: int) -> str:
-        return "".join(f" {WORDS[word]}" for word in self.keys[fact].tolist()) + SEPARATORS[wording]
+        words = (KEY_WORDS[place % 2][word] for place, word in enumerate(self.keys[fact].tolist()))
+        return " ".join((MARKS[wording], *words))
 
     def _documents(self, order: Integers, wording_F: NDArray[np.int64]) -> Iterator[str]:
         for start in range(0, len(order), ENTRIES_PER_DOCUMENT):

@@ -21,7 +21,6 @@ from typing import Any
 from memscale.config.codec import to_plain
 from memscale.config.data import (
     ENTRIES_PER_DOCUMENT,
-    NUM_WORDS,
     Data,
     DenseFacts,
     Facts,
@@ -32,7 +31,7 @@ from memscale.config.data import (
 )
 from memscale.config.run import Digests
 from memscale.data import hub, python_stdlib, text_files
-from memscale.data.dense_facts import SEPARATORS, WORDS, DenseEntries
+from memscale.data.dense_facts import MARKS, WORDS, DenseEntries
 from memscale.data.facts import OPENING, QUESTIONS_PER_DOCUMENT, People
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
 from memscale.errors import DataError
@@ -133,11 +132,11 @@ def check(data: Data) -> None:
             raise DataError(
                 f"data.sources has two sources of kind '{kind.kind}'; one is the most, as the knowledge is its own"
             )
-    least = NUM_BYTES_AND_END + NUM_WORDS
+    least = NUM_BYTES_AND_END + len(WORDS)
     if any(isinstance(source, DenseFacts) for source in data.sources) and data.tokenizer.vocab_size < least:
         raise DataError(
             f"data.tokenizer.vocab_size is {data.tokenizer.vocab_size}; dense facts need {least} or more, as each of "
-            f"their {NUM_WORDS} words is a token beside every byte and the end token"
+            f"their {len(WORDS)} words is a token beside every byte and the end token"
         )
     if data.files and not any(isinstance(source, TextFiles) and not source.files for source in data.sources):
         raise DataError(
@@ -159,7 +158,7 @@ def _source(source: Source, data: Data) -> dict[str, Any]:
         return {**plain, "words": _digest([words, FIRST, LAST, OPENING, QUESTIONS_PER_DOCUMENT])}
     if isinstance(source, DenseFacts):
         DenseEntries(source)  # refuses what it cannot make
-        return {**plain, "words": _digest([WORDS, SEPARATORS, ENTRIES_PER_DOCUMENT])}
+        return {**plain, "words": _digest([WORDS, MARKS, ENTRIES_PER_DOCUMENT])}
     if isinstance(source, PythonStdlib):
         return {**plain, "contents": _contents((path, path.name) for path in python_stdlib.taken_files(source))}
     if isinstance(source, TextFiles):

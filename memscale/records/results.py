@@ -44,6 +44,7 @@ def read_row(paths: RunPaths, status: str, result: Result | None) -> Row:
             dense = _dense_facts(file)
             if dense is not None and "dense_facts" in result.content["scores"]:
                 row.update(_stored(dense, result.content["scores"]))
+                row.update(_per_parameter(row, "bits_stored"))
         except (KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{paths.result} lacks what a result has ({error!r})") from None
         row["verified"] = int(result.verified)
@@ -133,7 +134,14 @@ def _planned(file: RunFile, status: str) -> Row:
     dense = _dense_facts(file)
     if dense is not None:
         row["bits_offered"] = dense.bits_offered
+        row.update(_per_parameter(row, "bits_offered"))
     return row
+
+
+def _per_parameter(row: Row, name: str) -> Row:
+    """Return a count of bits for each non-embedding parameter of the budget's dense model, where that is known."""
+    params = row["dense_params_non_embedding"]
+    return {f"{name}_per_parameter": row[name] / params} if params else {}
 
 
 def _dense_facts(file: RunFile) -> DenseFacts | None:

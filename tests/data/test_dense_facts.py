@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from memscale.config.data import Data, DenseFacts, PythonStdlib, TokenizerConfig
-from memscale.data.dense_facts import SEPARATORS, WORDS, DenseEntries, evaluation_set
+from memscale.data.dense_facts import KEY_WORDS, MARKS, VALUE_WORDS, WORDS, DenseEntries, evaluation_set
 from memscale.data.fingerprint import fingerprint
 from memscale.data.prepared import prepare
 from memscale.errors import ConfigError, DataError
 
 Told = tuple[tuple[str, ...], str, tuple[str, ...]]
-"""Key, separator and value of a line."""
+"""Key, mark and value of a line."""
 
 
 def dense(**settings: object) -> DenseFacts:
@@ -28,16 +28,18 @@ def dense(**settings: object) -> DenseFacts:
 def read(documents: Iterable[str]) -> list[Told]:
     lines = []
     for line in "".join(documents).splitlines():
-        (separator,) = [sign for sign in SEPARATORS if sign in line]
-        key, value = line.split(separator)
-        assert key.startswith(" ")
-        assert value.startswith(" ")
-        lines.append((tuple(key.split()), separator, tuple(value.split())))
+        mark, *words = line.split(" ")
+        assert mark in MARKS
+        key = tuple(word for word in words if word not in VALUE_WORDS)
+        value = tuple(words[len(key) :])
+        assert all(word in KEY_WORDS[place % 2] for place, word in enumerate(key))
+        assert all(word in VALUE_WORDS for word in value)
+        lines.append((key, mark, value))
     return lines
 
 
 def test_words_are_tokens_that_no_other_word_begins() -> None:
-    assert len(set(WORDS)) == 256
+    assert len(set(WORDS)) == 512
     assert len({len(word) for word in WORDS}) == 1
 
 
@@ -68,13 +70,13 @@ def test_the_wording_asked_is_never_trained() -> None:
     for asked in questions:
         (told,) = read([f"{asked['prompt']} {asked['answer']}\n"])
         assert (told[0], told[1]) not in trained
-    # All separators are held out for some facts, so none tells a fact by itself.
-    assert {sign for _, sign, _ in read(entries.held_out())} == set(SEPARATORS)
+    # All marks are held out for some facts, so none tells a fact by itself.
+    assert {sign for _, sign, _ in read(entries.held_out())} == set(MARKS)
 
 
 def test_values_are_uniform_words_independent_of_keys_and_of_each_other() -> None:
     entries = DenseEntries(dense(num_facts=60_000))
-    pairs = [entries.values[:, 0] * 256 + entries.values[:, 1], entries.keys[:, 0] * 256 + entries.values[:, 1]]
+    pairs = [entries.values[:, 0] * 256 + entries.values[:, 3], entries.keys[:, 0] * 512 + entries.values[:, 1]]
     for column in (entries.values[:, 0] * 256, entries.values[:, 1] * 256):
         counts = np.bincount(column // 256, minlength=256)
         assert ((counts - 60_000 / 256) ** 2 / (60_000 / 256)).sum() < 345  # 255 degrees of freedom: p about 1e-4
@@ -83,7 +85,7 @@ def test_values_are_uniform_words_independent_of_keys_and_of_each_other() -> Non
         assert ((coarse - 60_000 / 256) ** 2 / (60_000 / 256)).sum() < 345
 
 
-@pytest.mark.parametrize(("num_facts", "words"), [(10, 2), (65_536, 2), (65_537, 3)])
+@pytest.mark.parametrize(("num_facts", "words"), [(10, 2), (128**2, 2), (128**2 + 1, 3), (60_000, 3)])
 def test_keys_are_distinct_at_any_size(num_facts: int, words: int) -> None:
     entries = DenseEntries(dense(num_facts=num_facts))
     assert entries.facts.key_words == words
@@ -104,9 +106,9 @@ def test_sized_by_the_parameters() -> None:
 
 def test_an_entry_has_the_tokens_that_the_plan_counts(tmp_path: Path) -> None:
     """Whatever else the tokenizer is trained on, a word is one token, and the text comes back."""
-    source = dense(num_facts=640, value_words=2)
+    source = dense(num_facts=640)
     code = PythonStdlib(name="code", max_bytes=50_000)
-    data = Data(name="d", sources=(source, code), tokenizer=TokenizerConfig(vocab_size=600, train_bytes=20_000))
+    data = Data(name="d", sources=(source, code), tokenizer=TokenizerConfig(vocab_size=800, train_bytes=20_000))
     prepared = prepare(data, tmp_path)
     assert prepared.manifest.sources[0].train.num_tokens == 3 * 640 * source.tokens_per_fact
     tokenizer = prepared.tokenizer()
@@ -140,8 +142,8 @@ def test_a_sample_of_the_facts_is_asked() -> None:
 
 
 def test_a_vocabulary_too_small_for_the_words_is_refused() -> None:
-    data = Data(name="d", sources=(dense(),), tokenizer=TokenizerConfig(vocab_size=512))
-    with pytest.raises(DataError, match=r"vocab_size is 512; dense facts need 513 or more"):
+    data = Data(name="d", sources=(dense(),), tokenizer=TokenizerConfig(vocab_size=768))
+    with pytest.raises(DataError, match=r"vocab_size is 768; dense facts need 769 or more"):
         fingerprint(data)
 
 

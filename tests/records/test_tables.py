@@ -115,7 +115,7 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
 
 def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path: Path) -> None:
     """2,000 of 4,000 facts of 16 bits; the mean nats are known as well as a sample of half of them allows."""
-    facts = DenseFacts(name="dense", num_facts=4_000, num_eval_facts=2_000)
+    facts = DenseFacts(name="dense", num_facts=4_000, num_eval_facts=2_000, value_words=2)
     file = run_file(plan, plan.runs[0])
     paths = RunPaths(tmp_path / plan.runs[0].name)
     write_run_file(paths.run, replace(file, data=replace(file.data, sources=(facts,))))
@@ -127,6 +127,7 @@ def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path:
         row = read_row(paths, "done", inspect(paths).result)
         assert row["bits_offered"] == 64_000
         assert row["bits_stored"] == pytest.approx(4_000 * 12)
+        assert row["bits_stored_per_parameter"] == pytest.approx(48_000 / file.dense_params_non_embedding)
         assert row["score_dense_facts_recall"] == 0.4
     assert "bits_stored_stderr" not in row
     asked["nats"]["stderr"] = 0.02
