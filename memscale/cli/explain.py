@@ -113,7 +113,11 @@ def _memory(plan: Plan, run: PlannedRun) -> dict[str, Any]:
     rows = []
     for parallelism in _PARALLELISMS:
         memory = training_memory(
-            run.architecture, plan.sweep.scale.sequence_length, parallelism=parallelism, precision=precision
+            run.architecture,
+            plan.sweep.scale.sequence_length,
+            parallelism=parallelism,
+            precision=precision,
+            averaged=plan.sweep.recipe.average is not None,
         )
         rows.append({**asdict(parallelism), **asdict(memory), "total": memory.total})
     return {"micro_batch_sequences": 1, "precision": precision, "per_gpu": rows}

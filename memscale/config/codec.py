@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from memscale.config.checks import is_left_out
 from memscale.config.data import SOURCES, Source
 from memscale.config.family import FAMILY_CLASSES, Family
 from memscale.config.grid import Axis
@@ -69,7 +70,8 @@ def to_plain(value: Any) -> Any:
         True
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        held = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        plain = {field.name: to_plain(one) for field, one in held if not is_left_out(field, one)}
         for base, (key, _) in _CHOICES.items():
             if isinstance(value, base):
                 plain = {key: getattr(value, key), **plain}

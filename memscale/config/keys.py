@@ -22,7 +22,7 @@ from memscale.config.family import FAMILY_CLASSES
 from memscale.config.grid import Block
 from memscale.config.launcher import Launcher
 from memscale.config.matching import Matching
-from memscale.config.optimizer import Schedule
+from memscale.config.optimizer import Average, Schedule
 from memscale.config.ranges import LINE, OneOf, Range, rules
 from memscale.config.recipe import BatchRule, RateRule, Recipe, Tune
 from memscale.config.resources import Resources
@@ -44,6 +44,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     *((f"data.sources.NAME, of kind {cls.kind}", cls) for cls in SOURCES),
     ("recipe", Recipe),
     ("recipe.schedule", Schedule),
+    ("recipe.average", Average),
     ("recipe.tune", Tune),
     ("recipe.learning_rate", RateRule),
     ("recipe.batch", BatchRule),

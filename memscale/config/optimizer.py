@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from memscale.config.checks import between, require
-from memscale.config.ranges import Checked, Decay, OneOf, Range, Rate, Share
+from memscale.config.ranges import Checked, Count, Decay, OneOf, Range, Rate, Share
 
 SCHEDULES = ("wsd", "cosine")
 TABLE_OPTIMIZERS = ("lazy_adamw", "lazy_adamw_by_row", "dense_adamw")
@@ -73,3 +73,19 @@ class Schedule(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         between("warmup_fraction + decay_fraction", self.warmup_fraction + self.decay_fraction, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average(Checked):
+    """The final weights are the mean of the weights at evenly spaced steps of the last part of training.
+
+    A uniform mean of the tail (Rakhlin et al. 2012; of networks Izmailov et al. 2018; of recent checkpoints Kaddour
+    2022). Its window is a share of the run, so runs of different lengths are treated alike; the decay of an exponential
+    mean would have to follow the number of steps to do the same.
+    """
+
+    fraction: Annotated[float, Range(0, 1, "it is a share", above_low=True)]
+    """Share of the steps, at the end, over which weights are averaged."""
+    every: Count = 1
+    """Steps between the weights that enter the mean, counted back from the last one. Each reads every weight once, and
+    brings all rows of memory tables up to date."""

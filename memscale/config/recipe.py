@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import require
-from memscale.config.optimizer import Beta1, Beta2, ClipNorm, Epsilon, Schedule, TableOptimizer, TableStorage
+from memscale.config.checks import ADDED_LATER, require
+from memscale.config.optimizer import Average, Beta1, Beta2, ClipNorm, Epsilon, Schedule, TableOptimizer, TableStorage
 from memscale.config.ranges import Checked, Decay, Factor, Range, Rate, Seed
 
 TUNED = "tuned"
@@ -97,6 +97,8 @@ class Recipe(Checked):
     """As in `memscale.config.optimizer.Optimizer`, like the fields around it."""
     table_storage: TableStorage = "float32"
     clip_norm: ClipNorm = 1.0
+    average: Average | None = field(default=None, metadata=ADDED_LATER)
+    """Averaging of the weights at the end of training; None: the last weights are the result."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

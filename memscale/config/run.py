@@ -5,12 +5,12 @@ Hardware, paths, GPU counts, micro-batches and logging are not part of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memscale.config.architecture import Architecture
-from memscale.config.checks import require
+from memscale.config.checks import ADDED_LATER, require
 from memscale.config.names import FolderName
-from memscale.config.optimizer import Optimizer, Schedule
+from memscale.config.optimizer import Average, Optimizer, Schedule
 from memscale.config.ranges import BatchTokens, Checked, Count, Seed, WholeTokens
 
 MEANING = 2
@@ -51,6 +51,8 @@ class Run(Checked):
     """Number of validations, evenly spaced, the last one at the end of training."""
     digests: Digests
     meaning: Count = MEANING
+    average: Average | None = field(default=None, metadata=ADDED_LATER)
+    """Which weights are averaged at the end; None: the last ones are the result."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

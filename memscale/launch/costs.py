@@ -32,6 +32,7 @@ def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
         evaluated=planned.stage != "tune" and sweep.evaluate.tasks != (),
         done=done,
         processes=launcher_of(sweep, planned).processes_per_run,
+        averaged=sweep.recipe.average is not None,
     )
 
 

@@ -123,6 +123,7 @@ def _fits(plan: Plan, num_workers: int) -> dict[Cell, DeviceFit]:
             -(-(run.batch_tokens // length) // asks.processes_per_run),
             device_bytes=device_bytes,
             precision="bfloat16" if device == "cuda" else "float32",
+            averaged=plan.sweep.recipe.average is not None,
         )
     return fits
 

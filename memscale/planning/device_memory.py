@@ -46,6 +46,7 @@ def fit_on_device(
     *,
     device_bytes: float | None,
     precision: str,
+    averaged: bool = False,
 ) -> DeviceFit:
     """Choose the micro-batch for one device and compare the peak memory with the device's.
 
@@ -55,6 +56,7 @@ def fit_on_device(
         batch_sequences: Sequences per optimizer step.
         device_bytes: Memory of the device; None: not known, and the micro-batch is then the whole batch.
         precision: `bfloat16` or `float32`, as in `training_memory`.
+        averaged: Whether a running mean of the weights is held beside them.
 
     Returns:
         The micro-batch, its peak memory by `training_memory`, and where it does not fit the smallest number of devices
@@ -69,6 +71,7 @@ def fit_on_device(
             batch_sequences=batch_sequences,
             parallelism=parallelism,
             precision=precision,
+            averaged=averaged,
         )
 
     alone = Parallelism()

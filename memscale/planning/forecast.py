@@ -24,6 +24,8 @@ NEAR = 4.0
 """A forecast counts as measured up to this factor in FLOPs per token from a measured model."""
 BYTES_PER_PARAMETER = 12
 """A checkpoint holds each weight and the two moments of AdamW in float32."""
+BYTES_OF_A_MEAN = 4
+"""For each parameter of a checkpoint of the window in which weights are averaged; the last checkpoint has none."""
 KEPT_CHECKPOINTS = 2
 
 
@@ -65,6 +67,8 @@ class Cost:
     done: bool
     processes: int = 1
     """GPUs that the run uses; where there are none, workers."""
+    averaged: bool = False
+    """Whether checkpoints may hold a running mean of the weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +218,7 @@ def forecast(
             seconds = speeds.run_seconds(cost)
             written = 1 + seconds // speeds.checkpoint_seconds
             kept = BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, written)
+            kept += BYTES_OF_A_MEAN * cost.params_total if cost.averaged and written > 1 else 0
             per_run.append(seconds)
             disk += kept
             if not cost.done:

@@ -3,7 +3,8 @@
 1. A run is written as JSON with sorted keys, no spaces, ASCII, and floats at full precision.
 2. `run_id` is the first 12 hex digits of the SHA-256 of that text.
 
-Field names of `memscale.config.run.Run` and of its parts are in the text: renaming one changes every run id. Refuses
+Field names of `memscale.config.run.Run` and of its parts are in the text: renaming one changes every run id. A field
+that was added later is in it only where it is set (`memscale.config.checks.ADDED_LATER`). Refuses
 values without a canonical form (unknown types, NaN, infinities), and two runs with one identity.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from memscale.config.checks import is_left_out
 from memscale.config.codec import to_plain
 from memscale.config.run import Run
 from memscale.errors import PlanError
@@ -60,7 +62,8 @@ class Identities:
 
     def run_id(self, run: Run) -> str:
         """Return the same as the function `run_id`."""
-        content = ",".join([f'"{name}":{self._value(getattr(run, name))}' for name in _RUN_FIELDS])
+        held = [(field, getattr(run, field.name)) for field in _RUN_FIELDS]
+        content = ",".join([f'"{field.name}":{self._value(one)}' for field, one in held if not is_left_out(field, one)])
         return hashlib.sha256(f"{{{content}}}".encode()).hexdigest()[:12]
 
     def _value(self, value: Any) -> str:
@@ -69,7 +72,7 @@ class Identities:
         return self.part(value) if is_dataclass(value) else _scalar(value)
 
 
-_RUN_FIELDS = tuple(sorted(field.name for field in fields(Run)))
+_RUN_FIELDS = tuple(sorted(fields(Run), key=lambda field: field.name))
 
 
 def _scalar(value: Any) -> str:

@@ -153,6 +153,7 @@ class RunBuilder:
             seed=seed,
             validations=sweep.evaluate.validations,
             digests=digests_of(self._digests, planned.budget),
+            average=sweep.recipe.average,
         )
         return replace(planned, name=name, stage=stage, seed=seed, run=run, run_id=self.identities.run_id(run))
 

@@ -53,7 +53,7 @@ class TrainingMemory:
     gradients: float
     """Gradients of all weights, those of tables in sparse form."""
     optimizer: float
-    """The two moments of AdamW, and the step numbers of table rows."""
+    """The two moments of AdamW, the step numbers of table rows, and the running mean of the weights if there is one."""
     activations: float
     """Tensors saved for the backward pass, and the logits with their gradients."""
 
@@ -71,6 +71,7 @@ def training_memory(
     batch_sequences: int | None = None,
     parallelism: Parallelism = Parallelism(),
     precision: str = "bfloat16",
+    averaged: bool = False,
 ) -> TrainingMemory:
     """Return the memory that each GPU needs to train a model.
 
@@ -81,6 +82,7 @@ def training_memory(
         batch_sequences: Sequences per optimizer step over all GPUs; None: one micro-batch per GPU.
         parallelism: Number of GPUs and what they shard.
         precision: Format of matrix products: `bfloat16` (autocast, as on GPUs) or `float32` (as on CPUs).
+        averaged: Whether a running mean of the weights is held beside them (`recipe.average`).
 
     Raises:
         ConfigError: An argument is out of range.
@@ -105,7 +107,7 @@ def training_memory(
     return TrainingMemory(
         weights=weights / state,
         gradients=dense / state + _table_gradients(architecture, share, tokens),
-        optimizer=(2 * weights + steps) / moments,
+        optimizer=(2 * weights + steps) / moments + (weights if averaged else 0.0),
         activations=saved + tokens * _loss_bytes(architecture, precision),
     )
 

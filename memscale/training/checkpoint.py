@@ -43,6 +43,7 @@ from memscale.training.metrics import WindowSums
 from memscale.training.optimizers import AdamW, build_optimizer
 from memscale.training.schedules import lr_factor
 from memscale.training.tensor_file import write_tensors
+from memscale.training.weight_average import PREFIX, WeightAverage
 
 KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back to."""
@@ -67,8 +68,17 @@ class State:
     """Lines of the metrics up to this step; None: an earlier version did not count them."""
 
 
-def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> Path:
+def save(
+    folder: Path,
+    run: Run,
+    model: Transformer,
+    optimizer: AdamW,
+    state: State,
+    average: WeightAverage | None = None,
+) -> Path:
     """Write the checkpoint of `state.step` into `folder`, remove all but the last two, and return its path.
+
+    `average` is the run's running mean of weights, where it has one.
 
     Raises:
         DiskFullError: There is no space; earlier checkpoints are unchanged.
@@ -78,7 +88,7 @@ def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: St
         aside = folder / f".step-{state.step}.tmp"
         aside.mkdir()
         try:
-            _write(aside, run, model, optimizer, state)
+            _write(aside, run, model, {**optimizer.state(), **_means(average, state)}, state)
             final = folder / f"step-{state.step}"
             discard(final)
             os.rename(aside, final)
@@ -90,8 +100,12 @@ def save(folder: Path, run: Run, model: Transformer, optimizer: AdamW, state: St
     return final
 
 
-def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> State | None:
+def restore(
+    folder: Path, run: Run, model: Transformer, optimizer: AdamW, average: WeightAverage | None = None
+) -> State | None:
     """Load the newest good checkpoint into model and optimizer; return its state, or None if there is no checkpoint.
+
+    `average` is the run's running mean of weights, where it has one; it is loaded too.
 
     Raises:
         CheckpointError: There are checkpoints and none is good.
@@ -100,7 +114,7 @@ def restore(folder: Path, run: Run, model: Transformer, optimizer: AdamW) -> Sta
     faults: list[str] = []
     for _, path in reversed(numbered(folder)):
         try:
-            state = _load(path, run, model, optimizer)
+            state = _load(path, run, model, optimizer, average)
         except CheckpointError as error:
             faults.append(str(error))
             continue
@@ -159,7 +173,8 @@ def load_weights(folder: Path, run: Run, model: Transformer) -> int:
     state, weights, kept = _verified(path, run)
     if run.architecture.has_table:
         optimizer = build_optimizer(model, run.optimizer)
-        _fill(path, state, run, (weights, kept), model, optimizer)
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(PREFIX)}
+        _fill(path, state, run, (weights, kept), model, optimizer, {})
         optimizer.flush()
         optimizer.detach()
     else:
@@ -179,10 +194,10 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: State) -> None:
+def _write(aside: Path, run: Run, model: Transformer, kept: Mapping[str, torch.Tensor], state: State) -> None:
     sums = {
         MODEL: write_tensors(aside / MODEL, _weights(model)),
-        OPTIMIZER: write_tensors(aside / OPTIMIZER, optimizer.state()),
+        OPTIMIZER: write_tensors(aside / OPTIMIZER, kept),
     }
     write_json(aside / STATE, {"state": to_plain(state), "run": to_plain(run)}, format=FORMAT)
     sums[STATE] = hashlib.sha256((aside / STATE).read_bytes()).hexdigest()
@@ -190,10 +205,14 @@ def _write(aside: Path, run: Run, model: Transformer, optimizer: AdamW, state: S
     fsync_directory(aside)
 
 
-def _load(path: Path, run: Run, model: Transformer, optimizer: AdamW) -> State:
+def _load(path: Path, run: Run, model: Transformer, optimizer: AdamW, average: WeightAverage | None) -> State:
     state, weights, kept = _verified(path, run)
-    _fill(path, state, run, (weights, kept), model, optimizer)
+    _fill(path, state, run, (weights, kept), model, optimizer, _means(average, state))
     return state
+
+
+def _means(average: WeightAverage | None, state: State) -> dict[str, torch.Tensor]:
+    return average.state(state.step) if average is not None else {}
 
 
 def _fill(
@@ -203,13 +222,15 @@ def _fill(
     saved: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
     model: Transformer,
     optimizer: AdamW,
+    means: Mapping[str, torch.Tensor],
 ) -> None:
-    """Check saved weights and optimizer state against the model's, then copy them."""
+    """Check saved weights and optimizer state, with running means of weights, against the model's, then copy them."""
     weights, kept = saved
+    needed = {**optimizer.state(), **means}
     _check_tensors(path / MODEL, weights, _weights(model))
-    _check_tensors(path / OPTIMIZER, kept, optimizer.state())
+    _check_tensors(path / OPTIMIZER, kept, needed)
     _copy(weights, _weights(model))
-    _copy(kept, optimizer.state())
+    _copy(kept, needed)
     optimizer.resume([lr_factor(run.schedule, step, run.num_steps) for step in range(state.step)])
 
 

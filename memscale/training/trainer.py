@@ -1,10 +1,10 @@
 """Trains one run to its end, or until it has to stop; it can be killed at any moment.
 
 Each step is one batch, one gradient, one clipping and one update; at intervals follow a line of metrics, a validation,
-a report and a checkpoint. Metrics up to a step are on the disk before its checkpoint is; a resumed run truncates them
-to the checkpoint it starts from, so no step is in them twice, and notes how many lines it lost where the file was
-damaged. On the CPU a resumed run computes, bit for bit, what an undisturbed one does. Prepared data other than the
-run's are a DataError.
+a report and a checkpoint; where weights are averaged, the mean replaces them after the last step. Metrics up to a step
+are on the disk before its checkpoint is; a resumed run truncates them to the checkpoint it starts from, so no step is
+in them twice, and notes how many lines it lost where the file was damaged. On the CPU a resumed run computes, bit for
+bit, what an undisturbed one does. Prepared data other than the run's are a DataError.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from memscale.training.optimizers import build_optimizer
 from memscale.training.progress import Progress, Reporter
 from memscale.training.result import TrainResult
 from memscale.training.schedules import lr_factor
+from memscale.training.weight_average import WeightAverage
 
 __all__ = ["Execution", "Progress", "TrainResult", "train", "validation_steps"]
 
@@ -111,6 +112,7 @@ class _Training:
         self._model = build_model(run, device=self._device, table_placement=tables)
         self._optimizer = build_optimizer(self._model, run.optimizer)
         self._after_step = after_step_hooks(self._model)
+        self._average = WeightAverage(self._model, self._optimizer, run.average, run.num_steps)
         self._sampler = prepared.sampler(
             seed=run.seed, sequence_length=run.sequence_length, batch_sequences=run.batch_sequences
         )
@@ -123,7 +125,7 @@ class _Training:
     def _resume(self) -> None:
         """Load the newest checkpoint, or start; truncate the metrics to the same step."""
         with self._process_group.main_process_first():
-            state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer)
+            state = checkpoint.restore(self._paths.checkpoints, self._run, self._model, self._optimizer, self._average)
         hardware = describe_hardware(self._device, self._process_group.size)
         if state is None:
             state = State(step=0, micro_batch_sequences=self._first_micro_batch(), hardware=hardware)
@@ -195,6 +197,7 @@ class _Training:
             move()
         self._optimizer.clear_gradients()
         self._step += 1
+        self._average.after_step(self._step)
         self._window.add(loss, norm)
         finite = True
         if self._step % self._line_every == 0 or self._step in self._validation_steps:
@@ -256,7 +259,7 @@ class _Training:
                 metrics_lines=self._lines.num_lines,
             )
             if self._process_group.is_main:
-                checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state)
+                checkpoint.save(self._paths.checkpoints, self._run, self._model, self._optimizer, state, self._average)
             self._saved_step = self._step
         return status
 

@@ -13,7 +13,7 @@ import torch
 from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, PythonStdlib, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
-from memscale.config.optimizer import Optimizer, Schedule
+from memscale.config.optimizer import Average, Optimizer, Schedule
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared, prepare
 
@@ -69,8 +69,9 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
 
 
 def tiny_run(prepared: Prepared, family: str = "dense", *, num_steps: int = 12, learning_rate: float = 1e-2) -> Run:
+    """A run of a family; `<family>_averaged` averages its weights over the second half."""
     batch_tokens = SEQUENCE_LENGTH * BATCH_SEQUENCES
-    built = architecture(family)
+    built = architecture(family.removesuffix("_averaged"))
     return Run(
         architecture=built,
         optimizer=Optimizer(
@@ -84,6 +85,7 @@ def tiny_run(prepared: Prepared, family: str = "dense", *, num_steps: int = 12, 
         seed=1,
         validations=3,
         digests=prepared.manifest.digests,
+        average=Average(fraction=0.5, every=2) if family.endswith("_averaged") else None,
     )
 
 

@@ -112,10 +112,10 @@ def test_two_processes_train_what_one_does_with_two_micro_batches(
 
 
 def test_shares_of_a_batch_need_not_be_equal(tmp_path: Path, prepared: Prepared) -> None:
-    left = together(4, prepared.folder, tmp_path / "four", "memory_plus", table_memory="file")
+    left = together(4, prepared.folder, tmp_path / "four", "memory_plus_averaged", table_memory="file")
     assert len(left) == 4
     assert len(set(left)) == 1
-    do(tiny_run(prepared, "memory_plus", num_steps=NUM_STEPS), tmp_path / "one", prepared)
+    do(tiny_run(prepared, "memory_plus_averaged", num_steps=NUM_STEPS), tmp_path / "one", prepared)
     check_close(tmp_path / "four", tmp_path / "one")
 
 
