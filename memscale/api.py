@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from memscale.launch.progress import Output
     from memscale.launch.start import SweepOutcome
     from memscale.planning.plan import Plan
+    from memscale.planning.resolution import Resolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class SweepPlan:
     planned: PlannedSweep
     estimate: Estimate
     """Time, disk and memory, what of it is done, and the sweep's limits that it exceeds."""
+    resolution: Resolution
+    """The smallest differences that it could see, and what that rests on."""
 
     @property
     def plan(self) -> Plan:
@@ -75,9 +78,14 @@ def plan(sweep: str, overrides: Sequence[str] = ()) -> SweepPlan:
     """
     from memscale.launch.estimates import estimate
     from memscale.launch.planned import plan_sweep
+    from memscale.launch.resolution import stated_resolution
 
     planned = plan_sweep(sweep, overrides)
-    return SweepPlan(planned=planned, estimate=estimate(planned.plan, planned.paths))
+    return SweepPlan(
+        planned=planned,
+        estimate=estimate(planned.plan, planned.paths),
+        resolution=stated_resolution(planned.plan, planned.paths),
+    )
 
 
 def run(sweep: str | SweepPlan, overrides: Sequence[str] = (), *, output: Output | None = None) -> SweepOutcome:
@@ -101,6 +109,7 @@ def run(sweep: str | SweepPlan, overrides: Sequence[str] = (), *, output: Output
     """
     from memscale.launch.estimates import refuse_above_limits
     from memscale.launch.progress import SILENT
+    from memscale.launch.resolution import affordable
     from memscale.launch.start import SweepOutcome, nothing_to_train, start
     from memscale.launch.states import DONE
 
@@ -108,7 +117,8 @@ def run(sweep: str | SweepPlan, overrides: Sequence[str] = (), *, output: Output
     if nothing_to_train(planned.planned, planned.estimate.forecast.runs_left):
         num_runs = len(planned.plan.runs)
         return SweepOutcome(state=DONE, num_runs=num_runs, num_done=num_runs)
-    refuse_above_limits(planned.plan, planned.estimate)
+    affords = affordable(planned.plan, planned.estimate, planned.planned.paths)
+    refuse_above_limits(planned.plan, planned.estimate, affords)
     return start(planned.planned, output or SILENT)
 
 

@@ -17,8 +17,9 @@ from memscale.cli import arguments
 from memscale.cli.matches import matched_json
 from memscale.cli.plan_page import print_plan
 from memscale.launch.convert import plan_row
-from memscale.launch.estimates import Estimate, estimate_json
+from memscale.launch.estimates import estimate_json
 from memscale.launch.planned import plan_sweep
+from memscale.launch.resolution import resolution_json
 from memscale.planning.budgets import DenseBaseline
 from memscale.planning.knowledge import offered_facts
 from memscale.planning.plan import Plan
@@ -43,14 +44,13 @@ def run(given: argparse.Namespace) -> int:
     if given.calibrate:
         _calibrate(plan_sweep(given.sweep, given.overrides).plan, quiet=given.json)
     planned = api.plan(given.sweep, given.overrides)
-    plan, cost = planned.plan, planned.estimate
     if given.explain is not None:
         from memscale.cli.explain import explain
 
-        explain(plan, given.explain, as_json=given.json)
+        explain(planned.plan, given.explain, as_json=given.json)
         return 0
     if given.json:
-        _write_json(plan, cost)
+        _write_json(planned)
     else:
         print_plan(planned, all_rows=given.all)
     return 0
@@ -82,8 +82,9 @@ def _budget_json(plan: Plan, one: DenseBaseline) -> dict[str, Any]:
     }
 
 
-def _write_json(plan: Plan, cost: Estimate) -> None:
+def _write_json(planned: api.SweepPlan) -> None:
     """Write the plan as JSON, a line a run: a plan of a hundred thousand is not built up in memory."""
+    plan, cost = planned.plan, planned.estimate
     head = {
         "format": 2,
         "sweep": plan.sweep.name,
@@ -98,6 +99,7 @@ def _write_json(plan: Plan, cost: Estimate) -> None:
         "budgets": [_budget_json(plan, one) for one in plan.baselines],
         "matched": matched_json(plan),
         "forecast": estimate_json(plan, cost),
+        "resolution": resolution_json(planned.resolution),
     }
     write = sys.stdout.write
     write("{\n")

@@ -11,6 +11,7 @@ from memscale.cli.console import console
 from memscale.cli.matches import matched_lines
 from memscale.launch.estimates import Estimate, numbers_behind, unit_hours
 from memscale.launch.formatting import duration, percent, quantity, size
+from memscale.launch.resolution import affordable, resolution_lines
 from memscale.planning.device_memory import DeviceFit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.knowledge import OfferedFacts, offered_facts
@@ -30,7 +31,8 @@ def print_plan(planned: SweepPlan, *, all_rows: bool = False) -> None:
     out.print(_table(plan, shown, cost))
     if len(shown) < len(rows):
         out.print(f"... and {len(rows) - len(shown)} rows more: --all prints them, --json has every run", markup=False)
-    out.print("\n".join(_closing(plan, cost)), markup=False, soft_wrap=True)
+    closing = [*_closing(plan, cost), *_resolution(planned)]
+    out.print("\n".join(closing), markup=False, soft_wrap=True)
 
 
 def _opening(plan: Plan, notes: Sequence[str]) -> Iterator[str]:
@@ -149,6 +151,18 @@ def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
     yield from _memory(cost)
     yield from _limits(plan, cost)
     yield f"already   {len(cost.done)} done, {left.runs_left} to run"
+
+
+def _resolution(planned: SweepPlan) -> Iterator[str]:
+    for number, line in enumerate(resolution_lines(planned.resolution)):
+        yield f"resolves  {line}" if number == 0 else f"        {line}"
+    compared = planned.plan.stage("compare")
+    cost, seeds = planned.estimate, {run.seed for run in compared}
+    a_seed = sum(cost.seconds[run.name] for run in compared) / len(seeds)
+    yield f"          a seed more takes {duration(a_seed)} of one worker"
+    affords = affordable(planned.plan, cost, planned.planned.paths)
+    if affords:
+        yield f"          {affords}"
 
 
 def _dropped(plan: Plan) -> Iterator[str]:

@@ -27,7 +27,7 @@ from memscale.config.ranges import LINE, OneOf, Range, rules
 from memscale.config.recipe import BatchRule, RateRule, Recipe, Tune
 from memscale.config.resources import Resources
 from memscale.config.retries import Retries
-from memscale.config.sweep import Evaluate, Limits, Sweep
+from memscale.config.sweep import Evaluate, Limits, Resolve, Sweep
 
 SECTIONS: tuple[tuple[str, type], ...] = (
     ("", Sweep),
@@ -53,6 +53,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     ("launcher.resources[]", Resources),
     ("evaluate", Evaluate),
     ("limits", Limits),
+    ("resolve", Resolve),
 )
 """Where a class of the configuration stands in a sweep's YAML."""
 

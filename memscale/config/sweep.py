@@ -17,13 +17,17 @@ from memscale.config.grid import Block
 from memscale.config.launcher import Launcher
 from memscale.config.matching import Matching
 from memscale.config.names import FolderName, check_sweep_name
-from memscale.config.ranges import Checked, Prose, Range
+from memscale.config.ranges import Checked, OneOf, Prose, Range
 from memscale.config.recipe import Recipe
 from memscale.errors import nearest
 
 Validations = Annotated[int, Range(1, 100_000, "each reads the held-out text of every source")]
 Cost = Annotated[float, Range(0, 1e15, "no machine room has more", above_low=True)]
 RunCount = Annotated[int, Range(1, 10_000_000, "a plan is kept in memory, some kB a run")]
+
+
+SeedCount = Annotated[int, Range(2, 1_000, "more buy almost nothing; one tells nothing of the noise")]
+Difference = Annotated[float, Range(0, 1e9, "no measure differs by more", above_low=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,34 @@ class Limits(Checked):
     """Disk for checkpoints, in units of 1e9 bytes."""
     runs: RunCount = 100_000
     """Runs of the plan, tuning included; more are refused before they are listed."""
+    seeds: SeedCount = 16
+    """Most seeds that `resolve` may choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolve(Checked):
+    """The differences that a sweep is to see with 80 % power; it gets as many seeds as that takes.
+
+    The seeds follow from the tables of noise in `sweeps/noise/`; `scale.seeds` are the least.
+    """
+
+    loss_nats: Difference | None = None
+    """Of the mixture's loss, in nats per token."""
+    recall_points: Difference | None = None
+    """Of the recall of dense facts, or of people where there are no dense facts, in percentage points."""
+    bits_per_parameter: Difference | None = None
+    """Of the bits stored, per non-embedding parameter of the budget's dense model."""
+    at: Annotated[str, OneOf(("largest", "mean"))] = "largest"
+    """At the largest budget, or in the mean over the budgets."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.targets()) > 0, "names no difference; give loss_nats, recall_points or bits_per_parameter")
+
+    def targets(self) -> tuple[tuple[str, float], ...]:
+        """Return the keys that are set, and their differences."""
+        named = [(key, getattr(self, key)) for key in ("loss_nats", "recall_points", "bits_per_parameter")]
+        return tuple((key, value) for key, value in named if value is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +99,8 @@ class Sweep(Checked):
     launcher: Launcher
     evaluate: Evaluate
     limits: Limits = field(default_factory=Limits)
+    resolve: Resolve | None = None
+    """null: as many seeds as `scale.seeds` names."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -141,8 +141,8 @@ def _excess(plan: Plan, cost: Forecast) -> tuple[Excess, ...]:
     )
 
 
-def refuse_above_limits(plan: Plan, cost: Estimate) -> None:
-    """Raise PlanError where what is left costs more than the sweep allows."""
+def refuse_above_limits(plan: Plan, cost: Estimate, affords: str = "") -> None:
+    """Raise PlanError where what is left costs more than the sweep allows; `affords` says what it does allow."""
     if not cost.excess:
         return
     text = "; ".join(f"{one.text}" for one in cost.excess)
@@ -150,6 +150,7 @@ def refuse_above_limits(plan: Plan, cost: Estimate) -> None:
     raise PlanError(
         f"the sweep {plan.sweep.name} was not started: {text}. {numbers_behind(cost)} ({cost.basis}). To start it all "
         f"the same raise the limit ({raised}); or lower scale.seeds or the budgets"
+        + (f". {affords}" if affords else "")
     )
 
 

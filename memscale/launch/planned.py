@@ -9,6 +9,7 @@ from pathlib import Path
 from memscale.config.names import check_sweep_name
 from memscale.config.yaml_files import sweeps_folder
 from memscale.errors import RecordError, nearest
+from memscale.launch.resolution import with_chosen_seeds
 from memscale.launch.stages import reopen
 from memscale.planning.plan import Plan, make_plan
 from memscale.records.atomic import write_bytes
@@ -50,7 +51,9 @@ def plan_sweep(name: str, overrides: Sequence[str] = ()) -> PlannedSweep:
     sweep = size_knowledge(loaded.sweep)
     choose(offered(sweep.data.sources), sweep.evaluate.tasks)  # a task that nothing offers is refused now
     paths = sweep_paths(name)
-    plan = reopen(make_plan(sweep, plan_digests(sweep)), paths)
+    digests = plan_digests(sweep)
+    planned = with_chosen_seeds(make_plan(sweep, digests), lambda chosen: make_plan(chosen, digests))
+    plan = reopen(planned, paths)
     plan = replace(plan, notes=(*plan.notes, *skipped_notes(sweep.data, data_folders(plan, runs_root())[0])))
     return PlannedSweep(plan=plan, paths=paths, notes=loaded.notes)
 

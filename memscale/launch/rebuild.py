@@ -115,11 +115,13 @@ def _plan_of_launch(paths: SweepPaths) -> Plan | None:
 def _plan_of_yaml(paths: SweepPaths) -> Plan | None:
     from memscale.config.load import load_sweep
     from memscale.launch.budget_data import plan_digests
+    from memscale.launch.resolution import with_chosen_seeds
     from memscale.planning.budgets import size_knowledge
 
     with suppress(MemscaleError, OSError):
         sweep = size_knowledge(load_sweep(paths.root.name, []).sweep)
-        return make_plan(sweep, plan_digests(sweep))
+        digests = plan_digests(sweep)
+        return with_chosen_seeds(make_plan(sweep, digests), lambda chosen: make_plan(chosen, digests))
     return None
 
 

@@ -26,6 +26,7 @@ from memscale.launch.local import LocalExecutor
 from memscale.launch.planned import PlannedSweep, keep_sweep_file, sweep_paths
 from memscale.launch.progress import Output, Progress
 from memscale.launch.reconcile import Step
+from memscale.launch.resolution import keep_resolution
 from memscale.launch.slurm.arrays import waiting_jobs
 from memscale.launch.slurm.commands import SlurmError
 from memscale.launch.slurm.executor import SlurmExecutor
@@ -278,6 +279,7 @@ def _prepare(planned: PlannedSweep, output: Output) -> Launch:
     plan = reopen(planned.plan, paths)
     write_files(plan, paths, forget_stops=True)
     keep_sweep_file(paths)
+    keep_resolution(plan, paths)
     if not all(is_done(paths, run) for run in plan.runs):
         paths.finished.unlink(missing_ok=True)
     return launch

@@ -130,6 +130,16 @@ class SweepPaths:
         return self.root / "concluded.json"
 
     @property
+    def resolution(self) -> Path:
+        """What the sweep's plan said it could tell when it was launched."""
+        return self.root / "resolution.json"
+
+    @property
+    def looks(self) -> Path:
+        """With which seeds the report was built, each time there were new ones."""
+        return self.root / "looks.json"
+
+    @property
     def finished_runs(self) -> Path:
         """What `status` has read of runs that are done, kept from look to look."""
         return self.root / "finished-runs.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from train_subprocess import do
@@ -110,6 +110,7 @@ def test_weights_of_a_checkpoint_inside_the_window_are_those_of_its_step(
         assert torch.equal(tensor, trained(loaded)[name]), name
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1, exclude_min=True), st.integers(1, 30), st.integers(1, 400))
 def test_averaged_steps_end_at_the_end_and_stay_in_the_window(fraction: float, every: int, num_steps: int) -> None:
     steps = average_steps(Average(fraction=fraction, every=every), num_steps)
