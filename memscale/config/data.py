@@ -122,8 +122,8 @@ class Facts(Source):
         return Knowledge(num_facts=NUM_ATTRIBUTES * self.num_people, bits=self.bits_per_person * self.num_people)
 
 
-NUM_VALUE_WORDS = 256
-"""Words for the values of dense facts: a word that is drawn uniformly has log2(NUM_VALUE_WORDS) = 8 bits."""
+NUM_VALUE_WORDS = 64
+"""Words for each place of a value of dense facts: one that is drawn uniformly has log2(NUM_VALUE_WORDS) = 6 bits."""
 NUM_KEY_WORDS = 128
 """Words for each place of a key."""
 LEAST_FACTS = 10
@@ -147,7 +147,7 @@ class DenseFacts(Source):
     bits_per_parameter: PerParameter = 1.0
     """Bits of values offered per non-embedding parameter of a budget's dense model; a budget may have its own."""
     value_words: ValueWords = 4
-    """Words of a value, of 8 bits each."""
+    """Words of a value, of 6 bits each."""
     num_passes: Passes = 3
     """Times that every fact is written, each time in a new order and in turn in another of its wordings; later epochs
     repeat them."""
@@ -157,7 +157,7 @@ class DenseFacts(Source):
 
     @property
     def bits_per_fact(self) -> float:
-        """Entropy of a value: 8 bits for each of its words, which are drawn uniformly and independently."""
+        """Entropy of a value: 6 bits for each of its words, which are drawn uniformly and independently."""
         return self.value_words * math.log2(NUM_VALUE_WORDS)
 
     @property

@@ -2,23 +2,23 @@
 
 A pure function of the configuration decides the facts, the training documents and the questions:
 
-1. Words have roles: 128 begin a key, 128 others follow, 256 others make values. In a tokenizer that memscale trains
-   each is a token of its own. Keys are different sequences of two words (of more where pairs run out); the words of a
-   value are uniform and independent, 8 bits each.
+1. Words have places: 128 for the first and 128 for the second of a key, 64 for each of the four of a value; longer
+   keys and values use them in turn. In a tokenizer that memscale trains each is a token of its own. Keys differ; the
+   words of a value are uniform and independent, 6 bits each.
 2. A fact is a line: a mark, the key, the value. There are four marks, each a wording. For each fact one of them, drawn
    at random, never occurs in training; the others take turns.
 3. A pass tells every fact once, in an order of its own, 32 facts a document.
 4. Validation and evaluation use each fact's held-out mark, so they measure the fact and not the line.
 
-Such a source fills a model with knowledge at 32 bits in 8 tokens, where a description of a person has 36 bits in some
-80 tokens. Long values and words with roles were chosen because they are learnt soonest (docs/log.md). For reference:
-about 2 bits per parameter are stored after 1,000 exposures, 1 after 100 (Allen-Zhu and Li 2024, "Physics of Language
-Models: Part 3.3").
+Such a source fills a model with knowledge at 24 bits in 8 tokens, where a description of a person has 36 bits in some
+80 tokens. Long values, and words that show their place, were chosen because they are learnt soonest (docs/log.md).
+For reference: about 2 bits per parameter are stored after 1,000 exposures, 1 after 100 (Allen-Zhu and Li 2024,
+"Physics of Language Models: Part 3.3").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 
@@ -30,16 +30,16 @@ from memscale.data.philox import Integers, random_below, random_permutation
 from memscale.errors import DataError
 
 _ONSETS, _VOWELS = "bdfghjklmnprstvz", "aeio"
-VALUE_WORDS = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "q", _VOWELS))
-_KEY_WORDS = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "x", _VOWELS))
-KEY_WORDS = (_KEY_WORDS[:NUM_KEY_WORDS], _KEY_WORDS[NUM_KEY_WORDS:])
-"""The words at the even and at the odd places of a key."""
-WORDS = (*VALUE_WORDS, *_KEY_WORDS)
+_OF_VALUES = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "q", _VOWELS))
+_OF_KEYS = tuple("".join(letters) for letters in product(_ONSETS, _VOWELS, "x", _VOWELS))
+VALUE_WORDS = tuple(_OF_VALUES[start : start + NUM_VALUE_WORDS] for start in range(0, 256, NUM_VALUE_WORDS))
+"""The words for the places of a value; the fifth place uses those of the first."""
+KEY_WORDS = tuple(_OF_KEYS[start : start + NUM_KEY_WORDS] for start in range(0, 256, NUM_KEY_WORDS))
+"""The words for the places of a key; the third place uses those of the first."""
+WORDS = (*_OF_VALUES, *_OF_KEYS)
 """All words, of one length, such as no other text begins a word with; each is a token, with a space before it."""
 MARKS = ("-", "+", "*", "~")
 """What a line begins with, one for each wording: single bytes, which are tokens of every byte-level BPE."""
-assert len(VALUE_WORDS) == NUM_VALUE_WORDS, "config and vocabulary must agree"
-assert len(KEY_WORDS[1]) == NUM_KEY_WORDS, "config and vocabulary must agree"
 
 
 class DenseEntries:
@@ -48,9 +48,9 @@ class DenseEntries:
     Example:
         >>> entries = DenseEntries(DenseFacts(name="dense_facts", num_facts=1_000))
         >>> next(entries.training()).splitlines()[0]
-        '- foxa toxi leqa koqi jiqe leqo'
+        '- foxa toxi geqa koqi niqe zeqo'
         >>> entries.prompt(0), entries.value(0)
-        ('~ gexo sixa', 'teqi leqa giqo doqi')
+        ('~ gexo sixa', 'deqi leqa riqo toqi')
     """
 
     def __init__(self, facts: DenseFacts) -> None:
@@ -102,16 +102,19 @@ class DenseEntries:
 
     def value(self, fact: int) -> str:
         """Return the words of a fact's value."""
-        return " ".join(VALUE_WORDS[word] for word in self.values[fact].tolist())
+        return " ".join(_at_places(VALUE_WORDS, self.values[fact].tolist()))
 
     def _asked(self, fact: int, wording: int) -> str:
-        words = (KEY_WORDS[place % 2][word] for place, word in enumerate(self.keys[fact].tolist()))
-        return " ".join((MARKS[wording], *words))
+        return " ".join((MARKS[wording], *_at_places(KEY_WORDS, self.keys[fact].tolist())))
 
     def _documents(self, order: Integers, wording_F: NDArray[np.int64]) -> Iterator[str]:
         for start in range(0, len(order), ENTRIES_PER_DOCUMENT):
             facts = order[start : start + ENTRIES_PER_DOCUMENT].tolist()
             yield "".join(f"{self._asked(fact, int(wording_F[fact]))} {self.value(fact)}\n" for fact in facts)
+
+
+def _at_places(words: Sequence[Sequence[str]], indices: Sequence[int]) -> Iterator[str]:
+    return (words[place % len(words)][index] for place, index in enumerate(indices))
 
 
 def evaluation_set(entries: DenseEntries) -> list[dict[str, object]]:

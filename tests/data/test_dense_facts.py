@@ -30,10 +30,10 @@ def read(documents: Iterable[str]) -> list[Told]:
     for line in "".join(documents).splitlines():
         mark, *words = line.split(" ")
         assert mark in MARKS
-        key = tuple(word for word in words if word not in VALUE_WORDS)
+        key = tuple(word for word in words if word in (*KEY_WORDS[0], *KEY_WORDS[1]))
         value = tuple(words[len(key) :])
         assert all(word in KEY_WORDS[place % 2] for place, word in enumerate(key))
-        assert all(word in VALUE_WORDS for word in value)
+        assert all(word in VALUE_WORDS[place % 4] for place, word in enumerate(value))
         lines.append((key, mark, value))
     return lines
 
@@ -76,13 +76,13 @@ def test_the_wording_asked_is_never_trained() -> None:
 
 def test_values_are_uniform_words_independent_of_keys_and_of_each_other() -> None:
     entries = DenseEntries(dense(num_facts=60_000))
-    pairs = [entries.values[:, 0] * 256 + entries.values[:, 3], entries.keys[:, 0] * 512 + entries.values[:, 1]]
-    for column in (entries.values[:, 0] * 256, entries.values[:, 1] * 256):
-        counts = np.bincount(column // 256, minlength=256)
-        assert ((counts - 60_000 / 256) ** 2 / (60_000 / 256)).sum() < 345  # 255 degrees of freedom: p about 1e-4
-    for pair in pairs:
-        coarse = np.bincount(pair // 256 // 16 * 16 + pair % 256 // 16, minlength=256)
-        assert ((coarse - 60_000 / 256) ** 2 / (60_000 / 256)).sum() < 345
+    first, last, key = entries.values[:, 0], entries.values[:, 3], entries.keys[:, 0]
+    # Of 16 equal parts of either word's values, 256 pairs: 255 degrees of freedom, p about 1e-4.
+    for pair in (first // 4 * 16 + last // 4, key // 8 * 16 + first // 4):
+        counts = np.bincount(pair, minlength=256)
+        assert ((counts - 60_000 / 256) ** 2 / (60_000 / 256)).sum() < 345
+    counts = np.bincount(last, minlength=64)
+    assert ((counts - 60_000 / 64) ** 2 / (60_000 / 64)).sum() < 111  # 63 degrees of freedom
 
 
 @pytest.mark.parametrize(("num_facts", "words"), [(10, 2), (128**2, 2), (128**2 + 1, 3), (60_000, 3)])
@@ -94,11 +94,11 @@ def test_keys_are_distinct_at_any_size(num_facts: int, words: int) -> None:
 
 def test_sized_by_the_parameters() -> None:
     source = dense(num_facts=None, bits_per_parameter=0.5, value_words=3)
-    assert source.sized(96_000).num_facts == 0.5 * 96_000 / 24
-    assert source.sized(96_000, 2.0).num_facts == 2 * 96_000 / 24
-    assert source.sized(96_000).bits_offered == 48_000
+    assert source.sized(96_000).num_facts == round(0.5 * 96_000 / 18)
+    assert source.sized(96_000, 2.0).num_facts == round(2 * 96_000 / 18)
+    assert source.sized(96_000).bits_offered == round(48_000 / 18) * 18
     assert dense().sized(1e9).num_facts == 500  # given by hand
-    with pytest.raises(ConfigError, match=r"make 2 facts; at least 10 are needed. Raise bits_per_parameter"):
+    with pytest.raises(ConfigError, match=r"make 3 facts; at least 10 are needed. Raise bits_per_parameter"):
         source.sized(96)
     with pytest.raises(DataError, match="num_facts is not set"):
         DenseEntries(source)
@@ -148,5 +148,5 @@ def test_a_vocabulary_too_small_for_the_words_is_refused() -> None:
 
 
 def test_the_entropy_is_that_of_the_values() -> None:
-    assert dense(value_words=1).bits_per_fact == 8
-    assert dense(value_words=2).bits_offered == 500 * math.log2(256**2)
+    assert dense(value_words=1).bits_per_fact == 6
+    assert dense(value_words=2).bits_offered == 500 * math.log2(64**2)

@@ -19,15 +19,15 @@ from tests.planning.shipped import DIGESTS, shipped
 
 SMALL = "d_model: 48, num_layers: 4, num_heads: 3"
 LARGE = "d_model: 96, num_layers: 4, num_heads: 6"
-TOKENS_PER_FACT = 2 + 1 + 1 + 1 + 1 / 32
-"""Two words of key, separator, value, end of line; 32 facts share a document's end."""
+TOKENS_PER_FACT = 1 + 2 + 2 + 1 + 1 / 32
+"""A mark, two words of key, two of value, end of line; 32 facts share a document's end."""
 
 
 def sweep_of(*budgets: str, weight: float = 3.0, num_facts: int | None = None) -> Sweep:
     """The shipped sweep at these budgets, its data three quarters facts."""
     listed = ", ".join(f"{{{budget}}}" for budget in budgets)
     sweep = load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop", f"scale.budgets=[{listed}]"]).sweep
-    facts = DenseFacts(name="entries", weight=weight, num_facts=num_facts, value_words=1)
+    facts = DenseFacts(name="entries", weight=weight, num_facts=num_facts, value_words=2)
     sources = (facts, PythonStdlib(name="code", weight=1.0))
     return replace(sweep, data=Data(name="entries_and_code", sources=sources, tokenizer=sweep.data.tokenizer))
 
@@ -46,7 +46,7 @@ def test_each_budget_has_as_many_facts_as_its_own_dense_model_is_to_hold() -> No
         assert baseline.params_non_embedding == params
         held = baseline.data.sources[0].knowledge
         assert held is not None
-        assert abs(held.bits - bits * params) <= 4  # half a fact
+        assert abs(held.bits - bits * params) <= 6  # half a fact
         assert baseline.data.sources[1] == sweep.data.sources[1]
 
 

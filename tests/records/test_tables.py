@@ -114,7 +114,7 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
 
 
 def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path: Path) -> None:
-    """2,000 of 4,000 facts of 16 bits; the mean nats are known as well as a sample of half of them allows."""
+    """2,000 of 4,000 facts of 12 bits; the mean nats are known as well as a sample of half of them allows."""
     facts = DenseFacts(name="dense", num_facts=4_000, num_eval_facts=2_000, value_words=2)
     file = run_file(plan, plan.runs[0])
     paths = RunPaths(tmp_path / plan.runs[0].name)
@@ -125,9 +125,9 @@ def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path:
         asked["nats"] = {"value": 4 * math.log(2), "stderr": stderr, "num_samples": 2_000}  # type: ignore[dict-item]
         write_json(paths.result, {**_result(), "scores": {"dense_facts": asked}}, format=1)
         row = read_row(paths, "done", inspect(paths).result)
-        assert row["bits_offered"] == 64_000
-        assert row["bits_stored"] == pytest.approx(4_000 * 12)
-        assert row["bits_stored_per_parameter"] == pytest.approx(48_000 / file.dense_params_non_embedding)
+        assert row["bits_offered"] == 48_000
+        assert row["bits_stored"] == pytest.approx(4_000 * 8)
+        assert row["bits_stored_per_parameter"] == pytest.approx(32_000 / file.dense_params_non_embedding)
         assert row["score_dense_facts_recall"] == 0.4
     assert "bits_stored_stderr" not in row
     asked["nats"]["stderr"] = 0.02
