@@ -1,8 +1,10 @@
 """Laws of data seen more than once, and of memory tables: capacity beside the active parameters.
 
-The memory laws are ours: no fitted law of product-key memory is public. Both are compared by held-out error, since
-there is no reason beforehand why a table should act as more parameters (`memory_effective`) or remove a loss of its
-own (`memory_additive`). Both are the Chinchilla law where a model has no table.
+Of the memory laws the first two are ours, since no fitted law of product-key memory is public, and the third is what
+papers on n-gram tables report. They are compared by held-out error, since there is no reason beforehand why a table
+should act as more parameters (`memory_effective`), remove a loss of its own by a power of its size (`memory_additive`)
+or by its logarithm (`memory_log_linear`). All are the Chinchilla law where a model has no table (the additive one with
+M in its irreducible loss).
 """
 
 from __future__ import annotations
@@ -13,18 +15,21 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.optimize import nnls
 
-from analysis.laws.autodiff import Jet, column, log_sum
+from analysis.laws.autodiff import Jet, log_sum
 from analysis.laws.law import FloatArray, Law, Parameter, Symbols
 from analysis.laws.terms import (
     ACTIVE,
     COARSE_EXPONENTS,
     PARAMS,
+    SLOTS,
     TABLE,
     TOKENS,
     UNIQUE_TOKENS,
     amplitude,
     exponent,
+    log_growth,
     offset,
+    presence,
 )
 
 _EXPONENTS = (
@@ -127,14 +132,8 @@ DATA_CONSTRAINED_FULL = Law(
 )
 
 
-def _table(x: Symbols) -> tuple[Jet, Jet]:
-    """1 where there is a table and 0 where there is none, and ln of its size (0 where there is none)."""
-    size_N = x["T"].value[0]
-    return column((size_N > 0).astype(np.float64)), column(np.log(np.where(size_N > 0, size_N, 1.0)))
-
-
 def _memory_effective(p: Symbols, x: Symbols) -> Jet:
-    there, log_T = _table(x)
+    there, log_T = presence(x, "T")
     worth = (there * (p["ln m"] + p["gamma"] * (log_T - x["ln N"])).exp()).log1p()
     return log_sum(p["ln A"] - p["alpha"] * (x["ln N"] + worth), p["ln B"] - p["beta"] * x["ln D"], p["ln E"])
 
@@ -161,8 +160,7 @@ MEMORY_EFFECTIVE = Law(
 
 
 def _memory_additive(p: Symbols, x: Symbols) -> Jet:
-    there, log_T = _table(x)
-    log_fill = (there * (log_T - p["ln T0"]).exp()).log1p()
+    log_fill = log_growth(p, *presence(x, "T"), "T0")
     return log_sum(
         p["ln A"] - p["alpha"] * x["ln N"],
         p["ln B"] - p["beta"] * x["ln D"],
@@ -190,4 +188,32 @@ MEMORY_ADDITIVE = Law(
     ),
     form=_memory_additive,
     linear=("A", "B", "M", "E"),
+)  # fmt: skip
+
+
+def _memory_log_linear(p: Symbols, x: Symbols) -> Jet:
+    dense = log_sum(p["ln A"] - p["alpha"] * x["ln N"], p["ln B"] - p["beta"] * x["ln D"], p["ln E"]).exp()
+    return dense - p["G"] * log_growth(p, *presence(x, "K"), "K0")
+
+
+MEMORY_LOG_LINEAR = Law(
+    name="memory_log_linear",
+    formula="L = E + A/N^alpha + B/D^beta - G ln(1 + K/K0)",
+    source="Engram (arXiv 2601.07372) and Over-Encoding (arXiv 2501.16975) report a loss that falls straight with the"
+    " logarithm of an n-gram table's rows; the start K0 is ours",
+    columns=(ACTIVE, TOKENS, SLOTS),
+    parameters=(
+        amplitude("A", "of the loss that more active parameters remove"),
+        amplitude("B", "of the loss that more tokens remove"),
+        offset(meaning="irreducible loss without a table; its lower bound stands for none"),
+        *_EXPONENTS,
+        amplitude("G", "loss that a table e times as large removes"),
+        Parameter(
+            name="K0", meaning="slots at which a table begins to help", lower=1e-3, upper=1e15, log=True,
+            grid=(-0.5, 0.0, 0.3, 0.6, 0.9), relative_to="K",
+        ),
+    ),
+    form=_memory_log_linear,
+    gives="value",
+    linear=("A", "B", "E", "G"),
 )  # fmt: skip

@@ -1,4 +1,9 @@
-"""Laws of models in which a token uses a part of the parameters: experts, their granularity, and sparsity."""
+"""Laws of models in which a token uses a part of the parameters: experts, their granularity, and sparsity.
+
+The forms `experts_effective`, `experts_additive` and `experts_log_linear` are those of memory tables
+(`analysis.laws.memory`) with the experts beyond the first in the place of the table, so that both families can be asked
+the same question; the others are published.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,9 @@ from analysis.laws.terms import (
     TOKENS,
     amplitude,
     exponent,
+    log_growth,
     offset,
+    presence,
 )
 
 _LN10 = math.log(10.0)
@@ -149,4 +156,83 @@ SPARSE = Law(
     ),
     form=_sparsity,
     linear=("a", "b", "c", "d", "e"),
+)
+
+_BASE = (
+    amplitude("a", "of the loss that more active parameters remove"),
+    exponent("alpha", "exponent of N", COARSE_EXPONENTS),
+    amplitude("b", "of the loss that more tokens remove"),
+    exponent("beta", "exponent of D", COARSE_EXPONENTS),
+    offset("c"),
+)
+_FIRST = Parameter(
+    name="E0", meaning="experts beyond the first at which they begin to help", lower=1e-3, upper=1e6, log=True,
+    grid=(0.1, 0.5, 1.5, 5.0, 15.0),
+)  # fmt: skip
+
+
+def _experts_effective(p: Symbols, x: Symbols) -> Jet:
+    there, log_more = presence(x, "E", less=1.0)
+    worth = (there * (p["ln m"] + p["gamma"] * log_more).exp()).log1p()
+    return log_sum(p["ln a"] - p["alpha"] * (x["ln N"] + worth), p["ln b"] - p["beta"] * x["ln D"], p["ln c"])
+
+
+EXPERTS_EFFECTIVE = Law(
+    name="experts_effective",
+    formula="L = c + a/N_eff^alpha + b/D^beta, N_eff = N (1 + m (E-1)^gamma)",
+    source="ours, as memory_effective: experts act as more active parameters",
+    columns=(ACTIVE, TOKENS, EXPERTS),
+    parameters=(
+        *_BASE,
+        Parameter(
+            name="m", meaning="worth of a second expert, in parameters of the model", lower=1e-6, upper=1e3, log=True,
+            grid=(0.05, 0.2, 0.5, 1.0, 2.0),
+        ),
+        exponent("gamma", "how the worth grows with the experts; below 1 it fades", (0.15, 0.4, 0.8), upper=3.0),
+    ),
+    form=_experts_effective,
+    linear=("a", "b", "c"),
+)  # fmt: skip
+
+
+def _experts_additive(p: Symbols, x: Symbols) -> Jet:
+    log_fill = log_growth(p, *presence(x, "E", less=1.0), "E0")
+    return log_sum(
+        p["ln a"] - p["alpha"] * x["ln N"],
+        p["ln b"] - p["beta"] * x["ln D"],
+        p["ln M"] - p["gamma"] * log_fill,
+        p["ln c"],
+    )
+
+
+EXPERTS_ADDITIVE = Law(
+    name="experts_additive",
+    formula="L = c + a/N^alpha + b/D^beta + M/(1 + (E-1)/E0)^gamma",
+    source="ours, as memory_additive: experts remove a loss of their own, M in all",
+    columns=(ACTIVE, TOKENS, EXPERTS),
+    parameters=(
+        *_BASE,
+        amplitude("M", "loss that endlessly many experts remove"),
+        _FIRST,
+        exponent("gamma", "exponent of the number of experts", (0.1, 0.3, 0.8)),
+    ),
+    form=_experts_additive,
+    linear=("a", "b", "M", "c"),
+)
+
+
+def _experts_log_linear(p: Symbols, x: Symbols) -> Jet:
+    dense = log_sum(p["ln a"] - p["alpha"] * x["ln N"], p["ln b"] - p["beta"] * x["ln D"], p["ln c"]).exp()
+    return dense - p["G"] * log_growth(p, *presence(x, "E", less=1.0), "E0")
+
+
+EXPERTS_LOG_LINEAR = Law(
+    name="experts_log_linear",
+    formula="L = c + a/N^alpha + b/D^beta - G ln(1 + (E-1)/E0)",
+    source="ours, as memory_log_linear: the loss falls straight with the logarithm of the number of experts",
+    columns=(ACTIVE, TOKENS, EXPERTS),
+    parameters=(*_BASE, amplitude("G", "loss that e times as many experts remove"), _FIRST),
+    form=_experts_log_linear,
+    gives="value",
+    linear=("a", "b", "c", "G"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from analysis.errors import FitError
-from analysis.laws import broken_power, dense, links, memory, moe
+from analysis.laws import broken_power, dense, links, memory, moe, storage
 from analysis.laws.law import Law
 
 LAWS: dict[str, Law] = {
@@ -25,10 +25,15 @@ LAWS: dict[str, Law] = {
         moe.JOINT_MOE,
         moe.FINE_GRAINED_MOE,
         moe.SPARSE,
+        moe.EXPERTS_EFFECTIVE,
+        moe.EXPERTS_ADDITIVE,
+        moe.EXPERTS_LOG_LINEAR,
         memory.DATA_CONSTRAINED,
         memory.DATA_CONSTRAINED_FULL,
         memory.MEMORY_EFFECTIVE,
         memory.MEMORY_ADDITIVE,
+        memory.MEMORY_LOG_LINEAR,
+        *storage.STORAGE_LAWS,
         links.EXPONENTIAL_LINK,
         links.SIGMOID_LINK,
     )

@@ -13,6 +13,7 @@ from analysis.laws.registry import LAWS, law_named
 from tests.analysis.laws.test_law_values import JOINT
 
 CHINCHILLA = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
+STORED = {"c": 0.3, "alpha": 1.0, "beta": 0.3, "k": 2.0}
 TRUTH: dict[str, dict[str, float]] = {
     "power": {"A": 12.0, "alpha": 0.05},
     "power_with_offset": {"E": 1.7, "A": 30.0, "alpha": 0.16},
@@ -26,6 +27,18 @@ TRUTH: dict[str, dict[str, float]] = {
     "data_constrained": {**CHINCHILLA, "R_D": 15.0},
     "memory_effective": {**CHINCHILLA, "m": 0.6, "gamma": 0.4},
     "memory_additive": {**CHINCHILLA, "M": 0.2, "T0": 3e7, "gamma": 0.4},
+    "memory_log_linear": {**CHINCHILLA, "G": 0.05, "K0": 3e4},
+    "experts_effective": {"a": 406.4, "alpha": 0.34, "b": 410.7, "beta": 0.28, "c": 1.69, "m": 0.3, "gamma": 0.5},
+    "experts_additive": {"a": 406.4, "alpha": 0.34, "b": 410.7, "beta": 0.28, "c": 1.69, "M": 0.3, "E0": 3.0,
+                         "gamma": 0.7},
+    "experts_log_linear": {"a": 406.4, "alpha": 0.34, "b": 410.7, "beta": 0.28, "c": 1.69, "G": 0.05, "E0": 2.0},
+    "stored_dense": STORED,
+    "stored_memory_effective": {**STORED, "m": 0.5, "gamma": 0.4},
+    "stored_memory_additive": {**STORED, "m": 0.3, "gamma": 0.9},
+    "stored_memory_log_linear": {**STORED, "G": 0.4, "K0": 3e4},
+    "stored_experts_effective": {**STORED, "m": 0.3, "gamma": 0.5},
+    "stored_experts_additive": {**STORED, "m": 0.3, "gamma": 0.9},
+    "stored_experts_log_linear": {**STORED, "G": 0.4, "E0": 2.0},
     "data_constrained_full": {**CHINCHILLA, "R_D": 15.0, "R_N": 5.3},
     "m3": {"beta": 30.0, "c": -0.16, "eps_inf": 1.7, "gamma": 1e-8},
     "m4": {"beta": 30.0, "c": -0.16, "eps_inf": 1.7, "above": 6.0, "alpha": 0.5},
@@ -44,6 +57,8 @@ def table(name: str, num: int = 160, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     spans = {"N": (1e7, 1e10), "D": (1e9, 1e12), "C": (1e17, 1e22), "G": (1, 32), "U": (1e9, 1e10), "M": (5, 600),
              "x": (1e3, 1e12)}  # fmt: skip
+    if name.startswith("stored"):  # a model holds neither nothing nor all of what is offered
+        spans |= {"N": (1e7, 1e8), "D": (1e9, 1e10), "B": (3e7, 3e8)}
     columns = {}
     for column in LAWS[name].columns:
         if column.name == "E":
@@ -52,6 +67,8 @@ def table(name: str, num: int = 160, seed: int = 0) -> dict[str, np.ndarray]:
             columns["S"] = random.choice([0.0, 0.5, 0.75, 0.875, 0.9375, 0.96875], num)
         elif column.name == "T":
             columns["T"] = random.choice([0.0, 1e7, 1e8, 1e9, 1e10], num)
+        elif column.name == "K":
+            columns["K"] = random.choice([0.0, 2.0**10, 2.0**14, 2.0**17, 2.0**20], num)
         elif column.name == "L":
             columns["L"] = random.uniform(0.4, 3.0, num)
         else:

@@ -59,8 +59,8 @@ def test_laws_agree_with_their_formulas_written_out() -> None:
 def columns_of(law: Law, num: int = 7, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     spans = {"N": (1e8, 1e9), "D": (1e10, 1e11), "C": (1e18, 1e20), "E": (1, 64), "G": (1, 8), "T": (1e7, 1e9),
-             "U": (1e9, 9e9), "V": (5e7, 1e8), "M": (5, 300), "x": (1e3, 1e6), "L": (2, 5),
-             "S": (0.05, 0.95)}  # fmt: skip
+             "U": (1e9, 9e9), "K": (1e3, 1e6), "B": (1e8, 1e9), "V": (5e7, 1e8), "M": (5, 300), "x": (1e3, 1e6),
+             "L": (2, 5), "S": (0.05, 0.95)}  # fmt: skip
     return {one.name: np.exp(random.uniform(*np.log(spans[one.name]), size=num)) for one in law.columns}
 
 
@@ -108,6 +108,54 @@ def test_memory_laws_without_a_table_are_chinchillas() -> None:
     additive = LAWS["memory_additive"].predict({**base, "M": 0.1, "T0": 1e6, "gamma": 0.5}, {"N": N, "D": D, "T": T})
     assert effective == pytest.approx(plain, rel=1e-14)
     assert additive == pytest.approx(plain + 0.1, rel=1e-12)
+
+
+def test_laws_of_capacity_agree_with_their_formulas_written_out() -> None:
+    N, D = np.array([1e6, 4e6, 4e6]), np.array([2e9, 5e8, 5e8])
+    K, E = np.array([0.0, 2.0**12, 2.0**20]), np.array([1.0, 4.0, 64.0])
+    dense = 1.69 + 406.4 / N**0.34 + 410.7 / D**0.28
+    base = {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28}
+    found = LAWS["memory_log_linear"].predict({**base, "G": 0.05, "K0": 300.0}, {"N": N, "D": D, "K": K})
+    assert found == pytest.approx(dense - 0.05 * np.log(1 + K / 300), rel=1e-13)
+    own = {"a": 406.4, "b": 410.7, "c": 1.69, "alpha": 0.34, "beta": 0.28}
+    columns = {"N": N, "D": D, "E": E}
+    found = LAWS["experts_log_linear"].predict({**own, "G": 0.05, "E0": 2.0}, columns)
+    assert found == pytest.approx(dense - 0.05 * np.log(1 + (E - 1) / 2), rel=1e-13)
+    found = LAWS["experts_additive"].predict({**own, "M": 0.3, "E0": 2.0, "gamma": 0.7}, columns)
+    assert found == pytest.approx(dense + 0.3 / (1 + (E - 1) / 2) ** 0.7, rel=1e-13)
+    effective = N * (1 + 0.3 * (E - 1) ** 0.5)
+    found = LAWS["experts_effective"].predict({**own, "m": 0.3, "gamma": 0.5}, columns)
+    assert found == pytest.approx(1.69 + 406.4 / effective**0.34 + 410.7 / D**0.28, rel=1e-13)
+
+
+STORED = {"c": 0.3, "alpha": 0.9, "beta": 0.3, "k": 2.0}
+
+
+N, D, B = np.array([1e6, 4e6, 4e6]), np.array([2e9, 5e8, 5e8]), np.array([1e6, 1e6, 1e7])
+T, K, E = np.array([0.0, 1e6, 1e8]), np.array([0.0, 2.0**12, 2.0**20]), np.array([1.0, 4.0, 64.0])
+FADING, HELD, LOGARITHM = {"m": 0.5, "gamma": 0.4}, {"m": 0.2, "gamma": 0.8}, {"G": 0.4}
+CAPACITIES: dict[str, tuple[dict[str, float], np.ndarray]] = {
+    "dense": ({}, 0.3 * N**0.9),
+    "memory_effective": (FADING, 0.3 * (N * (1 + 0.5 * (T / N) ** 0.4)) ** 0.9),
+    "memory_additive": (HELD, 0.3 * N**0.9 + 0.2 * T**0.8),
+    "memory_log_linear": ({**LOGARITHM, "K0": 9.0}, 0.3 * N**0.9 * (1 + 0.4 * np.log(1 + K / 9))),
+    "experts_effective": (FADING, 0.3 * (N * (1 + 0.5 * (E - 1) ** 0.4)) ** 0.9),
+    "experts_additive": (HELD, 0.3 * N**0.9 + 0.2 * (N * (E - 1)) ** 0.8),
+    "experts_log_linear": ({**LOGARITHM, "E0": 3.0}, 0.3 * N**0.9 * (1 + 0.4 * np.log(1 + (E - 1) / 3))),
+}
+
+
+@pytest.mark.parametrize("name", CAPACITIES)
+def test_what_is_stored_is_the_smooth_minimum_of_what_is_offered_and_a_capacity(name: str) -> None:
+    own, capacity = CAPACITIES[name]
+    law, columns = LAWS[f"stored_{name}"], {"N": N, "D": D, "B": B, "T": T, "K": K, "E": E}
+    held = (D / B) ** 0.3 * capacity
+    expected = (B**-2.0 + held**-2.0) ** -0.5 / B
+    assert law.predict({**STORED, **own}, columns) == pytest.approx(expected, rel=1e-12)
+    # Of little the model stores all, and of very much what it can hold.
+    little, much = ({**columns, "B": np.full(3, bits), "D": np.full(3, 1e3 * bits)} for bits in (1.0, 1e15))
+    assert law.predict({**STORED, **own}, little) == pytest.approx(np.ones(3), abs=1e-3)
+    assert law.predict({**STORED, **own}, much) * 1e15 == pytest.approx(1e3**0.3 * capacity, rel=1e-3)
 
 
 def test_laws_are_made_on_request_and_unknown_ones_refused() -> None:
