@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.errors import FitError
-from analysis.fitting.fit_law import fit_law
+from analysis.fitting.fit_law import fit_law, refit_part
 from analysis.inference.result import Fit
 from analysis.laws.law import Law
 
@@ -43,7 +43,7 @@ class HeldOut:
     rows: npt.NDArray[np.intp]
     predicted: FloatArray
     error: FloatArray
-    """ln(predicted / true)."""
+    """ln(predicted / true), or predicted - true (`Options.relative`)."""
     reason: str = ""
     """Why there is no prediction; '' where there is one."""
 
@@ -99,6 +99,8 @@ class Options:
 
     objective: str = "log_huber"
     delta: float | None = None
+    relative: bool = True
+    """Errors are ln(predicted / true), shares of the loss; else predicted - true, in the unit of what is fitted."""
 
 
 def extrapolations(law: Law, data: Data, options: Options) -> tuple[HeldOut, ...]:
@@ -113,7 +115,7 @@ def extrapolations(law: Law, data: Data, options: Options) -> tuple[HeldOut, ...
     for limit in limits:
         above = np.flatnonzero(log_scale > limit + 1e-12)
         label = f"fitted up to {np.exp(limit):.3g}, predicted up to {np.exp(high):.3g}"
-        found.append(_predicted(law, data, above, label, float(np.exp(limit)), options))
+        found.append(predict_left_out(law, data, above, label, float(np.exp(limit)), options))
     return tuple(found)
 
 
@@ -123,7 +125,7 @@ def leave_one_size_out(law: Law, data: Data, options: Options) -> tuple[HeldOut,
     for at in groups(data.size):
         low, high = float(data.size[at].min()), float(data.size[at].max())
         label = f"without {low:.3g}" + (f" to {high:.3g}" if high > low else "")
-        found.append(_predicted(law, data, at, label, float("nan"), options))
+        found.append(predict_left_out(law, data, at, label, float("nan"), options))
     return tuple(found)
 
 
@@ -136,13 +138,29 @@ def groups(values: FloatArray) -> list[npt.NDArray[np.intp]]:
     return [np.flatnonzero(which == group) for group in np.unique(which)]
 
 
-def _predicted(law: Law, data: Data, rows: npt.NDArray[np.intp], label: str, limit: float, options: Options) -> HeldOut:
+def predict_left_out(
+    law: Law,
+    data: Data,
+    rows: npt.NDArray[np.intp],
+    label: str,
+    limit: float,
+    options: Options,
+    *,
+    whole: Fit | None = None,
+) -> HeldOut:
+    """The runs `rows` predicted by the law fitted to those that share no group with them; or why it cannot be.
+
+    Given the fit to all runs, `whole`, the fit to the part starts from its optima, without diagnostics.
+    """
+    kept, ahead = data.without_groups_of(rows), {name: values[rows] for name, values in data.columns.items()}
     try:
-        part = data.fit(law, data.without_groups_of(rows), options.objective, options.delta)
+        if whole is None:
+            predicted = data.fit(law, kept, options.objective, options.delta).predict(ahead)
+        else:
+            predicted = whole.predict_all(refit_part(whole, kept)[None, :], ahead)[0]
     except FitError as error:
         return HeldOut(label=label, limit=limit, rows=rows[:0], predicted=np.empty(0), error=np.empty(0),
                        reason=str(error))  # fmt: skip
-    predicted = part.predict({name: values[rows] for name, values in data.columns.items()})
     with np.errstate(all="ignore"):
-        error_N = np.log(predicted / data.loss[rows])
+        error_N = np.log(predicted / data.loss[rows]) if options.relative else predicted - data.loss[rows]
     return HeldOut(label=label, limit=limit, rows=rows, predicted=predicted, error=error_N)

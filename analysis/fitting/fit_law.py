@@ -109,6 +109,41 @@ def fit_law(
     return replace(found, seconds=time.perf_counter() - begun)
 
 
+NUM_STARTS_OF_PART = 4
+
+
+def refit_part(fit: Fit, kept_N: npt.NDArray[np.bool_]) -> FloatArray:
+    """The parameters [P] of the same law at its optimum for some of the fit's runs, without diagnostics.
+
+    For the many fits of a cross-validation: the starts are the optima of the whole fit and `NUM_STARTS_OF_PART` of the
+    part's own.
+
+    Raises:
+        FitError: The part has fewer runs than free parameters, or no start has a finite prediction.
+    """
+    if int(kept_N.sum()) < fit.num_free:
+        raise FitError(f"{int(kept_N.sum())} runs for {fit.num_free} free parameters of law {fit.law.name}")
+    columns, loss_N = {name: values[kept_N] for name, values in fit.columns.items()}, fit.loss[kept_N]
+    part = Problem(
+        model=Model(fit.law, columns, log=fit.objective.log),
+        objective=fit.objective,
+        target=fit.problem.target[:, kept_N],
+        weights=fit.problem.weights[:, kept_N],
+    )
+    values = fit.values
+    fixed = {name: values[name] for name in fit.fixed}
+    own = starting_points.starts(
+        part.model, columns, loss_N, part.weights[0], num=NUM_STARTS_OF_PART, fixed=fixed
+    )  # fmt: skip
+    theta_SP = np.concatenate([fit.theta[None, :], *(np.array(one.theta)[None, :] for one in fit.local_optima), own])
+    held_P = np.array([name in fit.fixed for name in fit.law.names])
+    solution = minimise(part, theta_SP, held_P=held_P)
+    if not np.isfinite(solution.value).any():
+        raise FitError(f"law {fit.law.name} gives no finite prediction for the runs that were kept")
+    theta_P: FloatArray = solution.theta[int(np.argmin(solution.value))]
+    return theta_P
+
+
 def _optimum(
     problem: Problem,
     points: diagnostics.FitInputs,

@@ -30,7 +30,7 @@ OTHER_NUMBERS = (
     "rows_read_per_token", "flops_per_token_forward", "train_seconds", "tokens_per_second", "peak_memory_bytes",
     "knowledge_bits", "recall_chance", "dense_params_non_embedding", "bits_offered", "bits_stored",
     "bits_stored_stderr", "bits_offered_per_parameter", "bits_stored_per_parameter",
-    "bits_stored_per_parameter_stderr",
+    "bits_stored_per_parameter_stderr", "num_experts", "experts_per_token",
 )  # fmt: skip
 NUMBER_PREFIXES = ("loss_nats_", "loss_bpb_", "score_", "usage_")
 

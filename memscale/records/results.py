@@ -125,6 +125,8 @@ def _planned(file: RunFile, status: str) -> Row:
     }
     moe = run.architecture.moe
     if moe is not None:
+        row["num_experts"] = moe.num_experts
+        row["experts_per_token"] = moe.experts_per_token
         row["routing"] = moe.routing
         row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
     facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
