@@ -102,7 +102,7 @@ def _recall(study: Study, measure: Measure, axes: Axes, x_N: FloatArray) -> list
         edge = float(axes.get_xlim()[1])
         note = style.Label(text="chance", colour=style.QUIET, x=edge, y=chance, quiet=True)
         rows.append(("chance", "", "", chance, "", "", "", ""))
-    style.naming(runs.labels, series_styles(study.results.compare)).put(axes, ends, note=note)
+    style.naming(runs.labels, series_styles(study.results.compare)).put(axes, ends, notes=[note] if note else [])
     return rows
 
 

@@ -167,6 +167,8 @@ class Label:
 
 MOST_DIRECT, LONGEST_DIRECT = 6, 9
 """With more series or a longer name, a legend names the series."""
+NOTE_WIDTH = 40.0
+"""Typographic points between notes beside a legend."""
 LEGEND_ROW = 0.14
 """Inches."""
 
@@ -195,16 +197,16 @@ class Naming:
             return {"right": right}
         return {"right": 0.15, "below": 0.05 + LEGEND_ROW * math.ceil(len(self.names) / self.columns)}
 
-    def put(self, axes: Axes, ends: Sequence[tuple[str, float, float]], *, note: Label | None = None) -> None:
-        """Name the series whose lines end at (series, x, y); a `note` is written beside its point in both cases."""
+    def put(self, axes: Axes, ends: Sequence[tuple[str, float, float]], *, notes: Sequence[Label] = ()) -> None:
+        """Name the series whose lines end at (series, x, y); `notes` are written beside their points in both cases."""
         if self.direct:
             labels = [Label(text=self.names[name], colour=self.styles[name].colour, x=x, y=y) for name, x, y in ends]
-            put_labels(axes, [*labels, note] if note else labels)
+            put_labels(axes, [*labels, *notes])
             return
-        if note is not None:
+        for place, note in enumerate(notes):  # side by side, so that close levels do not hide each other's names
             axes.annotate(
-                note.text, (note.x, note.y), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom",
-                fontsize=6.5, color=note.colour,
+                note.text, (note.x, note.y), xytext=(-2 - NOTE_WIDTH * place, 2), textcoords="offset points",
+                ha="right", va="bottom", fontsize=6.5, color=note.colour,
             )  # fmt: skip
         shown = {name for name, _, _ in ends}
         handles = [

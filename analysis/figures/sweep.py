@@ -32,8 +32,8 @@ def draw(study: Study) -> tuple[Figure, ...]:
             "model_sizes": model_size.isoflop(study),
         }
         first = about.pop(study.focus, None)
-        second = table_size.recall_by_table_size(study) or ablations.recall_of_ablations(study)
-        others = [second, *about.values()]
+        by_size = table_size.others_by_table_size(study)
+        others = [*by_size, *([] if by_size else [ablations.recall_of_ablations(study)]), *about.values()]
         figures = [
             first,
             *others,

@@ -1,4 +1,4 @@
-"""Loss and recall against the number of slots: points are seeds, whiskers 95 % intervals of means, bands laws."""
+"""Loss, recall, NLL and bits stored against slots: points are seeds, whiskers 95 % intervals of means, bands laws."""
 
 from __future__ import annotations
 
@@ -12,10 +12,22 @@ from analysis.figures import style
 from analysis.figures.figure import DataRow, Figure
 from analysis.figures.palette import SeriesStyle, family_style, shades
 from analysis.gains.measures import Measure
+from analysis.sweep.dense_levels import DenseLevel
 from analysis.sweep.study import Study
 from analysis.sweep.table_size import TableSizeCurve
+from analysis.tables.runs import Runs
 
 NUM_CURVE_POINTS = 60
+
+
+SlotRun = tuple[str, str, float, float, str, str, int, str]
+"""A run's row of the figure's data."""
+STEMS = {
+    "loss_nats": "loss_vs_slots",
+    "score_dense_facts_nats": "nll_vs_slots",
+    "bits_stored": "bits_vs_slots",
+}
+"""Of the measures that are no recall."""
 
 
 def loss_by_table_size(study: Study) -> Figure | None:
@@ -25,12 +37,13 @@ def loss_by_table_size(study: Study) -> Figure | None:
     return _by_slots(study, study.table_sizes.measures[0], "loss_vs_slots")
 
 
-def recall_by_table_size(study: Study) -> Figure | None:
-    """Recall against the number of slots, with the chance level."""
-    if study.table_sizes is None or study.recall not in study.table_sizes.measures:
-        return None
-    assert study.recall is not None
-    return _by_slots(study, study.recall, "recall_vs_slots")
+def others_by_table_size(study: Study) -> list[Figure]:
+    """Recall, NLL of the facts' values and bits stored against the number of slots, as far as the table has them."""
+    if study.table_sizes is None:
+        return []
+    others = study.table_sizes.measures[1:]
+    figures = [_by_slots(study, one, "recall_vs_slots") for one in others if one == study.recall]
+    return figures + [_by_slots(study, one, STEMS[one.column]) for one in others if one.column in STEMS]
 
 
 def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
@@ -39,67 +52,92 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
     styles, names = _slot_styles(table_sizes.curves), _slot_names(table_sizes.curves)
     naming = style.Naming(names=names, styles=styles)
     figure, axes = style.panel(**naming.margins(0.75))
-    sizes = sorted({point.num_slots for curve in table_sizes.curves for point in curve.points})
-    limits = style.padded(sizes[0], sizes[-1], 0.06)
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(*limits)
-    step = -(-len(sizes) // 7)
-    style.set_ticks(axes, "x", sizes[::step], formatting.slots)
-    axes.set_xlabel("slots of the table")
-    recall = measure is study.recall
+    limits = _slot_axis(axes, table_sizes.curves)
+    recall = measure == study.recall
     if recall:
         axes.set_ylim(-2, 102)
         style.set_ticks(axes, "y", (0, 25, 50, 75, 100), lambda tick: f"{tick:g}")
-    axes.set_ylabel("facts recalled, %" if recall else "validation loss, nats per token")
+    axes.set_ylabel("facts recalled, %" if recall else f"{measure.words}, {measure.unit}")
     rows: list[DataRow] = []
+    is_loss = measure == table_sizes.measures[0]
+    levels = _levels(table_sizes.curves)
     ends, every = [], []
     for curve in table_sizes.curves:
         mark = styles[curve.key]
-        for point in curve.points:
-            mask = runs.of(point.series, curve.budget)
-            seeds = runs.number(measure.column)[mask] * measure.factor
-            every += seeds.tolist()
-            axes.plot([point.num_slots] * len(seeds), seeds, mark.marker, color=mark.colour, ms=4.2, mec="white",
-                      mew=0.5, zorder=3, clip_on=False)  # fmt: skip
-            rows += [
-                ("run", point.series, point.num_slots, value, "", "", int(runs.seed[run]), runs.name[run])
-                for run, value in zip(np.flatnonzero(mask), seeds, strict=True)
-            ]
-        rows += _slot_means(axes, curve, measure, mark, law=table_sizes.law(curve) is not None and not recall)
+        seeds = _slot_runs(axes, runs, curve, measure, mark)
+        every += [value for _, _, _, value, *_ in seeds]
+        rows += seeds
+        rows += _slot_means(axes, curve, measure, mark, law=table_sizes.law(curve) is not None and is_loss)
         ends.append((curve.key, curve.points[-1].num_slots, curve.points[-1].means[measure.column].value))
-        if not recall:
+        if is_loss:
             rows += _slot_law(axes, study, curve, mark)
-        every += _dense_line(axes, curve, measure, rows)
+    for level in levels:
+        every += _dense_line(axes, level, measure, rows)
     if not recall:
         axes.set_ylim(*_even(every))
-    note = None
+    notes = [
+        style.Label(text=_level_words(level, len(levels)), colour=family_style("dense").colour, x=limits[1],
+                    y=level.means[measure.column], quiet=True)
+        for level in levels
+    ]  # fmt: skip
+    chance_words = ""
     if recall and runs.has("recall_chance"):
         chance = 100 * float(runs.number("recall_chance").mean())
         axes.axhline(chance, color=style.QUIET, lw=0.8, ls=(0, (1, 2)), zorder=0)
-        note = style.Label(text="chance", colour=style.QUIET, x=limits[1], y=chance, quiet=True)
+        notes.append(style.Label(text="chance", colour=style.QUIET, x=limits[1], y=chance, quiet=True))
+        chance_words = " Dotted: chance."
         rows.append(("chance", "", "", chance, "", "", "", ""))
-    _name_dense(axes, table_sizes.curves, measure)
-    naming.put(axes, ends, note=note)
-    law = "" if recall or table_sizes.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
-    dense = " Grey: the dense model of the same budget." if any(curve.dense for curve in table_sizes.curves) else ""
-    dotted = " Dotted: chance." if note is not None else ""
+    naming.put(axes, ends, notes=notes)
+    law = "" if not is_loss or table_sizes.laws is None else f" Lines: {_slot_formula(study)}; bands: 95 %."
+    dense = " Dashed: dense models, by the compute of the curve's own." if levels else ""
+    words = measure.words if not recall else "recall of facts"
     return Figure(
         stem=stem,
-        title="Recall of facts against table size" if recall else "Loss against table size",
-        caption=f"One point a seed; whiskers: 95 % interval of the mean.{law}{dense}{dotted}",
+        title=f"{words[0].upper()}{words[1:]} against table size",
+        caption=f"One point a seed; whiskers: 95 % interval of the mean.{law}{dense}{chance_words}",
         figure=figure,
         rows=rows,
     )
 
 
-def _name_dense(axes: Axes, curves: Sequence[TableSizeCurve], measure: Measure) -> None:
-    """A label at the highest of the dense models' lines, which all look alike."""
-    dense = [curve.dense[measure.column].value for curve in curves if curve.dense is not None]
-    if dense:
-        axes.text(
-            0.99, max(dense), "Dense", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=6.5,
-            color=family_style("dense").colour,
-        )  # fmt: skip
+def _slot_axis(axes: Axes, curves: Sequence[TableSizeCurve]) -> tuple[float, float]:
+    """Slots on a logarithmic axis to base 2; returns its limits."""
+    sizes = sorted({point.num_slots for curve in curves for point in curve.points})
+    limits = style.padded(sizes[0], sizes[-1], 0.06)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(*limits)
+    style.set_ticks(axes, "x", sizes[:: -(-len(sizes) // 7)], formatting.slots)
+    axes.set_xlabel("slots of the table")
+    return limits
+
+
+def _slot_runs(axes: Axes, runs: Runs, curve: TableSizeCurve, measure: Measure, mark: SeriesStyle) -> list[SlotRun]:
+    """A point a seed."""
+    rows: list[SlotRun] = []
+    for point in curve.points:
+        mask = runs.of(point.series, curve.budget)
+        seeds = runs.number(measure.column)[mask] * measure.factor
+        axes.plot([point.num_slots] * len(seeds), seeds, mark.marker, color=mark.colour, ms=4.2, mec="white",
+                  mew=0.5, zorder=3, clip_on=False)  # fmt: skip
+        rows += [
+            ("run", point.series, point.num_slots, float(value), "", "", int(runs.seed[run]), runs.name[run])
+            for run, value in zip(np.flatnonzero(mask), seeds, strict=True)
+        ]
+    return rows
+
+
+def _levels(curves: Sequence[TableSizeCurve]) -> list[DenseLevel]:
+    """The dense models to draw: every multiple beside one curve, the same budget's beside several."""
+    if len({curve.budget for curve in curves}) == 1:
+        return list(curves[0].levels)
+    return [curve.levels[0] for curve in curves if curve.levels]
+
+
+def _level_words(level: DenseLevel, count: int) -> str:
+    """'Dense', or 'Dense 2x' where there are several."""
+    if count == 1 or round(level.multiple, 1) == 1.0:
+        return "Dense"
+    return f"Dense {round(level.multiple, 1):g}{formatting.TIMES}"
 
 
 def _slot_formula(study: Study) -> str:
@@ -173,17 +211,14 @@ def _slot_law(axes: Axes, study: Study, curve: TableSizeCurve, mark: SeriesStyle
     ]
 
 
-def _dense_line(axes: Axes, curve: TableSizeCurve, measure: Measure, rows: list[DataRow]) -> list[float]:
-    """The dense model of the same budget, as a level; returns what it needs of the y axis."""
-    if curve.dense is None:
-        return []
-    mean, colour = curve.dense[measure.column], family_style("dense").colour
-    axes.axhline(mean.value, color=colour, lw=0.9, ls=(0, (5, 2)), zorder=1)
-    low, high = (mean.value,) * 2
-    if mean.interval is not None:
-        low, high = mean.interval.lower, mean.interval.upper
+def _dense_line(axes: Axes, level: DenseLevel, measure: Measure, rows: list[DataRow]) -> list[float]:
+    """A dense model as a level with its interval; returns what it needs of the y axis."""
+    value, interval, colour = level.means[measure.column], level.intervals[measure.column], family_style("dense").colour
+    axes.axhline(value, color=colour, lw=0.9, ls=(0, (5, 2)), zorder=1)
+    low, high = (value, value) if interval is None else interval
+    if interval is not None:
         axes.axhspan(low, high, color=colour, alpha=0.08, lw=0, zorder=0)
-    rows.append(("dense", "dense", "", mean.value, low, high, "", ""))
+    rows.append(("dense", f"dense {level.multiple:.3g}x", "", value, low, high, "", ""))
     return [low, high]
 
 

@@ -11,6 +11,7 @@ from analysis.report.ablation_headline import optimum_words
 from analysis.report.html import Cell, table, words
 from analysis.report.html_tables import budget_words, series
 from analysis.sweep.ablations import Ablation, Ablations
+from analysis.sweep.dense_levels import DenseLevel
 from analysis.sweep.model_size import IsoFlop
 from analysis.sweep.study import Study
 from analysis.sweep.table_size import TableSizeCurve, TableSizeMean
@@ -38,8 +39,7 @@ def table_sizes(study: Study) -> str:
                     *(_value(point.means[measure.column], measure) for measure in found.measures),
                 ]
             )
-        if curve.dense is not None:
-            rows.append(_dense(study, curve, found.measures))
+        rows += [_dense(study, level, found.measures) for level in curve.levels]
         strong.add(len(rows))
         changes = [_value(curve.change[measure.column], measure, sign=True) for measure in found.measures]
         rows.append([words(_span(curve)), budget_words(study, curve.budget), "", "", "", *changes])
@@ -47,15 +47,34 @@ def table_sizes(study: Study) -> str:
     return table(head, rows, strong=frozenset(strong), ruled=frozenset(ruled - {0}))
 
 
-def _dense(study: Study, curve: TableSizeCurve, measures: tuple[Measure, ...]) -> list[str | Cell]:
-    """The dense model of the same budget."""
-    assert curve.dense is not None
+def _dense(study: Study, level: DenseLevel, measures: tuple[Measure, ...]) -> list[str | Cell]:
+    """A dense model beside the curve."""
     runs = study.results.compare
-    mask = runs.of(runs.reference("dense"), curve.budget)
+    mask = runs.of(runs.reference("dense"), level.budget)
     sizes = [_mean(study, column, mask) for column in ("params_total", "flops_per_token_forward")]
-    values = [_value(curve.dense[measure.column], measure) for measure in measures]
-    budget = budget_words(study, curve.budget)
-    return [series(study, runs.reference("dense")), budget, str(int(mask.sum())), *sizes, *values]
+    values = [
+        formatting.with_interval(level.means[one.column], level.intervals[one.column], most=one.decimals)
+        for one in measures
+    ]
+    return [words(level.words), budget_words(study, level.budget), str(level.num_seeds), *sizes, *values]
+
+
+def crossings(study: Study) -> str:
+    """Where each curve reaches each dense model, a row a curve and level, a column a measure."""
+    found = study.table_sizes
+    if found is None or not any(curve.levels for curve in found.curves):
+        return ""
+    rows: list[list[str | Cell]] = [
+        [
+            words(formatting.series(curve.stem)),
+            budget_words(study, curve.budget),
+            words(level.words),
+            *(words(level.crossings[measure.column].words, wrap=True) for measure in found.measures),
+        ]
+        for curve in found.curves
+        for level in curve.levels
+    ]
+    return table(("series", "budget, FLOPs", "reaches", *(one.words for one in found.measures)), rows)
 
 
 def _span(curve: TableSizeCurve) -> str:

@@ -29,6 +29,8 @@ STEMS = (
     "loss_vs_flops",
     "loss_vs_seconds",
     "loss_vs_slots",
+    "nll_vs_slots",
+    "bits_vs_slots",
     "recall_vs_flops",
     "recall_vs_params",
     "recall_vs_slots",

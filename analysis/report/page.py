@@ -109,12 +109,19 @@ def _table_sizes(study: Study) -> str:
         noise = f" Noise: {found.laws.noise.source}." if found.laws.noise else " No interval: one seed a size."
         law = f"{found.laws.law.formula}, x = slots, least squares on the log of the loss: {found.laws.why}.{noise}"
     return section(
-        "Loss and recall against table size",
+        "Loss, recall and knowledge against table size",
         ablation_tables.table_sizes(study),
         paragraph(
             f"Means over seeds with the {formatting.level(study.level)} interval of the mean; in bold"
             " the change from the smallest table to the"
             " largest. FLOPs a token grow with the table, for its keys are scored.",
+            "note",
+        ),
+        ablation_tables.crossings(study),
+        paragraph(
+            "A crossing is the smallest table from which the curve of the means is better than the dense model; its"
+            " 95 % interval runs from the first size at which the two cannot be told apart to the first at which the"
+            " table is significantly better.",
             "note",
         ),
         paragraph(law),

@@ -13,6 +13,7 @@ from analysis.gains.scaling_curves import Curves, SeriesCurve
 from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.allocation_json import frontier_json, minimum_json
 from analysis.report.headline import headline
+from analysis.sweep.dense_levels import DenseLevel
 from analysis.sweep.learning_rates import LearningRateChoice
 from analysis.sweep.matching import Mismatch
 from analysis.sweep.model_size import IsoFlops
@@ -189,11 +190,31 @@ def _table_sizes(found: TableSizes | None) -> dict[str, Any] | None:
                     for point in curve.points
                 ],
                 "change": {column: _slot_mean(mean) for column, mean in curve.change.items()},
+                "dense": [_dense_level(level) for level in curve.levels],
             }
             for curve in found.curves
         ],
         "laws": None if found.laws is None else curves_body(found.laws),
         "no_law_because": found.no_law or None,
+    }
+
+
+def _dense_level(level: DenseLevel) -> dict[str, Any]:
+    """A dense model beside a curve over table sizes, and the slots at which the curve reaches it."""
+    return {
+        "budget": level.budget.name,
+        "compute_multiple": level.multiple,
+        "seeds": level.num_seeds,
+        **{
+            column: {
+                "value": value,
+                "ci95": ends(level.intervals[column]),
+                "crossed_at_slots": level.crossings[column].slots,
+                "crossed_at_slots_ci95": ends(level.crossings[column].interval),
+                "verdict": level.crossings[column].verdict,
+            }
+            for column, value in level.means.items()
+        },
     }
 
 

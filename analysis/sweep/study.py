@@ -39,7 +39,9 @@ IN_EVERY_SECTION = (
     "score_dense_facts_nats",
     "score_facts_recall_acc",
 )
-"""Measures that table sizes and ablations are shown in too."""
+"""Measures that ablations are shown in too."""
+OF_TABLE_SIZES = tuple("bits_stored" if one == "bits_stored_per_parameter" else one for one in IN_EVERY_SECTION)
+"""Measures that table sizes are shown in: bits in all, since dense models of several sizes stand beside the tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ def study(
     for one_comparison in comparisons:
         warnings += one_comparison.warnings
     shown = tuple(one for one in found if one.column in IN_EVERY_SECTION)
-    by_table_size = table_sizes(runs, shown, level=level)
+    by_table_size = table_sizes(runs, tuple(one for one in found if one.column in OF_TABLE_SIZES), level=level)
     varied, not_varied = ablations(runs, shown, level=level)
     warnings += not_varied
     if by_table_size is not None and by_table_size.laws is not None:

@@ -1,4 +1,4 @@
-"""Loss and recall against the number of slots at a fixed base: the means with intervals, and the law of the loss.
+"""Loss, recall and knowledge against slots at a fixed base: means with intervals, and the law of the loss.
 
 A curve holds the series that differ only in `num_slots`, at one budget. A law is fitted to curves with at least
 `MIN_SIZES` sizes, with the same solver and noise as the laws against compute.
@@ -21,6 +21,7 @@ from analysis.gains.scaling_curves import SLOTS, Curves, SeriesCurve, fit_curves
 from analysis.inference.variance_components import NoiseModel
 from analysis.interval import LEVEL, ConfidenceInterval
 from analysis.result import Result
+from analysis.sweep.dense_levels import DenseLevel, dense_levels
 from analysis.tables.runs import Budget, FloatArray, Runs, without
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class TableSizeCurve:
     """By increasing number of slots."""
     change: dict[str, TableSizeMean]
     """Largest table minus smallest, by the measure's column."""
-    dense: dict[str, TableSizeMean] | None
-    """The dense model of the same budget, by the measure's column."""
+    levels: tuple[DenseLevel, ...]
+    """Dense models of the curve's compute and of multiples of it, by rising compute; where the curve reaches each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class TableSizes(Result):
         return pd.DataFrame(rows, columns=columns)
 
     def summary(self) -> str:
-        """The change from the smallest to the largest table of each curve, and the law or why there is none."""
+        """The change over each curve, where the curve reaches dense models, and the law or why there is none."""
         lines = []
         for curve in self.curves:
             ends = " to ".join(formatting.slots(curve.points[at].num_slots) for at in (0, -1))
@@ -105,6 +106,7 @@ class TableSizes(Result):
                 change = curve.change[measure.column]
                 value = formatting.with_interval(change.value, change.interval, sign=True, most=measure.decimals + 1)
                 lines.append(f"  {measure.words} changes by {value} {measure.unit}")
+                lines += [f"    {level.words}: {level.crossings[measure.column].words}" for level in curve.levels]
         law = self.no_law if self.laws is None else f"{self.laws.law.formula}, x = slots: {self.laws.why}"
         return "\n".join([*lines, f"law: {law}"])
 
@@ -147,10 +149,6 @@ def _curve(
     points = [_point(runs, label, budget, slots_of[label], measures, noises) for label in labels]
     points.sort(key=lambda point: point.num_slots)
     first, last = points[0], points[-1]
-    dense = runs.reference("dense") if "dense" in runs.families else None
-    at_dense = None
-    if dense is not None and runs.of(dense, budget).any():
-        at_dense = _point(runs, dense, budget, 0.0, measures, noises).means
     return TableSizeCurve(
         key=f"{stem} at={budget.name}",
         stem=stem,
@@ -165,7 +163,14 @@ def _curve(
             )
             for column in noises
         },
-        dense=at_dense,
+        levels=dense_levels(
+            runs,
+            budget,
+            [point.series for point in points],
+            [point.num_slots for point in points],
+            measures,
+            noises,
+        ),
     )
 
 
