@@ -12,6 +12,7 @@ FOLDER ?= exported/$(RUN)
 NODES ?= 4
 SEEDS ?= 10
 FUZZ ?= 100
+RUNS ?=
 OUT ?=
 WORKERS ?= $(shell nproc)
 BOX_FOLDER ?= $(CURDIR)/.cluster
@@ -31,7 +32,7 @@ out := $(if $(OUT),--out '$(OUT)')
 # Overrides hold patterns such as data.files=text/*.txt: they are memscale's to expand, not the shell's, as are braces.
 memscale := set -f +B; exec $(BIN)/memscale
 
-.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce ui data export test test-fast chaos fuzz audit lock setup-verified lint docs bench doctor clean \
+.PHONY: help setup sweep plan calibrate status watch logs retry cancel results figures reproduce findings findings-check ui data export test test-fast chaos fuzz audit lock setup-verified lint docs bench doctor clean \
 	cluster-up cluster-down
 
 help: ## show this
@@ -90,6 +91,12 @@ figures: $(READY) ## rebuild table, figures and report of SWEEP from its run fil
 
 reproduce: $(READY) ## published fits made again, side by side
 	@$(BIN)/python -m analysis reproduce --figures reproduced/figures --json reproduced/reproduced.json
+
+findings: $(READY) ## docs/findings.md from its tables; RUNS="runs other/runs ..." gathers finished sweeps (repeats, in this order) first
+	@$(BIN)/python -m analysis findings $(foreach folder,$(RUNS),--gather '$(folder)')
+
+findings-check: $(READY) ## whether docs/findings.md is what its tables give
+	@$(BIN)/python -m analysis findings --check
 
 ui: $(READY) ## mirror SWEEP into MLflow and open its page
 	@$(memscale) ui $(SWEEP)

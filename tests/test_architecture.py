@@ -38,6 +38,7 @@ FLOORS = {
         ["sweep", "published"],
         ["figures"],
         ["report"],
+        ["findings"],
         ["api"],
         ["cli"],
         ["__main__"],

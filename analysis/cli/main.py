@@ -25,6 +25,8 @@ VERBS = {
     "downstream": "a task's metric from compute, through the loss",
     "gain": "what one family gains over another in compute, parameters and loss, with intervals",
     "design": "the next runs that would narrow the best split most for given FLOPs",
+    "laws": "laws of memory tables and experts of a sweep's results, ranked by what they predict",
+    "findings": "the page of findings from the results tables beside it",
     "reproduce": "published fits made again, beside what was reported",
 }
 
