@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from memscale.launch.data_check import data_changed
 from memscale.launch.finished_runs import damaged_runs
 from memscale.launch.planned import stored_plan
 from memscale.launch.progress import Output
+from memscale.launch.readings import count_reading
 from memscale.launch.stages import is_done
 from memscale.launch.states import UNVERIFIED, state_of
 from memscale.launch.syncer import Syncer
@@ -23,16 +23,11 @@ from memscale.records.access import REFUSED
 from memscale.records.attempts import codes_of
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
-from memscale.records.looks import Look, design_hash, record_look
 from memscale.records.plan_file import PlanFile, PlanRow, mark_finished
 from memscale.records.results import Row, planned_row, read_row, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_ENDED = ("done", "diverged", "failed")
-"""What a row says of a run that changes no more by itself."""
 
 
 class NoReportError(MemscaleError):
@@ -129,7 +124,7 @@ def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
     summary = to_plain(plan)
     summary["caveats"] += _doubts(paths, plan, rows)
     if out is None:
-        summary["caveats"] += _count_look(paths, plan, rows)
+        summary["caveats"] += count_reading(paths, plan, rows)
     target = SweepPaths(out.absolute()) if out is not None else paths
     try:
         built = build.build(
@@ -143,23 +138,6 @@ def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
     except AnalysisError as error:
         raise NoReportError(f"no report yet: {error}") from None
     return Report(answer=built.answer, html=built.report, figures=built.figures, results=target.results_csv)
-
-
-def _count_look(paths: SweepPaths, plan: PlanFile, rows: list[Row]) -> list[str]:
-    """Record with which seeds the report is read, before it is built; return what a reader must know of the record."""
-    compared = [row for row in plan.runs if row.stage == "compare"]
-    ended = {str(row["name"]) for row in rows if row["status"] in _ENDED}
-    waiting = {row.seed for row in compared if row.name not in ended}
-    seeds = tuple(sorted({row.seed for row in compared} - waiting))
-    look = Look(seeds=seeds, plan_hash=plan.plan_hash, time=round(time.time(), 3))
-    try:
-        record_look(paths, design_hash(compared), look)
-    except RecordError as error:
-        return [f"How often this report was read before is not known: {error}."]
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
-    return []
 
 
 def _doubts(paths: SweepPaths, plan: PlanFile, rows: list[Row]) -> list[str]:

@@ -77,6 +77,20 @@ def read_statement(paths: SweepPaths) -> Statement | None:
     return found.current if found is not None else None
 
 
+def check_statement(paths: SweepPaths) -> None:
+    """Check that the file is whole, where there is one.
+
+    Raises:
+        RecordError: It is damaged; it is set aside as `damaged-resolution.json`.
+    """
+    try:
+        _read(paths)
+    except RecordError as error:
+        aside = paths.resolution.with_name("damaged-resolution.json")
+        paths.resolution.replace(aside)
+        raise RecordError(f"{error}; it is now {aside.name}") from None
+
+
 def _read(paths: SweepPaths) -> _Statements | None:
     if not paths.resolution.exists():
         return None

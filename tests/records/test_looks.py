@@ -14,7 +14,7 @@ from memscale.errors import RecordError
 from memscale.records.layout import SweepPaths
 from memscale.records.looks import Look, design_hash, read_looks, record_look
 from memscale.records.plan_file import PlanRow
-from memscale.records.resolution_file import StatedRow, Statement, keep_statement, read_statement
+from memscale.records.resolution_file import StatedRow, Statement, check_statement, keep_statement, read_statement
 
 A, B = "a" * 12, "b" * 12
 
@@ -114,5 +114,9 @@ def test_a_damaged_statement_is_read_as_damaged_and_written_anew_at_the_next_lau
     paths.resolution.write_text(paths.resolution.read_text().replace("0.1", "0.2"))
     with pytest.raises(RecordError, match=r"resolution\.json is not what memscale wrote"):
         read_statement(paths)
+    with pytest.raises(RecordError, match=r"now damaged-resolution\.json"):
+        check_statement(paths)
+    check_statement(paths)  # there is none any more
+    assert (tmp_path / "damaged-resolution.json").exists()
     keep_statement(paths, statement(A, 0.3, 2.0))
     assert read_statement(paths) == statement(A, 0.3, 2.0)
