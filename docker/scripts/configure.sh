@@ -107,6 +107,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=$BOX_ACCOUNTING_HOST
 AccountingStoragePort=$ACCOUNTING_PORT
 AccountingStoragePass=$BOX_RUN/munge.socket
+${BOX_ENFORCE:+AccountingStorageEnforce=$BOX_ENFORCE}
 NodeName=$nodes $BOX_NODE_PLACE Port=$ports CPUs=$cpus RealMemory=$memory_mb State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE State=UP

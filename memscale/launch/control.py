@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memscale.errors import CheckpointError
 from memscale.launch.planned import chosen_runs, launched
 from memscale.launch.progress import SILENT
 from memscale.launch.set_aside import set_aside_damage
@@ -11,6 +12,8 @@ from memscale.launch.states import read_state
 from memscale.records.atomic import write_bytes
 from memscale.records.launch_file import read_launch
 from memscale.records.lease import Lease, is_held
+from memscale.records.run_file import read_run_file
+from memscale.training.checkpoint_files import set_aside_bad
 
 _LOCK_SECONDS = 60.0
 
@@ -56,7 +59,7 @@ def free_runs(name: str, run: str | None) -> list[str]:
     """Let the failed, lost and damaged runs of a sweep, or the one called `run`, be trained again by the next launch.
 
     The folder of a run that diverged has a result; it is moved aside, not removed. Of a damaged run the damaged files
-    are set aside, so that it goes on from its last good checkpoint.
+    are set aside, so that it goes on from its last good checkpoint; so are checkpoints of which none is good.
 
     Returns:
         The names of these runs.
@@ -72,6 +75,8 @@ def free_runs(name: str, run: str | None) -> list[str]:
             continue
         if state.state == "damaged":
             set_aside_damage(folder, state.evidence)
+        elif state.evidence.startswith(CheckpointError.__name__):  # none is good: it starts anew
+            set_aside_bad(folder.checkpoints, read_run_file(folder.run).run)
         elif folder.result.exists():
             root = folder.root
             number = next(i for i in range(1, 10_000) if not root.with_name(f"{root.name}.{i}").exists())

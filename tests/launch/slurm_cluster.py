@@ -23,12 +23,17 @@ def missing() -> str:
 
 
 @contextmanager
-def cluster(folder: Path, *, nodes: int = 1, slurmd_timeout: int = 30) -> Iterator[dict[str, str]]:
+def cluster(folder: Path, *, nodes: int = 1, slurmd_timeout: int = 30, enforce: str = "") -> Iterator[dict[str, str]]:
     """Start the cluster and yield the environment in which `sbatch` reaches it; end it with all its jobs.
 
-    A job whose slurmstepd is gone is missed by SLURM after about seven times `slurmd_timeout` seconds.
+    A job whose slurmstepd is gone is missed by SLURM after about seven times `slurmd_timeout` seconds. `enforce`: what
+    of the accounting is enforced (`AccountingStorageEnforce`); with it a user needs an account (`sacctmgr`).
     """
-    environment = {**box_environment(folder, nodes=nodes), "BOX_SLURMD_TIMEOUT": str(slurmd_timeout)}
+    environment = {
+        **box_environment(folder, nodes=nodes),
+        "BOX_SLURMD_TIMEOUT": str(slurmd_timeout),
+        "BOX_ENFORCE": enforce,
+    }
     try:
         said = subprocess.run([SCRIPTS / "up.sh"], env=environment, capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stdout + said.stderr

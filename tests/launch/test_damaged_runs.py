@@ -17,17 +17,22 @@ import pytest
 from memscale import api
 from memscale.cli.main import main
 from memscale.data import verification
-from memscale.errors import DataError
+from memscale.errors import CheckpointError, DataError
 from memscale.launch import finished_runs, stages
 from memscale.launch.attempt import Attempt, run_attempt
 from memscale.launch.local import LocalExecutor
 from memscale.launch.planned import launched
 from memscale.launch.reconcile import reconcile
+from memscale.models.transformer import Transformer, build
 from memscale.planning.plan import Plan
+from memscale.records.attempts import Outcome, new_attempt, write_outcome
 from memscale.records.launch_file import Launch, write_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file
+from memscale.records.run_file import read_run_file
 from memscale.tracking.mirror import sync
+from memscale.training.checkpoint import restore
+from memscale.training.optimizers import AdamW, build_optimizer
 from tests.launch import damage as damages
 from tests.launch.damage import EDITS, WAYS, Damage
 from tests.sweeps import FEWER, NAME, STORE, memscale, small_sweep, write_text
@@ -317,3 +322,27 @@ def test_runs_that_were_trained_by_different_code_are_said_in_status_and_report(
     report = api.report(NAME)
     assert "were not all trained by the same code" in report.html.read_text()
     assert "0123456789ab" in report.html.read_text()
+
+
+def test_a_run_of_whose_checkpoints_a_purge_left_none_good_is_trained_anew(paths: SweepPaths) -> None:
+    run = folder(paths, VICTIM)
+    run.result.unlink()
+    for file in run.checkpoints.rglob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="none of the") as raised:
+        restore(run.checkpoints, read_run_file(run.run).run, *untrained(run))
+    told = Outcome(cause="error", evidence=f"CheckpointError: {raised.value}", started=1.0, ended=2.0, host="h")
+    write_outcome(run, new_attempt(run, threads=1, device="cpu"), told)
+    shown, why = state(VICTIM)
+    assert shown == "failed"
+    assert f"make retry SWEEP={NAME} RUN={VICTIM}" in why
+    assert api.retry(NAME) == [VICTIM]
+    assert all(path.name.startswith("damaged-") for path in run.checkpoints.iterdir())
+    assert restore(run.checkpoints, read_run_file(run.run).run, *untrained(run)) is None
+
+
+def untrained(run: RunPaths) -> tuple[Transformer, AdamW]:
+    """The run's model and optimizer as they are before the first step."""
+    file = read_run_file(run.run)
+    model = build(file.run.architecture, seed=file.run.seed)
+    return model, build_optimizer(model, file.run.optimizer)

@@ -72,7 +72,7 @@ def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None
     queue = commands.queue(users_of(paths))
     there, arrays = controllers(paths, queue, own_job), arrays_of(paths, queue)
     try:
-        if not there["look"]:
+        if not _waits(there["look"]):
             _submit_look(launch, paths)
         if arrays and (submitted or not there["next"]):
             _submit(launch, paths, "next", f"--dependency=afterany:{':'.join(arrays)}")
@@ -83,9 +83,14 @@ def ensure_controllers(launch: Launch, paths: SweepPaths, *, own_job: str | None
 
 
 def ensure_look(launch: Launch, paths: SweepPaths, *, own_job: str | None) -> None:
-    """Submit a `look` where none but `own_job` is in the queue. Raises SlurmError."""
-    if not controllers(paths, commands.queue(users_of(paths)), own_job)["look"]:
+    """Submit a `look` where none but `own_job` waits in the queue. Raises SlurmError."""
+    if not _waits(controllers(paths, commands.queue(users_of(paths)), own_job)["look"]):
         _submit_look(launch, paths)
+
+
+def _waits(there: Sequence[QueueEntry]) -> bool:
+    """Whether one is still to start: one at work may have taken its step and mirror the runs, and then end."""
+    return any(entry.waiting for entry in there)
 
 
 def ensure_one_controller(launch: Launch, paths: SweepPaths) -> None:
