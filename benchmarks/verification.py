@@ -1,9 +1,10 @@
 """What it costs to verify data and results: digests in memory, the first read of a file, one run, and 10,000 runs.
 
 `python -m benchmarks.verification [--json FILE]`. The peer of a verified read is the same read without a digest; the
-peer of a look at runs reads each result and nothing else, as a look without verification would. Of these the seconds
-are those of the processor, which do not depend on what else the machine does. Files are read from the disk: their pages
-are dropped from memory before, as far as the system does so.
+peer of a look at runs reads each result and nothing else, as a look without verification would. Of these, and of a
+whole run, the seconds are those of the processor, which do not depend on what else the machine does. A whole run is
+made once; what of it verifies is timed inside it, for no two runs take the same time to a hundredth. Files are read
+from the disk: their pages are dropped from memory before, as far as the system does so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -27,17 +29,22 @@ from memscale.config.load import load_sweep
 from memscale.config.run import Digests
 from memscale.data import verification
 from memscale.data.manifest import Manifest, describe_files
+from memscale.data.prepared import Prepared, prepare
+from memscale.launch import attempt as attempts
+from memscale.launch.attempt import Attempt, run_attempt
+from memscale.launch.code_snapshot import digest_of_code
 from memscale.launch.convert import plan_file, run_file
 from memscale.launch.overview import sweep_status
 from memscale.launch.stages import run_paths
 from memscale.planning.budgets import size_knowledge
 from memscale.planning.plan import Plan, make_plan
-from memscale.records import atomic
+from memscale.records import atomic, metrics
 from memscale.records.attempts import Outcome, new_attempt, write_outcome
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.metrics import MetricsLog, read_metrics
 from memscale.records.plan_file import write_plan_file
+from memscale.records.provenance import CODE
 from memscale.records.result_file import write_result
 from memscale.records.run_file import write_run_file
 
@@ -127,17 +134,72 @@ def one_run(folder: Path, repeats: int) -> dict[str, float]:
     }
 
 
+def whole_run(folder: Path) -> dict[str, float]:
+    """Processor seconds of the smallest dense run of the laptop scale, and of what in it verifies something.
+
+    The run is the first one of its data on this machine, so that it reads them whole.
+    """
+    options = ["scale=laptop", "launcher=local", "evaluate.tasks=[]", *_RULE]
+    sweep = size_knowledge(load_sweep("memory_vs_moe", options).sweep)
+    prepared = prepare(sweep.data, folder)
+    for remembered in (prepared.folder / "verified").glob("*.json"):
+        remembered.unlink()
+    plan = make_plan(sweep, prepared.digests)
+    planned = min((run for run in plan.runs if run.family == "dense"), key=lambda run: run.flops_train)
+    paths = run_paths(SweepPaths(folder / sweep.name), planned)
+    write_run_file(paths.run, run_file(plan.sweep, planned))
+    attempt = Attempt(
+        paths=paths, number=new_attempt(paths, threads=1, device="cpu"), data=prepared.folder, threads=1, device="cpu",
+        checkpoint_seconds=30.0, table_memory="device", micro_batch_sequences=None,
+    )  # fmt: skip
+    spent = {"data": 0.0, "metrics_chain": 0.0, "files_at_the_end": 0.0, "digest_of_the_code": 0.0}
+    with ExitStack() as stack:
+        for part, owner, name in (
+            ("data", Prepared, "verify_once"),
+            ("metrics_chain", metrics, "_next"),
+            ("files_at_the_end", attempts, "_check_unchanged"),
+            ("files_at_the_end", attempts, "write_result"),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, _counted(getattr(owner, name), spent, part)))
+        begun = time.process_time()
+        assert run_attempt(attempt, lambda: False) == "done"
+        total = time.process_time() - begun
+    spent["digest_of_the_code"] = _timed(lambda: digest_of_code(CODE), clock=time.process_time)
+    later = _timed(prepared.verify_once, clock=time.process_time)
+    verifying = sum(spent.values())
+    return {
+        "run_processor_seconds": total,
+        **{f"{part}_processor_seconds": seconds for part, seconds in spent.items()},
+        "data_megabytes": sum(file.num_bytes for file in prepared.manifest.files) / 1e6,
+        "data_later_processor_seconds": later,
+        "share_first_run": verifying / (total - verifying),
+        "share_later_runs": (verifying - spent["data"] + later) / (total - verifying),
+    }
+
+
+def _counted(function: Callable[..., Any], spent: dict[str, float], part: str) -> Callable[..., Any]:
+    def call(*arguments: Any, **words: Any) -> Any:
+        begun = time.process_time()
+        try:
+            return function(*arguments, **words)
+        finally:
+            spent[part] += time.process_time() - begun
+
+    return call
+
+
 def measure(num_runs: int, num_bytes: int, repeats: int) -> dict[str, Any]:
     """Measure everything in a temporary folder, and return the JSON content."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        for name in ("data", "runs", "run"):
+        for name in ("data", "runs", "run", "whole"):
             (folder / name).mkdir()
         return {
             "machine": machine.describe(),
             "digest_megabytes_per_second": digests(repeats),
             "first_read": first_read(folder / "data", num_bytes, repeats),
             "one_run": one_run(folder / "run", repeats),
+            "whole_run": whole_run(folder / "whole"),
             "many_runs": many_runs(folder / "runs", num_runs, repeats),
         }
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from mlflow import MlflowClient
@@ -34,8 +34,8 @@ from memscale.records.access import is_group_folder, make_folder
 from memscale.records.atomic import replacing
 from memscale.records.lease import Lease, LeaseTakenError
 from memscale.records.masking import masked_address, scrubbed, without_user
+from memscale.tracking.sqlite_address import SQLITE, address_of, is_plain
 
-_SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "http": 80, "https": 443}
 _NOT_ANSWERED = re.compile(r"API request to \S+ failed with exception|error code 50[234]\b|OperationalError")
@@ -86,28 +86,29 @@ def resolve(runs_root: Path, uri: str | None = None) -> Store:
     """The store at `uri`, else at $MLFLOW_TRACKING_URI, else in `runs_root`. Opens nothing. Raises TrackingError."""
     root = runs_root.absolute()
     lock, own = root / "mlflow.lock", root / "mlflow.db"
-    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{own}"
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    given = named or address_of(own) or f"{SQLITE}{own}"
     scheme = given.split(":", 1)[0].split("+", 1)[0]
-    if scheme not in _SCHEMES or (scheme == "sqlite" and not given.startswith(_SQLITE)):
+    if scheme not in _SCHEMES or (scheme == "sqlite" and not given.startswith(SQLITE)):
         raise TrackingError(
             f"MLFLOW_TRACKING_URI is '{masked_address(given)}', which MLflow cannot use as a tracking store. Needed: "
             f"sqlite:///<path>, postgresql://..., mysql://..., or the address of a server (http://host:port). "
-            f"Unset it to use {_SQLITE}{own}"
+            f"Unset it to use {SQLITE}{own}"
         )
     if scheme == "sqlite":
-        path = Path(given[len(_SQLITE) :]).absolute()
-        if "?" in str(path) or unquote(str(path)) != str(path):
+        path = Path(given[len(SQLITE) :]).absolute()
+        if not is_plain(path):
             raise TrackingError(
                 f"{path} holds a '?' or a '%' with two digits, by which MLflow finds another file in an SQLite address."
-                " Take a runs folder without them (MEMSCALE_RUNS), or set MLFLOW_TRACKING_URI"
+                " Name one without them in MLFLOW_TRACKING_URI, or unset it"
             )
-        given = f"{_SQLITE}{path}"
+        given = f"{SQLITE}{path}"
     is_remote = scheme in ("http", "https", "databricks")
     return Store(
         uri=given,
         artifacts=None if is_remote else root / "mlartifacts",
         lock=lock,
-        own=own if given == f"{_SQLITE}{own}" else None,
+        own=own if given in (f"{SQLITE}{own}", address_of(own)) else None,
     )
 
 
@@ -193,7 +194,7 @@ def _create(database: Path) -> None:
     for chatter in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     with replacing(database) as aside:
-        _connect(f"{_SQLITE}{aside}")
+        _connect(address_of(aside) or f"{SQLITE}{aside}")
         aside.chmod(0o660 if is_group_folder(database.parent) else 0o600)
 
 
@@ -202,7 +203,7 @@ def _migrate(database: Path) -> None:
 
     In place: a renamed copy would not be seen through the connections that MLflow keeps open.
     """
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{database}"]
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", address_of(database) or f"{SQLITE}{database}"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -214,8 +215,8 @@ def _migrate(database: Path) -> None:
 
 def check(store: Store) -> None:
     """Find at once what MLflow would retry for minutes: a file that is no database, a server that is away."""
-    if store.uri.startswith(_SQLITE):
-        database = Path(store.uri[len(_SQLITE) :])
+    if store.uri.startswith(SQLITE):
+        database = Path(store.uri[len(SQLITE) :])
         if not database.exists():
             return
         try:

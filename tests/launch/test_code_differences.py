@@ -60,6 +60,11 @@ def test_runs_of_one_code_are_not_mentioned(tmp_path: Path) -> None:
     assert code_differences("s", [(f"r{i}", RunPaths(tmp_path / f"r{i}"), ("a",)) for i in range(3)]) == ""
 
 
+def test_two_runs_of_two_codes_are(tmp_path: Path) -> None:
+    said = code_differences("s", [(f"r{i}", RunPaths(tmp_path / f"r{i}"), (code,)) for i, code in enumerate("ab")])
+    assert "1 by a; r1 by b. " in said
+
+
 def test_the_fewer_runs_are_named_with_their_code_and_its_commit(tmp_path: Path) -> None:
     codes = [*[("aaa",)] * 9, *[("bbb",)] * 7, ("aaa", "bbb"), ("",)]
     runs = [(f"r{i}", RunPaths(tmp_path / f"r{i}"), one) for i, one in enumerate(codes)]

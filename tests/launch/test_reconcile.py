@@ -114,6 +114,8 @@ def test_a_refused_run_is_given_up_and_a_full_queue_is_waited_for(sweep: Sweep) 
     assert step.given_up == {first.rpartition("-")[0]: "sbatch said no"}
     assert (step.refused, step.full, step.submitted, step.over) == ("sbatch said no", "no room", 1, False)
     assert step.messages == (f"{len(others) - 1} runs wait for room in the queue: no room",)
+    sweep.executor.room = 0
+    assert not sweep.step().over  # as soon as there is room, the others are submitted
     sweep.finish(sweep.tuning()[1:])
     sweep.executor.full = ""
     assert sweep.step().over  # the refused one is left: nothing happens until a person acts

@@ -44,10 +44,37 @@ def test_the_environment_is_honoured_and_made_absolute(tmp_path: Path, monkeypat
     assert (store.uri, store.artifacts, store.is_server) == ("http://tracking:5000", None, True)
 
 
+def test_a_runs_folder_that_mlflow_would_read_otherwise_has_its_store_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, cache = tmp_path / "why? %41 a%20b&mode=ro" / "runs", tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    sweep_files.finished_sweep(runs / "demo")
+    synced = sync(runs / "demo")
+    assert synced.problems == ()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", runs.parent.name]
+    assert [path.name for path in runs.parent.iterdir()] == ["runs"]
+    with sqlite3.connect(runs / "mlflow.db") as database:  # a path, no address
+        (num_runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
+    assert num_runs > 1
+    client = MlflowClient(resolve(runs).uri)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "demo"]
+    run = next(one for one in client.search_runs([experiment.experiment_id]) if client.list_artifacts(one.info.run_id))
+    (first, *_) = client.list_artifacts(run.info.run_id)
+    assert Path(client.download_artifacts(run.info.run_id, first.path)).exists()
+    assert list((runs / "mlartifacts").rglob(first.path))
+    other = cache / "memscale" / "folders"
+    (link,) = other.iterdir()
+    link.unlink()
+    link.symlink_to(tmp_path)  # as if it stood for another folder
+    assert MlflowClient(resolve(runs).uri).get_experiment_by_name("demo") is not None
+    assert link.readlink() == runs
+
+
 @pytest.mark.parametrize("name", ["why?", "a%20b"])
-def test_a_path_that_mlflow_reads_otherwise_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"holds a '\?'.*MEMSCALE_RUNS"):
-        resolve(tmp_path / name)
+def test_an_address_that_names_another_file_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"holds a '\?'.*unset it"):
+        resolve(tmp_path, f"sqlite:///{tmp_path}/{name}/mine.db")
     assert list(tmp_path.iterdir()) == []
 
 
