@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis import formatting
-from analysis.figures import ablations, learning_rates, model_size, recall, style, table_size
+from analysis.figures import ablations, by_budget, knowledge, learning_rates, model_size, recall, style, table_size
 from analysis.figures.figure import DataRow, Figure, scatter
 from analysis.figures.palette import series_styles
 from analysis.figures.spent_axis import one_column, spent_axis
@@ -35,7 +35,9 @@ def draw(study: Study) -> tuple[Figure, ...]:
         by_size = table_size.others_by_table_size(study)
         others = [*by_size, *([] if by_size else [ablations.recall_of_ablations(study)]), *about.values()]
         figures = [
+            knowledge.saturation(study),
             first,
+            by_budget.main_measure(study),
             *others,
             _loss(study, FLOPS),
             recall.against_flops(study),
@@ -90,7 +92,7 @@ def _gain(study: Study) -> Figure | None:
     axes.set_ylim(height + 0.6, 0.7)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"difference in {measure.words}, {measure.unit}")
+    axes.set_xlabel(f"difference in {measure.axis}".replace("%", measure.unit))
     axes.locator_params(axis="x", nbins=3)
     better = "left" if measure.lower_is_better else "right"
     return Figure(

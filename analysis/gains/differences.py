@@ -2,11 +2,11 @@
 
 A difference is subject minus baseline of the means over seeds. Where several model sizes share one number of FLOPs,
 each size is compared with its own and the differences averaged. Its interval is a t interval from the noise of the
-replicates (`inference.variance_components`): at one budget of that budget where the noise differs between budgets, and
-over budgets without taking the runs of one seed as independent. Where runs of one seed stray together in all series,
-the two are compared seed by seed (`inference.seed_effect`), with the seeds that both have; where the noise differs
-between series it is that of the two. A table without replicates has no noise of its own: differences in loss then rest
-on the scatter about the fitted laws, where that is known, and others have no interval.
+replicates (`inference.variance_components`): at one budget of that budget's own runs, and over budgets without taking
+the runs of one seed as independent. Where runs of one seed stray together in all series, the two are compared seed by
+seed (`inference.seed_effect`), with the seeds that both have; where the noise differs between series it is that of the
+two. A table without replicates has no noise of its own: differences in loss then rest on the scatter about the fitted
+laws, where that is known, and others have no interval.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _alike(runs: Runs, subject: str, baseline: str, measure: Measure) -> tuple[R
     both = f"{formatting.series(subject)} and {formatting.series(baseline)}"
     own = Runs(frame=runs.frame[runs.frame["series"].isin([subject, baseline])])
     return own, (
-        f"{measure.words}: the noise differs between series (Bartlett's test at 5 %), so the comparison of {both} rests"
+        f"{measure.words}: the noise differs between series (Bartlett's test at 1 %), so the comparison of {both} rests"
         " on their own runs alone",
     )
 

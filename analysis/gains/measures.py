@@ -7,7 +7,7 @@ never depends on the results.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from analysis.errors import FitError
 from analysis.tables.runs import Runs, family_name
@@ -34,7 +34,14 @@ class Measure:
     fewer: str = ""
     """As `more`, of a smaller value."""
     stderr_column: str | None = None
-    """Standard error of measuring one run, where the table has it."""
+    """Standard error of measuring one run; used where the table has it."""
+
+    @property
+    def axis(self) -> str:
+        """The words and the unit, for an axis; the words alone where these hold the unit."""
+        if set(self.unit.split()) <= set(self.words.split()):
+            return self.words
+        return f"{self.words}, {'%' if self.factor == 100.0 else self.unit}"
 
 
 LOSS = Measure(
@@ -57,9 +64,9 @@ BITS = Measure(
 BITS_PER_PARAMETER = Measure(
     column="bits_stored_per_parameter",
     words="bits stored per parameter",
-    unit="bits per dense parameter",
-    more="stores more bits per dense parameter than",
-    fewer="stores fewer bits per dense parameter than",
+    unit="bits per parameter",
+    more="stores more bits than",
+    fewer="stores fewer bits than",
     lower_is_better=False,
     stderr_column="bits_stored_per_parameter_stderr",
 )
@@ -136,11 +143,7 @@ def measures(runs: Runs) -> tuple[Measure, ...]:
             Measure(column=column, words=f"loss on {column.removeprefix('loss_nats_')}", unit="nats per token")
             for column in sources
         ]
-    # Without its error in the table a measure has none that bounds the noise from below.
-    return tuple(
-        replace(one, stderr_column=None) if one.stderr_column and not runs.has(one.stderr_column) else one
-        for one in found
-    )
+    return tuple(found)
 
 
 def main_measure(found: tuple[Measure, ...], named: str | None = None) -> Measure:

@@ -5,7 +5,7 @@ checkpoints of the same run) share data order and initialisation, and are not tr
 seed and budget share in all series cancels in their differences, and is taken out of the noise of a comparison where
 the table shows it (`inference.seed_effect`). Laws of single series keep it.
 
-The noise is that of all series of the table, unless it differs between them (Bartlett's test at 5 %): then a comparison
+The noise is that of all series of the table, unless it differs between them (Bartlett's test at 1 %): then a comparison
 rests on its own two series.
 """
 
@@ -19,12 +19,15 @@ import numpy.typing as npt
 from analysis import formatting
 from analysis.gains.measures import Measure
 from analysis.inference.replicate_noise import uneven
-from analysis.inference.seed_effect import UNEVEN, bartlett
+from analysis.inference.seed_effect import bartlett
 from analysis.inference.variance_components import NoiseModel, estimate
 from analysis.interval import LEVEL
 from analysis.tables.runs import FloatArray, Runs
 
 IntArray = npt.NDArray[np.int64]
+
+SERIES_DIFFER = 0.01
+"""Level of the test whether series differ in noise; lower than usual, for two series have few degrees of freedom."""
 
 MIN_DEGREES = 2
 """Residual degrees of freedom of the laws below which their residuals give no estimate of the noise."""
@@ -56,7 +59,7 @@ def noise_of_runs(runs: Runs, value_N: FloatArray, *, paired: bool = False) -> N
 
 
 def differs_between_series(runs: Runs, value_N: FloatArray) -> bool:
-    """Whether the replicates of the series stray by different amounts (Bartlett's test at 5 %)."""
+    """Whether the replicates of the series stray by different amounts (Bartlett's test at 1 %)."""
     series_N = codes(np.array(runs.series))
     cell_N = codes(series_N, np.array(runs.budget))
     count_C = np.bincount(cell_N)
@@ -65,7 +68,7 @@ def differs_between_series(runs: Runs, value_N: FloatArray) -> bool:
     square_F = np.bincount(series_N, square_N).astype(np.float64)
     degrees_F = np.bincount(series_N) - cells_F
     known_F = degrees_F > 0
-    return bartlett(square_F[known_F], degrees_F[known_F]) < UNEVEN
+    return bartlett(square_F[known_F], degrees_F[known_F]) < SERIES_DIFFER
 
 
 def noise_of(runs: Runs, measure: Measure, *, level: float = LEVEL) -> tuple[NoiseModel | None, tuple[str, ...]]:
@@ -82,8 +85,8 @@ def noise_of(runs: Runs, measure: Measure, *, level: float = LEVEL) -> tuple[Noi
     if model.uneven_std is not None:
         warnings.append(
             f"{measure.words}: the noise differs between budgets (Bartlett's test at 5 %; standard deviations"
-            f" {', '.join(formatting.significant(std) for std in model.uneven_std)} by increasing budget), so it is"
-            " not pooled: each budget has its own"
+            f" {', '.join(formatting.significant(std) for std in model.uneven_std)} by increasing budget); a mean"
+            " over budgets takes each with its own"
         )
     elif worst is not None:
         series, budget = cells[worst]
@@ -97,6 +100,6 @@ def noise_of(runs: Runs, measure: Measure, *, level: float = LEVEL) -> tuple[Noi
 
 def _evaluation_error(runs: Runs, measure: Measure) -> float:
     """Root mean square of the runs' standard errors of evaluation; zero where the table has none."""
-    if measure.stderr_column is None:
+    if measure.stderr_column is None or not runs.has(measure.stderr_column):
         return 0.0
     return float(np.sqrt(np.mean((runs.number(measure.stderr_column) * measure.factor) ** 2)))

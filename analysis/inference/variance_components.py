@@ -2,8 +2,9 @@
 
 Decides three things from the replicates of a table, and reports each in words:
 
-1. Is the noise the same at every level (budget, size)? Bartlett's test at 5 %. If not, each level has its own variance
-   with its own degrees of freedom, and a contrast over several levels has those of Welch and Satterthwaite.
+1. A contrast at one level (budget, size) has that level's own variance, if it has 2 degrees of freedom or more. For
+   contrasts over several: is the noise the same at every level? Bartlett's test at 5 %. If not, each level has its own
+   variance, and the contrast the degrees of freedom of Welch and Satterthwaite.
 2. Do runs at several levels belong together (one seed used at every budget; the checkpoints of one run)? Then what
    they share does not average out over levels. The variance has two components, estimated by a one-way analysis of
    variance with the units (seeds, runs) as groups: MS_between has the expectation n tau^2 + omega^2, MS_within
@@ -11,11 +12,10 @@ Decides three things from the replicates of a table, and reports each in words:
 3. With how many degrees of freedom a contrast of runs is known: var = a MS_between + c MS_within has
    var^2 / ((a MS_between)^2 / df_between + (c MS_within)^2 / df_within) of them.
 
-For a mean over all levels only MS_between counts, which is the classical answer: average each seed over the levels
-first, and take the seeds as the observations.
+For a mean over all levels only MS_between counts: average each seed over the levels, and take these as observations.
 
-Sources: Bartlett 1937; Satterthwaite 1946, Biometrics Bulletin 2; Welch 1947, Biometrika 34; Searle, Casella and
-McCulloch 1992, Variance Components, chapter 3. Shapes: B replicates, N runs, L levels.
+Sources: Bartlett 1937; Satterthwaite 1946; Welch 1947; Searle, Casella and McCulloch 1992, Variance Components,
+chapter 3. Shapes: B replicates, N runs, L levels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from analysis import formatting
 from analysis.inference.replicate_noise import Noise
-from analysis.inference.seed_effect import SeedEffect, bartlett, seed_effect
+from analysis.inference.seed_effect import SeedEffect, bartlett, own_std, seed_effect, single_level
 from analysis.interval import LEVEL
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,6 +59,8 @@ class NoiseModel:
     unit: IntArray = field(repr=False)
     level_std: FloatArray | None
     """Where the noise differs by level: its standard deviation at each; else None."""
+    own_std: FloatArray
+    """The standard deviation at each level from its own runs; 0 where it has no replicates."""
     level_degrees: IntArray = field(repr=False)
     components: Components | None
     """Where units have runs at several levels; else None: every run is on its own."""
@@ -85,6 +87,10 @@ class NoiseModel:
         return replace(found, level=self.interval_level)
 
     def _contrast(self, weights_N: FloatArray) -> Noise:
+        level = single_level(weights_N, self.level, self.unit, self.level_degrees)
+        if level is not None:
+            std = float(self.own_std[level] * np.sqrt((weights_N**2).sum()))
+            return Noise(std=std, degrees=int(self.level_degrees[level]), source=self.source)
         touched = np.unique(self.level[weights_N != 0])
         if self.components is None or (self.level_std is not None and len(touched) == 1):
             return self._of_single_runs(weights_N)
@@ -127,11 +133,12 @@ class NoiseModel:
     def at_least(self, floor: float) -> NoiseModel:
         """The same, but no level below `floor`: the error of measuring one run, where that is known."""
         level = None if self.level_std is None else np.maximum(self.level_std, floor)
+        own = np.maximum(self.own_std, floor)
         seeds = None if self.seeds is None else self.seeds.at_least(floor)
         if self.std >= floor:
-            return replace(self, level_std=level, seeds=seeds)
+            return replace(self, level_std=level, own_std=own, seeds=seeds)
         words = "the standard error of the evaluation (the seeds differ by less)"
-        return replace(self, std=floor, source=words, level_std=level, seeds=seeds)
+        return replace(self, std=floor, source=words, level_std=level, own_std=own, seeds=seeds)
 
     def _scale(self) -> FloatArray:
         if self.level_std is None:
@@ -198,6 +205,7 @@ def estimate(
         level=level_N,
         unit=unit_N,
         level_std=level_std_L,
+        own_std=own_std(squares_L, degrees_L),
         level_degrees=degrees_L,
         components=components,
         seeds=None
@@ -216,7 +224,8 @@ def of_scatter(std: float, degrees: int, num: int, source: str) -> NoiseModel:
         level=none,
         unit=np.arange(num, dtype=np.int64),
         level_std=None,
-        level_degrees=np.array([degrees], dtype=np.int64),
+        own_std=np.zeros(1),
+        level_degrees=np.zeros(1, dtype=np.int64),  # no level has replicates of its own
         components=None,
     )
 

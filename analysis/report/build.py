@@ -37,6 +37,8 @@ STEMS = (
     "tuning",
     "ablations",
     "ablations_recall",
+    "saturation",
+    "by_budget",
 )
 PLAN_WORDS = {
     "plan_hash": "plan",

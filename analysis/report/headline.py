@@ -69,6 +69,7 @@ def of_families(study: Study) -> Answer:
     for column in MAIN_COLUMNS:
         if column != study.main.column and not _says_the_same(study, column):
             details += [statement(one) for pair in study.pairs if (one := study.comparison(*pair, column))]
+    details += [] if study.knowledge is None else [f"{one.words()}." for one in study.knowledge.series]
     details += _multipliers(study)
     return Answer(
         verdict=verdict(main),

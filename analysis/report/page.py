@@ -14,6 +14,7 @@ from analysis.report import ablation_tables, html_tables
 from analysis.report.css import CSS
 from analysis.report.headline import headline
 from analysis.report.html import escape, figure, inline, listed, paragraph, section
+from analysis.report.knowledge_section import knowledge_section
 from analysis.report.limitations import limits
 from analysis.report.statements import readings, rule
 from analysis.sweep.matching import held_equal
@@ -48,6 +49,7 @@ def page(
         _figures(figures),
         _table_sizes(study),
         _ablations(study),
+        knowledge_section(study),
         _sizes(study),
         _gains(study),
         _laws(study),

@@ -13,6 +13,7 @@ from analysis.gains.scaling_curves import Curves, SeriesCurve
 from analysis.inference.replicate_noise import percentile_interval
 from analysis.report.allocation_json import frontier_json, minimum_json
 from analysis.report.headline import headline
+from analysis.report.knowledge_json import knowledge_json
 from analysis.sweep.dense_levels import DenseLevel
 from analysis.sweep.learning_rates import LearningRateChoice
 from analysis.sweep.matching import Mismatch
@@ -68,6 +69,7 @@ def card(study: Study, *, question: str, sweep: str) -> dict[str, Any]:
             }
             for group in study.ablations
         ],
+        knowledge=knowledge_json(study.knowledge),
         laws={key: curves_body(one) for key, one in study.curves.items()},
         no_laws=study.no_curves,
         mismatches=[_mismatch(one) for one in study.mismatches],

@@ -19,6 +19,7 @@ from analysis.inference.sequential import levels
 from analysis.interval import LEVEL
 from analysis.result import Result
 from analysis.sweep.ablations import Ablations, ablations
+from analysis.sweep.knowledge import Knowledge, knowledge
 from analysis.sweep.learning_rates import LearningRateChoice, learning_rate_choices
 from analysis.sweep.matching import Mismatch, mismatches
 from analysis.sweep.model_size import IsoFlops, isoflops
@@ -73,6 +74,8 @@ class Study(Result):
     isoflops: IsoFlops | None
     """None where no series has two model sizes at one number of FLOPs."""
     ablations: tuple[Ablations, ...]
+    knowledge: Knowledge | None
+    """None where the table does not offer a series several amounts of facts."""
     mismatches: tuple[Mismatch, ...]
     learning_rates: tuple[LearningRateChoice, ...]
     warnings: tuple[str, ...]
@@ -114,6 +117,7 @@ class Study(Result):
             lines.append(f"{one.subject} over {one.baseline}, multiplier along {one.axis}: {value}")
         lines += [] if self.table_sizes is None else [self.table_sizes.summary()]
         lines += [one.summary() for one in self.ablations]
+        lines += [] if self.knowledge is None else [self.knowledge.summary()]
         lines += [f"{one.words} differ by up to {100 * one.value:.2g} % ({one.among})" for one in self.mismatches]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
@@ -208,6 +212,7 @@ def study(
         table_sizes=by_table_size,
         isoflops=isoflops(results, found[0], level=level),
         ablations=varied,
+        knowledge=knowledge(runs, level=level),
         mismatches=mismatches(runs),
         learning_rates=learning_rate_choices(results),
         warnings=tuple(dict.fromkeys(warnings)),

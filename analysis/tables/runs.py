@@ -96,12 +96,24 @@ class Runs:
 
     def of(self, series: str, budget: Budget | None = None) -> BoolArray:
         """Mask of a series' runs, at one budget (the replicates) or at all."""
-        mask: BoolArray = (self.frame["series"] == series).to_numpy(dtype=bool)
+        mask = self._mask("series", series)
         return mask if budget is None else mask & self.at(budget)
 
     def at(self, budget: Budget) -> BoolArray:
         """Mask of all runs at a budget."""
-        return (self.frame["budget"] == budget.name).to_numpy(dtype=bool)
+        return self._mask("budget", budget.name)
+
+    @cached_property
+    def _masks(self) -> dict[tuple[str, str], BoolArray]:
+        return {}
+
+    def _mask(self, column: str, value: str) -> BoolArray:
+        """Mask of the runs with a value in a text column; kept, for comparisons ask for the same ones many times."""
+        if (column, value) not in self._masks:
+            mask: BoolArray = (self.frame[column] == value).to_numpy(dtype=bool)
+            mask.setflags(write=False)
+            self._masks[column, value] = mask
+        return self._masks[column, value]
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -128,6 +140,15 @@ class Runs:
 
     def budgets(self, series: str | None = None) -> tuple[Budget, ...]:
         """Budgets by increasing FLOPs; those of equal FLOPs in the order of the table."""
+        if series not in self._budgets:
+            self._budgets[series] = self._find_budgets(series)
+        return self._budgets[series]
+
+    @cached_property
+    def _budgets(self) -> dict[str | None, tuple[Budget, ...]]:
+        return {}
+
+    def _find_budgets(self, series: str | None) -> tuple[Budget, ...]:
         chosen = self.frame if series is None else self.frame[self.of(series)]
         pairs = chosen[["budget", "budget_flops"]].drop_duplicates().sort_values("budget_flops", kind="stable")
         return tuple(Budget(name=str(name), flops=float(flops)) for name, flops in pairs.itertuples(index=False))

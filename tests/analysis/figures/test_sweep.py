@@ -47,6 +47,12 @@ SWEEPS: dict[str, list[Row]] = {
     "two sizes": settings_rows(Settings(families=("dense",), widths=(64, 128), facts=False)),
     "sizes of tables on sizes of models": settings_rows(Settings(slots=SIZES[:4], widths=(64, 128))),
 }
+for _number, _row in enumerate(KNOWLEDGE := rows(Truth(budgets=(1e14, 2e14, 4e14, 8e14), facts=False, tuning=False))):
+    _bits = float(str(_row["budget_flops"])) / 4e14
+    _level = {"dense": 0.8, "moe": 1.5, "memory_plus": 4.0}[str(_row["family"])]
+    _row["bits_offered_per_parameter"] = _bits
+    _row["bits_stored_per_parameter"] = _level * (1 - np.exp(-_bits / _level)) + 0.004 * np.cos(_number)
+SWEEPS["knowledge"] = KNOWLEDGE
 OWN_COLUMNS = {"series", "budget", "num_slots", "d_model", "params_active", "params_total", "flops_per_token_forward"}
 
 
@@ -107,6 +113,8 @@ def test_sweeps_draw_what_they_are_about_first(made: Made) -> None:
     assert first["twelve ablations"] == "ablations"
     assert first["sizes"] == "isoflop"
     assert first["families"] == "gain"
+    assert list(made("knowledge")[1])[:3] == ["saturation", "gain", "by_budget"]
+    assert "by_budget" in made("families")[1]
     assert first["sizes of families"] == "gain"
     for name in ("sizes", "sizes of families"):
         assert not {"loss_vs_flops", "loss_vs_seconds", "recall_vs_flops"} & set(made(name)[1])

@@ -67,7 +67,8 @@ def test_the_mean_of_one_series_keeps_what_its_seeds_share() -> None:
 
 def test_the_rule_takes_the_effect_where_it_is_there_and_mostly_not_where_it_is_not() -> None:
     assert sum(found(values(seed, shared=3.0)) is not None for seed in range(100)) == 100
-    assert 10 <= sum(found(values(seed, shared=0.0)) is not None for seed in range(100)) <= 40
+    # A test at 5 %: four standard errors.
+    assert 0 < sum(found(values(seed, shared=0.0)) is not None for seed in range(100)) <= 14
 
 
 def test_missing_runs_leave_the_variances_unbiased() -> None:
