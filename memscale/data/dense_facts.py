@@ -8,7 +8,8 @@ A pure function of the configuration decides the facts, the training documents a
 2. A fact is a line: a mark, the key, the value. There are four marks, each a wording. For each fact one of them, drawn
    at random, never occurs in training; the others take turns.
 3. A pass tells every fact once, in an order of its own, 32 facts a document.
-4. Validation and evaluation use each fact's held-out mark, so they measure the fact and not the line.
+4. Validation and evaluation use each fact's held-out mark, so they measure the fact and not the line. A question
+   follows the lines of two other facts: few facts of training stand at the beginning of a document.
 
 Such a source fills a model with knowledge at 24 bits in 8 tokens, where a description of a person has 36 bits in some
 80 tokens. Long values, and words that show their place, were chosen because they are learnt soonest (docs/log.md).
@@ -40,6 +41,8 @@ WORDS = (*_OF_VALUES, *_OF_KEYS)
 """All words, of one length, such as no other text begins a word with; each is a token, with a space before it."""
 MARKS = ("-", "+", "*", "~")
 """What a line begins with, one for each wording: single bytes, which are tokens of every byte-level BPE."""
+NUM_SHOTS = 2
+"""Other facts that are told before a question."""
 
 
 class DenseEntries:
@@ -49,7 +52,7 @@ class DenseEntries:
         >>> entries = DenseEntries(DenseFacts(name="dense_facts", num_facts=1_000))
         >>> next(entries.training()).splitlines()[0]
         '- foxa toxi geqa koqi niqe zeqo'
-        >>> entries.prompt(0), entries.value(0)
+        >>> entries.prompt(0).splitlines()[-1], entries.value(0)
         ('~ gexo sixa', 'deqi leqa riqo toqi')
     """
 
@@ -97,12 +100,21 @@ class DenseEntries:
         yield from self._documents(order, self.held_out_wordings)
 
     def prompt(self, fact: int) -> str:
-        """Return the question for a fact in its held-out wording, which a space and the value follow."""
-        return self._asked(fact, int(self.held_out_wordings[fact]))
+        """Return the question for a fact in its held-out wording, which a space and the value follow.
+
+        Before it stand the lines of `NUM_SHOTS` other facts in a wording of training, as in a document.
+        """
+        step = random_below(self.num_facts - 1, NUM_SHOTS, *self._key, "shots", fact) + 1
+        shots = ((fact + step) % self.num_facts).tolist()
+        lines = (self._line(shot, (int(self.held_out_wordings[shot]) + 1) % len(MARKS)) for shot in shots)
+        return "".join(lines) + self._asked(fact, int(self.held_out_wordings[fact]))
 
     def value(self, fact: int) -> str:
         """Return the words of a fact's value."""
         return " ".join(_at_places(VALUE_WORDS, self.values[fact].tolist()))
+
+    def _line(self, fact: int, wording: int) -> str:
+        return f"{self._asked(fact, wording)} {self.value(fact)}\n"
 
     def _asked(self, fact: int, wording: int) -> str:
         return " ".join((MARKS[wording], *_at_places(KEY_WORDS, self.keys[fact].tolist())))
@@ -110,7 +122,7 @@ class DenseEntries:
     def _documents(self, order: Integers, wording_F: NDArray[np.int64]) -> Iterator[str]:
         for start in range(0, len(order), ENTRIES_PER_DOCUMENT):
             facts = order[start : start + ENTRIES_PER_DOCUMENT].tolist()
-            yield "".join(f"{self._asked(fact, int(wording_F[fact]))} {self.value(fact)}\n" for fact in facts)
+            yield "".join(self._line(fact, int(wording_F[fact])) for fact in facts)
 
 
 def _at_places(words: Sequence[Sequence[str]], indices: Sequence[int]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from memscale.config.data import (
 )
 from memscale.config.run import Digests
 from memscale.data import hub, python_stdlib, text_files
-from memscale.data.dense_facts import MARKS, WORDS, DenseEntries
+from memscale.data.dense_facts import MARKS, NUM_SHOTS, WORDS, DenseEntries
 from memscale.data.facts import OPENING, QUESTIONS_PER_DOCUMENT, People
 from memscale.data.facts_words import ATTRIBUTES, FIRST, LAST
 from memscale.errors import DataError
@@ -158,7 +158,7 @@ def _source(source: Source, data: Data) -> dict[str, Any]:
         return {**plain, "words": _digest([words, FIRST, LAST, OPENING, QUESTIONS_PER_DOCUMENT])}
     if isinstance(source, DenseFacts):
         DenseEntries(source)  # refuses what it cannot make
-        return {**plain, "words": _digest([WORDS, MARKS, ENTRIES_PER_DOCUMENT])}
+        return {**plain, "words": _digest([WORDS, MARKS, ENTRIES_PER_DOCUMENT, NUM_SHOTS])}
     if isinstance(source, PythonStdlib):
         return {**plain, "contents": _contents((path, path.name) for path in python_stdlib.taken_files(source))}
     if isinstance(source, TextFiles):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from memscale.config.codec import to_plain
-from memscale.config.data import Data
+from memscale.config.data import Data, DenseFacts
 from memscale.config.run import Digests
 from memscale.data import manifest as manifests
 from memscale.data import verification
@@ -129,6 +129,7 @@ class Prepared:
                 weight=source.weight,
                 tokens=self.tokens(source.name, "train"),
                 checked=self._checked.get(_token_file(source.name, "train")),
+                in_order=source.kind == DenseFacts.kind,
             )
             for source in self.manifest.sources
         ]

@@ -4,6 +4,7 @@
 2. Within a source, an epoch reads its windows in a permuted order, `tokens // sequence_length` of them.
 3. The token file is read as a ring from a random start per epoch, so that documents are cut at different places, and
    the less than one window that an epoch leaves out is different each time.
+4. A source that was written in passes (`Stream.in_order`) is read on and on from one random start instead.
 
 Refuses a source with fewer training tokens than one sequence, and weights without a short exact ratio.
 """
@@ -34,6 +35,9 @@ class Stream:
     tokens: Tokens
     checked: CheckedBlocks | None = None
     """Checks the tokens when they are read; None: they have been verified."""
+    in_order: bool = False
+    """Read the tokens in the order in which they were written, as a ring from a random start: for a source that was
+    written in passes, in which every fact comes once, so that a fact is read at even intervals."""
 
 
 class Sampler:
@@ -64,6 +68,9 @@ class Sampler:
         for source, count in enumerate(self._per_cycle):
             self._ranks[self._cycle == source] = np.arange(count)
         self._epochs: dict[int, tuple[int, int, Integers]] = {}
+        self._starts = [
+            int(random_below(len(stream.tokens), 1, "sampling", seed, stream.name, "start")[0]) for stream in streams
+        ]
 
     def batch(self, k: int) -> Integers:
         """Return batch k, int64 [batch_sequences, sequence_length + 1]; targets are the inputs shifted by one."""
@@ -84,9 +91,7 @@ class Sampler:
     def _sample(self, number: int) -> Integers:
         source, index = self._place(number)
         tokens = self._streams[source].tokens
-        epoch, position = divmod(index, len(tokens) // self._length)
-        start, order = self._epoch(source, epoch)
-        first = (start + int(order[position]) * self._length) % len(tokens)
+        first = self._first(source, index)
         last = first + self._length + 1
         if (checked := self._streams[source].checked) is not None:
             checked.check(first, min(last, len(tokens)))
@@ -94,6 +99,15 @@ class Sampler:
         if last <= len(tokens):
             return tokens[first:last].astype(np.int64)
         return np.concatenate([tokens[first:], tokens[: last - len(tokens)]]).astype(np.int64)
+
+    def _first(self, source: int, index: int) -> int:
+        """Return where window `index` of a source begins, in its ring of tokens."""
+        stream = self._streams[source]
+        if stream.in_order:
+            return (self._starts[source] + index * self._length) % len(stream.tokens)
+        epoch, position = divmod(index, len(stream.tokens) // self._length)
+        start, order = self._epoch(source, epoch)
+        return (start + int(order[position]) * self._length) % len(stream.tokens)
 
     def _epoch(self, source: int, epoch: int) -> tuple[int, Integers]:
         """Return the start and the order of the windows of an epoch; the last one of each source is cached."""

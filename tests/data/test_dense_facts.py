@@ -68,8 +68,10 @@ def test_the_wording_asked_is_never_trained() -> None:
     questions = evaluation_set(entries)
     assert len(questions) == 500
     for asked in questions:
-        (told,) = read([f"{asked['prompt']} {asked['answer']}\n"])
-        assert (told[0], told[1]) not in trained
+        *shots, question = read([f"{asked['prompt']} {asked['answer']}\n"])
+        assert question[:2] not in trained
+        assert len(shots) == 2
+        assert all(shot[:2] in trained and shot[0] != question[0] for shot in shots)
     # All marks are held out for some facts, so none tells a fact by itself.
     assert {sign for _, sign, _ in read(entries.held_out())} == set(MARKS)
 
@@ -117,6 +119,19 @@ def test_an_entry_has_the_tokens_that_the_plan_counts(tmp_path: Path) -> None:
         assert tokenizer.decode(ids) == text
         assert int(tokenizer.num_bytes_of[ids].sum()) == len(text)
     assert all(len(tokenizer.encode(f" {word}")) == 1 for word in WORDS)
+
+
+def test_every_fact_is_read_once_before_any_is_read_again(tmp_path: Path) -> None:
+    """Over two passes of windows, the lines that begin in them tell each fact twice, give or take the window's ends."""
+    source = dense(num_facts=400)
+    prepared = prepare(Data(name="d", sources=(source,), tokenizer=TokenizerConfig(vocab_size=780)), tmp_path)
+    sampler, tokenizer = prepared.sampler(seed=3, sequence_length=32, batch_sequences=1), prepared.tokenizer()
+    windows = round(2 * 400 * source.tokens_per_fact / 32)
+    text = tokenizer.decode([token for k in range(windows) for token in sampler.batch(k)[0, 1:].tolist()])
+    told = Counter(key for key, _, value in read(line + "\n" for line in text.split("\n")[1:-1]) if len(value) == 4)
+    assert len(told) == 400
+    assert max(told.values()) <= 3
+    assert sum(told.values()) > 790
 
 
 def test_digests_follow_content_and_questions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -54,6 +55,22 @@ def test_an_epoch_predicts_every_token_once_but_less_than_a_window(num_tokens: i
     targets = Counter(rows[:, 1:].ravel().tolist())
     assert set(targets.values()) == {1}
     assert num_tokens - len(targets) < 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8, 200), st.integers(0, 5))
+def test_a_source_in_passes_is_read_on_and_on(num_tokens: int, seed: int) -> None:
+    """Every target follows the one before it, over windows and rounds; another seed begins elsewhere."""
+    ordered = replace(stream(num_tokens), in_order=True)
+    one = sampler(ordered, seed=seed)
+    targets = np.concatenate([one.batch(k)[:, 1:].ravel() for k in range(20)])
+    np.testing.assert_array_equal(np.diff(targets) % num_tokens, 1 % num_tokens)
+    np.testing.assert_array_equal(sampler(ordered, seed=seed).batch(13), one.batch(13))
+
+
+def test_seeds_begin_a_source_in_passes_at_different_places() -> None:
+    ordered = replace(stream(100_000), in_order=True)
+    assert len({int(sampler(ordered, seed=seed).batch(0)[0, 0]) for seed in range(20)}) == 20
 
 
 def test_in_a_mixture_each_source_still_goes_through_its_epochs() -> None:
