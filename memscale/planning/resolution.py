@@ -93,6 +93,7 @@ def resolution(design: Design, measures: Sequence[Measure], noise: Sequence[Nois
         [('largest', 0.087), ('mean', 0.062)]
     """
     rows: list[ResolutionRow] = []
+    degrees = _Degrees(design)
     missing: dict[str, None] = {}
     for measure in measures:
         table = _Table(measure, noise)
@@ -109,7 +110,7 @@ def resolution(design: Design, measures: Sequence[Measure], noise: Sequence[Nois
                 missing[f"{measure.words}: one seed tells nothing of the noise; the plan needs at least two"] = None
                 continue
             for at in (LARGEST, MEAN):
-                rows.append(_row(design, table, (subject, baseline), shared, at))
+                rows.append(_row(design, degrees, table, (subject, baseline), shared, at))
     return Resolution(rows=tuple(rows), missing=tuple(missing))
 
 
@@ -133,7 +134,12 @@ class _Table:
 
 
 def _row(
-    design: Design, table: _Table, pair: tuple[str, str], shared: Mapping[str, frozenset[int]], at: str
+    design: Design,
+    degrees_of: _Degrees,
+    table: _Table,
+    pair: tuple[str, str],
+    shared: Mapping[str, frozenset[int]],
+    at: str,
 ) -> ResolutionRow:
     budgets = [list(shared)[-1]] if at == LARGEST else list(shared)
     rows = {(series, budget): table.of(design, series, budget) for series in pair for budget in budgets}
@@ -144,7 +150,7 @@ def _row(
         together = max(rows[series, budget].series_share for budget in budgets)
         squares = sum(std**2 / len(shared[budget]) for std, budget in zip(stds, budgets, strict=True))
         variance += (together * sum(stds) ** 2 / num_seeds + (1 - together) * squares) / len(budgets) ** 2
-    degrees = _degrees(design, rows.values(), budgets, at)
+    degrees = degrees_of.of(rows.values(), budgets, at)
     widest = max((rows[series, budgets[-1]] for series in pair), key=lambda row: row.std)
     return ResolutionRow(
         measure=table.measure.column,
@@ -161,28 +167,33 @@ def _row(
     )
 
 
-def _degrees(design: Design, rows: Iterable[NoiseRow], budgets: Sequence[str], at: str) -> float:
-    """Return the degrees of freedom with which the report will know the difference's standard error."""
-    rows = list(rows)
-    paired = any(row.seed_share > 0 for row in rows)
-    of_seeds = _between(design, budgets, paired=paired)
-    everywhere = {budget for at_budgets in design.seeds.values() for budget in at_budgets}
-    if at == MEAN or any(row.budget for row in rows) or len(everywhere) == 1:
-        return float(of_seeds)
-    # With the same noise at B budgets: tau^2 + omega^2 = MS_between / B + (1 - 1/B) MS_within.
-    shared, num = max(row.series_share for row in rows), len(everywhere)
-    between, within = ((1 - shared) + num * shared) / num, (1 - 1 / num) * (1 - shared)
-    return 1.0 / (between**2 / of_seeds + within**2 / (of_seeds * (num - 1)))
+class _Degrees:
+    """The degrees of freedom with which the report will know the standard errors of differences."""
 
+    def __init__(self, design: Design) -> None:
+        self._seeds = design.seeds
+        self._num_budgets = len({budget for at in design.seeds.values() for budget in at})
+        self._known: dict[tuple[tuple[str, ...], bool], int] = {}
 
-def _between(design: Design, budgets: Sequence[str], *, paired: bool) -> int:
-    """Return the degrees of freedom between the seeds of all series that have one of `budgets`."""
-    counts = [
-        max(len(at[budget]) for budget in budgets if budget in at)
-        for at in design.seeds.values()
-        if any(budget in at for budget in budgets)
-    ]
-    return max(sum(counts) - len(counts) - (max(counts) - 1 if paired else 0), 1)
+    def of(self, rows: Iterable[NoiseRow], budgets: Sequence[str], at: str) -> float:
+        """Return those of a difference at `budgets`, whose noise is that of `rows`."""
+        rows, num = list(rows), self._num_budgets
+        of_seeds = self._between(tuple(budgets), paired=any(row.seed_share > 0 for row in rows))
+        if at == MEAN or any(row.budget for row in rows) or num == 1:
+            return float(of_seeds)
+        # With the same noise at B budgets: tau^2 + omega^2 = MS_between / B + (1 - 1/B) MS_within.
+        shared = max(row.series_share for row in rows)
+        between, within = ((1 - shared) + num * shared) / num, (1 - 1 / num) * (1 - shared)
+        return 1.0 / (between**2 / of_seeds + within**2 / (of_seeds * (num - 1)))
+
+    def _between(self, budgets: tuple[str, ...], *, paired: bool) -> int:
+        """Return the degrees of freedom between the seeds of all series that have one of `budgets`."""
+        if (budgets, paired) not in self._known:
+            found = ([len(at[budget]) for budget in budgets if budget in at] for at in self._seeds.values())
+            counts = [max(here) for here in found if here]
+            degrees = sum(counts) - len(counts) - (max(counts) - 1 if paired else 0)
+            self._known[budgets, paired] = max(degrees, 1)
+        return self._known[budgets, paired]
 
 
 @lru_cache(maxsize=4096)
