@@ -10,7 +10,7 @@ of the run alone. The same components are fitted by `analysis.inference.seed_eff
    var(u) (1 - 1/n - 1/m + c/(n m)) with n and m seeds in the cells and c in both. var(v) alike from one series and
    seed at two budgets.
 3. Negative parts count as zero, and both together as at most std^2. What seeds share counts only where an F test at
-   10 % finds it, as in the report, which compares by seed only then.
+   5 % finds it, as in the report, which compares by seed only then.
 4. Bartlett's test (1937) at 5 % says whether the noise is the same at every budget; if not, each has its own.
 
 Pure: values in, estimates out. Refuses (None) values without replicates.
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 _UNEVEN = 0.05
 """Level of the test whether the noise is the same at every budget."""
-_FOUND = 0.1
+_FOUND = 0.05
 """Level of the test whether seeds share something."""
 
 

@@ -7,8 +7,9 @@ With the noise of single runs (`memscale.config.noise`) and the seeds and budget
 2. Averaged over B budgets, the part r of each variance that a series' runs of one seed share over budgets
    (`series_share`) does not average out:  var = sum over both series of
    (r (sum sigma_b)^2 + (1 - r) sum sigma_b^2) / (n B^2).
-3. The report estimates the noise from the same runs, with d degrees of freedom: of S series with n seeds S (n - 1), or
-   (S - 1)(n - 1) where seeds share something. At one budget the estimates of all budgets count, by Satterthwaite 1946.
+3. The report estimates the noise from the same runs (`analysis.inference.seed_effect`), a difference at one budget from
+   that budget's runs: of S series with n seeds it has S (n - 1) degrees of freedom, or (S - 1)(n - 1) where seeds share
+   something; in the mean over budgets too. With less than 2 at one budget, all budgets count, by Satterthwaite 1946.
 4. The smallest difference is the one that a two-sided t interval at `LEVEL` excludes zero of with 80 % power:
    delta = lambda s, with P(T'(d, lambda) > t) = 0.8, T' noncentral t (Cohen 1988, chapter 2). With many degrees of
    freedom lambda is 1.96 + 0.84, which is the 16 in Lehr's rule n = 16 sigma^2 / delta^2 (Lehr 1992).
@@ -31,6 +32,8 @@ POWER = 0.8
 LEVEL = 0.96
 """Of the intervals when the report is first read: 1 % of error is kept for readings after an extension by seeds
 (`analysis.inference.sequential`), so that all readings together hold 95 %."""
+MIN_DEGREES = 2
+"""Of freedom that a budget must have for its own noise to be taken."""
 LARGEST, MEAN = "largest", "mean"
 
 
@@ -179,7 +182,7 @@ class _Degrees:
         """Return those of a difference at `budgets`, whose noise is that of `rows`."""
         rows, num = list(rows), self._num_budgets
         of_seeds = self._between(tuple(budgets), paired=any(row.seed_share > 0 for row in rows))
-        if at == MEAN or any(row.budget for row in rows) or num == 1:
+        if at == MEAN or of_seeds >= MIN_DEGREES or any(row.budget for row in rows) or num == 1:
             return float(of_seeds)
         # With the same noise at B budgets: tau^2 + omega^2 = MS_between / B + (1 - 1/B) MS_within.
         shared = max(row.series_share for row in rows)

@@ -59,7 +59,7 @@ def test_with_many_degrees_of_freedom_it_is_lehrs_rule() -> None:
 @pytest.mark.parametrize("of_seed, of_series", [(0.0, 0.0), (2.0, 0.0), (0.0, 1.0)])
 @pytest.mark.parametrize("at", ["largest", "mean"])
 def test_a_report_sees_the_stated_difference_in_four_of_five_tables(of_seed: float, of_series: float, at: str) -> None:
-    """Tables of the model, compared at one budget or on average with the interval of an analysis of variance."""
+    """Tables of the model, compared at one budget by its own runs, or on average by an analysis of variance."""
     num_seeds, tables, own = 4, 3000, 1.0
     total = of_seed**2 + of_series**2 + own**2
     row = noise(math.sqrt(total), seed_share=of_seed**2 / total, series_share=of_series**2 / (of_series**2 + own**2))
@@ -77,15 +77,13 @@ def test_a_report_sees_the_stated_difference_in_four_of_five_tables(of_seed: flo
     of_units = residual.mean(axis=2, keepdims=True)
     degrees = families * (num_seeds - 1)
     between = 3 * (of_units**2).sum(axis=(1, 2, 3)) / degrees
-    within = ((residual - of_units) ** 2).sum(axis=(1, 2, 3)) / (2 * degrees)
     if at == "mean":
         difference = (y_TFBS[:, 1] - y_TFBS[:, 0]).mean(axis=(1, 2))
         variance, freedom = 2 * between / (3 * num_seeds), np.full(tables, float(degrees))
     else:
         difference = (y_TFBS[:, 1, 2] - y_TFBS[:, 0, 2]).mean(axis=1)
-        parts = between / 3, 2 * within / 3
-        variance = 2 * sum(parts) / num_seeds
-        freedom = sum(parts) ** 2 / (parts[0] ** 2 / degrees + parts[1] ** 2 / (2 * degrees))
+        variance = 2 * (residual[:, :, 2] ** 2).sum(axis=(1, 2)) / degrees / num_seeds
+        freedom = np.full(tables, float(degrees))
     seen = np.abs(difference) > stats.t.ppf(0.5 + LEVEL / 2, freedom) * np.sqrt(variance)
     assert seen.mean() == pytest.approx(0.8, abs=0.04)
 
@@ -130,7 +128,15 @@ def test_only_seeds_and_budgets_that_both_have_count() -> None:
     names = {name: name for name in cells}
     found = resolution(Design(seeds=cells, families=names, names=names), [LOSS], [noise()])
     assert {(row.at, row.num_seeds) for row in found.rows} == {("largest", 2), ("mean", 2)}
-    assert len({round(row.smallest_difference, 9) for row in found.rows}) == 2  # by degrees of freedom alone
+    assert len({round(row.smallest_difference, 9) for row in found.rows}) == 1  # the one budget that both have
+
+
+def test_a_budget_with_one_degree_of_freedom_takes_the_noise_of_all() -> None:
+    cells = {name: {budget: frozenset({0, 1}) for budget in BUDGETS} for name in ("dense", "moe")}
+    names = {name: name for name in cells}
+    found = resolution(Design(seeds=cells, families=names, names=names), [LOSS], [noise(seed_share=0.5)])
+    degrees = {row.at: row.degrees for row in found.rows}
+    assert degrees == {"largest": pytest.approx(3), "mean": 1}  # paired: one at each of three budgets
 
 
 def test_two_dense_families_are_compared_and_of_many_series_each_with_dense_alone() -> None:
