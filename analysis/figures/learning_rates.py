@@ -27,7 +27,8 @@ def tuning_runs(study: Study) -> Figure | None:
         mark = naming.styles[family.family]
         factors = sorted({run.table_factor or 0.0 for run in family.tuning_runs})
         for position, factor in enumerate(factors):
-            line = [t for t in family.tuning_runs if (t.table_factor or 0.0) == factor and t.loss is not None]
+            tried = [t for t in family.tuning_runs if (t.table_factor or 0.0) == factor and t.loss is not None]
+            line = [t for t in tried if t.round == 1]
             x, y = [t.learning_rate for t in line], [t.loss or np.nan for t in line]
             chosen = np.isclose(factor, family.table_factor or 0.0)
             alpha = 1.0 if chosen else 0.35
@@ -36,6 +37,16 @@ def tuning_runs(study: Study) -> Figure | None:
                 (f"table x{factor:g}" if factor else "", family.family, *xy, "", "", "", "")
                 for xy in zip(x, y, strict=True)
             ]
+            again = [t for t in tried if t.round > 1]
+            axes.plot(
+                [t.learning_rate for t in again], [t.loss or np.nan for t in again], ".", color=mark.colour, ms=3.0,
+                alpha=alpha, zorder=2 + position,
+            )  # fmt: skip
+            rows += [
+                (f"round {t.round}, seed {t.seed}" + (f", table x{factor:g}" if factor else ""), family.family,
+                 t.learning_rate, t.loss or np.nan, "", "", "", "")
+                for t in again
+            ]  # fmt: skip
             if line and chosen:
                 ends.append((family.family, x[-1], y[-1]))
         if family.best is not None and family.best.loss is not None:
@@ -61,8 +72,9 @@ def tuning_runs(study: Study) -> Figure | None:
     return Figure(
         stem="tuning",
         title="The learning rates that were tried",
-        caption="Tuning runs at the smallest budget, one seed, not among the compared ones. Circles: the best. Pale"
-        " lines: other rates of the memory table. Crosses at the top: diverged.",
+        caption="Tuning runs at the smallest budget, not among the compared ones. Lines: the first round, one seed."
+        " Dots: later rounds, other seeds; circles: the lowest mean of the last. Pale: other rates of the memory table."
+        " Crosses at the top: diverged.",
         figure=figure,
         rows=rows,
     )

@@ -13,7 +13,6 @@ from analysis.gains.measures import Measure, loss_columns
 from analysis.gains.multipliers import Multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS
 from analysis.report.html import Cell, heading, named, table, words
-from analysis.sweep.learning_rates import LearningRateChoice
 from analysis.sweep.study import Study
 from analysis.tables.runs import BoolArray, Budget
 
@@ -136,39 +135,6 @@ def mismatches(study: Study) -> str:
         for mismatch in study.mismatches
     ]
     return table(("held equal", "among", "largest mismatch", "at budget, FLOPs", "smallest", "largest"), rows)
-
-
-def tuning(study: Study) -> str:
-    """Each family's choice and where it lies in its sweep."""
-    rows: list[list[str | Cell]] = []
-    for one in study.learning_rates:
-        rates = sorted({tried.learning_rate for tried in one.tuning_runs})
-        factors = sorted({tried.table_factor for tried in one.tuning_runs if tried.table_factor is not None})
-        rows.append(
-            [
-                named(formatting.family(one.family), series_styles(study.results.compare)[one.series].colour),
-                "" if one.learning_rate is None else f"{one.learning_rate:g}",
-                "" if one.table_factor is None else f"{formatting.TIMES}{one.table_factor:.4g}",
-                words(_swept(rates, factors)),
-                str(len(one.tuning_runs)),
-                str(one.diverged),
-                words(_edge(one)),
-            ]
-        )
-    head = ("family", "learning rate", "table's", "tried", "runs", "diverged", "at an edge?")
-    return table(head, rows)
-
-
-def _swept(rates: list[float], factors: list[float]) -> str:
-    if not rates:
-        return "nothing"
-    text = ", ".join(f"{rate:g}" for rate in rates)
-    return text + (f"; table {formatting.TIMES}" + ", ".join(f"{factor:.4g}" for factor in factors) if factors else "")
-
-
-def _edge(one: LearningRateChoice) -> str:
-    parts = [", ".join(one.edges) if one.edges else "no" if one.tuning_runs else "not swept", one.note]
-    return "; ".join(part for part in parts if part)
 
 
 def budget_words(study: Study, budget: Budget) -> str:

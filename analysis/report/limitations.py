@@ -91,9 +91,11 @@ def _tuning(study: Study) -> list[str]:
         if one.edges:
             said.append(f"{formatting.family(one.family)} was tuned at the edge of its sweep ({', '.join(one.edges)}).")
     if any(one.tuning_runs for one in study.learning_rates):
+        seeds = {one.lead.num_seeds if one.lead is not None else 1 for one in study.learning_rates}
+        told = " to ".join(str(number) for number in sorted({min(seeds), max(seeds)}))
         said.append(
-            "Learning rates were tuned at the smallest budget, with one seed, and used at every budget; the best may"
-            " move with scale."
+            f"Learning rates were tuned at the smallest budget, the last choice with {told} seed{'s' * (told != '1')} a"
+            " rate, and used at every budget; the best may move with scale."
         )
     return said
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from analysis import formatting
 from analysis.figures.figure import Figure
 from analysis.figures.style import svg
-from analysis.report import ablation_tables, html_tables
+from analysis.report import ablation_tables, html_tables, tuning
 from analysis.report.css import CSS
 from analysis.report.headline import headline
 from analysis.report.html import escape, figure, inline, listed, paragraph, section
@@ -222,19 +222,8 @@ def _fairness(study: Study) -> str:
 
 def _tuning(study: Study, figures: Sequence[Figure]) -> str:
     shown = [figure(svg(one.figure), one.title, one.caption) for one in figures if one.stem == "tuning"]
-    edges = [one for one in study.learning_rates if one.edges]
-    swept = [one for one in study.learning_rates if len({tried.learning_rate for tried in one.tuning_runs}) > 1]
-    if not swept:
-        said = (
-            "The table holds no learning-rate sweep: a difference between families may be one between learning rates."
-        )
-    elif edges:
-        names = ", ".join(formatting.family(one.family) for one in edges)
-        said = f"At the edge of its sweep: {names}. A wider sweep may make it better than it looks here."
-    else:
-        said = "Each family has its own learning rate, chosen by its tuning loss; none lies at the edge of its sweep."
     grid = '<div class="figures">\n' + "\n".join(shown) + "\n</div>" if shown else ""
-    return section("What was tuned", paragraph(said), html_tables.tuning(study), grid)
+    return section("What was tuned", paragraph(tuning.said(study)), tuning.table_of_choices(study), grid)
 
 
 def _runs(study: Study) -> str:

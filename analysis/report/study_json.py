@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.card import CardWarning, ends, finite
@@ -266,8 +266,15 @@ def _learning_rate_choice(one: LearningRateChoice) -> dict[str, Any]:
         "table_factor": one.table_factor,
         "edges": list(one.edges),
         "note": one.note or None,
+        "lead": None if one.lead is None else asdict(one.lead),
         "tuning_runs": [
-            {"learning_rate": tried.learning_rate, "table_factor": tried.table_factor, "loss_nats": tried.loss}
+            {
+                "learning_rate": tried.learning_rate,
+                "table_factor": tried.table_factor,
+                "loss_nats": tried.loss,
+                "round": tried.round,
+                "seed": tried.seed,
+            }
             for tried in one.tuning_runs
         ],
     }

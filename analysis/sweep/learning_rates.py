@@ -1,14 +1,18 @@
 """The learning rate of each family's compared runs, and whether it lies at the edge of the rates tried.
 
 A family is an entry of the sweep file; its series share the rates that were tuned for one series. Everything is derived
-from the rows. A rate is at the edge if it is the smallest or the largest tried; a diverged run counts as tried, so the
-best rate just below a rate that diverged is not at the edge. An edge is reported and changes no result: the family
-might reach a lower loss at a rate outside the range.
+from the rows. Tuning has rounds: the stage `tune` (with what extended its grid, `tune-extended`) tries every rate, and
+each later one, `tune-2` and on, tries the best of the round before with other seeds. The mean loss of the last round
+decides; how far it is below the next best, with its standard error, says how sure the choice is.
+
+A rate is at the edge if it is the smallest or the largest tried; a diverged run counts as tried, so the best rate just
+below a rate that diverged is not at the edge. An edge is reported and changes no result: the family might reach a lower
+loss at a rate outside the range.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +35,31 @@ class TuningRun:
     """Rates are scaled with the width; None where the table lacks it."""
     loss: float | None
     """Nats per token; None where it diverged."""
+    round: int
+    """1, or the number that ends its stage's name; an extension of the grid belongs to round 1."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """How far the best rates of the last round are below the next best, in mean loss."""
+
+    nats: float
+    standard_error: float | None
+    """From what is left of the round's losses without the means of its rates and of its seeds; None with one seed."""
+    num_seeds: int
+    num_rates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningCost:
+    """What tuning cost beside the comparison."""
+
+    num_runs: int
+    share_of_flops: float
+    """Of the training FLOPs of all runs that ended."""
+    share_of_seconds: float | None
+    """Of their training seconds; None where the table lacks them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +75,22 @@ class LearningRateChoice:
     table_factor: float | None
     tuning_runs: tuple[TuningRun, ...]
     best: TuningRun | None
+    """The rates with the lowest mean loss in the last round, and that mean; None where none ended for every seed."""
+    lead: Lead | None
+    """None where the last round has one pair of rates."""
     edges: tuple[str, ...]
     """The rates at an edge and which edge, such as 'table rate at the highest tried'."""
     note: str
 
     @property
     def diverged(self) -> int:
-        """How many of the rates that were tried diverged."""
+        """How many of the tuning runs diverged."""
         return sum(tried.loss is None for tried in self.tuning_runs)
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of tuning in the table."""
+        return max((tried.round for tried in self.tuning_runs), default=0)
 
 
 def learning_rate_choices(results: Results) -> tuple[LearningRateChoice, ...]:
@@ -64,9 +101,9 @@ def learning_rate_choices(results: Results) -> tuple[LearningRateChoice, ...]:
 
 def _family(results: Results, family: str) -> LearningRateChoice:
     compared = _tried(results.compare, family)
-    tried = tuple(sorted(_tried(results.tune, family), key=lambda one: (one.learning_rate, one.table_factor or 0.0)))
-    finite = [(one.loss, index) for index, one in enumerate(tried) if one.loss is not None]
-    best = tried[min(finite)[1]] if finite else None
+    tried = tuple(sorted(_tried(results.tune, family), key=_order))
+    ranked = _ranked(tried)
+    best = ranked[0] if ranked else None
     widths = {one.d_model for one in tried}
     used = min(compared, key=lambda one: (one.d_model not in widths, one.budget_flops)) if compared else None
     notes = []
@@ -84,6 +121,7 @@ def _family(results: Results, family: str) -> LearningRateChoice:
         table_factor=used.table_factor if used else None,
         tuning_runs=tried,
         best=best,
+        lead=_lead(tried, ranked),
         edges=_edges(used, tried) if used else (),
         note="; ".join(notes),
     )
@@ -95,6 +133,7 @@ def _tried(runs: Runs, family: str) -> list[TuningRun]:
     rates, losses = runs.number("learning_rate"), runs.number("loss_nats")
     unknown = np.full(len(runs), np.nan)
     tables, widths = (runs.numbers.get(column, unknown) for column in ("table_learning_rate", "d_model"))
+    stages = runs.frame["stage"].tolist()
     return [
         TuningRun(
             learning_rate=float(rates[run]),
@@ -102,9 +141,79 @@ def _tried(runs: Runs, family: str) -> list[TuningRun]:
             budget_flops=float(runs.budget_flops[run]),
             d_model=float(widths[run]) if np.isfinite(widths[run]) else None,
             loss=float(losses[run]) if np.isfinite(losses[run]) else None,
+            round=_round(stages[run]),
+            seed=int(runs.seed[run]),
         )
         for run in np.flatnonzero(_named(runs, family) & np.isfinite(rates))
     ]
+
+
+def tuning_cost(results: Results) -> TuningCost | None:
+    """What the tuning runs that ended cost, as a share of all runs that ended; None without tuning runs."""
+    tune, compare = results.tune, results.compare
+    if not len(tune):
+        return None
+    shares: dict[str, float | None] = {}
+    for column in ("flops_train", "train_seconds"):
+        here, there = (np.nansum(runs.number(column)) if column in runs.numbers else np.nan for runs in (tune, compare))
+        shares[column] = float(here / (here + there)) if here > 0 and there > 0 else None
+    return TuningCost(
+        num_runs=len(tune),
+        share_of_flops=shares["flops_train"] or 0.0,
+        share_of_seconds=shares["train_seconds"],
+    )
+
+
+def _round(stage: str) -> int:
+    end = stage.removeprefix("tune-")
+    return int(end) if end.isdecimal() else 1
+
+
+def _order(one: TuningRun) -> tuple[int, float, float, int]:
+    return (one.round, one.learning_rate, one.table_factor or 0.0, one.seed)
+
+
+def _ranked(tried: tuple[TuningRun, ...]) -> list[TuningRun]:
+    """The rates of the last round by their mean loss, the lowest first; without those that did not end for a seed."""
+    found = []
+    for runs in _by_rates(tried).values():
+        losses = [run.loss for run in runs if run.loss is not None]
+        if len(losses) == len(runs):
+            found.append(replace(runs[0], loss=float(np.mean(losses))))
+    return sorted(found, key=lambda one: (one.loss, _order(one)))
+
+
+def _by_rates(tried: tuple[TuningRun, ...]) -> dict[tuple[float, float], list[TuningRun]]:
+    """The runs of the last round, by their rates."""
+    last = max((one.round for one in tried), default=0)
+    found: dict[tuple[float, float], list[TuningRun]] = {}
+    for one in tried:
+        if one.round == last:
+            found.setdefault((one.learning_rate, one.table_factor or 0.0), []).append(one)
+    return found
+
+
+def _lead(tried: tuple[TuningRun, ...], ranked: list[TuningRun]) -> Lead | None:
+    """The lead of the best rates, with its standard error sqrt(2 s² / seeds).
+
+    s² is the residual mean square of a two-way layout of rates and seeds without interaction (Montgomery 2017, "Design
+    and Analysis of Experiments", section 4.1), since all rates see the same seeds.
+    """
+    if len(ranked) < 2:
+        return None
+    keys = {(one.learning_rate, one.table_factor or 0.0) for one in ranked}
+    seeds = sorted({run.seed for run in tried if run.round == ranked[0].round})
+    losses = {
+        key: {run.seed: run.loss for run in runs} for key, runs in _by_rates(tried).items() if key in keys
+    }  # fmt: skip
+    error = None
+    if len(seeds) > 1 and all(set(found) == set(seeds) for found in losses.values()):
+        table = np.array([[found[seed] for seed in seeds] for found in losses.values()], dtype=float)
+        left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+        error = float(np.sqrt(2 * (left**2).sum() / ((len(table) - 1) * (len(seeds) - 1)) / len(seeds)))
+    assert ranked[0].loss is not None
+    assert ranked[1].loss is not None
+    return Lead(nats=ranked[1].loss - ranked[0].loss, standard_error=error, num_seeds=len(seeds), num_rates=len(ranked))
 
 
 def _named(runs: Runs, family: str) -> BoolArray:

@@ -42,7 +42,7 @@ AUTO, CLUSTER, FINAL, INDEPENDENT = CHECKPOINTS = ("auto", "cluster", "final", "
 PARENT = "parent of other runs"
 """The status of an MLflow run that only groups others."""
 SWEEP_COLUMNS = frozenset({"stage", "family", "run_id", "status"})
-"""A table that has all of these is a sweep's results table, in which the stage 'tune' is no part of the comparison."""
+"""A table that has all of these is a sweep's results table, whose stages 'tune', 'tune-2', ... are not compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def by_stage(table: pd.DataFrame, condition: Where | None) -> list[Exclusion]:
     return [
         Exclusion(row=int(row), rule="stage", reason="a tuning run of the sweep, which no comparison counts")
         for row, stage in zip(table.index, text(table["stage"]), strict=True)
-        if stage == "tune"
+        if stage.startswith("tune")
     ]
 
 

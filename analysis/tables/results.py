@@ -19,7 +19,7 @@ from analysis.errors import TableError
 from analysis.tables.cells import column_numbers, text
 from analysis.tables.file import read
 from analysis.tables.observations import Exclusion
-from analysis.tables.results_checks import check_results
+from analysis.tables.results_checks import TUNE, check_results
 from analysis.tables.runs import TEXT, Runs
 
 NEEDED_TEXT = ("stage", "family", "status")
@@ -60,9 +60,9 @@ class Results:
 
     @cached_property
     def tune(self) -> Runs:
-        """Done and diverged runs of the stage `tune` (diverged: not-a-number as loss)."""
+        """Done and diverged runs of the stages of tuning, `tune` and on (diverged: not-a-number as loss)."""
         ended = self.frame["status"].isin(["done", "diverged"])
-        return Runs(frame=self.frame[(self.frame["stage"] == "tune") & ended])
+        return Runs(frame=self.frame[self.frame["stage"].str.startswith(TUNE) & ended])
 
     @property
     def left_out(self) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from analysis.errors import TableError
 from analysis.tables.cells import place, source
 from analysis.tables.runs import TEXT, BoolArray
 
-STAGES = ("tune", "compare")
+TUNE, COMPARE = "tune", "compare"
+"""The stage of the comparison, and the beginning of the names of those that tune: `tune`, `tune-extended`, `tune-2`."""
 STATUSES = ("done", "diverged", "failed", "lost", "stopped", "planned", "queued", "running", "damaged")
 POSITIVE = (
     "budget_flops", "flops_train", "train_seconds", "params_total", "params_active", "tokens", "learning_rate",
@@ -49,9 +50,11 @@ class _Check:
 
     def words(self) -> None:
         """Text columns hold known words, and one sweep."""
-        for column, choices in (("stage", STAGES), ("status", STATUSES)):
-            listed = ", ".join(choices)
-            self.refuse(~self.frame[column].isin(choices), column, lambda one, of=listed: f"'{one}' is none of {of}")  # type: ignore[misc]
+        stage, status = self.frame["stage"], ", ".join(STATUSES)
+        known = (stage == COMPARE) | stage.str.fullmatch(rf"{TUNE}(-[a-z0-9-]+)?")
+        self.refuse(~known, "stage", lambda one: f"'{one}' is none of {TUNE}, {TUNE}-2 and so on, {COMPARE}")
+        wrong = ~self.frame["status"].isin(STATUSES)
+        self.refuse(wrong, "status", lambda one: f"'{one}' is none of {status}")
         for column in ("family", "series", "budget"):
             self.refuse(self.frame[column] == "", column, f"is empty; every run has a {column}")
         for column in ("sweep", "scale"):

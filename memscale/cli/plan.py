@@ -20,6 +20,7 @@ from memscale.launch.convert import plan_row
 from memscale.launch.estimates import estimate_json
 from memscale.launch.planned import plan_sweep
 from memscale.launch.resolution import resolution_json
+from memscale.launch.tuning_cost import tuning_cost
 from memscale.planning.budgets import DenseBaseline
 from memscale.planning.knowledge import offered_facts
 from memscale.planning.plan import Plan
@@ -100,6 +101,7 @@ def _write_json(planned: api.SweepPlan) -> None:
         "matched": matched_json(plan),
         "forecast": estimate_json(plan, cost),
         "resolution": resolution_json(planned.resolution),
+        "tuning": asdict(tuning) if (tuning := tuning_cost(plan, cost.seconds)) is not None else None,
     }
     write = sys.stdout.write
     write("{\n")

@@ -12,11 +12,13 @@ from memscale.cli.matches import matched_lines
 from memscale.launch.estimates import Estimate, numbers_behind, unit_hours
 from memscale.launch.formatting import duration, percent, quantity, size
 from memscale.launch.resolution import affordable, resolution_lines
+from memscale.launch.tuning_cost import tuning_lines
 from memscale.planning.device_memory import DeviceFit
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.knowledge import OfferedFacts, offered_facts
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
+from memscale.planning.tuning import COMPARE, is_tuning, round_of_stage, stage_of_round
 
 MOST_ROWS = 40
 MOST_LINES = 10
@@ -37,13 +39,13 @@ def print_plan(planned: SweepPlan, *, all_rows: bool = False) -> None:
 
 def _opening(plan: Plan, notes: Sequence[str]) -> Iterator[str]:
     sweep = plan.sweep
-    compared, tuning = plan.stage("compare"), len(plan.stage("tune"))
+    compared, tuning = plan.stage(COMPARE), sum(is_tuning(run.stage) for run in plan.runs)
     series, budgets, seeds = (len({key(run) for run in compared}) for key in (_series, _budget, _seed))
     parts = f"{series} series x {budgets} budgets x {seeds} seeds"
     if series * budgets * seeds != len(compared):
         parts = f"{len(compared)} cells of {series} series, {budgets} budgets and {seeds} seeds"
     yield f"{sweep.name}   {sweep.question}"
-    yield f"plan {plan.plan_hash}   {len(plan.runs)} runs = {parts}" + (f" + {tuning} lr tuning" if tuning else "")
+    yield f"plan {plan.plan_hash}   {len(plan.runs)} runs = {parts}" + (f" + {tuning} to tune rates" if tuning else "")
     yield from (f"  {note}" for note in notes)
 
 
@@ -81,7 +83,7 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
         first = runs[0]
         table.add_row(
             first.budget,
-            f"{first.series} (tune)" if first.stage == "tune" else first.series,
+            f"{first.series} ({first.stage})" if is_tuning(first.stage) else first.series,
             str(len(runs)),
             str(first.architecture.num_layers),
             f"{quantity(first.counts.params_total)} / {quantity(first.counts.params_active)}",
@@ -102,7 +104,8 @@ def _if(shown: bool, text: str) -> tuple[str, ...]:
 def _rates(runs: list[PlannedRun]) -> str:
     rates = [run.run.optimizer for run in runs if run.run is not None]
     if not rates:
-        return "from tuning"
+        stage = runs[0].stage
+        return "from tuning" if stage == COMPARE else f"the best of {stage_of_round(round_of_stage(stage) - 1)}"
     low, high = min(one.learning_rate for one in rates), max(one.learning_rate for one in rates)
     text = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     tables = [one.table_learning_rate for one in rates if one.table_learning_rate is not None]
@@ -140,7 +143,7 @@ def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
     yield from _dropped(plan)
     yield from _capped("note      ", plan.notes)
     for choice in plan.choices:
-        edge = "  at the edge of its sweep: a better rate may lie outside" if choice.at_edge else ""
+        edge = "  at the edge of its grid: a better rate may lie outside" if choice.at_edge else ""
         table = f", table {choice.rates.table_learning_rate:g}" if choice.rates.table_learning_rate else ""
         yield f"chosen    {choice.family_name}: lr {choice.rates.learning_rate:g}{table}{edge}"
     left = cost.forecast
@@ -148,6 +151,7 @@ def _closing(plan: Plan, cost: Estimate) -> Iterator[str]:
         f"forecast  {duration(left.seconds)} on {left.workers} workers ({cost.basis}), {left.gpu_hours:.3g} "
         f"{unit_hours(cost)}, {size(left.disk_bytes)} disk"
     )
+    yield from tuning_lines(plan, cost.seconds, unit_hours(cost))
     yield from _memory(cost)
     yield from _limits(plan, cost)
     yield f"already   {len(cost.done)} done, {left.runs_left} to run"

@@ -9,17 +9,26 @@ from memscale.config.checks import ADDED_LATER, require
 from memscale.config.optimizer import Average, Beta1, Beta2, ClipNorm, Epsilon, Schedule, TableOptimizer, TableStorage
 from memscale.config.ranges import Checked, Decay, Factor, Range, Rate, Seed
 
+RoundSeeds = Annotated[int, Range(1, 64, "more seeds of a rate than of a compared run")]
+
 TUNED = "tuned"
 FIXED = "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(Checked):
-    """The learning rates tried for each family at the smallest budget; the lowest validation loss wins."""
+    """The learning rates tried for each family at the smallest budget, in rounds (`memscale.planning.tuning`)."""
 
     learning_rates: tuple[Rate, ...] = ()
     table_factors: tuple[Factor, ...] = (1.0,)
-    """Learning rates of memory tables to try, as multiples of the model's (families with a table only)."""
+    """Learning rates of memory tables to try, as multiples of the model's; a family without a table gets as many more
+    learning rates, between those that are given."""
+    round_seeds: tuple[RoundSeeds, ...] = (1, 2)
+    """Seeds of each point in each round. Round 1 trains every point; the mean of the last round decides."""
+    keep: Annotated[float, Range(0, 1, "a round trains no more points than the one before", above_low=True)] = 1 / 3
+    """Share of a round's points that go on to the next, rounded up; at least two do."""
+    extensions: Annotated[int, Range(0, 8, "further away the rates are ones that nobody tries")] = 2
+    """Most times that a grid is extended where its best point lies at an edge."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -27,6 +36,21 @@ class Tune(Checked):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"{name} {list(values)} names a value twice")
         require(len(self.table_factors) > 0, "table_factors is empty; name at least one")
+        require(
+            len(self.learning_rates) != 1 or len(self.table_factors) == 1,
+            f"learning_rates names one rate and table_factors {len(self.table_factors)}: families without a table "
+            "cannot be tuned with as many runs. Name two rates or more, or one factor",
+        )
+        require(
+            len(self.round_seeds) > 0 and (self.num_points <= 1 or self.round_seeds[-1] > 1),
+            f"round_seeds is {list(self.round_seeds)}; the last round decides, and one seed does not tell rates apart. "
+            "Name two seeds or more for it, such as [1, 2]",
+        )
+
+    @property
+    def num_points(self) -> int:
+        """Points of each family's grid, before any extension."""
+        return len(self.learning_rates) * len(self.table_factors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +106,8 @@ class Recipe(Checked):
     name: str
     tune: Tune = field(default_factory=Tune)
     tune_seed: Seed = 1000
-    """Seed of the tuning runs; the compared runs must not use it."""
+    """Seed of the first tuning runs; later rounds take the seeds that follow. The compared runs must use none of
+    them."""
     learning_rate: RateRule = field(default_factory=RateRule)
     batch: BatchRule = field(default_factory=BatchRule)
     width_exponent: Annotated[float, Range(0, 2, "rates fall with the width, at most by its square")] = 1.0
@@ -106,3 +131,9 @@ class Recipe(Checked):
             self.learning_rate.rule != TUNED or len(self.tune.learning_rates) > 0,
             "tune.learning_rates is empty, but learning_rate.rule is 'tuned'; name the rates to try",
         )
+
+    @property
+    def tune_seeds(self) -> tuple[int, ...]:
+        """The seeds of all tuning runs, round after round."""
+        rounds = self.tune.round_seeds if self.tune.num_points > 1 else self.tune.round_seeds[:1]
+        return tuple(range(self.tune_seed, self.tune_seed + sum(rounds)))

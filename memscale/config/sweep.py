@@ -107,9 +107,11 @@ class Sweep(Checked):
         check_sweep_name(self.name)
         require(bool(self.question.strip()), "question is empty; a sweep answers one")
         require(len(self.families) > 0, "families is empty; name at least one")
+        seen = sorted({*self.recipe.tune_seeds} & {*self.scale.seeds})
         require(
-            self.recipe.tune_seed not in self.scale.seeds,
-            f"recipe.tune_seed {self.recipe.tune_seed} is also in scale.seeds: tuning must not see the compared runs",
+            not seen,
+            f"scale.seeds has {seen}, which are seeds of tuning (recipe.tune_seed {self.recipe.tune_seed} and on): "
+            "tuning must not see the compared runs. Change recipe.tune_seed",
         )
         # Other keys may name a family that was removed (`families.moe=null`), but not one that is misspelt.
         names = [*dict.fromkeys([*(family.name for family in self.families), *FAMILIES])]

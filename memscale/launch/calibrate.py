@@ -28,7 +28,8 @@ from memscale.planning.device_memory import fit_on_device
 from memscale.planning.forecast import BYTES_PER_PARAMETER
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
-from memscale.planning.recipes import Rates, optimizer
+from memscale.planning.recipes import optimizer
+from memscale.planning.tuning import Rates
 from memscale.records.speeds import SpeedPoint
 
 SECONDS_PER_MODEL = 2.0

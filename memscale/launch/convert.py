@@ -10,10 +10,11 @@ from memscale.config.run import Run
 from memscale.data.manifest import skipped_notes
 from memscale.launch.budget_data import data_folders
 from memscale.planning.accounting import Counts, conventions
+from memscale.planning.choices import Choice, Selection, Trial
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
-from memscale.planning.recipes import Choice, Rates, Trial
-from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, TrialRow
+from memscale.planning.tuning import Rates, is_tuning
+from memscale.records.plan_file import ChoiceRow, PlanFile, PlanRow, PointRow, SelectionRow, TrialRow
 from memscale.records.run_file import OtherConventions, PlannedCounts, RunFile
 
 
@@ -28,6 +29,7 @@ def plan_file(plan: Plan, root: Path) -> PlanFile:
         launcher=sweep.launcher.name,
         caveats=(*sweep.caveats, *skipped_notes(sweep.data, folders[0])),
         data_folders=tuple(folder.name for folder in folders),
+        selections=tuple(_selection_row(selection) for selection in plan.selections),
         choices=tuple(_choice_row(choice) for choice in plan.choices),
         runs=tuple(plan_row(run) for run in plan.runs),
     )
@@ -104,7 +106,7 @@ def run_file(plan: Plan, planned: PlannedRun) -> RunFile:
         conventions=OtherConventions(**asdict(other)),
         dense_params_non_embedding=baseline.params_non_embedding,
         data=baseline.data,
-        tasks=() if planned.stage == "tune" else sweep.evaluate.tasks,
+        tasks=() if is_tuning(planned.stage) else sweep.evaluate.tasks,
     )
 
 
@@ -118,6 +120,8 @@ def choices_of(file: PlanFile) -> tuple[Choice, ...]:
             trials=tuple(
                 Trial(
                     rates=Rates(learning_rate=trial.learning_rate, table_learning_rate=trial.table_learning_rate),
+                    stage=trial.stage,
+                    seed=trial.seed,
                     loss=trial.loss,
                 )
                 for trial in row.trials
@@ -125,6 +129,29 @@ def choices_of(file: PlanFile) -> tuple[Choice, ...]:
         )
         for row in file.choices
     )
+
+
+def selections_of(file: PlanFile) -> tuple[Selection, ...]:
+    """What the stages of tuning train that a stored plan has as opened."""
+    return tuple(
+        Selection(
+            stage=row.stage,
+            family_name=row.family_name,
+            points=tuple(
+                Rates(learning_rate=point.learning_rate, table_learning_rate=point.table_learning_rate)
+                for point in row.points
+            ),
+        )
+        for row in file.selections
+    )
+
+
+def _selection_row(selection: Selection) -> SelectionRow:
+    points = (
+        PointRow(learning_rate=rates.learning_rate, table_learning_rate=rates.table_learning_rate)
+        for rates in selection.points
+    )
+    return SelectionRow(stage=selection.stage, family_name=selection.family_name, points=tuple(points))
 
 
 def _choice_row(choice: Choice) -> ChoiceRow:
@@ -137,6 +164,8 @@ def _choice_row(choice: Choice) -> ChoiceRow:
             TrialRow(
                 learning_rate=trial.rates.learning_rate,
                 table_learning_rate=trial.rates.table_learning_rate,
+                stage=trial.stage,
+                seed=trial.seed,
                 loss=trial.loss,
             )
             for trial in choice.trials

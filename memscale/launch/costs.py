@@ -13,6 +13,7 @@ from memscale.launch.workers import WorkerSpec
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
 from memscale.planning.planned_runs import PlannedRun
+from memscale.planning.tuning import is_tuning
 from memscale.records.attempts import Outcome, attempt_numbers
 from memscale.records.layout import RunPaths, runs_root
 from memscale.records.result_file import read_result
@@ -29,7 +30,7 @@ def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
         flops_per_token=planned.counts.flops_per_token_forward,
         flops_train=planned.flops_train,
         params_total=planned.counts.params_total,
-        evaluated=planned.stage != "tune" and sweep.evaluate.tasks != (),
+        evaluated=not is_tuning(planned.stage) and sweep.evaluate.tasks != (),
         done=done,
         processes=launcher_of(sweep, planned).processes_per_run,
         averaged=sweep.recipe.average is not None,

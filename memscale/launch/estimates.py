@@ -18,7 +18,7 @@ from memscale.launch.formatting import duration, quantity, size
 from memscale.launch.workers import workers_for
 from memscale.planning.device_memory import DeviceFit, fit_on_device
 from memscale.planning.forecast import Forecast, forecast
-from memscale.planning.plan import STAGES, Plan
+from memscale.planning.plan import Plan
 from memscale.records.layout import SweepPaths
 
 Cell = tuple[str, str]
@@ -82,7 +82,7 @@ def estimate(plan: Plan, paths: SweepPaths) -> Estimate:
     sweep, launcher = plan.sweep, plan.sweep.launcher
     workers = workers_for(launcher, len(plan.runs))
     done = done_names(paths.root, plan.runs)
-    stages = [plan.stage(stage) for stage in STAGES]
+    stages = [plan.stage(stage) for stage in plan.stages]
     cost = forecast(
         [[cost_of(sweep, run, done=run.name in done) for run in stage] for stage in stages],
         known_speeds(workers, launcher),

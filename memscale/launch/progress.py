@@ -16,7 +16,6 @@ from memscale.launch.reconcile import EndedAttempt, Step
 from memscale.launch.stages import is_done, run_paths
 from memscale.launch.workers import WorkerSpec
 from memscale.planning.forecast import makespan
-from memscale.planning.plan import STAGES
 from memscale.records.heartbeat import Heartbeat, read_heartbeat
 from memscale.records.layout import RunPaths, SweepPaths
 
@@ -88,7 +87,7 @@ class Progress:
         speeds = known_speeds(self.workers, plan.sweep.launcher)
         left = {
             stage: [run for run in plan.stage(stage) if not is_done(self.paths, run)]
-            for stage in STAGES[STAGES.index(step.stage) :]
+            for stage in plan.stages[plan.stages.index(step.stage) :]
         }
         seconds = {
             stage: {run.name: speeds.run_seconds(cost_of(plan.sweep, run, done=False)) for run in runs}

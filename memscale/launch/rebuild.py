@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from memscale.errors import MemscaleError, RecordError
+from memscale.errors import MemscaleError, PlanError, RecordError
 from memscale.launch.convert import plan_file, plan_row_of_file
 from memscale.launch.set_aside import clear_way
 from memscale.launch.stages import tuning_losses
-from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
+from memscale.planning.opening import open_next
+from memscale.planning.plan import Plan, make_plan
+from memscale.planning.tuning import is_tuning, round_of_stage
 from memscale.records.launch_file import read_launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.lease import is_held
@@ -126,15 +128,18 @@ def _plan_of_yaml(paths: SweepPaths) -> Plan | None:
 
 
 def _opened(plan: Plan, paths: SweepPaths, runs: list[RunFile]) -> Plan:
-    """The plan with its compare stage open, where the same choices lead to the compared runs that lie there."""
-    with suppress(RecordError):
-        losses = tuning_losses(plan, paths)
-        if not plan.is_open and all(losses.get(run.run_id or "") is not None for run in plan.stage("tune")):
-            opened = open_compare(plan, choose_rates(plan, losses))
-            there = {file.run_id for file in runs if file.stage == "compare"}
-            if there & {run.run_id for run in opened.stage("compare")}:
-                return opened
-    return plan
+    """The plan with those stages open that the same results lead to, as far as most of their runs lie there."""
+    there = {file.run_id for file in runs}
+    found = plan
+    with suppress(RecordError, PlanError):
+        while (stage := plan.next_stage) is not None:
+            plan = open_next(plan, tuning_losses(plan, paths))
+            ids = {run.run_id for run in plan.stage(stage)}
+            if 2 * len(ids & there) < len(ids):
+                break
+            if ids:  # an extension without runs is as it was if a later stage is
+                found = plan
+    return found
 
 
 def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
@@ -152,5 +157,11 @@ def _from_runs(paths: SweepPaths, runs: list[RunFile]) -> PlanFile | None:
         caveats=(REBUILT,),
         data_folders=tuple(dict.fromkeys(prepared_folder(paths.root.parent, file.run.digests).name for file in runs)),
         choices=(),
-        runs=tuple(map(plan_row_of_file, sorted(runs, key=lambda file: (file.stage != "tune", file.budget_flops)))),
+        runs=tuple(map(plan_row_of_file, sorted(runs, key=_place))),
     )
+
+
+def _place(file: RunFile) -> tuple[bool, int, str, float]:
+    """Where a run comes in the plan: by its stage, then by its budget."""
+    tuning = is_tuning(file.stage)
+    return not tuning, round_of_stage(file.stage) if tuning else 0, file.stage if tuning else "", file.budget_flops

@@ -25,10 +25,10 @@ from memscale.launch.executor import Executor, RunStatus, Submitted, write_new_o
 from memscale.launch.job_requests import Submittable, job_requests
 from memscale.launch.nodes import avoided, own, suspicious_nodes
 from memscale.launch.retry import Decision, decide, same_fault
-from memscale.launch.stages import open_compare_stage, reopen, run_paths
+from memscale.launch.stages import open_next_stage, opened_stage, reopen, run_paths
 from memscale.launch.states import halt_reason
 from memscale.launch.usage import gpu_hours
-from memscale.planning.plan import STAGES, Plan
+from memscale.planning.plan import Plan
 from memscale.records.atomic import write_bytes
 from memscale.records.attempts import Outcome
 from memscale.records.launch_file import Launch
@@ -144,14 +144,14 @@ def reconcile(
     plan = reopen(plan, paths)
     found = _Found(adopted=executor.refresh())
     statuses_before: list[RunStatus] = []
-    stage = STAGES[0]
-    for each in STAGES:
-        if each == "compare" and not plan.is_open:
-            opened = open_compare_stage(plan, paths)
+    stage = plan.stages[0]
+    for each in plan.stages:
+        if each == plan.next_stage:
+            opened = open_next_stage(plan, paths)
             if opened is None:
                 break
             plan = opened
-            found.messages.append("every family's rates are chosen: the compared runs are open")
+            found.messages += opened_stage(plan, each)
         stage = each
         view = _look(stage, plan, paths, executor, launch, statuses_before)
         statuses_before += view.statuses

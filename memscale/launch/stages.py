@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from memscale.errors import RecordError
-from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.errors import PlanError, RecordError
+from memscale.launch.convert import choices_of, plan_file, run_file, selections_of
 from memscale.launch.set_aside import clear_way
-from memscale.planning.plan import Plan, choose_rates, open_compare
+from memscale.planning.opening import open_next, opened_as
+from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
+from memscale.planning.tuning import is_tuning, round_of_stage
 from memscale.records.inspection import had_result, inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
@@ -25,16 +27,16 @@ def is_done(paths: SweepPaths, planned: PlannedRun) -> bool:
 
 
 def reopen(plan: Plan, paths: SweepPaths) -> Plan:
-    """Return the plan with its compare stage open, if this sweep's plan file has it as opened."""
+    """Return the plan with those stages open that this sweep's plan file has as opened."""
     try:
         stored = read_plan_file(paths, plan.plan_hash)
     except RecordError:  # the choices follow from the tuning runs once more
         return plan
-    return open_compare(plan, choices_of(stored)) if stored is not None and stored.choices else plan
+    return opened_as(plan, selections_of(stored), choices_of(stored)) if stored is not None else plan
 
 
-def open_compare_stage(plan: Plan, paths: SweepPaths) -> Plan | None:
-    """Choose each family's rates and open the compare stage.
+def open_next_stage(plan: Plan, paths: SweepPaths) -> Plan | None:
+    """Choose what the next stage trains by the results of the stages before it, and open it.
 
     None where a family has no tuning run that ended well, or the result of a tuning run is damaged.
 
@@ -42,13 +44,9 @@ def open_compare_stage(plan: Plan, paths: SweepPaths) -> Plan | None:
     opens the stage in the same way.
     """
     try:
-        losses = tuning_losses(plan, paths)
-    except RecordError:
+        opened = open_next(plan, tuning_losses(plan, paths))
+    except (RecordError, PlanError):
         return None
-    tuned = {run.family_name for run in plan.stage("tune") if losses[run.run_id or ""] is not None}
-    if tuned != {run.family_name for run in plan.stage("tune")}:
-        return None
-    opened = open_compare(plan, choose_rates(plan, losses))
     write_files(opened, paths)
     return opened
 
@@ -81,12 +79,26 @@ def tuning_losses(plan: Plan, paths: SweepPaths) -> dict[str, float | None]:
 
     """
     losses: dict[str, float | None] = {}
-    for planned in plan.stage("tune"):
+    for planned in plan.runs:
+        if not is_tuning(planned.stage) or planned.run_id is None:
+            continue
         seen = inspect(run_paths(paths, planned))
         if seen.damage and had_result(run_paths(paths, planned)):
             raise RecordError(seen.damage)
-        assert planned.run_id is not None
         result = seen.result
         done = result is not None and result.status == "done"
         losses[planned.run_id] = result.content["losses"]["mixture"]["nats_per_token"] if result and done else None
     return losses
+
+
+def opened_stage(plan: Plan, stage: str) -> list[str]:
+    """Return what a person reads when a stage has opened; nothing of an extension that no family needs."""
+    if not is_tuning(stage):
+        return ["every family's rates are chosen: the compared runs are open"]
+    runs = plan.stage(stage)
+    if not runs:
+        return []
+    names = ", ".join(dict.fromkeys(run.family_name for run in runs))
+    if round_of_stage(stage) > 1:
+        return [f"round {round_of_stage(stage)} of the tuning is open: {len(runs)} runs of the best rates of {names}"]
+    return [f"the best rates of {names} lie at the edge of their grids: {len(runs)} runs beyond it are open"]

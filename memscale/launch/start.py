@@ -167,7 +167,10 @@ def launched_follower(paths: SweepPaths, output: Output) -> Follower:
             f"the sweep '{name}' was not launched on SLURM in {paths.root.parent}; start it with: "
             f"make sweep SWEEP={name} LAUNCHER=slurm"
         )
-    return _follower(launch, make_plan(launch.sweep, launch.plan_digests), paths, output)
+    plan = make_plan(launch.sweep, launch.plan_digests)
+    if not paths.plan(plan.plan_hash).exists():  # launched by a version that plans otherwise: its runs are used
+        write_files(plan, paths)
+    return _follower(launch, plan, paths, output)
 
 
 def _follower(launch: Launch, plan: Plan, paths: SweepPaths, output: Output) -> Follower:

@@ -141,6 +141,9 @@ def _budget(value: Any) -> str:
 def _seed(value: Any, sweep: Sweep, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"{where}.seed names {value!r}; it needs whole numbers of at least 0")
-    if value == sweep.recipe.tune_seed:
-        raise ConfigError(f"{where}.seed names {value}, the recipe.tune_seed: tuning must not see the compared runs")
+    if value in sweep.recipe.tune_seeds:
+        raise ConfigError(
+            f"{where}.seed names {value}, a seed of tuning (recipe.tune_seed and on): tuning must not see the compared "
+            "runs"
+        )
     return value

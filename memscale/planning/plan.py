@@ -1,19 +1,19 @@
 """The plan of a sweep: a pure function of its configuration and the digests of its data.
 
-1. Stage `tune` trains every learning rate of the grid for each family at the smallest budget.
-2. Each family's rates are chosen by `TUNING_RULE` (`choose_rates`).
-3. Stage `compare` trains every series at every budget and seed with these rates, scaled by width. Its run ids are known
-   once the rates are (`open_compare`).
+1. The stages of tuning (`memscale.planning.tuning`) train rates for each family at the smallest budget.
+2. Each family's rates are chosen by `TUNING_RULE`.
+3. Stage `compare` trains every series at every budget and seed with these rates, scaled by width.
 
-Where a rule gives the learning rates there is no `tune` stage. The plan hash covers both stages and the rule between
-them.
+What later stages train follows from the results of earlier ones, so their runs have no rates and no run id until they
+open (`memscale.planning.opening`). Where a rule gives the learning rates nothing is tuned. The plan hash covers all
+stages and the rule between them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ from memscale.planning import identity
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.budgets import DenseBaseline, Dropped, dense_baselines
 from memscale.planning.cells import cells
-from memscale.planning.names import number_name
+from memscale.planning.choices import Choice, Selection
 from memscale.planning.planned_runs import (
     PlanDigests,
     PlannedRun,
@@ -36,12 +36,25 @@ from memscale.planning.planned_runs import (
     SeriesMatcher,
     digests_of,
 )
-from memscale.planning.recipes import Choice, Rates, at_width, by_rule, choose, tuning_grid
+from memscale.planning.recipes import by_rule
 from memscale.planning.rule_inputs import RuleInputs
 from memscale.planning.rules import BATCH_RULES, LEARNING_RATE_RULES
+from memscale.planning.tuning import (
+    COMPARE,
+    TUNE,
+    Rates,
+    first_grid,
+    is_tuning,
+    points_of_rounds,
+    seeds_of_round,
+    stage_of_round,
+    stages,
+)  # fmt: skip
 
-STAGES = ("tune", "compare")
-TUNING_RULE = "lowest mixture validation loss of the tune stage, per family; the lower rate on a tie"
+TUNING_RULE = (
+    "successive halving per family: lowest mean mixture validation loss of the last round, the lower rate on a tie; "
+    "the grid of round 1 is extended where its best point lies at an edge"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +72,27 @@ class Plan:
     """Rules that were used for rates and batch, and whether outside the range they were fitted on."""
     choices: tuple[Choice, ...] = ()
     """Tuned rates; empty until the compare stage opens, and where nothing is tuned."""
+    selections: tuple[Selection, ...] = ()
+    """What the stages of tuning train that have opened after the first one: one for each stage and family."""
 
     @property
     def is_open(self) -> bool:
         """Whether every run has its learning rates and therefore its run id."""
         return all(run.run is not None for run in self.runs)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages in their order; the compare stage is the last one."""
+        return stages(self.sweep.recipe)
+
+    @property
+    def next_stage(self) -> str | None:
+        """The first stage that has not opened; None where all have."""
+        opened = {*(selection.stage for selection in self.selections), TUNE, *((COMPARE,) if self.is_open else ())}
+        return next((stage for stage in self.stages if stage not in opened), None)
+
     def stage(self, name: str) -> tuple[PlannedRun, ...]:
-        """Return the runs of stage `tune` or `compare`, in order."""
+        """Return the runs of a stage, in order; those of an extension once it is open."""
         return tuple(run for run in self.runs if run.stage == name)
 
     @cached_property
@@ -100,52 +126,12 @@ def make_plan(sweep: Sweep, digests: PlanDigests) -> Plan:
         >>> sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep)
         >>> plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
         >>> len(plan.stage("tune")), len(plan.stage("compare")), plan.is_open
-        (20, 18, False)
+        (18, 18, False)
         >>> run = plan.stage("compare")[-1]
         >>> run.name, run.counts.params_total, f"{run.flops_mismatch:+.2%}"
         ('memory_plus-1.7e12-s1', 5928384, '-0.02%')
     """
     return _Planner(sweep, digests).plan()
-
-
-def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice, ...]:
-    """Choose the learning rates of every family by the results of the tune stage.
-
-    Args:
-        plan: The plan whose tune stage has ended.
-        losses: Validation loss of the mixture in nats per token for each run id of the stage; None: failed or diverged.
-
-    Raises:
-        PlanError: No run of a family ended with a finite loss.
-    """
-    trials: dict[str, dict[Rates, float | None]] = {}
-    for run in plan.stage("tune"):
-        assert run.run is not None
-        assert run.run_id is not None
-        used = run.run.optimizer
-        rates = Rates(learning_rate=used.learning_rate, table_learning_rate=used.table_learning_rate)
-        trials.setdefault(run.family_name, {})[rates] = losses[run.run_id]
-    return tuple(choose(name, tried) for name, tried in trials.items())
-
-
-def open_compare(plan: Plan, choices: Sequence[Choice]) -> Plan:
-    """Return the plan with the chosen rates, and therefore a run id, in every run of the compare stage."""
-    chosen = {choice.family_name: choice.rates for choice in choices}
-    tuned_d_model = {run.family_name: run.architecture.d_model for run in plan.stage("tune")}
-    builder = RunBuilder(plan.sweep, plan.digests)
-    opened = []
-    for run in plan.runs:
-        if run.stage == "compare" and run.run is None:
-            rates = at_width(
-                plan.sweep.recipe,
-                chosen[run.family_name],
-                tuned_d_model=tuned_d_model[run.family_name],
-                d_model=run.architecture.d_model,
-            )
-            run = builder.complete(run, rates, seed=run.seed, name=run.name)
-        opened.append(run)
-    _refuse_duplicates(opened, plan.digests)
-    return replace(plan, runs=tuple(opened), choices=tuple(choices))
 
 
 class _Planner:
@@ -167,10 +153,10 @@ class _Planner:
         if not rows:
             raise PlanError(f"the sweep {sweep.name} plans no run at all: every cell was dropped")
         tuned = sweep.recipe.learning_rate.rule == TUNED
-        runs = [run for row in self._to_tune(rows) for run in self._tuning_runs(row)] if tuned else []
+        runs = self._tuning_runs(self._to_tune(rows)) if tuned else []
         runs += [run for row in rows for run in self._compare_runs(row, tuned)]
         _refuse_same_names(runs)
-        _refuse_duplicates(runs, self._digests)
+        refuse_duplicates(runs, self._digests)
         return Plan(
             sweep=sweep,
             digests=self._digests,
@@ -192,13 +178,20 @@ class _Planner:
                 known.append(row)
         return [known[len(known) // 2] for known in first.values()]
 
-    def _tuning_runs(self, row: SeriesAtBudget) -> Iterator[PlannedRun]:
-        for rates in tuning_grid(self._sweep.recipe, has_table=row.planned.architecture.has_table):
-            name = f"tune-{row.planned.name}-lr{number_name(rates.learning_rate)}"
-            if rates.table_learning_rate is not None:
-                name += f"-table{number_name(rates.table_learning_rate)}"
-            seed = self._sweep.recipe.tune_seed
-            yield self._builder.complete(row.planned, rates, stage="tune", seed=seed, name=name)
+    def _tuning_runs(self, rows: Sequence[SeriesAtBudget]) -> list[PlannedRun]:
+        """Return the runs of round 1, and those of later rounds, whose rates are not known yet."""
+        recipe, runs = self._sweep.recipe, list[PlannedRun]()
+        for row in rows:
+            grid = first_grid(recipe, has_table=row.planned.architecture.has_table)
+            runs += self._builder.tuning(row.planned, TUNE, grid.points())
+        for number, num_points in enumerate(points_of_rounds(recipe)[1:], start=2):
+            stage = stage_of_round(number)
+            for row in rows:
+                for place in range(1, num_points + 1):
+                    for seed in seeds_of_round(recipe, number):
+                        name = f"{stage}-{row.planned.name}-best{place}-s{seed}"
+                        runs.append(replace(row.planned, name=name, stage=stage, seed=seed))
+        return runs
 
     def _compare_runs(self, row: SeriesAtBudget, tuned: bool) -> Iterator[PlannedRun]:
         rates = None if tuned else self._by_rule(row)
@@ -252,10 +245,6 @@ class _Planner:
         return hasher.hexdigest()[:12]
 
 
-def _same_series_and_flops(one: SeriesAtBudget, other: SeriesAtBudget) -> bool:
-    return one.baseline.flops == other.baseline.flops and one.series.label == other.series.label
-
-
 def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
     seen: set[str] = set()
     for run in runs:
@@ -266,12 +255,12 @@ def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:
         seen.add(run.name)
 
 
-def _refuse_duplicates(runs: Sequence[PlannedRun], digests: PlanDigests) -> None:
+def refuse_duplicates(runs: Sequence[PlannedRun], digests: PlanDigests) -> None:
     """Raise PlanError where two runs are, or will be once their rates are chosen, the same experiment."""
     identity.refuse_duplicates((run.name, run.run_id, run.run) for run in runs if run.run is not None and run.run_id)
     seen: dict[tuple[Architecture, Digests, int, int, int], str] = {}
     for run in runs:
-        if run.run is None:
+        if run.run is None and not is_tuning(run.stage):
             data = digests_of(digests, run.budget)
             key = (run.architecture, data, run.tokens, run.batch_tokens, run.seed)
             if key in seen:

@@ -12,6 +12,7 @@ from memscale.config.grid import Block
 from memscale.config.recipe import TUNED
 from memscale.config.sweep import Sweep
 from memscale.errors import PlanError
+from memscale.planning.tuning import points_of_rounds
 
 
 def most_runs(sweep: Sweep) -> int:
@@ -20,7 +21,7 @@ def most_runs(sweep: Sweep) -> int:
     Example:
         >>> from memscale.config.load import load_sweep
         >>> most_runs(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep)
-        54
+        48
     """
     return _tuning(sweep) + sum(prod(lengths.values()) for lengths in _blocks(sweep))
 
@@ -45,8 +46,13 @@ def refuse_too_many(sweep: Sweep) -> None:
 
 
 def _tuning(sweep: Sweep) -> int:
-    tune, rule = sweep.recipe.tune, sweep.recipe.learning_rate.rule
-    return len(sweep.families) * len(tune.learning_rates) * len(tune.table_factors) if rule == TUNED else 0
+    """The runs of all rounds, without what extensions of the grids may add."""
+    recipe = sweep.recipe
+    if recipe.learning_rate.rule != TUNED:
+        return 0
+    return len(sweep.families) * sum(
+        points * seeds for points, seeds in zip(points_of_rounds(recipe), recipe.tune.round_seeds, strict=False)
+    )
 
 
 def _blocks(sweep: Sweep) -> Iterator[dict[str, int]]:

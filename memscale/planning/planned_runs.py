@@ -6,7 +6,7 @@ these, and with them the run id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -23,8 +23,10 @@ from memscale.planning.cells import Series
 from memscale.planning.identity import Identities
 from memscale.planning.match_targets import Matched
 from memscale.planning.matching import match
+from memscale.planning.names import number_name
 from memscale.planning.quantities import measure
-from memscale.planning.recipes import Rates, optimizer
+from memscale.planning.recipes import optimizer
+from memscale.planning.tuning import Rates, round_of_stage, seeds_of_round, stage_of_round
 
 PlanDigests = Digests | Mapping[str, Digests]
 """Digests of the data: one for all budgets, or by the budget's name where sources are sized by budget."""
@@ -135,6 +137,21 @@ class RunBuilder:
         self._sweep, self._digests = sweep, digests
         self._optimizers = dict[Rates, Optimizer]()
         self.identities = Identities()
+
+    def tuning(self, planned: PlannedRun, stage: str, points: Iterable[Rates]) -> list[PlannedRun]:
+        """Return the tuning runs of a family at `points`, each with every seed of the stage's round."""
+        recipe, found = self._sweep.recipe, list[PlannedRun]()
+        first = recipe.tune_seeds[0]
+        number = round_of_stage(stage)
+        for rates in points:
+            stem = _name(planned.series, planned.budget)
+            name = f"{stage_of_round(number)}-{stem}-lr{number_name(rates.learning_rate)}"
+            if rates.table_learning_rate is not None:
+                name += f"-table{number_name(rates.table_learning_rate)}"
+            for seed in seeds_of_round(recipe, number):
+                full = name if seed == first else f"{name}-s{seed}"
+                found.append(self.complete(planned, rates, stage=stage, seed=seed, name=full))
+        return found
 
     def complete(
         self, planned: PlannedRun, rates: Rates, *, seed: int, name: str, stage: str = "compare"

@@ -54,11 +54,33 @@ class PlanRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PointRow:
+    """Rates of a tuning run."""
+
+    learning_rate: float
+    table_learning_rate: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionRow:
+    """The points of a family that an opened stage of tuning trains, chosen from the stages before; may be none."""
+
+    stage: str
+    family_name: str
+    """The family's name in the sweep."""
+    points: tuple[PointRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRow:
     """Rates that were tried for a family, and the loss they led to."""
 
     learning_rate: float
     table_learning_rate: float | None
+    stage: str = "tune"
+    """`tune`, `tune-extended`, `tune-2`, ...: the round and the extension of the grid that it belongs to."""
+    seed: int = 0
+    """Not known of a plan of format 1 or 2, which had one seed for all: 0."""
     loss: float | None
     """Validation loss of the mixture in nats per token; null where the run failed or diverged."""
 
@@ -87,6 +109,8 @@ class PlanFile:
     caveats: tuple[str, ...] = ()
     data_folders: tuple[str, ...]
     """Names of the folders of the prepared data, beside the sweeps."""
+    selections: tuple[SelectionRow, ...] = ()
+    """Of each stage of tuning that is open, but for the first, and each family."""
     choices: tuple[ChoiceRow, ...]
     runs: tuple[PlanRow, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import shutil
@@ -19,16 +20,16 @@ from memscale.records.seal import write_sealed
 from memscale.training.checkpoint import State, load_weights, save
 from memscale.training.checkpoint_files import numbered
 from memscale.training.optimizers import build_optimizer
-from tests.sweeps import NAME, memscale, small_sweep, write_text
+from tests.sweeps import FEWER, NAME, memscale, small_sweep, write_text
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of a dense and an MoE model, done."""
+    """A sweep of a dense and an MoE model, done; its rates are tuned in two rounds, with one extension of the grid."""
     folder = tmp_path_factory.mktemp("exported")
-    fewer = ("~families.memory_plus", "recipe.tune.learning_rates=[0.01]", "evaluate.tasks=[]")
+    fewer = (*FEWER, "~families.memory_plus", "recipe.tune.learning_rates=[0.01,0.02]", "recipe.tune.extensions=1")
     memscale(
         "sweep", NAME, *small_sweep(write_text(folder), flops="[1e9]", seeds="[0]", more=fewer), runs=folder / "runs"
     )
@@ -128,3 +129,21 @@ def test_a_run_whose_tokenizer_is_gone_or_another_is_refused(finished: Path, tmp
     finally:
         (data / "manifest.json").write_text(manifest)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_exported_runs_were_trained_at_the_rates_that_the_last_round_chose(finished: Path) -> None:
+    """The whole way: two rates and one beyond the better of them, then the best two with two other seeds."""
+    with open(finished / NAME / "results.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["family"] == "dense"]
+    assert {row["status"] for row in rows} == {"done"}
+    losses: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        losses.setdefault(row["stage"], {}).setdefault(float(row["learning_rate"]), []).append(float(row["loss_nats"]))
+    first = losses["tune"] | losses["tune-extended"]
+    better = min(losses["tune"], key=lambda rate: losses["tune"][rate])
+    assert set(losses["tune-extended"]) == {0.04 if better == 0.02 else 0.005}
+    assert set(losses["tune-2"]) == set(sorted(first, key=lambda rate: first[rate])[:2])
+    assert {len(found) for found in losses["tune-2"].values()} == {2}
+    means = {rate: sum(found) / 2 for rate, found in losses["tune-2"].items()}
+    assert set(losses["compare"]) == {min(means, key=lambda rate: means[rate])}
+    assert len({row["seed"] for row in rows}) == 4

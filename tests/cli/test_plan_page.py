@@ -41,7 +41,7 @@ def test_every_stage_budget_and_series_has_its_row(capsys: pytest.CaptureFixture
     rows = [line for line in page.splitlines() if " MB" in line and not line.startswith(("forecast", "memory"))]
     assert len(rows) == len(cells)
     for stage, budget, series in cells:
-        shown = f"{series} (tune) " if stage == "tune" else f"{series}  "
+        shown = f"{series}  " if stage == "compare" else f"{series} ({stage}) "
         assert sum(line.split()[0] == budget and f" {shown}" in line for line in rows) == 1
     assert f"plan {plan['plan_hash']}   {len(plan['runs'])} runs" in page
     assert not runs.exists()
@@ -171,3 +171,18 @@ def test_the_facts_of_each_budget_are_told_with_their_bits_per_parameter(capsys:
     assert sizes[0] == pytest.approx(0.05, rel=0.01)  # the people are sized by the smallest dense model
     line = next(line for line in _page(capsys, NAME, "scale=laptop", "launcher=local").splitlines() if "bits" in line)
     assert f"{min(sizes):.3g} to {max(sizes):.3g} for each non-embedding parameter" in line
+
+
+def test_the_cost_of_tuning_is_told_and_what_extensions_may_add(capsys: pytest.CaptureFixture[str]) -> None:
+    given = (NAME, "scale=laptop", "launcher=local", "recipe.tune.round_seeds=[1,2]")
+    plan = _json(capsys, *given)
+    tuned = [run for run in plan["runs"] if run["stage"] != "compare"]
+    assert plan["tuning"]["num_runs"] == len(tuned)
+    assert {run["learning_rate"] for run in tuned if run["stage"] == "tune-2"} == {None}
+    whole = sum(run["flops_train"] for run in plan["runs"])
+    assert plan["tuning"]["share_of_flops"] == pytest.approx(sum(run["flops_train"] for run in tuned) / whole)
+    page = _page(capsys, *given)
+    assert f"{len(tuned)} runs, {plan['tuning']['share_of_flops']:.0%} of the training FLOPs" in page
+    assert f"at most {plan['tuning']['most_extra_runs']} runs (" in page
+    assert "the best of tune" in page
+    assert _json(capsys, NAME, "scale=laptop", "launcher=local", *BY_RULE)["tuning"] is None

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TEXT.is_dir(), reason=f"n
 
 
 def test_the_sweep_answers_on_real_text(tmp_path: Path) -> None:
-    sweep = small_sweep(f"{TEXT}/*.txt", flops="[3e9,6e9]", more=("recipe.tune.learning_rates=[0.01]",))
+    sweep = small_sweep(f"{TEXT}/*.txt", flops="[3e9,6e9]")
     done = memscale("sweep", NAME, *sweep, runs=tmp_path)
     assert "all 15 runs done" in done.stdout
     folder = tmp_path / NAME

@@ -32,7 +32,7 @@ def sweep() -> Sweep:
         f"scale.budgets=[{listed}]",
     ]
     sweep = load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop", *small]).sweep
-    tokenizer = TokenizerConfig(vocab_size=520, train_bytes=20_000)
+    tokenizer = TokenizerConfig(vocab_size=800, train_bytes=20_000)
     return replace(sweep, data=Data(name="entries", sources=(DenseFacts(name="entries"),), tokenizer=tokenizer))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,19 +145,44 @@ def test_what_an_executor_has_no_room_for_is_asked_for_again(sweep: Sweep) -> No
     assert len(set(names)) == len(names) == 4
 
 
-def test_the_compared_stage_opens_once_with_files_for_all_its_runs(sweep: Sweep) -> None:
-    sweep.finish(sweep.tuning())
-    step = sweep.step()
-    compared = step.plan.stage("compare")
-    assert (step.stage, step.submitted) == ("compare", len(compared))
-    assert step.messages == ("every family's rates are chosen: the compared runs are open",)
-    for run in compared:
-        assert read_json(run_paths(sweep.paths, run).run, format=3)["run_id"] == run.run_id
-    assert sweep.step().messages == ()
-    stored = read_plan_file(sweep.paths)
-    assert stored is not None
-    assert [row.run_id for row in stored.runs] == [run.run_id for run in step.plan.runs]
-    sweep.finish(run_paths(sweep.paths, run) for run in compared)
+def test_each_stage_opens_once_with_files_for_all_its_runs(sweep: Sweep) -> None:
+    """The best is a learning rate inside the grid, and 12 times it for the table, beyond the 4 times of the grid."""
+
+    def finish(plan: Plan, stage: str) -> None:
+        for run in plan.stage(stage):
+            assert run.run is not None
+            rate, table = (
+                run.run.optimizer.learning_rate,
+                run.run.optimizer.table_learning_rate or 12 * run.run.optimizer.learning_rate,
+            )
+            loss = 2.0 + math.log(rate / 0.01) ** 2 + math.log(table / rate / 12) ** 2
+            sweep.finish([run_paths(sweep.paths, run)], loss if stage != "compare" else 2.0)
+
+    finish(sweep.plan, "tune")
+    seen = []
+    for _ in range(4):
+        step = sweep.step()
+        seen.append((step.stage, step.submitted, *step.messages))
+        for run in step.plan.stage(step.stage):
+            assert read_json(run_paths(sweep.paths, run).run, format=3)["run_id"] == run.run_id
+        assert sweep.step().messages == ()  # whoever takes the next step finds the stage open
+        stored = read_plan_file(sweep.paths)
+        assert stored is not None
+        assert [row.run_id for row in stored.runs] == [run.run_id for run in step.plan.runs]
+        finish(step.plan, step.stage)
+    assert seen == [
+        ("tune-extended", 3, "the best rates of memory_plus lie at the edge of their grids: 3 runs beyond it are open"),
+        (
+            "tune-extended-2",
+            3,
+            "the best rates of memory_plus lie at the edge of their grids: 3 runs beyond it are open",
+        ),
+        ("tune-2", 12, "round 2 of the tuning is open: 12 runs of the best rates of dense, moe, memory_plus"),
+        ("compare", 18, "every family's rates are chosen: the compared runs are open"),
+    ]
+    assert [(one.family_name, one.rates.learning_rate, one.at_edge) for one in step.plan.choices] == [
+        ("dense", 0.01, False), ("moe", 0.01, False), ("memory_plus", 0.01, False),
+    ]  # fmt: skip
     last = sweep.step()
     assert (last.over, last.num_done, last.given_up) == (True, len(step.plan.runs), {})
 

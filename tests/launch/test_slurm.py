@@ -35,7 +35,7 @@ def _losses(runs: Path) -> dict[str, object]:
 
 
 def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_path: Path) -> None:
-    sweep = small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]", more=("recipe.tune.learning_rates=[0.01]",))
+    sweep = small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]")
     with cluster(tmp_path, nodes=4) as environment:
         more = {"SLURM_CONF": environment["SLURM_CONF"]}
         plan = memscale("plan", NAME, runs=tmp_path / "none", more=more)

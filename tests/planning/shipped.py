@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from memscale.config.load import load_sweep, sweep_names
 from memscale.config.run import Digests
 from memscale.config.sweep import Sweep
 from memscale.planning.budgets import size_knowledge
-from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
+from memscale.planning.opening import open_next
+from memscale.planning.plan import Plan, make_plan
+from memscale.planning.planned_runs import PlannedRun
+from memscale.planning.tuning import is_tuning
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 NAMES = sweep_names(SWEEPS)
 SCALES = ("laptop", "node", "paper")
 DIGESTS = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
+
+
+def is_offered(name: str, scale: str) -> bool:
+    """Whether a sweep has the scale: a file of its own for it, unless that is optional."""
+    return (SWEEPS / "at" / f"{name}_{scale}.yaml").exists() or "optional at:" in (SWEEPS / f"{name}.yaml").read_text()
 
 
 def shipped(name: str, *overrides: str) -> Sweep:
@@ -24,7 +33,9 @@ def planned(name: str, *overrides: str) -> Plan:
     return make_plan(shipped(name, *overrides), DIGESTS)
 
 
-def opened(plan: Plan) -> Plan:
-    """With rates chosen from losses that are made up."""
-    losses = {run.run_id or "": float(i % 7) for i, run in enumerate(plan.stage("tune"))}
-    return open_compare(plan, choose_rates(plan, losses)) if not plan.is_open else plan
+def opened(plan: Plan, loss: Callable[[int, PlannedRun], float | None] = lambda number, _: float(number % 7)) -> Plan:
+    """Every stage open, with rates chosen from made-up losses; `loss` is given a tuning run and its number."""
+    while plan.next_stage is not None:
+        tuned = [run for run in plan.runs if run.run_id is not None and is_tuning(run.stage)]
+        plan = open_next(plan, {run.run_id or "": loss(number, run) for number, run in enumerate(tuned)})
+    return plan

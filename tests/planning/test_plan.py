@@ -1,4 +1,4 @@
-"""The plan: a pure function with a hash, two stages, and a golden file."""
+"""The plan: a pure function with a hash, stages, and a golden file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from memscale.errors import ConfigError, PlanError
 from memscale.launch.convert import plan_row
 from memscale.planning.identity import run_id
 from memscale.planning.names import number_name
-from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
-from tests.planning.shipped import DIGESTS, NAMES, SCALES, opened, planned, shipped
+from memscale.planning.plan import Plan, make_plan
+from tests.planning.shipped import DIGESTS, NAMES, SCALES, is_offered, opened, planned, shipped
 
 GOLDEN = Path(__file__).parent / "golden"
-PLANS = [(name, scale) for name in NAMES for scale in SCALES]
+PLANS = [(name, scale) for name in NAMES for scale in SCALES if is_offered(name, scale)]
 
 
 KEPT = ("name", "run_id", "tokens", "batch_tokens", "learning_rate", "params_total", "flops_per_token_forward")
@@ -81,11 +81,12 @@ def test_a_plan_is_the_same_in_another_process() -> None:
     assert outputs == {f"{plan.plan_hash} {[run.run_id for run in plan.runs]}\n"}
 
 
-def test_the_compare_stage_waits_for_the_tune_stage() -> None:
+def test_later_stages_wait_for_the_first() -> None:
     plan = planned("memory_vs_moe")
     assert all(run.run_id is not None for run in plan.stage("tune"))
-    assert all(run.run_id is None for run in plan.stage("compare"))
-    seeds = {run.seed for run in plan.stage("tune")}
+    assert all(run.run_id is None for stage in ("tune-2", "compare") for run in plan.stage(stage))
+    seeds = {run.seed for run in plan.runs if run.stage != "compare"}
+    assert len(seeds) == 3
     assert seeds.isdisjoint(plan.sweep.scale.seeds)
     assert {run.budget_flops for run in plan.stage("tune")} == {min(b.flops for b in plan.sweep.scale.budgets)}
 
@@ -93,9 +94,9 @@ def test_the_compare_stage_waits_for_the_tune_stage() -> None:
 def test_the_rates_with_the_lowest_loss_are_compared() -> None:
     plan = planned("memory_vs_moe")
     tune = plan.stage("tune")
-    best = {family.family: [run for run in tune if run.family == family.family][1] for family in plan.sweep.families}
-    losses = {run.run_id or "": 1.0 if run is best[run.family] else 2.0 for run in tune}
-    plan = open_compare(plan, choose_rates(plan, losses))
+    best = {family.family: [run for run in tune if run.family == family.family][4] for family in plan.sweep.families}
+    rates = {family: run.run.optimizer for family, run in best.items() if run.run is not None}
+    plan = opened(plan, lambda _, run: 1.0 if run.run and run.run.optimizer == rates[run.family] else 2.0)
     for run in plan.stage("compare"):
         tuned = best[run.family].run
         assert run.run is not None
@@ -121,7 +122,8 @@ def test_every_other_seed_data_and_rate_is_another_run() -> None:
     ids = [
         run.run_id
         for plan in (shipped("memory_vs_moe"), shipped("memory_vs_moe", "recipe.tune_seed=7"))
-        for run in make_plan(plan, DIGESTS).stage("tune")
+        for run in opened(make_plan(plan, DIGESTS)).runs
+        if run.stage != "compare"
     ]
     assert len(set(ids)) == len(ids)
 

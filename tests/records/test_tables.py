@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from dataclasses import replace
@@ -15,15 +16,17 @@ from memscale.config.data import DenseFacts
 from memscale.config.load import load_sweep
 from memscale.config.run import Digests
 from memscale.errors import RecordError
-from memscale.launch.convert import choices_of, plan_file, run_file
+from memscale.launch.convert import choices_of, plan_file, run_file, selections_of
 from memscale.planning.budgets import size_knowledge
-from memscale.planning.plan import Plan, choose_rates, make_plan, open_compare
+from memscale.planning.plan import Plan, make_plan
+from memscale.planning.tuning import is_tuning
 from memscale.records.atomic import write_json
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
 from memscale.records.results import read_row, write_table
 from memscale.records.run_file import read_run_file, write_run_file
+from tests.planning.shipped import opened
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -32,8 +35,7 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 def plan() -> Plan:
     sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"], folder=SWEEPS).sweep)
     plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
-    losses = {run.run_id or "": 2.0 + i % 5 for i, run in enumerate(plan.stage("tune"))}
-    return open_compare(plan, choose_rates(plan, losses))
+    return opened(plan, lambda number, _: 2.0 + number % 5)
 
 
 def test_a_plan_comes_back_with_its_choices(plan: Plan, tmp_path: Path) -> None:
@@ -43,6 +45,8 @@ def test_a_plan_comes_back_with_its_choices(plan: Plan, tmp_path: Path) -> None:
     write_plan_file(paths, written)
     assert read_plan_file(paths) == read_plan_file(paths, plan.plan_hash) == written
     assert choices_of(written) == plan.choices
+    assert selections_of(written) == plan.selections
+    assert selections_of(written) == plan.selections
     paths.plan(plan.plan_hash).write_text('{"format": 1}')
     with pytest.raises(RecordError, match="cannot be read back"):
         read_plan_file(paths)
@@ -54,7 +58,7 @@ def test_every_run_comes_back_with_its_identity(plan: Plan, tmp_path: Path) -> N
         read = read_run_file(tmp_path / "run.json")
         assert read.run == planned.run
         assert read.counts.params_total == planned.counts.params_total
-        assert (read.tasks == ()) == (planned.stage == "tune")
+        assert (read.tasks == ()) == is_tuning(planned.stage)
 
 
 @pytest.mark.parametrize("format", [1, 2])
@@ -70,7 +74,11 @@ def test_files_of_former_formats_are_read_as_if_they_were_of_this_one(format: in
         text = re.sub(r' "dense_params_non_embedding": \w+,\n', "", text)
         for new, name in old.items():
             text = text.replace(f'"{new}"', f'"{name}"')
-        path.write_text(text)
+        plain = json.loads(text)
+        plain.pop("selections", None)
+        for trial in (trial for choice in plain.get("choices", ()) for trial in choice["trials"]):
+            del trial["stage"], trial["seed"]
+        path.write_text(json.dumps(plain))
 
     paths, written = SweepPaths(tmp_path), plan_file(plan, tmp_path)
     write_plan_file(paths, written)
@@ -83,7 +91,21 @@ def test_files_of_former_formats_are_read_as_if_they_were_of_this_one(format: in
     found = read_plan_file(paths)
     assert found is not None
     assert [paths.data(one) for one in found.data_folders] == [paths.data(one) for one in written.data_folders]
-    assert replace(found, data_folders=written.data_folders) == written
+    assert found.runs == written.runs
+    rates = [
+        [
+            (
+                choice.family_name,
+                choice.learning_rate,
+                choice.table_learning_rate,
+                choice.at_edge,
+                [(trial.learning_rate, trial.loss) for trial in choice.trials],
+            )
+            for choice in one.choices
+        ]
+        for one in (found, written)
+    ]
+    assert rates[0] == rates[1]
     assert read_run_file(tmp_path / "run.json") == replace(one, dense_params_non_embedding=None)
 
 

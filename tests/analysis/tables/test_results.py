@@ -96,7 +96,7 @@ def test_views_of_the_runs_count_as_the_rows_of_the_file_do(tmp_path: Path) -> N
         (set_cell(30, "flops_train", "inf"), r"row 31.*'flops_train'.*infinite"),
         (set_cell(30, "flops_train", "0"), r"row 31.*'flops_train'.*above zero"),
         (set_cell(30, "seed", "1.5"), r"row 31.*'seed'.*whole number"),
-        (set_cell(30, "stage", "final"), r"row 31.*'stage'.*'final' is none of tune, compare"),
+        (set_cell(30, "stage", "final"), r"row 31.*'stage'.*'final' is none of tune, tune-2 and so on, compare"),
         (set_cell(30, "status", "ok"), r"row 31.*'status'.*'ok' is none of"),
         (set_cell(30, "family", ""), r"row 31.*'family'.*empty"),
         (set_cell(30, "score_facts_recall_acc", ""), r"row 31.*'score_facts_recall_acc'.*other runs"),
