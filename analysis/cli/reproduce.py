@@ -16,7 +16,7 @@ from analysis import formatting
 from analysis.card import FORMAT
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError
-from analysis.published import fits, memory_layers, sources
+from analysis.published import fits, memory_forms, memory_layers, sources
 from analysis.published.comparison import Comparison, Line
 
 COMPARISONS = {
@@ -25,6 +25,7 @@ COMPARISONS = {
     "routing": fits.routing,
     "overtraining": fits.overtraining,
     "memory_layers": memory_layers.memory_layers,
+    "memory_forms": memory_forms.published_forms,
 }
 
 
@@ -76,8 +77,9 @@ def _find(data: Path | None, download: bool, source: sources.Source) -> Path:
 
 def _show(found: Comparison, seconds: float) -> None:
     print(f"{found.name}: {found.title} ({found.source}), {formatting.significant(seconds)} s")
-    width = max(len(line.what) for line in found.lines)
-    print(f"  {'':<{width}}  {'published':>13}  {'ours':>13}")
+    width = max((len(line.what) for line in found.lines), default=0)
+    if found.lines:
+        print(f"  {'':<{width}}  {'published':>13}  {'ours':>13}")
     for line in found.lines:
         mark = "" if line.agrees else "  differs"
         print(f"  {line.what:<{width}}  {line.published:>13.7g}  {_ours(line):>13}{mark}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from analysis import formatting
 from analysis.figures import style
@@ -57,7 +58,9 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
     if recall:
         axes.set_ylim(-2, 102)
         style.set_ticks(axes, "y", (0, 25, 50, 75, 100), lambda tick: f"{tick:g}")
-    axes.set_ylabel("facts recalled, %" if recall else f"{measure.words}, {measure.unit}")
+    if measure.unit == "bits":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: formatting.short_count(tick)))
+    axes.set_ylabel("facts recalled, %" if recall else _axis_words(measure))
     rows: list[DataRow] = []
     is_loss = measure == table_sizes.measures[0]
     levels = _levels(table_sizes.curves)
@@ -98,6 +101,11 @@ def _by_slots(study: Study, measure: Measure, stem: str) -> Figure:
         figure=figure,
         rows=rows,
     )
+
+
+def _axis_words(measure: Measure) -> str:
+    """The measure with its unit, unless its words name it."""
+    return measure.words if measure.unit in measure.words else f"{measure.words}, {measure.unit}"
 
 
 def _slot_axis(axes: Axes, curves: Sequence[TableSizeCurve]) -> tuple[float, float]:

@@ -24,7 +24,11 @@ from analysis.fitting.fit_law import refit_part
 from analysis.inference.result import Fit
 from analysis.laws.law import FloatArray, Law
 from analysis.laws.registry import LAWS
+from analysis.published import sources
+from analysis.published.comparison import Comparison
+from analysis.published.fits import Find
 from analysis.published.memory_layers import Curve, figure_1
+from analysis.published.sources import find
 
 BASE = 1.3e9
 """Parameters of the dense base."""
@@ -54,6 +58,23 @@ class PublishedForm:
     """Predicted minus published NLL of the largest table, fitted to the others; nats."""
     left_out_rms: float
     """Of each size inside the range, predicted from the others; nats."""
+
+
+def published_forms(where: Find = find) -> Comparison:
+    """The forms on the published figure, as notes: nothing was published to hold them against."""
+    notes = [
+        f"{one.task}, {one.law.name}: {', '.join(f'{name} {value:.3g}' for name, value in one.coefficients.items())};"
+        f" error {one.fit_rms:.3f} nats on all sizes, {one.left_out_rms:.3f} on sizes left out,"
+        f" {one.largest_error:+.3f} on the largest table from the others"
+        for one in memory_forms(where(sources.MEMORY_FIGURE))
+    ]
+    return Comparison(
+        name="memory_forms",
+        title="forms of a memory law on Figure 1 of Memory Layers at Scale, fits of ours with three free coefficients",
+        source="Berges et al. 2024, arXiv 2412.09764",
+        lines=(),
+        notes=tuple(notes),
+    )
 
 
 def memory_forms(path: Path) -> tuple[PublishedForm, ...]:

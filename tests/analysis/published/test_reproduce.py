@@ -12,7 +12,8 @@ from analysis.cli.main import main
 from analysis.cli.reproduce import COMPARISONS
 from analysis.published import sources
 from analysis.published.comparison import Line, half_digit
-from analysis.published.memory_layers import TABLE_1, TABLE_2, TASKS, TASKS_2, figure_1
+from analysis.published.memory_forms import FORMS, memory_forms
+from analysis.published.memory_layers import READING_ERROR, TABLE_1, TABLE_2, TASKS, TASKS_2, figure_1
 from analysis.published.sources import MissingError, Source, find
 from tests.published import FOLDER, needs_published
 
@@ -62,7 +63,7 @@ def test_what_is_not_at_hand_is_named_with_how_to_get_it(
     for source in (sources.CHINCHILLA, sources.ROUTING, sources.TESTBED):
         assert source.name in said
         assert source.origin in said
-    assert "5 not made for want of data" in said
+    assert "6 not made for want of data" in said
     assert main(["reproduce", "chinchila"]) == 2
     assert "there are: chinchilla" in capsys.readouterr().err
 
@@ -105,3 +106,17 @@ def test_the_digitised_figure_is_four_curves_of_five_sizes() -> None:
     curves = figure_1(FOLDER / sources.MEMORY_FIGURE.name)
     assert {(one.task, one.metric) for one in curves} == {(t, m) for t in ("NQ", "TQA") for m in ("accuracy", "nll")}
     assert all(len(one.values) == 5 for one in curves)
+
+
+@needs_published
+def test_forms_of_a_memory_law_miss_the_largest_table_of_the_figure_by_far_more_than_its_reading_error() -> None:
+    forms = memory_forms(FOLDER / sources.MEMORY_FIGURE.name)
+    assert {(one.task, one.law.name) for one in forms} == {(task, name) for task in ("NQ", "TQA") for name in FORMS}
+    for one in forms:
+        assert len(one.coefficients) == 3
+        assert one.fit_rms < 0.3
+        # Each says that the NLL falls further than it does: the curve flattens faster than any of them.
+        assert one.largest_error < -5 * READING_ERROR["nll"]
+    additive = {one.task: abs(one.largest_error) for one in forms if one.law.name == "memory_additive"}
+    for one in forms:
+        assert abs(one.largest_error) >= additive[one.task]
