@@ -82,4 +82,4 @@ def _without_own_group(fit: Fit, group_N: npt.NDArray[np.intp]) -> FloatArray:
         at = np.flatnonzero(group_N == group)
         left = np.eye(len(at)) - jacobian_NP[at] @ inverse_PP @ jacobian_NP[at].T
         residual_N[at] = np.linalg.lstsq(left, residual_N[at], rcond=1e-6)[0]
-    return residual_N * np.sqrt((num_groups - 1) / num_groups)
+    return np.asarray(residual_N * np.sqrt((num_groups - 1) / num_groups))

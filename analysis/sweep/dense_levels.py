@@ -25,7 +25,7 @@ from analysis.inference.variance_components import NoiseModel
 from analysis.interval import ConfidenceInterval
 from analysis.tables.runs import Budget, FloatArray, Runs
 
-NUM_PLACES = 201
+NUM_PLACES = 101
 """Places on the curve at which the difference is tested."""
 SAME_COMPUTE = 0.98
 """A dense model of this share of the curve's compute or more counts as once its compute."""
