@@ -5,60 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from analysis import formatting
 from analysis.errors import FitError
+from analysis.figures import knowledge as figures
 from analysis.findings.finding import Answer, Finding, PageTable
-from analysis.gains.measures import measures
-from analysis.gains.run_noise import noise_of
+from analysis.sweep.knowledge import OFFERED, PUBLISHED, STORED, Saturation
+from analysis.sweep.study import study
 from analysis.tables.results import read_results
-from analysis.tables.runs import Runs
-
-OFFERED, STORED = "bits_offered_per_parameter", "bits_stored_per_parameter"
 
 
 def answer(tables: Sequence[Path]) -> Answer:
-    """The means by bits offered of each series, and the most that each was seen to store."""
-    runs = read_results(tables[0]).compare
-    for column in (OFFERED, STORED):
-        if not runs.has(column):
-            raise FitError(f"{tables[0]}: not every run has {column}, which the sweep is about")
-    rows, best = _rows(runs)
-    sentences = [
-        f"{formatting.series(label)} stores {shown} bits per dense parameter at most, where {offered} are offered"
-        f" ({'still rising at the most that was offered' if last else 'and no more where more are offered'})."
-        for label, shown, offered, last in best
-    ]
+    """The level at which each series saturates, or why none is given, and the means by bits offered."""
+    done = study(read_results(tables[0]))
+    found = done.knowledge
+    if found is None:
+        raise FitError(f"{tables[0]}: no series has {OFFERED} and {STORED} at several amounts offered")
+    published = ", ".join(f"{bits:g} bits after {words}" for bits, words in PUBLISHED)
+    full = [one for one in found.series if one.level is not None]
+    others = [one for one in found.series if one.level is None]
+    sentences = [f"{one.words()}." for one in full] or ["No family is seen to be full."]
+    drawn = figures.saturation(done)
     return Answer(
-        sentences=tuple(sentences),
+        sentences=(*sentences, f"Published for dense models, per their own parameters: {published}."),
         tables=(
-            PageTable(head=("model", "bits offered per parameter", "bits stored per parameter", "share"), rows=rows),
+            PageTable(
+                head=("model", "bits offered per parameter", "bits stored per parameter", "share", "seeds"),
+                rows=tuple(row for one in found.series for row in _rows(one)),
+            ),
         ),
+        figures=() if drawn is None else (drawn,),
+        failed=tuple(f"{one.words()}." for one in others),
     )
 
 
-def _rows(runs: Runs) -> tuple[tuple[tuple[str, ...], ...], list[tuple[str, str, str, bool]]]:
-    """A row a series and budget, and of each series the largest mean, where it was, and whether that was the end."""
-    noise, _ = noise_of(runs, next(one for one in measures(runs) if one.column == STORED))
-    rows: list[tuple[str, ...]] = []
-    best = []
-    for label in runs.labels:
-        found = []
-        for budget in runs.budgets(label):
-            mask = runs.of(label, budget)
-            weight_N = np.asarray(mask / mask.sum())
-            offered, stored = (float(weight_N @ runs.number(column)) for column in (OFFERED, STORED))
-            interval = None if noise is None else noise.contrast(weight_N).interval(stored, 1.0)
-            found.append((offered, stored, formatting.with_interval(stored, interval)))
-        found.sort()
-        rows += [
-            (formatting.series(label), formatting.significant(offered), shown, f"{100 * stored / offered:.0f} %")
-            for offered, stored, shown in found
-        ]
-        offered, _, shown = max(found, key=lambda one: one[1])
-        best.append((label, shown, formatting.significant(offered), offered == found[-1][0]))
-    return tuple(rows), best
+def _rows(one: Saturation) -> list[tuple[str, ...]]:
+    return [
+        (
+            formatting.series(one.series),
+            formatting.significant(point.offered),
+            formatting.with_interval(point.stored, point.interval),
+            f"{100 * point.stored / point.offered:.0f} %",
+            str(point.num_seeds),
+        )
+        for point in one.points
+    ]
 
 
 FINDING = Finding(
@@ -67,9 +57,10 @@ FINDING = Finding(
     question="How many bits of facts does each family store per parameter of the dense model, as more are offered, and"
     " where is it full? Beside the published 2 bits per parameter after 1,000 exposures, and 1 after 100 (Allen-Zhu and"
     " Li 2024).",
-    rule="The bits stored are the entropy of the facts' values less the model's nats, over all facts. The mean over"
-    " seeds is shown with its 95 % interval at every number of bits offered. A family is said to be full only where"
-    " its mean no longer rises while more is offered.",
+    rule="The bits stored are the entropy of the facts' values less the model's nats, over all facts. For each family"
+    " the means over seeds are fitted by K (1 - exp(-s offered/K)); the level K is given with its 95 % interval only"
+    " where the means bend away from a straight line (F test at 5 %). A family that does not bend is reported as not"
+    " full.",
     sweep="knowledge",
     answer=answer,
 )

@@ -70,6 +70,7 @@ def test_a_model_against_itself_is_called_different_as_often_as_it_should(tmp_pa
         ]  # fmt: skip
         write(folder / f"null-{at + 1:02d}.csv", [{"series": "dense", **row} for row in table])
     shown = section(build.findings(tmp_path, only=("null",)).text, "null")
+    assert "No pairs are resampled: series 'dense' has 3 seeds" in shown
     counted = shown.partition("called in ")[2]
     number, of = int(counted.split()[0]), int(counted.split()[2])
     assert of == 20 * 3  # three measures: the loss and its two sources
@@ -93,13 +94,14 @@ def test_crossings_and_levels_of_table_sizes_are_in_the_page(tmp_path: Path) -> 
 
 
 def knowledge_rows() -> list[Row]:
-    """A dense model that holds 2 bits a parameter at most."""
+    """A dense model that holds 2 bits a parameter at most, and experts that are never full."""
     made: list[Row] = []
-    for offered in (0.5, 1.0, 4.0, 8.0):
-        for seed in (0, 1):
-            stored = min(offered, 2.0) + 0.01 * seed
+    cells = [(family, offered) for family in ("dense", "moe") for offered in (0.5, 1.0, 2.0, 4.0, 8.0)]
+    for family, offered in cells:
+        for seed in (0, 1, 2):
+            stored = (2.0 * (1 - np.exp(-offered / 2.0)) if family == "dense" else 0.5 * offered) + 0.01 * seed
             made.append(
-                {"stage": "compare", "family": "dense", "status": "done", "seed": seed, "budget": f"bits{offered}",
+                {"stage": "compare", "family": family, "status": "done", "seed": seed, "budget": f"bits{offered}",
                  "budget_flops": 1e12, "flops_train": 1e12, "loss_nats": 3.0 - stored / 10,
                  "bits_offered_per_parameter": offered, "bits_stored_per_parameter": stored}
             )  # fmt: skip
@@ -111,9 +113,10 @@ def test_what_a_family_holds_and_whether_it_is_full(tmp_path: Path) -> None:
     folder.mkdir()
     write(folder / "knowledge.csv", knowledge_rows())
     shown = section(build.findings(tmp_path, only=("knowledge",)).text, "knowledge")
-    assert "Dense stores 2.005" in shown
-    assert "| Dense | 8.00 |" in shown
-    assert "25 %" in shown
+    assert "Dense saturates at 2.0" in shown
+    assert "- MoE: no saturation" in shown
+    assert "| Dense | 8.00 | 1.97" in shown
+    assert "2 bits after 1,000 exposures" in shown
 
 
 def test_forecasts_are_held_against_what_was_measured(tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_the_page_is_written_checked_and_its_old_figures_removed(
     assert main(["findings", "--docs", str(tmp_path)]) == 0
     assert not (folder / "old.png").exists()
     assert main(["findings", "--docs", str(tmp_path), "--check"]) == 0
-    write(folder / "knowledge.csv", knowledge_rows()[:6])
+    write(folder / "knowledge.csv", knowledge_rows()[:15])
     assert main(["findings", "--docs", str(tmp_path), "--check"]) == 2
     assert "is not what the tables" in capsys.readouterr().err
 
