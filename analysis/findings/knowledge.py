@@ -20,13 +20,13 @@ def answer(tables: Sequence[Path]) -> Answer:
     found = done.knowledge
     if found is None:
         raise FitError(f"{tables[0]}: no series has {OFFERED} and {STORED} at several amounts offered")
-    published = ", ".join(f"{bits:g} bits after {words}" for bits, words in PUBLISHED)
+    published = ", ".join(f"{bits:g} after {words}" for bits, words in PUBLISHED)
     full = [one for one in found.series if one.level is not None]
     others = [one for one in found.series if one.level is None]
     sentences = [f"{one.words()}." for one in full] or ["No family is seen to be full."]
     drawn = figures.saturation(done)
     return Answer(
-        sentences=(*sentences, f"Published for dense models, per their own parameters: {published}."),
+        sentences=(*sentences, f"Published for dense models, in bits per parameter of their own: {published}."),
         tables=(
             PageTable(
                 head=("model", "bits offered per parameter", "bits stored per parameter", "share", "seeds"),

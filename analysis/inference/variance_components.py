@@ -283,7 +283,7 @@ def _components(standard_N: FloatArray, degrees: int, unit_N: IntArray, series_N
         return None
     means_U = np.bincount(unit_N, standard_N) / np.maximum(counts_U, 1)
     between = float((counts_U * means_U**2)[repeated].sum())
-    within = float((standard_N**2).sum()) - between
+    within = max(float((standard_N**2).sum()) - between, 0.0)  # rounding, where a seed errs by as much at every level
     return Components(
         between=between / between_degrees,
         between_degrees=between_degrees,
