@@ -147,7 +147,7 @@ def whole_run(folder: Path) -> dict[str, float]:
     plan = make_plan(sweep, prepared.digests)
     planned = min((run for run in plan.runs if run.family == "dense"), key=lambda run: run.flops_train)
     paths = run_paths(SweepPaths(folder / sweep.name), planned)
-    write_run_file(paths.run, run_file(plan.sweep, planned))
+    write_run_file(paths.run, run_file(plan, planned))
     attempt = Attempt(
         paths=paths, number=new_attempt(paths, threads=1, device="cpu"), data=prepared.folder, threads=1, device="cpu",
         checkpoint_seconds=30.0, table_memory="device", micro_batch_sequences=None,

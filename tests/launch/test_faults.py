@@ -102,6 +102,7 @@ def test_a_sweep_goes_on_after_every_fault_and_ends_as_an_undisturbed_one(
     sweep = _kill_the_group(sweep, text, runs)
     sweep = _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep, text, runs)
     sweep = _close_the_terminal(sweep, text, runs)
+    sweep = _terminate_the_pool(sweep, text, runs)
     sweep = _cancel_the_sweep(sweep, text, runs)
     assert sweep.wait(timeout=600) == 0, (runs / "out.txt").read_text()
     _check(runs, undisturbed)
@@ -125,6 +126,7 @@ def _kill_the_pool(sweep: Process, text: str, runs: Path) -> Process:
     sweep.wait()
     os.kill(worker, signal.SIGCONT)
     wait_for("the worker's end", lambda: not is_held(run / "lease"))
+    _check_nothing_is_left(runs)
     last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
     assert "death of the process that started it" in json.loads((last / "outcome.json").read_text())["evidence"]
     return start("sweep", NAME, *_sweep(text), runs=runs)
@@ -134,6 +136,7 @@ def _kill_the_group(sweep: Process, text: str, runs: Path) -> Process:
     run, _ = _catch(runs)
     kill_group(sweep)
     wait_for("the worker's end", lambda: not is_held(run / "lease"))
+    _check_nothing_is_left(runs)
     return start("sweep", NAME, *_sweep(text), runs=runs)
 
 
@@ -147,6 +150,7 @@ def _refuse_a_second_launcher_and_stop_at_ctrl_c(sweep: Process, text: str, runs
     os.killpg(sweep.pid, signal.SIGINT)
     os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=600) == 130
+    _check_nothing_is_left(runs)
     last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
     assert json.loads((last / "outcome.json").read_text())["cause"] == "stopped"
     assert memscale("status", NAME, runs=runs, check=False).returncode == 4
@@ -158,10 +162,41 @@ def _close_the_terminal(sweep: Process, text: str, runs: Path) -> Process:
     os.killpg(sweep.pid, signal.SIGHUP)
     os.kill(worker, signal.SIGCONT)
     assert sweep.wait(timeout=600) == 4
-    assert not is_held(run / "lease")
+    _check_nothing_is_left(runs)
     last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
     assert json.loads((last / "outcome.json").read_text())["cause"] == "stopped"
     return start("sweep", NAME, *_sweep(text), runs=runs)
+
+
+def _terminate_the_pool(sweep: Process, text: str, runs: Path) -> Process:
+    """As a batch system or a shutdown does: the launcher alone is asked, and its workers leave with a checkpoint."""
+    run, worker = _catch(runs)
+    sweep.terminate()
+    os.kill(worker, signal.SIGCONT)
+    assert sweep.wait(timeout=600) == 4
+    _check_nothing_is_left(runs)
+    last = max((run / "attempts").iterdir(), key=lambda path: int(path.name))
+    outcome = json.loads((last / "outcome.json").read_text())
+    assert (outcome["cause"], outcome["step"] > 0) == ("stopped", True)
+    assert "stopped: SIGTERM; go on with: make sweep" in (runs / "out.txt").read_text()
+    return start("sweep", NAME, *_sweep(text), runs=runs)
+
+
+def _check_nothing_is_left(runs: Path) -> None:
+    """No process of the sweep is left, the mirror and the process that forks workers too, and no lease is held."""
+    locks = (*runs.glob(f"{NAME}/*/lease"), runs / NAME / "sweep.lock", runs / "mlflow.lock")
+    # A process that dies gives its memory back, and with it its environment, before its locks.
+    wait_for("the end of every process", lambda: not _processes(runs) and not any(map(is_held, locks)), seconds=60)
+
+
+def _processes(runs: Path) -> list[int]:
+    """The processes that were started with this runs folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"MEMSCALE_RUNS={runs}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
 
 
 def _cancel_the_sweep(sweep: Process, text: str, runs: Path) -> Process:

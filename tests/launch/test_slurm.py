@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),
 ]
 
-ODD = "it's [1] of 100 % é # $HOME"
+ODD = "it's [1] of 100 % é # $HOME? %41"
 JOB = [
     "launcher.cpus_per_run=1", "launcher.gpus_per_run=0", "launcher.memory=900M", "launcher.minutes=10",
     "launcher.check_minutes=0.3",
@@ -34,7 +34,10 @@ def _losses(runs: Path) -> dict[str, object]:
     }
 
 
-def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_path: Path) -> None:
+def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of this process and of all that it starts
     sweep = small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]")
     with cluster(tmp_path, nodes=4) as environment:
         more = {"SLURM_CONF": environment["SLURM_CONF"]}
@@ -60,6 +63,8 @@ def test_a_detached_sweep_ends_by_itself_with_the_losses_of_the_local_pool(tmp_p
         wait_for("the end of the sweep and its report", lambda: (runs / NAME / "finished.json").exists(), seconds=900)
         assert memscale("status", NAME, runs=runs, more=more, check=False).returncode == 0
     assert (runs / NAME / "report.html").exists()
+    logs = [path.read_text() for path in (runs / NAME / "slurm" / "controllers").glob("*.log")]
+    assert sum(log.count("report.html") for log in logs) == 1, logs
     jobs = [run["job_id"] for run in json.loads(memscale("status", NAME, "--json", runs=runs).stdout)["runs"]]
     assert len(set(jobs)) == 6
     assert all("_" in job for job in jobs)
@@ -78,7 +83,9 @@ def _nodes(state: str, environment: dict[str, str]) -> None:
 def _check_mlflow(runs: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+    from memscale.tracking.store import resolve
+
+    client = MlflowClient(resolve(runs).uri)
     (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
     mirrored = client.search_runs([experiment.experiment_id], max_results=1000)
     finished = [run for run in mirrored if "memscale.run_id" in run.data.tags and run.info.status == "FINISHED"]

@@ -19,7 +19,7 @@ from memscale.launch.executor import JobRequest, Submitted
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import FullError, QueueEntry, RefusedError, SlurmError
 from memscale.launch.slurm.job import run_job
-from memscale.launch.slurm.script import job_parameters, mounts
+from memscale.launch.slurm.script import job_parameters, mounts, output_parameters
 from memscale.records.layout import SweepPaths
 from memscale.records.submissions import (
     Refusal,
@@ -140,9 +140,10 @@ def _submit(jobs: _Jobs, chunk: Sequence[JobRequest]) -> None:
     paths, resources = jobs.paths, jobs.resources
     submission = new_submission(paths.root.name, tuple(request.paths.root.name for request in chunk))
     write_submission(paths, submission)
-    executor = submitit.SlurmExecutor(folder=_folder(paths, submission))
+    executor = submitit.SlurmExecutor(folder=(folder := _folder(paths, submission)))
     folders = mounts(paths, jobs.code) if resources.container else ()
     parameters = job_parameters(resources, jobs.code, exclude=jobs.exclude, folders=folders)
+    parameters = output_parameters(parameters, folder, is_array=len(chunk) > 1)
     executor.update_parameters(
         job_name=submission.name, array_parallelism=jobs.at_once or len(chunk), stderr_to_stdout=True, **parameters
     )

@@ -20,7 +20,7 @@ from memscale.launch.code_snapshot import shell_lines
 from memscale.launch.device_memory import parse_bytes
 from memscale.launch.slurm import commands
 from memscale.launch.slurm.commands import FullError, QueueEntry, SlurmError
-from memscale.launch.slurm.script import variables
+from memscale.launch.slurm.script import output_folder, variables
 from memscale.records.launch_file import Launch
 from memscale.records.layout import SweepPaths
 from memscale.records.masking import is_secret_variable
@@ -123,7 +123,7 @@ def _submit(launch: Launch, paths: SweepPaths, kind: str, when: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     options = [
         f"--job-name={controller_name(paths, kind)}",
-        f"--output={folder}/%j.log",
+        f"--output={output_folder(folder)}/%j.log",
         "--nodes=1",
         "--ntasks=1",
         "--cpus-per-task=1",

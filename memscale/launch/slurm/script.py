@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,30 @@ def job_parameters(
         "srun_args": _srun_options(launcher, folders) or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def output_folder(folder: Path) -> str:
+    """Return a folder as `--output` takes it: SLURM gives what follows a % a meaning."""
+    return str(folder).replace("%", "%%")
+
+
+def output_parameters(parameters: Mapping[str, Any], folder: Path, *, is_array: bool) -> dict[str, Any]:
+    """Return the parameters of a job with its output in `folder`, which submitit writes down as it is.
+
+    Args:
+        parameters: Those of `job_parameters`.
+        folder: Submitit's folder of the jobs.
+        is_array: Whether they are an array, whose output is called by array and element.
+
+    """
+    if "%" not in str(folder):
+        return dict(parameters)
+    output = f"{output_folder(folder)}/{'%A_%a' if is_array else '%j'}"
+    return {
+        **parameters,
+        "additional_parameters": {**parameters["additional_parameters"], "output": f"{output}_0_log.out"},
+        "srun_args": [*parameters.get("srun_args", ()), f"--output={output}_%t_log.out"],  # the last one counts
+    }
 
 
 def requests_changed(before: Launcher, now: Launcher) -> list[str]:

@@ -12,7 +12,7 @@ from memscale.config.launcher import Launcher
 from memscale.errors import ConfigError
 from memscale.launch.slurm.commands import split_nodes
 from memscale.launch.slurm.controllers import _options, controller_name
-from memscale.launch.slurm.script import job_parameters, requests_changed
+from memscale.launch.slurm.script import job_parameters, output_parameters, requests_changed
 from memscale.records.layout import SweepPaths
 
 
@@ -42,6 +42,18 @@ def test_other_options_of_sbatch_and_srun_are_handed_on() -> None:
         "mem": "64G", "requeue": True, "reservation": "maxwell", "nice": 100, "exclusive": True,
     }  # fmt: skip
     assert found["srun_args"] == ["--mpi=none"]
+
+
+def test_a_folder_with_what_slurm_gives_a_meaning_holds_the_output_all_the_same() -> None:
+    given = job_parameters(launcher(sbatch={"nice": 100}, srun=["--mpi=none"]), Path("/c"))
+    assert output_parameters(given, Path("/runs/s/slurm/0a"), is_array=True) == given
+    folder = Path("/100 % %41 %j/slurm/0a")
+    array = output_parameters(given, folder, is_array=True)
+    assert array["additional_parameters"]["output"] == "/100 %% %%41 %%j/slurm/0a/%A_%a_0_log.out"
+    assert array["additional_parameters"]["nice"] == 100
+    assert array["srun_args"] == ["--mpi=none", "--output=/100 %% %%41 %%j/slurm/0a/%A_%a_%t_log.out"]
+    alone = output_parameters(given, folder, is_array=False)
+    assert alone["additional_parameters"]["output"] == "/100 %% %%41 %%j/slurm/0a/%j_0_log.out"
 
 
 @pytest.mark.parametrize(
