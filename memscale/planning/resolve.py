@@ -19,6 +19,7 @@ from memscale.config.sweep import Resolve, Sweep
 from memscale.errors import PlanError
 from memscale.planning.comparison import Design, Measure, design_of, measures_of
 from memscale.planning.plan import Plan
+from memscale.planning.plan_size import most_runs
 from memscale.planning.resolution import resolution
 
 _MOST = 1000
@@ -47,7 +48,7 @@ def choose_seeds(plan: Plan, noise: Sequence[NoiseRow]) -> ChosenSeeds:
     assert sweep.resolve is not None
     _refuse_seeds_in_grid(sweep)
     design, fitting = design_of(plan.runs), fitting_rows(noise, sweep)
-    most, limit = _most_seeds(plan)
+    most, limit = _most_seeds(sweep)
     chosen, notes = max(len(sweep.scale.seeds), 2), list[str]()
     for key, target in sweep.resolve.targets():
         measure = _measure(sweep, key)
@@ -65,7 +66,7 @@ def choose_seeds(plan: Plan, noise: Sequence[NoiseRow]) -> ChosenSeeds:
                 f"seen is {seen:.3g} {measure.unit}"
             )
         chosen = max(chosen, min(wanted or most, most))
-    return ChosenSeeds(seeds=_extended(sweep.scale.seeds, chosen, sweep.recipe.tune_seed), notes=tuple(notes))
+    return ChosenSeeds(seeds=_extended(sweep.scale.seeds, chosen, sweep.recipe.tune_seeds), notes=tuple(notes))
 
 
 def with_seeds(sweep: Sweep, seeds: tuple[int, ...]) -> Sweep:
@@ -126,12 +127,12 @@ def _measure(sweep: Sweep, key: str) -> Measure:
     return found
 
 
-def _most_seeds(plan: Plan) -> tuple[int, str]:
+def _most_seeds(sweep: Sweep) -> tuple[int, str]:
     """Return the most seeds that the limits allow, and which limit it is."""
-    limits = plan.sweep.limits
-    compared = plan.stage("compare")
-    a_seed = max(len(compared) // len(plan.sweep.scale.seeds), 1)
-    by_runs = (limits.runs - (len(plan.runs) - len(compared))) // a_seed
+    limits, here = sweep.limits, most_runs(sweep)
+    num_seeds = len(sweep.scale.seeds)
+    one_more = with_seeds(sweep, _extended(sweep.scale.seeds, num_seeds + 1, sweep.recipe.tune_seeds))
+    by_runs = num_seeds + (limits.runs - here) // (most_runs(one_more) - here)
     return (by_runs, "limits.runs") if by_runs < limits.seeds else (limits.seeds, "limits.seeds")
 
 
@@ -144,12 +145,12 @@ def _refuse_seeds_in_grid(sweep: Sweep) -> None:
             )
 
 
-def _extended(seeds: tuple[int, ...], wanted: int, tune_seed: int) -> tuple[int, ...]:
-    """Return `seeds` and as many new ones, counting up, as make `wanted`; never the seed of the tuning runs."""
+def _extended(seeds: tuple[int, ...], wanted: int, tune_seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `seeds` and as many new ones, counting up, as make `wanted`; never a seed of the tuning runs."""
     found = list(seeds)
     seed = max(found) + 1
     while len(found) < wanted:
-        if seed != tune_seed:
+        if seed not in tune_seeds:
             found.append(seed)
         seed += 1
     return tuple(found)

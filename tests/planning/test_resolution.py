@@ -194,12 +194,16 @@ def test_a_sweep_gets_the_seeds_that_its_differences_take() -> None:
 def test_seeds_are_never_fewer_than_written_and_never_the_tuning_seed() -> None:
     plan = resolving("scale.seeds=[998,999]", "limits.seeds=6", loss_nats=0.001)
     chosen = choose_seeds(plan, TABLE)
-    assert chosen.seeds == (998, 999, 1001, 1002, 1003, 1004)
+    assert plan.sweep.recipe.tune_seeds == (1000, 1001, 1002)
+    assert chosen.seeds == (998, 999, 1003, 1004, 1005, 1006)
     assert "needs" in chosen.notes[0]
     assert "limits.seeds allows 6" in chosen.notes[0]
     assert choose_seeds(resolving("scale.seeds=[0,1,2,3]", loss_nats=5.0), TABLE).seeds == (0, 1, 2, 3)
-    few = choose_seeds(resolving("limits.runs=60", loss_nats=0.001), TABLE)
-    assert len(few.seeds) == (60 - 20) // 9
+    tuning = len(plan.runs) - len(plan.stage("compare"))
+    small = resolving(f"limits.runs={tuning + 38}", loss_nats=0.001)
+    few = choose_seeds(small, TABLE)
+    assert len(few.seeds) == 38 // 9
+    assert len(make_plan(with_seeds(small.sweep, few.seeds), DIGESTS).runs) <= tuning + 38
     assert "limits.runs allows 4" in few.notes[0]
 
 
