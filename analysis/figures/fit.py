@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from analysis import formatting
 from analysis.allocation import parametric
@@ -111,6 +112,10 @@ def _one_profile(axes: Axes, fit: Fit, found: Profile) -> None:
         axes.set_xlim(low, high)
     axes.set_xlabel(symbol(found.name))
     axes.set_ylabel("likelihood ratio")
+    axes.annotate(
+        "limit of the 95 % interval", (0.5, limit), xycoords=("axes fraction", "data"), xytext=(0, 2),
+        textcoords="offset points", ha="center", fontsize=6.5, color=style.QUIET,
+    )  # fmt: skip
 
 
 def _corner(fit: Fit) -> Figure:
@@ -148,6 +153,13 @@ def _corner(fit: Fit) -> Figure:
             if column > 0:
                 axes.set_yticklabels([])
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.11, top=0.98, wspace=0.08, hspace=0.08)
+    if count > 1:
+        # The upper corner is empty.
+        handles = [
+            Line2D([], [], color=COLOUR, marker=".", ls="", alpha=0.7, label="refits"),
+            Line2D([], [], color=style.INK, marker="+", ms=6, lw=0.8, label="fit"),
+        ]
+        figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=7)
     rows: list[DataRow] = [
         ("draw", name, at, float(value), "", "", "", "") for name in names for at, value in enumerate(values[name])
     ]
@@ -175,13 +187,14 @@ def _allocation(fit: Fit) -> Figure:
         lower, upper = value, value
         if bands[0] is not None:
             lower, upper = (np.array([band[side] for band in bands]) for side in (0, 1))
-            axes.fill_between(flops, lower, upper, color=COLOUR, alpha=0.18, lw=0)
-        axes.plot(flops[inside], value[inside], color=COLOUR, lw=1.4)
-        axes.plot(flops[~inside], value[~inside], color=COLOUR, lw=1.4, ls=(0, (4, 2)))
+            axes.fill_between(flops, lower, upper, color=COLOUR, alpha=0.18, lw=0, label="95 % of the refits")
+        axes.plot(flops[inside], value[inside], color=COLOUR, lw=1.4, label="at the FLOPs of the runs")
+        axes.plot(flops[~inside], value[~inside], color=COLOUR, lw=1.4, ls=(0, (4, 2)), label="extrapolated")
         style.log_axis(axes, "x", least, float(flops[-1]), formatting.power)
         style.log_axis(axes, "y", float(lower.min()), float(upper.max()), formatting.short_count)
         axes.set_xlabel("training FLOPs C = 6 N D")
         axes.set_ylabel(word)
+        axes.legend(loc="upper left", frameon=False, fontsize=6.5, handlelength=2.0, labelspacing=0.3)
         rows += [
             ("split", what, x, y, low, high, "", "") for x, y, low, high in zip(flops, value, lower, upper, strict=True)
         ]

@@ -118,11 +118,23 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
         frame["series"] = frame["family"]
     if "budget" not in frame:
         frame["budget"] = [repr(flops) for flops in frame["budget_flops"].tolist()]
+    _per_parameter(frame)
     if "run_id" not in frame:
         frame["run_id"] = ""
     if "name" not in frame:
         frame["name"] = [f"row {row}" for row in frame.index]
     return frame
+
+
+def _per_parameter(frame: pd.DataFrame) -> None:
+    """Bits per parameter of the budget's dense model, where the table has bits and these parameters."""
+    if "dense_params_non_embedding" not in frame:
+        return
+    for column in ("bits_offered", "bits_stored", "bits_stored_stderr"):
+        stem, error = column.removesuffix("_stderr"), "_stderr" * column.endswith("_stderr")
+        name = f"{stem}_per_parameter{error}"
+        if column in frame and name not in frame:
+            frame[name] = frame[column] / frame["dense_params_non_embedding"]
 
 
 def _is_number(column: str) -> bool:
