@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from analysis import formatting
 from analysis.figures import style
 from analysis.figures.figure import DataRow, Figure
 from analysis.figures.palette import series_styles
+from analysis.sweep.learning_rates import LearningRateChoice
 from analysis.sweep.study import Study
 
 
@@ -53,18 +55,7 @@ def tuning_runs(study: Study) -> Figure | None:
             axes.plot(family.best.learning_rate, family.best.loss, "o", ms=9, mfc="none", mec=mark.colour, mew=1.0)
     rates = [run.learning_rate for one in swept for run in one.tuning_runs]
     style.log_axis(axes, "x", *style.padded(min(rates), max(rates), 0.08), lambda tick: f"{tick:g}")
-    diverged = [(one.family, run.learning_rate) for one in swept for run in one.tuning_runs if run.loss is None]
-    for family_name, rate in diverged:
-        axes.plot(
-            rate,
-            1,
-            "x",
-            color=naming.styles[family_name].colour,
-            ms=6,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-        )
-        rows.append(("diverged", family_name, rate, "", "", "", "", ""))
+    rows += _diverged(axes, swept, naming)
     style.log_axis(axes, "y", *style.padded(min(every), max(every), 0.07), most=7)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("validation loss, nats per token")
@@ -78,3 +69,12 @@ def tuning_runs(study: Study) -> Figure | None:
         figure=figure,
         rows=rows,
     )
+
+
+def _diverged(axes: Axes, swept: list[LearningRateChoice], naming: style.Naming) -> list[DataRow]:
+    """A cross at the top for each rate that diverged; returns the data."""
+    found = [(one.family, run.learning_rate) for one in swept for run in one.tuning_runs if run.loss is None]
+    for family, rate in found:
+        colour = naming.styles[family].colour
+        axes.plot(rate, 1, "x", color=colour, ms=6, transform=axes.get_xaxis_transform(), clip_on=False)
+    return [("diverged", family, rate, "", "", "", "", "") for family, rate in found]
