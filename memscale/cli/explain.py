@@ -16,6 +16,7 @@ from memscale.errors import ConfigError, nearest
 from memscale.launch.formatting import percent, quantity, size
 from memscale.launch.workers import workers_for
 from memscale.planning.accounting import TRAINING_PASSES, components, conventions, evaluation_flops
+from memscale.planning.knowledge import offered_facts
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.training_memory import SHARDINGS, Parallelism, training_memory
@@ -54,6 +55,7 @@ def explain(plan: Plan, name: str, *, as_json: bool) -> None:
 def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
     """Everything about `run` as plain values; documented in docs/interfaces.md."""
     length, architecture = plan.sweep.scale.sequence_length, run.architecture
+    baseline = plan.by_budget[run.budget]
     per_token = TRAINING_PASSES * run.counts.flops_per_token_forward
     parts = components(architecture, length)
     others = asdict(conventions(architecture, length))
@@ -70,6 +72,8 @@ def explained(plan: Plan, run: PlannedRun) -> dict[str, Any]:
         "sequence_length": length,
         "tokens": run.tokens,
         "batch_tokens": run.batch_tokens,
+        "stage": run.stage,
+        "facts": [asdict(facts) for facts in offered_facts(baseline.data, baseline.params_non_embedding, run.tokens)],
         "architecture": to_plain(architecture),
         "components": [
             {
@@ -139,6 +143,12 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
         f"trained on {quantity(run.tokens)} tokens, {quantity(run.batch_tokens)} a batch, sequences of "
         f"{content['sequence_length']}: {quantity(run.flops_train)} FLOPs"
     )
+    for facts in content["facts"]:
+        read = "" if facts["exposures"] is None else f", each read {facts['exposures']:.3g} times on average"
+        lines.append(
+            f"{quantity(facts['num_facts'])} facts of {facts['source']}, {quantity(facts['bits'])} bits: "
+            f"{facts['bits_per_parameter']:.3g} for each non-embedding parameter of the budget's dense model{read}"
+        )
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     out.print(_components(content))
     rest = [

@@ -84,3 +84,14 @@ def test_an_unknown_run_is_refused_with_the_nearest(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert "no run 'moe-4e11-s7'" in said
     assert "Did you mean 'moe-4e11-s" in said
+
+
+def test_a_run_says_which_facts_it_reads_and_how_often(capsys: pytest.CaptureFixture[str]) -> None:
+    budget = "{name: small, exposures: 5, bits_per_parameter: 0.5, d_model: 48, num_layers: 4, num_heads: 3}"
+    sweep = ("memory_vs_moe", "scale=laptop", "launcher=local", "data=knowledge", f"scale.budgets=[{budget}]")
+    told = _explained(capsys, "dense-small-s0", *sweep)
+    dense = next(facts for facts in told["facts"] if facts["source"] == "dense_facts")
+    assert dense["bits"] == pytest.approx(0.5 * told["totals"]["params_non_embedding"], rel=0.01)
+    assert dense["exposures"] == pytest.approx(5, rel=0.01)
+    assert main(["plan", *sweep, "--explain", "dense-small-s0"]) == 0
+    assert "0.5 for each non-embedding parameter of the budget's dense model, each read 5" in capsys.readouterr().out
