@@ -46,7 +46,18 @@ def _said(table: LawTable) -> str:
         rest = " Too few groups are held out to tell the others from it."
     return (
         f"{family}, {target.words}: {first.law.name} ({first.law.formula}) predicts best, with errors of {errors}"
-        f" {target.unit}{noise}.{rest}"
+        f" {target.unit}{noise}.{rest}{_in_nats(table)}"
+    )
+
+
+def _in_nats(table: LawTable) -> str:
+    """The same law as one of the facts' nats, which are the entropy of a value times the share that is not stored."""
+    entropy = table.target.entropy
+    if not np.isfinite(entropy) or not np.isfinite(table.first.score):
+        return ""
+    return (
+        f" Read as a law of the nats of a fact's value ({number(entropy)} times the share that is not stored), its error is"
+        f" {number(entropy * table.first.score)} nats per fact."
     )
 
 

@@ -38,6 +38,9 @@ class Target:
     """[N]"""
     per_fact: bool = False
     """Counts are taken per bit offered where that differs between budgets."""
+    entropy: float = float("nan")
+    """Of shares: nats of a fact's value of which nothing is stored, so that its nats are entropy x (1 - share); not a
+    number where the table has no nats."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,8 +141,18 @@ def targets(runs: LawRuns) -> tuple[Target, ...]:
         )
     if table.has(STORED) and table.has(OFFERED):
         share = table.number(STORED) / table.number(OFFERED)
+        far = share < 0.9  # nearer to 1, rounding decides the quotient
+        known = table.has(NATS) and far.any()
+        entropy = float(np.median(table.number(NATS)[far] / (1.0 - share[far]))) if known else float("nan")
         found.append(
-            Target(key="bits", words="bits stored", unit="share of the bits offered", form="share", value=share)
+            Target(
+                key="bits",
+                words="bits stored",
+                unit="share of the bits offered",
+                form="share",
+                value=share,
+                entropy=entropy,
+            )
         )
     return tuple(found)
 

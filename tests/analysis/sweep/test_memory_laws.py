@@ -48,6 +48,7 @@ def test_runs_have_the_counts_that_laws_read(tmp_path: Path) -> None:
     counted, per_bit = runs.columns(by_key["nll"])
     assert per_bit
     assert counted["N"] == pytest.approx(plain["N"] / plain["B"])
+    assert by_key["bits"].entropy == pytest.approx(np.log(256))
     same, by_key = inputs(tmp_path, Design(bits_per_parameter=(1.0, 1.0, 1.0)))
     assert not same.columns(by_key["nll"])[1], "B is a multiple of N there, and N per bit one number"
 
