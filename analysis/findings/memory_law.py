@@ -56,8 +56,8 @@ def _in_nats(table: LawTable) -> str:
     if not np.isfinite(entropy) or not np.isfinite(table.first.score):
         return ""
     return (
-        f" Read as a law of the nats of a fact's value ({number(entropy)} times the share that is not stored), its error is"
-        f" {number(entropy * table.first.score)} nats per fact."
+        f" Read as a law of the nats of a fact's value ({number(entropy)} times the share that is not stored), its"
+        f" error is {number(entropy * table.first.score)} nats per fact."
     )
 
 
