@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memscale.config.noise import NoiseRow
 from memscale.launch.noise import known_noise, shipped_noise
-from memscale.planning.comparison import design_of, measures_of
+from memscale.planning.comparison import MEASURES, design_of, measures_of
 from memscale.planning.plan import Plan
 from memscale.planning.resolution import LARGEST, LEVEL, MEAN, POWER, Resolution, ResolutionRow, resolution
 from memscale.planning.resolve import choose_seeds, with_seeds
@@ -78,9 +78,10 @@ def _sentence(stated: Resolution) -> str:
             found[row.measure] = row
     if not found:
         return ""
-    seen = " and ".join(f"{row.smallest_difference:.3g} {row.unit}" for row in found.values())
+    words = {measure.column: measure.words for measure in MEASURES}
+    seen = [f"{words[name]} {row.smallest_difference:.3g} {row.unit}" for name, row in found.items()]
     seeds = min(row.num_seeds for row in found.values())
-    return f"could see {seen} at the largest budget with {seeds} seeds ({POWER:.0%} power)"
+    return f"could see at the largest budget with {seeds} seeds and {POWER:.0%} power: {', '.join(seen)}"
 
 
 def _wider(one: ResolutionRow, other: ResolutionRow) -> bool:

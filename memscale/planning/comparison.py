@@ -38,6 +38,7 @@ BITS = Measure(
     unit="bits per dense parameter",
 )
 RECALL = Measure(key="recall_points", column="score_facts_recall_acc", words="recall", unit="points", factor=100.0)
+MEASURES = (LOSS, DENSE_RECALL, BITS, RECALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from memscale.config.noise import NoiseRow
-from memscale.planning.comparison import BITS, DENSE_RECALL, LOSS, RECALL, Design, Measure, pairs, shared_seeds
+from memscale.planning.comparison import Design, Measure, pairs, shared_seeds
 
 POWER = 0.8
 LEVEL = 0.96
@@ -68,15 +68,6 @@ class Resolution:
     rows: tuple[ResolutionRow, ...]
     missing: tuple[str, ...]
 
-    def worst(self, key: str, at: str) -> ResolutionRow | None:
-        """Return the row of a measure (a key of `resolve`) with the largest smallest difference; None without one."""
-        columns = [one.column for one in (LOSS, DENSE_RECALL, BITS, RECALL) if one.key == key]
-        for column in columns:
-            rows = [row for row in self.rows if row.measure == column and row.at == at]
-            if rows:
-                return max(rows, key=lambda row: row.smallest_difference)
-        return None
-
 
 def resolution(design: Design, measures: Sequence[Measure], noise: Sequence[NoiseRow]) -> Resolution:
     """State what a design can tell.
@@ -88,6 +79,7 @@ def resolution(design: Design, measures: Sequence[Measure], noise: Sequence[Nois
             name counts, else the first for all budgets; a row for a series alone before one for all.
 
     Example:
+        >>> from memscale.planning.comparison import LOSS
         >>> cells = {name: {"small": frozenset(range(3)), "large": frozenset(range(3))} for name in ("dense", "moe")}
         >>> names = {name: name for name in cells}
         >>> design = Design(seeds=cells, families=names, names=names)
