@@ -38,18 +38,20 @@ def size(num_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as s, min or h.
+    """Return seconds as s, min, h or days.
 
     Example:
-        >>> duration(42), duration(510), duration(11_520)
-        ('42 s', '8.5 min', '3.2 h')
+        >>> duration(42), duration(510), duration(11_520), duration(5_650_000)
+        ('42 s', '8.5 min', '3.2 h', '65.4 days')
 
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.3g} h"
+    return f"{seconds / 86400:.3g} days"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
