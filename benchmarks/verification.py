@@ -149,7 +149,7 @@ def whole_run(folder: Path) -> dict[str, float]:
     paths = run_paths(SweepPaths(folder / sweep.name), planned)
     write_run_file(paths.run, run_file(plan, planned))
     attempt = Attempt(
-        paths=paths, number=new_attempt(paths, threads=1, device="cpu"), data=prepared.folder, threads=1, device="cpu",
+        paths=paths, number=new_attempt(paths, threads=1, device="cpu"), threads=1, device="cpu",
         checkpoint_seconds=30.0, table_memory="device", micro_batch_sequences=None,
     )  # fmt: skip
     spent = {"data": 0.0, "metrics_chain": 0.0, "files_at_the_end": 0.0, "digest_of_the_code": 0.0}

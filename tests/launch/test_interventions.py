@@ -193,13 +193,13 @@ def _the_controllers_are_held(site: Site, name: str) -> None:
 
 
 def _suspended_in_mid_training(site: Site) -> None:
-    """Each run as soon as it trains, so that all are caught in the middle."""
+    """Each run as soon as it has written metrics, so that all are caught in the middle."""
     suspended: set[str] = set()
 
     def all_suspended() -> bool:
         for line in site.status().runs:
             name, beat = line.row.name, line.state.heartbeat
-            if name not in suspended and line.state.state == "running" and beat is not None and beat.step > 0:
+            if name not in suspended and line.state.state == "running" and beat is not None and beat.step > 10:
                 site.slurm("scontrol", "suspend", str(line.job_id))
                 suspended.add(name)
         return len(suspended) == 3
