@@ -11,6 +11,7 @@ import pytest
 from memscale.config.family import MemoryPlusFamily
 from memscale.config.load import load_sweep, sweep_names
 from memscale.errors import ConfigError
+from tests.planning.shipped import SCALES, is_offered
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -27,8 +28,12 @@ def _fake_sbatch(folder: Path, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", sweep_names(SWEEPS))
-@pytest.mark.parametrize("scale", ["laptop", "node", "paper"])
-def test_every_shipped_sweep_composes_at_every_scale(name: str, scale: str) -> None:
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_shipped_sweep_composes_at_every_scale_that_it_offers(name: str, scale: str) -> None:
+    if not is_offered(name, scale):
+        with pytest.raises(ConfigError, match=f"Could not find 'at/{name}_{scale}'"):
+            load_sweep(name, [f"scale={scale}"], folder=SWEEPS)
+        return
     loaded = load_sweep(name, [f"scale={scale}"], folder=SWEEPS)
     assert loaded.sweep.name == name
     assert loaded.sweep.scale.name == scale
