@@ -160,7 +160,11 @@ def seed_effect(
     seeds, units = (float(((one.T @ standard_N) ** 2).sum()) for one in (basis, beyond))
     rest = max(float((standard_N**2).sum()) - seeds - units, 0.0)
     ratio = (seeds / basis.shape[1]) / ((units + rest) / degrees_L.sum())
-    is_found = ratio > float(fdtri(basis.shape[1], int(degrees_L.sum()), 1 - PRELIMINARY))
+    # What a series' seed shares over levels makes these observations fewer: their share by Satterthwaite.
+    total = int(degrees_L.sum())
+    parts = np.array([units, rest]) / total
+    share = min(_satterthwaite(parts, np.array([beyond.shape[1], rest_degrees])) / total, 1.0)
+    is_found = ratio > float(fdtri(share * basis.shape[1], share * total, 1 - PRELIMINARY))
     if not is_found and beyond.shape[1] < ALWAYS:
         return None
     return SeedEffect(
