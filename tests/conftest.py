@@ -22,6 +22,7 @@ LONGEST = (
     "tests/launch/test_policy.py",
     "tests/launch/test_faults.py",
     "tests/launch/test_several_processes.py",
+    "tests/launch/test_interventions.py",
     "tests/launch/test_slurm.py",
     "tests/launch/test_two_people.py",
 )
