@@ -88,7 +88,9 @@ def test_what_cannot_be_used_is_refused_with_its_key(key: str, value: object, sa
 def test_a_missing_key_and_an_unknown_word_name_what_is_valid() -> None:
     with pytest.raises(ConfigError, match=r"d_model is missing; it needs a whole number"):
         from_plain(Budget, {"flops": 1e18, "num_layers": 4, "num_heads": 4})
-    with pytest.raises(ConfigError, match=r"valid: facts, python_stdlib, text_files, hf.*Did you mean 'facts'"):
+    with pytest.raises(
+        ConfigError, match=r"valid: facts, dense_facts, python_stdlib, text_files, hf.*Did you mean 'facts'"
+    ):
         from_plain(Data, {"name": "mix", "sources": {"a": {"kind": "fact"}}})
 
 

@@ -18,6 +18,7 @@ from analysis.errors import FitError
 from analysis.fitting import Fit, fit_law
 from analysis.laws.registry import LAWS
 from memscale.config.load import load_sweep
+from memscale.config.run import Digests
 from memscale.config.yaml_files import sweeps_folder
 from memscale.planning.plan import make_plan
 
@@ -135,7 +136,7 @@ def test_the_sweep_file_is_one_that_the_planner_reads(tmp_path: Path, capsys: py
     planned = {flops for each in sweep.scale.isoflops for flops in each.flops}
     assert sorted(planned) == pytest.approx(sorted(asked), rel=1e-5)
     assert len(sweep.scale.isoflops) == len(card["runs"]) == 4
-    plan = make_plan(sweep, "no data")
+    plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
     compared = [run for run in plan.runs if run.stage == "compare"]
     for run in compared:
         assert min(abs(run.flops_train / one - 1) for one in asked) < 0.05
