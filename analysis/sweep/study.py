@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from analysis.gains.measures import RECALLS, Measure, main_measure, measures, na
 from analysis.gains.multipliers import LawDifference, Multiplier, law_difference, multiplier
 from analysis.gains.scaling_curves import FLOPS, SECONDS, Axis, Curves, fit_curves
 from analysis.gains.seconds import seconds_noise, timed_difference, timed_multiplier
+from analysis.inference.replicate_noise import Noise
 from analysis.inference.sequential import levels
 from analysis.interval import LEVEL
 from analysis.result import Result
@@ -175,14 +177,7 @@ def study(
     found = measures(runs)
     curves, absent = _curves(results)
     law_noise = curves[FLOPS.key].noise if FLOPS.key in curves else None
-    comparisons, warnings = [], []
-    for ours, theirs in chosen:
-        try:
-            comparisons += [compare(runs, ours, theirs, one, law_noise=law_noise, level=level) for one in found]
-        except FitError as error:
-            if subject is not None:
-                raise
-            warnings.append(str(error))
+    comparisons, warnings = _compare(runs, chosen, found, law_noise, level, asked=subject is not None)
     compared = [pair for pair in chosen if any((one.subject, one.baseline) == pair for one in comparisons)]
     multipliers, differences, unread = _read_off(curves, compared, runs, level)
     warnings += unread
@@ -217,6 +212,27 @@ def study(
         learning_rates=learning_rate_choices(results),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _compare(
+    runs: Runs,
+    chosen: Sequence[tuple[str, str]],
+    found: Sequence[Measure],
+    law_noise: Noise | None,
+    level: float,
+    *,
+    asked: bool,
+) -> tuple[list[Comparison], list[str]]:
+    """Every pair in every measure, and why one is missing; FitError where the pair was `asked` for."""
+    comparisons, missing = [], []
+    for ours, theirs in chosen:
+        try:
+            comparisons += [compare(runs, ours, theirs, one, law_noise=law_noise, level=level) for one in found]
+        except FitError as error:
+            if asked:
+                raise
+            missing.append(str(error))
+    return comparisons, missing
 
 
 def _read_off(

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ Told = tuple[tuple[str, ...], str, tuple[str, ...]]
 """Key, mark and value of a line."""
 
 
-def dense(**settings: object) -> DenseFacts:
-    return replace(DenseFacts(name="dense_facts", num_facts=500), **settings)  # type: ignore[arg-type]
+def dense(**settings: Any) -> DenseFacts:
+    return replace(DenseFacts(name="dense_facts", num_facts=500), **settings)
 
 
 def read(documents: Iterable[str]) -> list[Told]:
@@ -135,7 +136,7 @@ def test_every_fact_is_read_once_before_any_is_read_again(tmp_path: Path) -> Non
 
 
 def test_digests_follow_content_and_questions() -> None:
-    def of(**settings: object) -> tuple[str, str]:
+    def of(**settings: Any) -> tuple[str, str]:
         digests = fingerprint(Data(name="d", sources=(dense(**settings),)))
         return digests.data, digests.evaluation
 
