@@ -53,6 +53,8 @@ class Finding:
     """Name of the sweep, and of its tables: SWEEP.csv, or SWEEP-01.csv, SWEEP-02.csv, ... for repeats."""
     answer: Callable[[Sequence[Path]], Answer]
     """Of the tables, at least one."""
+    table_from: str = ""
+    """Where its table comes from, if not from the sweep of that name."""
 
     def tables(self, folder: Path) -> tuple[Path, ...]:
         """The tables that are there, by name."""

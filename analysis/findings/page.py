@@ -22,7 +22,8 @@ def section(finding: Finding, answer: Answer | None, tables: Sequence[Path], err
     if error is not None:
         parts.append(f"**Answer.** None: the tables cannot carry it. {error}")
     elif answer is None:
-        parts.append(f"**Answer.** {NOT_RUN} (`make sweep SWEEP={finding.sweep}`, then `make findings`.)")
+        source = finding.table_from or f"`make sweep SWEEP={finding.sweep}`"
+        parts.append(f"**Answer.** {NOT_RUN} ({source}, then `make findings`.)")
     else:
         first, *more = answer.sentences
         parts += [f"**Answer.** {first}", *more]

@@ -36,6 +36,11 @@ def test_without_tables_the_page_has_every_question_and_rule_and_no_answer(tmp_p
         assert NOT_RUN in shown
 
 
+def test_every_sweep_that_the_page_names_is_there() -> None:
+    named = {finding.sweep for finding in FINDINGS if not finding.table_from}
+    assert named <= {path.stem for path in (Path(__file__).parents[3] / "sweeps").glob("*.yaml")}
+
+
 def test_the_repeats_of_a_sweep_are_counted_and_what_was_not_resolved_stays(tmp_path: Path) -> None:
     folder = tmp_path / build.TABLES
     folder.mkdir()
