@@ -48,5 +48,6 @@ FINDING = Finding(
     " nothing else. The forecast is the one shown before the first run. The aim: within 25 % for every sweep.",
     sweep="forecast",
     answer=answer,
-    table_from="Write `docs/findings/forecast.csv` with the columns " + ", ".join(f"`{name}`" for name in COLUMNS),
+    table_from="Write a table `forecast.csv` beside the others with the columns "
+    + ", ".join(f"`{name}`" for name in COLUMNS),
 )
