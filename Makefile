@@ -107,8 +107,8 @@ data: $(READY) ## prepare the data of SWEEP
 export: $(READY) ## the weights of RUN as a Hugging Face folder, FOLDER
 	@$(memscale) export $(SWEEP) $(RUN) $(FOLDER)
 
-test: $(READY) ## the tests, WORKERS at a time
-	@$(BIN)/python -m pytest -n $(WORKERS)
+test: $(READY) ## the tests, WORKERS at a time and two that wait for clusters
+	@$(BIN)/python -m pytest -n $$(($(WORKERS) + 2))
 
 test-fast: $(READY) ## the tests without the slow ones, for daily work
 	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'

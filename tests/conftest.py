@@ -1,7 +1,9 @@
 """How the tests share a machine: one thread for each of pytest's processes, a file at a time, the longest files first.
 
-`make test` runs them with pytest-xdist and `--dist loadfile`: a worker takes a whole file, so that what a module
-prepares (a trained sweep, a cluster, a browser) is made once.
+`make test` runs them with pytest-xdist and `--dist loadgroup`: a worker takes a whole group, which is a file, so that
+what a module prepares (a trained sweep, a browser) is made once. The files that start a SLURM of their own are two
+groups: such a test mostly waits for jobs, so two of them run beside the others, and never more, which would starve each
+other. `make test` has two workers more than the machine has cores for them.
 """
 
 from __future__ import annotations
@@ -17,22 +19,34 @@ import pytest
 
 from tests.other_users import OtherUser, missing, two_users
 
+CLUSTERS = {
+    "tests/launch/chaos/test_chaos.py": "cluster-1",
+    "tests/launch/test_policy.py": "cluster-1",
+    "tests/docker/test_cluster_scripts.py": "cluster-1",
+    "tests/launch/test_interventions.py": "cluster-2",
+    "tests/launch/test_several_processes.py": "cluster-2",
+    "tests/launch/test_slurm.py": "cluster-2",
+}
+"""Files that start a real SLURM, and the group that each belongs to; about as long each."""
 LONGEST = (
-    "tests/launch/chaos/test_chaos.py",
-    "tests/launch/test_policy.py",
+    *CLUSTERS,
     "tests/launch/test_faults.py",
-    "tests/launch/test_several_processes.py",
-    "tests/launch/test_interventions.py",
-    "tests/launch/test_slurm.py",
+    "tests/docs/test_site.py",
+    "tests/cli/test_wrong_inputs.py",
+    "tests/cli/test_real_text.py",
     "tests/launch/test_two_people.py",
 )
 """Files that take over a minute, the longest first: begun last, one of them would run alone at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, then those with a slow test. The order within a file stays."""
+    """Group tests by file; the longest files first, then those with a slow test. The order within a file stays."""
     slow = {_file(item) for item in items if item.get_closest_marker("slow") is not None}
     items.sort(key=lambda item: _rank(_file(item), slow))
+    for item in items:
+        file = _file(item)
+        group = CLUSTERS.get(file, file.removeprefix("tests/").removesuffix(".py"))
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _file(item: pytest.Item) -> str:

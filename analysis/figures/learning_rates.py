@@ -63,7 +63,7 @@ def tuning_runs(study: Study) -> Figure | None:
     return Figure(
         stem="tuning",
         title="The learning rates that were tried",
-        caption="Tuning runs at the smallest budget, not among the compared ones. Lines: the first round, one seed."
+        caption="Tuning runs at one budget, not among the compared ones. Lines: the first round, one seed."
         " Dots: later rounds, other seeds; circles: the lowest mean of the last. Pale: other rates of the memory table."
         " Crosses at the top: diverged.",
         figure=figure,

@@ -94,7 +94,7 @@ def _tuning(study: Study) -> list[str]:
         seeds = {one.lead.num_seeds if one.lead is not None else 1 for one in study.learning_rates}
         told = " to ".join(str(number) for number in sorted({min(seeds), max(seeds)}))
         said.append(
-            f"Learning rates were tuned at the smallest budget, the last choice with {told} seed{'s' * (told != '1')} a"
+            f"Learning rates were tuned at one budget, the last choice with {told} seed{'s' * (told != '1')} a"
             " rate, and used at every budget; the best may move with scale."
         )
     return said

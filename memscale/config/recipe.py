@@ -17,7 +17,7 @@ FIXED = "fixed"
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(Checked):
-    """The learning rates tried for each family at the smallest budget, in rounds (`memscale.planning.tuning`)."""
+    """The learning rates tried for each family at one budget, in rounds (`memscale.planning.tuning`)."""
 
     learning_rates: tuple[Rate, ...] = ()
     table_factors: tuple[Factor, ...] = (1.0,)
@@ -29,6 +29,8 @@ class Tune(Checked):
     """Share of a round's points that go on to the next, rounded up; at least two do."""
     extensions: Annotated[int, Range(0, 8, "further away the rates are ones that nobody tries")] = 2
     """Most times that a grid is extended where its best point lies at an edge."""
+    budget: str | None = field(default=None, metadata=ADDED_LATER)
+    """Name of the budget at which rates are tuned; null: each family's smallest."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """The plan of a sweep: a pure function of its configuration and the digests of its data.
 
-1. The stages of tuning (`memscale.planning.tuning`) train rates for each family at the smallest budget.
+1. The stages of tuning (`memscale.planning.tuning`) train rates for each family at the smallest budget, or a named one.
 2. Each family's rates are chosen by `TUNING_RULE`.
 3. Stage `compare` trains every series at every budget and seed with these rates, scaled by width.
 
@@ -22,7 +22,7 @@ from memscale.config.architecture import Architecture
 from memscale.config.recipe import FIXED, TUNED
 from memscale.config.run import BudgetDigests, Digests
 from memscale.config.sweep import Sweep
-from memscale.errors import PlanError
+from memscale.errors import ConfigError, PlanError
 from memscale.planning import identity
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.budgets import DenseBaseline, Dropped, dense_baselines
@@ -168,14 +168,23 @@ class _Planner:
         )
 
     def _to_tune(self, rows: Sequence[SeriesAtBudget]) -> list[SeriesAtBudget]:
-        """Return for each family the first series at its smallest budget; of several sizes there, the middle one."""
+        """Return for each family the first series at the budget to tune at; of several sizes there, the middle one."""
+        at = self._sweep.recipe.tune.budget
         first: dict[str, list[SeriesAtBudget]] = {}
         for row in rows:
+            if at not in (None, row.baseline.name):
+                continue
             known = first.setdefault(row.series.family_name, [])
             if not known or (
                 known[0].baseline.flops == row.baseline.flops and known[0].series.label == row.series.label
             ):
                 known.append(row)
+        if missing := {row.series.family_name: None for row in rows if row.series.family_name not in first}:
+            budgets = ", ".join({row.baseline.name: None for row in rows})
+            raise ConfigError(
+                f"recipe.tune.budget is '{at}', where the sweep has no run of {', '.join(missing)}; its budgets are "
+                f"{budgets}. Name one that every family is trained at, or null for each family's smallest."
+            )
         return [known[len(known) // 2] for known in first.values()]
 
     def _tuning_runs(self, rows: Sequence[SeriesAtBudget]) -> list[PlannedRun]:

@@ -1,6 +1,7 @@
 """How learning rates are tuned: the grid of each family, its extension at an edge, and the rounds of the tuning.
 
-Every family is tuned by the same rule with the same number of runs, at the smallest budget:
+Every family is tuned by the same rule with the same number of runs, at its smallest budget or the one that
+`tune.budget` names:
 
 1. A family with a memory table has a grid of two dimensions: learning rates, and the table's rate as a multiple of
    them. A family without one has as many points along its learning rate, over the same range.

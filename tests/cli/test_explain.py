@@ -57,12 +57,12 @@ def test_the_parts_add_up_to_the_run(series: str, capsys: pytest.CaptureFixture[
 
 
 def test_a_person_reads_parts_conventions_and_matching(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-4e11-s0"]) == 0
+    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-d24-s0"]) == 0
     page = capsys.readouterr().out
     for word in ("router", "experts", "lm_head", "6 N, all parameters", "PaLM", "sharding full", "read per decoded"):
         assert word in page
     assert "held: FLOPs per token +0." in page or "held: FLOPs per token -0." in page
-    told = _explained(capsys, "moe-4e11-s0", "memory_vs_moe", "scale=laptop", "launcher=local")
+    told = _explained(capsys, "moe-d24-s0", "memory_vs_moe", "scale=laptop", "launcher=local")
     assert told["matched"]["mismatch"] == {"flops_per_token": pytest.approx(told["matched"]["flops_mismatch"])}
     assert abs(told["matched"]["params_mismatch"]) <= told["matched"]["tolerance"]
 
@@ -80,15 +80,15 @@ def test_experts_that_choose_cost_otherwise_in_evaluation(capsys: pytest.Capture
 
 
 def test_an_unknown_run_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-4e11-s7"]) == 2
+    assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-d24-s7"]) == 2
     said = capsys.readouterr().err
-    assert "no run 'moe-4e11-s7'" in said
-    assert "Did you mean 'moe-4e11-s" in said
+    assert "no run 'moe-d24-s7'" in said
+    assert "Did you mean 'moe-d24-s" in said
 
 
 def test_a_run_says_which_facts_it_reads_and_how_often(capsys: pytest.CaptureFixture[str]) -> None:
     budget = "{name: small, exposures: 5, bits_per_parameter: 0.5, d_model: 48, num_layers: 4, num_heads: 3}"
-    sweep = ("memory_vs_moe", "scale=laptop", "launcher=local", "data=knowledge", f"scale.budgets=[{budget}]")
+    sweep = ("memory_vs_moe", "scale=laptop", "launcher=local", f"scale.budgets=[{budget}]")
     told = _explained(capsys, "dense-small-s0", *sweep)
     dense = next(facts for facts in told["facts"] if facts["source"] == "dense_facts")
     assert dense["bits"] == pytest.approx(0.5 * told["totals"]["params_non_embedding"], rel=0.01)

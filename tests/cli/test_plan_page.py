@@ -79,7 +79,7 @@ def test_a_long_plan_is_cut_and_all_shows_it(capsys: pytest.CaptureFixture[str])
     page = _page(capsys, *long)
     whole = _page(capsys, *long, "--all")
     assert "... and 50 rows more: --all prints them" in page
-    assert len(page.splitlines()) < 65
+    assert len(page.splitlines()) < 70
     assert "rows more" not in whole
     assert len(whole.splitlines()) == len(page.splitlines()) + 50 - 1
 
@@ -164,12 +164,13 @@ def test_the_facts_of_each_budget_are_told_with_their_bits_per_parameter(capsys:
             for row in plan["runs"]
             if (row["stage"], row["budget"], row["family"]) == ("compare", budget["name"], "dense")
         }
-        (facts,) = budget["facts"]
+        (facts,) = (one for one in budget["facts"] if one["source"] == "facts")
         assert budget["dense_params_non_embedding"] == dense
         assert facts["bits_per_parameter"] == pytest.approx(facts["bits"] / dense)
         sizes.append(facts["bits_per_parameter"])
-    assert sizes[0] == pytest.approx(0.05, rel=0.01)  # the people are sized by the smallest dense model
-    line = next(line for line in _page(capsys, NAME, "scale=laptop", "launcher=local").splitlines() if "bits" in line)
+    assert sizes[0] == pytest.approx(0.05, rel=0.03)  # the people are sized by the smallest dense model
+    page = _page(capsys, NAME, "scale=laptop", "launcher=local")
+    line = next(line for line in page.splitlines() if "budgets: " in line)
     assert f"{min(sizes):.3g} to {max(sizes):.3g} for each non-embedding parameter" in line
 
 

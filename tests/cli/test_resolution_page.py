@@ -10,8 +10,9 @@ import pytest
 from memscale import api
 from memscale.cli.main import main
 from memscale.errors import PlanError
+from tests.planning.shipped import BY_FLOPS
 
-NAME, AT_SCALE = "memory_vs_moe", ("launcher=local", "scale=laptop", "scale.seeds=[0,1,2,3]")
+NAME, AT_SCALE = "memory_vs_moe", ("launcher=local", *BY_FLOPS, "scale.seeds=[0,1,2,3]")
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,9 @@ def _refused(runs: Path, *arguments: str) -> str:
     return done.stderr
 
 
+SHAPE = "d_model: 32, num_layers: 4, num_heads: 1"
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -28,9 +31,9 @@ def _refused(runs: Path, *arguments: str) -> str:
         ([NAME, "recipe.clip_nrom=1"], ["clip_nrom", "Did you mean 'clip_norm'"]),
         ([NAME, "recipe.clip_norm=abc"], ["recipe.clip_norm", "'abc'", "a number"]),
         ([NAME, "scale.budgets.0.flops=0"], ["scale.budgets[0]", "flops", "is 0.0", "greater than zero"]),
-        ([NAME, "scale.budgets.0.flops=1e6"], ["less than one batch", "Raise the budget"]),
+        ([NAME, f"scale.budgets=[{{flops: 1e6, {SHAPE}}}]"], ["less than one batch", "Raise the budget"]),
         (
-            [NAME, "scale.budgets.0.d_model=16", "scale.budgets.0.num_heads=1"],
+            [NAME, "data=facts_and_code", f"scale.budgets=[{{tokens: 1e5, {SHAPE}}}]", "matching.tolerance=1e-4"],
             ["no moe model is within", "larger shape"],
         ),
         ([NAME, "data=text_files", "data.files=/none/*.txt"], ["/none/*.txt"]),

@@ -72,10 +72,10 @@ def test_overrides_reach_their_place() -> None:
 
 def test_a_key_that_no_file_sets_can_be_set() -> None:
     sweep = load_sweep(
-        "memory_vs_moe", ["data.tokenizer.train_bytes=20000", "scale.budgets.0.flops=5e11"], folder=SWEEPS
+        "memory_vs_moe", ["data.tokenizer.train_bytes=20000", "scale.budgets.0.exposures=60"], folder=SWEEPS
     ).sweep
     assert sweep.data.tokenizer.train_bytes == 20_000
-    assert sweep.scale.budgets[0].flops == 5e11
+    assert sweep.scale.budgets[0].exposures == 60
 
 
 def test_a_family_can_be_left_out() -> None:

@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None
     found = calibrate(plan, said.append)
     assert (said, found.points) == ([], ())
     assert len(found.unmeasured) == len(models_to_measure(plan))
-    assert "dense at 4e11" in dict(found.unmeasured)
+    assert "dense at d24" in dict(found.unmeasured)
     assert all("GB of memory, and a worker has 0.00105 GB" in reason for _, reason in found.unmeasured)
 
 

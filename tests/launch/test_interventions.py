@@ -1,8 +1,8 @@
 """On a real SLURM: what people and sites do to the jobs of a sweep, and to its files while they wait.
 
-A job that no node can take, a limit on jobs met in the middle of a submission, jobs and controllers held, a partition
-that goes down, suspension, cancelling and requeueing by hand, code edited between start and requeue, and a purge of
-checkpoints and metrics meanwhile. After each the status is true, and the sweep goes on or says what it needs.
+A job that no node can take, limits on jobs of a QOS and of a user met in the middle of a submission, jobs and controllers
+held, a partition that goes down while jobs wait and while they run, suspension, cancelling and requeueing by hand, code
+edited between start and requeue, and a purge of checkpoints and metrics meanwhile. After each the status is true, and the sweep goes on or says what it needs.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ class Site:
     def nodes(self, state: str) -> None:
         self.slurm("scontrol", "update", "NodeName=n[1-3]", f"State={state}", "Reason=test")
 
-    def jobs_at_most(self, number: int) -> None:
-        """Limit the jobs that this user may have in the queue; -1: no limit."""
-        self.slurm("sacctmgr", "--immediate", "modify", "user", "root", "set", f"MaxSubmitJobs={number}")
+    def jobs_at_most(self, number: int, *, of: str = "user") -> None:
+        """Limit the jobs that this user may have in the queue, by the user or the QOS; -1: no limit."""
+        whose, key = {"user": ("root", "MaxSubmitJobs"), "qos": ("normal", "MaxSubmitJobsPerUser")}[of]
+        self.slurm("sacctmgr", "--immediate", "modify", of, whose, "set", f"{key}={number}")
         time.sleep(1)  # slurmdbd tells slurmctld
 
 
@@ -115,6 +116,7 @@ def test_after_each_intervention_the_status_is_true_and_the_sweep_goes_on(site: 
     site.jobs_at_most(-1)
     site.nodes("RESUME")
     _suspended_in_mid_training(site)
+    _the_partition_goes_down_while_a_run_trains(site, "dense")
     (site.code / "memscale" / "__init__.py").write_text("raise SystemExit('edited between start and requeue')")
     _cancelled(site, "dense")
     _requeued_and_held_and_purged(site, "moe")
@@ -138,9 +140,14 @@ def _no_node_can_take_it(site: Site) -> None:
 
 def _a_limit_in_mid_submission(site: Site) -> str:
     """The queue has room for two jobs: a run and a controller. Return the name of the run."""
-    site.jobs_at_most(2)
+    site.jobs_at_most(2, of="qos")
     said = site.launch(MEMORY).stdout
     assert "1 runs submitted" in said
+    assert "2 runs wait for room in the queue: " in said
+    assert "QOSMaxSubmitJobPerUserLimit" in said
+    site.jobs_at_most(2)
+    site.jobs_at_most(-1, of="qos")
+    said = site.launch(MEMORY).stdout
     assert "2 runs wait for room in the queue: " in said
     assert "AssocMaxSubmitJobLimit" in said
     seen = site.status()
@@ -210,6 +217,18 @@ def _suspended_in_mid_training(site: Site) -> None:
         assert "SUSPENDED" in line.state.evidence
         assert line.state.advice == f"it goes on when somebody resumes it: scontrol resume {line.job_id}"
         assert 0 < (line.step or 0) < line.num_steps
+
+
+def _the_partition_goes_down_while_a_run_trains(site: Site, name: str) -> None:
+    """Its job goes on, and nothing asks for anybody."""
+    before = site.run(name).step or 0
+    site.slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
+    job = _resumed(site, name)
+    wait_for("its next steps", lambda: (site.run(name).step or 0) > before, seconds=60)
+    line = site.run(name)
+    assert (line.state.state, line.state.advice) == ("running", "")
+    site.slurm("scontrol", "suspend", job)
+    site.slurm("scontrol", "update", "PartitionName=main", "State=UP")
 
 
 def _resumed(site: Site, name: str) -> str:

@@ -12,9 +12,9 @@ from memscale.config.noise import NoiseRow
 from memscale.launch.noise import known_noise
 from memscale.planning.comparison import LOSS, RECALL
 from memscale.records.layout import SweepPaths
-from tests.planning.shipped import shipped
+from tests.planning.shipped import BY_FLOPS, shipped
 
-SWEEP = shipped("memory_vs_moe", "scale=laptop")
+SWEEP = shipped("memory_vs_moe", *BY_FLOPS)
 SHIPPED = [
     NoiseRow(scale="laptop", measure="loss_nats", std=0.9, basis="assumed", origin="a guess"),
     NoiseRow(scale="laptop", data="facts_and_code", measure="loss_nats", std=0.8, basis="assumed", origin="nearer"),

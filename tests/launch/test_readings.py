@@ -40,7 +40,7 @@ def seeds_read(paths: SweepPaths, file: PlanFile) -> list[tuple[int, ...]]:
 def test_seeds_count_whose_runs_have_all_ended(tmp_path: Path, status: str, seeds: tuple[int, ...]) -> None:
     paths, file = SweepPaths(tmp_path / "sweep"), file_of(PLAN, tmp_path)
     paths.root.mkdir()
-    assert count_reading(paths, file, rows(file, moe_4e11_s1=status)) == []
+    assert count_reading(paths, file, rows(file, moe_d24_s1=status)) == []
     assert seeds_read(paths, file) == [seeds]
     assert count_reading(paths, file, rows(file)) == []
     assert seeds_read(paths, file) == ([seeds] if len(seeds) == 3 else [seeds, (0, 1, 2)])

@@ -21,6 +21,7 @@ from memscale.records.attempts import Outcome, new_attempt, write_outcome
 from memscale.records.launch_file import Launch
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file
+from tests.planning.shipped import BY_FLOPS
 
 DIGESTS = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
 
@@ -96,11 +97,14 @@ def outcome(cause: str, trace: str = "t") -> Outcome:
     return Outcome(cause=cause, evidence="it said so", started=10.0, ended=20.0, host="n1", trace=trace)
 
 
+TUNED = ("recipe.tune.learning_rates=[0.004,0.01,0.025]", "recipe.tune.table_factors=[1,4]")
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setenv("MEMSCALE_RUNS", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    composed = load_sweep("memory_vs_moe", ["scale=laptop", "launcher=local"]).sweep
+    composed = load_sweep("memory_vs_moe", ["launcher=local", *BY_FLOPS, *TUNED]).sweep
     plan, paths = make_plan(composed, DIGESTS), SweepPaths(tmp_path / "memory_vs_moe")
     launch = Launch(launched=0.0, sweep=composed, digests=DIGESTS, code="", python="python")
     write_files(plan, paths, forget_stops=True)

@@ -20,6 +20,22 @@ SCALES = ("laptop", "node", "paper")
 DIGESTS = Digests(data="d" * 64, tokenizer="t" * 64, evaluation="e" * 64)
 
 
+def _budgets(*rows: tuple[str, int, int]) -> str:
+    shapes = (
+        f"{{flops: {flops}, d_model: {width}, num_layers: 4, num_heads: {heads}}}" for flops, width, heads in rows
+    )
+    return f"scale.budgets=[{','.join(shapes)}]"
+
+
+BY_FLOPS = (
+    "scale=laptop",
+    "data=facts_and_code",
+    _budgets(("4e11", 48, 3), ("7.5e11", 64, 4), ("1.7e12", 96, 6)),
+    "scale.seeds=[0,1]",
+)
+"""Overrides of `memory_vs_moe`: three budgets of FLOPs, all on one set of data, and two seeds."""
+
+
 def is_offered(name: str, scale: str) -> bool:
     """Whether a sweep has the scale: a file of its own for it, unless that is optional."""
     return (SWEEPS / "at" / f"{name}_{scale}.yaml").exists() or "optional at:" in (SWEEPS / f"{name}.yaml").read_text()

@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from memscale.config.family import MemoryPlusFamily, MoEFamily
+from memscale.config.sweep import Sweep
 from memscale.errors import ConfigError
 from memscale.planning.budgets import dense_baselines
 from memscale.planning.cells import Cells, cells
-from tests.planning.shipped import shipped
+from tests.planning.shipped import BY_FLOPS, shipped
 
 BUDGETS = ["4e11", "7.5e11", "1.7e12"]
 
 
+def small(*overrides: str) -> Sweep:
+    return shipped("memory_vs_moe", *BY_FLOPS, *overrides)
+
+
 def grid(blocks: str) -> Cells:
-    sweep = shipped("memory_vs_moe", f"grid=[{blocks}]")
+    sweep = small(f"grid=[{blocks}]")
     return cells(sweep, dense_baselines(sweep).baselines)
 
 
@@ -68,7 +73,7 @@ def test_layers_can_be_varied_and_keep_their_type() -> None:
 
 def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:
     fine = "+families.fine={family: moe, experts_per_token: 4}"
-    sweep = shipped("memory_vs_moe", fine)
+    sweep = small(fine)
     here = cells(sweep, dense_baselines(sweep).baselines).by_budget["4e11"]
     assert list(here) == ["dense", "moe", "memory_plus", "fine"]
     assert isinstance(here["fine"][0].family, MoEFamily)
@@ -76,7 +81,7 @@ def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:
 
 
 def test_a_family_left_out_of_the_sweep_is_dropped_from_the_grid_and_said() -> None:
-    sweep = shipped("memory_vs_moe", "families.moe=null", "grid=[{families: [dense, moe]}]")
+    sweep = small("families.moe=null", "grid=[{families: [dense, moe]}]")
     found = cells(sweep, dense_baselines(sweep).baselines)
     assert labels(found)["4e11"] == {"dense": [0, 1]}
     assert [(one.name, one.reason) for one in found.dropped] == [("moe (grid[0])", "the sweep has no such family")]

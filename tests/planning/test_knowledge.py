@@ -75,7 +75,7 @@ def test_facts_of_a_given_number_are_the_same_at_every_budget() -> None:
 
 def test_exposures_of_nothing_that_can_be_counted_are_refused() -> None:
     with pytest.raises(PlanError, match=r"asks for 31 exposures.*facts of kind 'facts', python_stdlib"):
-        dense_baselines(shipped("memory_vs_moe", f"scale.budgets=[{{exposures: 31, {SMALL}}}]"))
+        dense_baselines(shipped("memory_vs_moe", "data=facts_and_code", f"scale.budgets=[{{exposures: 31, {SMALL}}}]"))
 
 
 def test_the_data_of_a_budget_are_part_of_its_runs_and_of_no_others() -> None:

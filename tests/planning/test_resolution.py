@@ -20,7 +20,7 @@ from memscale.planning.comparison import LOSS, RECALL, Design, design_of, measur
 from memscale.planning.plan import Plan, make_plan
 from memscale.planning.resolution import LEVEL, Resolution, noncentrality, resolution
 from memscale.planning.resolve import choose_seeds, fewest_seeds, with_seeds
-from tests.planning.shipped import DIGESTS, planned, shipped
+from tests.planning.shipped import BY_FLOPS, DIGESTS, planned, shipped
 
 FAMILIES = {"dense": "dense", "moe": "moe", "memory_plus": "memory_plus"}
 BUDGETS = ("small", "middle", "large")
@@ -168,7 +168,7 @@ def test_the_chosen_seeds_are_the_fewest(target: float) -> None:
 
 
 def resolving(*overrides: str, **targets: float | str) -> Plan:
-    sweep = replace(shipped("memory_vs_moe", "scale=laptop", *overrides), resolve=Resolve(**targets))  # type: ignore[arg-type]
+    sweep = replace(shipped("memory_vs_moe", *BY_FLOPS, *overrides), resolve=Resolve(**targets))  # type: ignore[arg-type]
     return make_plan(sweep, DIGESTS)
 
 

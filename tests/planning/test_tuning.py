@@ -202,3 +202,18 @@ def test_tuning_runs_have_the_identity_that_they_had_before_there_were_rounds() 
 
 
 KNOWN_ID = "be2a08926b76"
+
+
+def test_rates_are_tuned_at_the_budget_that_is_named() -> None:
+    plan = opened(planned("memory_vs_moe", "scale=laptop", "recipe.tune.budget=d32"))
+    assert {run.budget for run in plan.runs if run.stage != "compare"} == {"d32"}
+    for choice in plan.choices:
+        runs = [run for run in plan.stage("compare") if run.family_name == choice.family_name]
+        rates = {run.budget: rates_of(run) for run in runs}
+        assert rates["d32"] == choice.rates
+        assert rates["d24"].learning_rate == pytest.approx(choice.rates.learning_rate * 32 / 24)
+    assert planned("memory_vs_moe", "scale=laptop", "recipe.tune.budget=null").plan_hash == (
+        planned("memory_vs_moe", "scale=laptop").plan_hash
+    )
+    with pytest.raises(ConfigError, match=r"recipe\.tune\.budget is 'd33', .* no run of dense, moe, memory_plus; its"):
+        planned("memory_vs_moe", "scale=laptop", "recipe.tune.budget=d33")

@@ -26,14 +26,14 @@ from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
 from memscale.records.results import read_row, write_table
 from memscale.records.run_file import read_run_file, write_run_file
-from tests.planning.shipped import opened
+from tests.planning.shipped import BY_FLOPS, opened
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"], folder=SWEEPS).sweep)
+    sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", *BY_FLOPS], folder=SWEEPS).sweep)
     plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
     return opened(plan, lambda number, _: 2.0 + number % 5)
 
