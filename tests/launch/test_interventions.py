@@ -1,8 +1,9 @@
 """On a real SLURM: what people and sites do to the jobs of a sweep, and to its files while they wait.
 
-A job that no node can take, limits on jobs of a QOS and of a user met in the middle of a submission, jobs and controllers
-held, a partition that goes down while jobs wait and while they run, suspension, cancelling and requeueing by hand, code
-edited between start and requeue, and a purge of checkpoints and metrics meanwhile. After each the status is true, and the sweep goes on or says what it needs.
+A job that no node can take, limits on jobs of a QOS and of a user met in the middle of a submission, jobs and
+controllers held, a partition that goes down while jobs wait and while they run, suspension, cancelling and requeueing
+by hand, code edited between start and requeue, and a purge of checkpoints and metrics meanwhile. After each the status
+is true, and the sweep goes on or says what it needs.
 """
 
 from __future__ import annotations
