@@ -76,15 +76,13 @@ def build(
 
     `question` and `sweep` are shown as given (`sweep` falls back to the table's own). Of `plan_summary` the keys
     plan_hash, launcher, scale, matched, forecast (where they are text or numbers), dropped and caveats (a list of
-    sentences) are shown, and `measure` names the column that the question is about. `sweep_dir` holds `looks.json` and
-    `resolution.json`, where there are such files; without it the folder of the table. Raises AnalysisError where the
-    table or one of these cannot be used, or the folder cannot be written.
+    sentences) are shown. `sweep_dir` holds `looks.json` and `resolution.json`, where there are such files; without it
+    the folder of the table. Raises AnalysisError where the table or one of these cannot be used, or the folder cannot
+    be written.
     """
     beside = table_path.parent if sweep_dir is None else sweep_dir
-    measure = (plan_summary or {}).get("measure")
     done = study(
         read_results(table_path),
-        measure=str(measure) if measure else None,
         looks=read_looks(beside / looks.NAME),
         resolution=read_resolution(beside / planned_resolution.NAME),
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memscale.planning.forecast import NEAR, Cost, Speed, Speeds, forecast, makespan
+from memscale.planning.forecast import GUESSED_SPARSE_SPEED, NEAR, Cost, Speed, Speeds, forecast, makespan
 
 
 def _cost(family: str = "dense", *, flops_per_token: float = 1e6, flops: float = 1e12, **more: object) -> Cost:
@@ -107,10 +107,16 @@ def test_the_narrowest_group_with_a_measurement_is_believed() -> None:
     run = _cost("memory_plus", series="memory_plus num_slots=4096")
     for known, expected, measured in (
         ([family, batch, series], 3e9, True), ([family, batch], 2e9, True), ([family], 1e9, False),
-        ([], 2e10, False),
+        ([], GUESSED_SPARSE_SPEED * 2e10, False),
     ):  # fmt: skip
         pace = Speeds(known, checkpoint_seconds=30).of(run)
         assert (pace.flops_per_second, pace.measured) == (pytest.approx(expected), measured)
+
+
+def test_a_guess_is_slower_for_a_sparse_family() -> None:
+    speeds = Speeds(checkpoint_seconds=30)
+    dense, experts, memory = (speeds.of(_cost(family)).flops_per_second for family in ("dense", "moe", "memory_plus"))
+    assert experts == memory == pytest.approx(GUESSED_SPARSE_SPEED * dense)
 
 
 def test_a_guess_follows_the_slot() -> None:
