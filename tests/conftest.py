@@ -1,9 +1,9 @@
 """How the tests share a machine: one thread for each of pytest's processes, a file at a time, the longest files first.
 
-`make test` runs them with pytest-xdist and `--dist loadgroup`: a worker takes a whole group, which is a file, so that
-what a module prepares (a trained sweep, a browser) is made once. The files that start a SLURM of their own are two
-groups: such a test mostly waits for jobs, so two of them run beside the others, and never more, which would starve each
-other. `make test` has two workers more than the machine has cores for them.
+`make test` runs them with pytest-xdist: a worker takes a whole file, so that what a module prepares (a trained sweep, a
+browser) is made once. The files that start a SLURM of their own are two groups: such a test mostly waits for jobs, so
+two of them run beside the others, and never more, which would starve each other. `make test` has two workers more than
+the machine has cores for them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.other_users import OtherUser, missing, two_users
 
@@ -40,17 +42,26 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests by file; the longest files first, then those with a slow test. The order within a file stays."""
-    slow = {_file(item) for item in items if item.get_closest_marker("slow") is not None}
-    items.sort(key=lambda item: _rank(_file(item), slow))
-    for item in items:
-        file = _file(item)
-        group = CLUSTERS.get(file, file.removeprefix("tests/").removesuffix(".py"))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Put the longest files first, then those with a slow test. The order within a file stays."""
+    slow = {_file(item.nodeid) for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: _rank(_file(item.nodeid), slow))
 
 
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
+class _ByFileOrCluster(LoadFileScheduling):
+    """Gives a worker a whole file, or all files of a group of clusters."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return CLUSTERS.get(_file(nodeid), _file(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Schedule by file and cluster where the options ask for files (pyproject.toml)."""
+    return _ByFileOrCluster(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def _rank(file: str, slow: set[str]) -> int:
