@@ -84,7 +84,7 @@ def dense_baselines(sweep: Sweep) -> DenseBaselines:
         >>> from memscale.config.load import load_sweep
         >>> sweep = load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep
         >>> [(one.name, one.dense.d_model, one.tokens) for one in dense_baselines(sweep).baselines]
-        [('4e11', 48, 361472), ('7.5e11', 64, 422912), ('1.7e12', 96, 480256)]
+        [('d24', 24, 583680), ('d32', 32, 1039872)]
     """
     refuse_too_many(sweep)
     scale, dropped = sweep.scale, list[Dropped]()

@@ -209,8 +209,8 @@ def forecast(
         >>> run = Cost(family="dense", series="dense", batch_tokens=512, sequence_length=128, flops_per_token=6e5,
         ...            flops_train=4e11, params_total=332_352, evaluated=True, done=False)
         >>> found = forecast([[run, run, run]], Speeds(checkpoint_seconds=30, device="cpu", threads=1), workers=2)
-        >>> found.seconds, found.runs_left, found.measured  # (4e11 / 2e10 + 5 + 2) seconds a run, two rounds
-        (54.0, 3, False)
+        >>> found.seconds, found.runs_left, found.measured  # (4e11 / 2e10 + 2 + 2) seconds a run, two rounds
+        (48.0, 3, False)
     """
     wall, gpu_seconds, disk, disk_left, runs_left = 0.0, 0.0, 0.0, 0.0, 0
     per_run: list[float] = []

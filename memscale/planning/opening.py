@@ -52,7 +52,7 @@ def open_next(plan: Plan, losses: Mapping[str, float | None]) -> Plan:
         ...     tuned = [run for run in plan.runs if run.run is not None]
         ...     plan = open_next(plan, {run.run_id: abs(run.run.optimizer.learning_rate - 0.01) for run in tuned})
         >>> [(choice.family_name, choice.rates.learning_rate) for choice in plan.choices]
-        [('dense', 0.01), ('moe', 0.01), ('memory_plus', 0.01)]
+        [('dense', 0.0075), ('moe', 0.0075), ('memory_plus', 0.0075)]
     """
     stage = plan.next_stage
     if stage is None:

@@ -126,10 +126,10 @@ def make_plan(sweep: Sweep, digests: PlanDigests) -> Plan:
         >>> sweep = size_knowledge(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep)
         >>> plan = make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e"))
         >>> len(plan.stage("tune")), len(plan.stage("compare")), plan.is_open
-        (18, 18, False)
+        (9, 18, False)
         >>> run = plan.stage("compare")[-1]
         >>> run.name, run.counts.params_total, f"{run.flops_mismatch:+.2%}"
-        ('memory_plus-1.7e12-s1', 5928384, '-0.02%')
+        ('memory_plus-d32-s2', 388800, '-0.29%')
     """
     return _Planner(sweep, digests).plan()
 

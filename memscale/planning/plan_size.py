@@ -21,7 +21,7 @@ def most_runs(sweep: Sweep) -> int:
     Example:
         >>> from memscale.config.load import load_sweep
         >>> most_runs(load_sweep("memory_vs_moe", ["launcher=local", "scale=laptop"]).sweep)
-        48
+        39
     """
     return _tuning(sweep) + sum(prod(lengths.values()) for lengths in _blocks(sweep))
 

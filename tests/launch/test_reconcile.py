@@ -12,9 +12,11 @@ import pytest
 
 from memscale.config.load import load_sweep
 from memscale.config.run import Digests
+from memscale.launch.costs import cost_of, known_speeds
 from memscale.launch.executor import Executor, JobRequest, RunStatus, Submitted
 from memscale.launch.reconcile import Step, reconcile
 from memscale.launch.stages import run_paths, write_files
+from memscale.launch.workers import workers_for
 from memscale.planning.plan import Plan, make_plan
 from memscale.records.atomic import read_json, write_json
 from memscale.records.attempts import Outcome, new_attempt, write_outcome
@@ -131,9 +133,15 @@ def test_a_stage_is_submitted_whole_the_longest_first_and_the_next_waits_for_it(
     tuning = {run.root.name for run in sweep.tuning()}
     assert {one.paths.root.name for one in sweep.executor.requests} == tuning
     assert (step.stage, step.submitted, step.num_alive, step.over) == ("tune", len(tuning), 0, False)
-    flops = {run_paths(sweep.paths, run).root.name: run.flops_train for run in sweep.plan.stage("tune")}
-    asked = [flops[one.paths.root.name] for one in sweep.executor.requests]
+    launcher = sweep.plan.sweep.launcher
+    speeds = known_speeds(workers_for(launcher, 1), launcher)
+    seconds = {
+        run_paths(sweep.paths, run).root.name: speeds.run_seconds(cost_of(sweep.plan.sweep, run, done=False))
+        for run in sweep.plan.stage("tune")
+    }
+    asked = [seconds[one.paths.root.name] for one in sweep.executor.requests]
     assert asked == sorted(asked, reverse=True)
+    assert asked[0] > asked[-1]
     sweep.executor.states = dict.fromkeys(tuning, "working")
     waiting = sweep.step()
     assert (waiting.submitted, waiting.num_alive) == (0, len(tuning))

@@ -52,7 +52,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS or 1))
-def test_a_sweep_ends_as_if_nothing_had_happened(seed: int, undisturbed: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_sweep_ends_as_if_nothing_had_happened(
+    seed: int, undisturbed: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, expected = undisturbed
     drawn = random.Random(seed)
     faults = drawn.sample(FAULTS, len(FAULTS) if SEEDS else _SHORT)
@@ -62,7 +64,9 @@ def test_a_sweep_ends_as_if_nothing_had_happened(seed: int, undisturbed: tuple[s
         site = Site(folder=tmp_path, runs=tmp_path / "runs", more=more, overrides=overrides, random=drawn)
         said = [launch_and_kill(site)]
         memscale("sweep", NAME, *overrides, runs=site.runs, more=more)
-        sampler = Sampler(site.runs, more)
+        for name, value in {**more, "MEMSCALE_RUNS": str(site.runs)}.items():
+            monkeypatch.setenv(name, value)
+        sampler = Sampler(site.runs)
         sampler.start()
         said += _disturb(site, faults)
         _wait_for_the_end(site, said)
