@@ -1,8 +1,7 @@
 """What is compared: the losses, the recalls and the bits stored that a results table holds, and which families.
 
-The measure that the sweep's question is about is named by the sweep (`measure:` in its YAML, a column of the results
-table); without that it is the bits stored where the table has them, else the recall, else the loss. Which one it is
-never depends on the results.
+The measure that the sweep's question is about is the bits stored where the table has them, else the recall, else the
+loss, unless whoever asks names another column. Which one it is never depends on the results.
 """
 
 from __future__ import annotations
@@ -83,12 +82,12 @@ MAIN_COLUMNS = (
     "score_facts_recall_acc",
     "loss_nats",
 )
-"""What a sweep is about where its YAML does not say so: the first of these that the table has."""
+"""What a sweep is about where nobody says so: the first of these that the table has."""
 RECALLS = (
     ("score_dense_facts_recall", "recall of dense facts"),
-    ("score_facts_recall_acc", "recall"),
-    ("score_facts_recall_exact_match", "recall, exact match"),
-    ("score_facts_recall_statement_acc", "recall, asked as a statement"),
+    ("score_facts_recall_acc", "recall of people"),
+    ("score_facts_recall_exact_match", "recall of people, exact match"),
+    ("score_facts_recall_statement_acc", "recall of people, asked as a statement"),
 )
 
 

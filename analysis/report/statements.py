@@ -63,7 +63,8 @@ def statement(comparison: Comparison, *, start: str = "") -> str:
         )
     first, second = (one.verdict(measure.lower_is_better) for one in (comparison.largest, comparison.overall))
     return (
-        f"{start}the answer is split: against {baseline}, {formatting.possessive(subject)} {measure.words} is {first}"
+        f"{start}{'the' if start else 'The'} answer is split:"
+        f" against {baseline}, {formatting.possessive(subject)} {measure.words} is {first}"
         f" at the largest budget ({at} {measure.unit} at {_flops(comparison.largest)}) and {second} averaged over"
         f" {budgets} budgets ({mean})."
     )

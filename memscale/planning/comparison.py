@@ -37,7 +37,9 @@ BITS = Measure(
     words="bits stored",
     unit="bits per dense parameter",
 )
-RECALL = Measure(key="recall_points", column="score_facts_recall_acc", words="recall", unit="points", factor=100.0)
+RECALL = Measure(
+    key="recall_points", column="score_facts_recall_acc", words="recall of people", unit="points", factor=100.0
+)
 MEASURES = (LOSS, DENSE_RECALL, BITS, RECALL)
 
 

@@ -157,7 +157,7 @@ def test_a_split_answer_is_said(tmp_path: Path) -> None:
 def test_equal_families_are_called_not_distinguishable(tmp_path: Path) -> None:
     answer = headline(studied(tmp_path, rows(Truth(multipliers={"moe": 1.4, "memory_plus": 1.4}, noise=0.02), 1)))
     assert answer.verdict == "not distinguishable"
-    assert "not distinguishable in recall" in answer.sentence
+    assert "not distinguishable in recall of people" in answer.sentence
 
 
 def test_the_opening_says_what_could_be_seen_and_what_it_would_take(tmp_path: Path) -> None:

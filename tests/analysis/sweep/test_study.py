@@ -160,7 +160,7 @@ def test_the_means_by_slots_are_those_of_the_rows(tmp_path: Path) -> None:
             low, high = point["loss_nats"]["ci95"]
             assert low < losses.mean() < high
     assert headline(done).verdict == "better"
-    assert "Memory+'s recall rises by" in headline(done).sentence
+    assert "Memory+'s recall of people rises by" in headline(done).sentence
     assert any("Memory+'s loss falls by" in one for one in headline(done).details)
     assert f"from 2¹² to 2¹⁸ slots (4{formatting.TIMES}10¹⁴ FLOPs)" in headline(done).sentence
 
