@@ -91,7 +91,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     code, runs = tmp_path / "code", tmp_path / "runs"
     for folder in ("memscale", "analysis", "sweeps"):
         shutil.copytree(ROOT / folder, code / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    small = small_sweep(write_text(tmp_path), flops="[3e10]", seeds="[0]")
+    small = small_sweep(write_text(tmp_path), flops="[1.2e11]", seeds="[0]")
     overrides = [one for one in small if not one.startswith("recipe.tune")]
     with cluster(tmp_path, nodes=3, enforce="associations,limits,qos") as environment:
         made = Site(
@@ -201,7 +201,7 @@ def _the_controllers_are_held(site: Site, name: str) -> None:
 
 
 def _suspended_in_mid_training(site: Site) -> None:
-    """Each run as soon as it has written metrics, so that all are caught in the middle."""
+    """Each run as soon as it has written metrics, so that all are caught in the middle: they are long enough for it."""
     suspended: set[str] = set()
 
     def all_suspended() -> bool:
@@ -278,8 +278,8 @@ def _check_the_end(site: Site) -> None:
     }
     for name in ("dense", "moe"):
         assert len(steps[name]) == len(set(steps[name])) > 10
-    assert steps["dense"][0] == steps["moe"][0] <= 5  # trained from its start again
-    assert steps["memory_plus"][0] > steps["moe"][0]
+    # Two were trained from their start again.
+    assert steps["dense"][0] == steps["moe"][0] < min(20, steps["memory_plus"][0])
     (lost,) = _lines(site, "memory_plus", "record", "lines_lost")
     assert lost.value > 0
     logs = [path.read_text() for path in (site.paths.slurm / "controllers").glob("*.log")]
