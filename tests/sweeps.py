@@ -127,7 +127,7 @@ def _hear_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def wait_for(what: str, condition, seconds: float = 600.0):  # type: ignore[no-untyped-def]
+def wait_for(what: str, condition, seconds: float = 600.0):
     """Poll until `condition()` is truthy; return it. What takes long to ask is asked a quarter of the time at most."""
     until = time.monotonic() + seconds
     while (begun := time.monotonic()) < until:

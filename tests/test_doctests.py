@@ -31,7 +31,7 @@ def _modules(package: str) -> list[str]:
     assert root.__file__ is not None
     files = {package: Path(root.__file__)}
     for module in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
-        folder = Path(module.module_finder.path)  # type: ignore[union-attr]
+        folder = Path(module.module_finder.path)
         leaf = module.name.rpartition(".")[2]
         files[module.name] = folder / leaf / "__init__.py" if module.ispkg else folder / f"{leaf}.py"
     return sorted(name for name, file in files.items() if ">>>" in file.read_text(encoding="utf-8"))

@@ -21,6 +21,8 @@ from analysis.tables.results import read_results
 WITHIN = 1.25
 """The runs reach a stated resolution where theirs is at most so many times as coarse."""
 RESOLVED = ("better", "worse")
+SPLIT = "split"
+"""What the page says where the verdicts at the largest budget and in the mean differ."""
 
 
 def answer(tables: Sequence[Path]) -> Answer:
@@ -38,12 +40,13 @@ def answer(tables: Sequence[Path]) -> Answer:
         for subject, baseline in named_pairs(runs):
             found = compare(runs, subject, baseline, measure)
             pair = f"{formatting.series(subject)} against {formatting.series(baseline)}"
-            verdicts.setdefault(pair, []).append(verdict(found))
+            said = {"partly": SPLIT}.get(verdict(found), verdict(found))
+            verdicts.setdefault(pair, []).append(said)
             could, saw, ratio = _resolutions(found, planned)
             known += ratio is not None
             reached += ratio is not None and ratio <= WITHIN
             values = (amount(found.largest, found), amount(found.overall, found))
-            rows.append((table.stem, seeds, pair, *values, verdict(found), could, saw))
+            rows.append((table.stem, seeds, pair, *values, said, could, saw))
     if not verdicts:
         raise FitError("no table has two families to compare")
     sentences = [_said(pair, found) for pair, found in verdicts.items()]

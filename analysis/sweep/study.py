@@ -180,17 +180,13 @@ def study(
     comparisons, warnings = _compare(runs, chosen, found, law_noise, level, asked=subject is not None)
     compared = [pair for pair in chosen if any((one.subject, one.baseline) == pair for one in comparisons)]
     multipliers, differences, unread = _read_off(curves, compared, runs, level)
-    warnings += unread
-    for one_comparison in comparisons:
-        warnings += one_comparison.warnings
-    shown = tuple(one for one in found if one.column in IN_EVERY_SECTION)
+    warnings += [*unread, *(text for one in comparisons for text in one.warnings)]
     by_table_size = table_sizes(runs, tuple(one for one in found if one.column in OF_TABLE_SIZES), level=level)
-    varied, not_varied = ablations(runs, shown, level=level)
+    varied, not_varied = ablations(runs, tuple(one for one in found if one.column in IN_EVERY_SECTION), level=level)
     warnings += not_varied
     if by_table_size is not None and by_table_size.laws is not None:
         warnings += by_table_size.laws.warnings
-    for one in curves.values():
-        warnings += one.warnings
+    warnings += [text for one in curves.values() for text in one.warnings]
     return Study(
         results=results,
         measures=found,

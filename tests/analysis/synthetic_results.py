@@ -63,7 +63,7 @@ def _tuning(truth: Truth, family: str, rate: float, factor: float | None, random
         "stage": "tune",
         "learning_rate": rate,
         "table_learning_rate": rate * factor if factor else "",
-        "loss_nats": "" if diverged else float(row["loss_nats"]) + penalty,  # type: ignore[arg-type]
+        "loss_nats": "" if diverged else float(row["loss_nats"]) + penalty,
         "status": "diverged" if diverged else "done",
     }
     if diverged:

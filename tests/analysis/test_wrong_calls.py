@@ -28,7 +28,7 @@ def two_families() -> pd.DataFrame:
 
 
 def gain(frame: pd.DataFrame, **changed: object) -> object:
-    return analysis.gains(frame, **{"of": "memory", "over": "dense", "family": "family", **changed})  # type: ignore[arg-type]
+    return analysis.gains(frame, **{"of": "memory", "over": "dense", "family": "family", **changed})
 
 
 WRONG: dict[str, tuple[Callable[[pd.DataFrame], object], str]] = {
@@ -39,9 +39,9 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], object], str]] = {
         lambda frame: gain(frame.assign(family=frame["family"].where(frame.index != 3))),
         "it names no family",
     ),
-    "a law that is no law": (lambda frame: analysis.fit(frame, 3), "a law is given by its name"),  # type: ignore[arg-type]
+    "a law that is no law": (lambda frame: analysis.fit(frame, 3), "a law is given by its name"),
     "fixed at a word": (
-        lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, fix={"A": "x"}),  # type: ignore[dict-item]
+        lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, fix={"A": "x"}),
         "fix needs a number",
     ),
     "one refit": (lambda frame: analysis.fit(frame, "power", factors={"x": "C"}, bootstrap=1), "at least 2"),
@@ -63,7 +63,7 @@ def test_losses_that_rise_with_compute_end_with_words() -> None:
 
 
 def test_every_figure_of_an_answer_is_written(tmp_path: Path) -> None:
-    written = analysis.draw(gain(two_families()), tmp_path)  # type: ignore[arg-type]
+    written = analysis.draw(gain(two_families()), tmp_path)
     assert {path.suffix for path in written} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 0 for path in written)
 

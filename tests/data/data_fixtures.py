@@ -20,17 +20,17 @@ needs_wikitext = pytest.mark.skipif(not WIKITEXT, reason=f"no wikitext2_*.txt in
 
 
 def facts(num_people: int = 40, num_documents: int = 8, name: str = "facts", **settings: object) -> Facts:
-    return Facts(name=name, num_people=num_people, num_documents=num_documents, **settings)  # type: ignore[arg-type]
+    return Facts(name=name, num_people=num_people, num_documents=num_documents, **settings)
 
 
 def stdlib(max_bytes: int = 300_000, name: str = "code", **settings: object) -> PythonStdlib:
-    return PythonStdlib(name=name, max_bytes=max_bytes, **settings)  # type: ignore[arg-type]
+    return PythonStdlib(name=name, max_bytes=max_bytes, **settings)
 
 
 def text(*files: object, name: str = "text", **settings: object) -> TextFiles:
-    return TextFiles(name=name, files=tuple(str(file) for file in files), **settings)  # type: ignore[arg-type]
+    return TextFiles(name=name, files=tuple(str(file) for file in files), **settings)
 
 
 def mixture(*sources: Source, vocab_size: int = 400, **settings: object) -> Data:
     tokenizer = TokenizerConfig(vocab_size=vocab_size, train_bytes=200_000)
-    return Data(name="test", sources=sources, tokenizer=tokenizer, **settings)  # type: ignore[arg-type]
+    return Data(name="test", sources=sources, tokenizer=tokenizer, **settings)

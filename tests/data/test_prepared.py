@@ -105,7 +105,7 @@ def test_validation_windows_predict_each_token_once(prepared: Prepared) -> None:
 def test_evaluation_sets_and_knowledge(prepared: Prepared) -> None:
     assert prepared.evaluation_sets == ("facts_recall", "facts_recall_control", "facts_nll", "held_out_code")
     assert prepared.knowledge_bits == 40 * 6 * 6
-    values_P = {person.values for person in People(DATA.sources[0]).people}  # type: ignore[arg-type]
+    values_P = {person.values for person in People(DATA.sources[0]).people}
     assert len(values_P) == 40
     for name in prepared.evaluation_sets:
         lines = [json.loads(line) for line in prepared.evaluation_set(name).read_text().splitlines()]
@@ -218,7 +218,7 @@ def test_who_gets_the_lock_after_the_work_is_done_does_not_repeat_it(
 ) -> None:
     data, real = mixture(facts()), building.Lease
 
-    class Late(real):  # type: ignore[misc, valid-type]
+    class Late(real):
         def __enter__(self) -> object:
             monkeypatch.setattr(building, "Lease", real)
             prepare(data, tmp_path)  # another process, between our look and our lock
@@ -292,7 +292,7 @@ def test_every_kind_of_source_in_one_mixture(tmp_path: Path) -> None:
 def test_the_laptop_mixture_tells_of_people_in_few_tokens(tmp_path: Path) -> None:
     data = Data(name="laptop", sources=(facts(400, 30, weight=0.6), stdlib(4_000_000, weight=0.4)))
     prepared = prepare(data, tmp_path)
-    documents = People(data.sources[0]).training()  # type: ignore[arg-type]
+    documents = People(data.sources[0]).training()
     tokenizer = prepared.tokenizer()
     descriptions = [document for document in documents if not document.startswith("Question:")][:2_000]
     assert np.mean([len(tokenizer.encode(document)) for document in descriptions]) < 60

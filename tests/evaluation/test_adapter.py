@@ -26,10 +26,7 @@ def adapter(model: nn.Module, sequence_length: int = 64, batch_tokens: int = 256
 
 
 def requests(kind: str, *arguments: tuple[Any, ...]) -> list[Instance]:
-    return [
-        Instance(request_type=kind, doc={}, arguments=each, idx=number)  # type: ignore[arg-type]
-        for number, each in enumerate(arguments)
-    ]
+    return [Instance(request_type=kind, doc={}, arguments=each, idx=number) for number, each in enumerate(arguments)]
 
 
 def recounted(model: nn.Module, context: str, answer: str) -> tuple[float, bool]:

@@ -52,7 +52,7 @@ def model_of(family: str) -> Transformer:
         head_width=16,
         ffn_hidden=64,
         vocab_size=VOCAB,
-        **PARTS[family],  # type: ignore[arg-type]
+        **PARTS[family],
     )
     return build(architecture, seed=1)
 
@@ -62,7 +62,7 @@ def test_loglikelihoods_equal_a_direct_forward_pass(family: str, prepared: Prepa
     model, tokenizer = model_of(family).eval(), prepared.tokenizer()
     items = list(facts_nll(People(FACTS)))[:30]
     pairs = [(item["prompt"], f" {item['answer']}.") for item in items]
-    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]  # type: ignore[arg-type]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     small, large = (
         LanguageModel(model, tokenizer, sequence_length=64, batch_tokens=tokens).loglikelihood(requests)
         for tokens in (1, 2048)

@@ -117,7 +117,7 @@ class LazyRun:
             eps=scenario.eps,
             weight_decay=scenario.weight_decay,
             backend=backend,
-            **options,  # type: ignore[arg-type]
+            **options,
         )
 
     def step(self, i: int) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def test_what_is_not_finite_stays() -> None:
 
 
 def trained(scenario: Scenario, **options: object) -> LazyRun:
-    run = LazyRun(scenario, **options)  # type: ignore[arg-type]
+    run = LazyRun(scenario, **options)
     for i in range(scenario.num_steps):
         run.step(i)
     return run

@@ -73,7 +73,7 @@ def follower(plan: Plan, tmp_path: Path) -> Follower:
         launch=launch,
         plan=plan,
         paths=paths,
-        executor=executor,  # type: ignore[arg-type]
+        executor=executor,
         output=output,
         on_step=lambda step: output.line(f"step of {step.num_alive}"),
     )
@@ -113,11 +113,11 @@ def test_the_loop_goes_on_until_nothing_is_left_and_frees_the_lock_between_steps
     answers(monkeypatch, follower.paths, step(plan, submitted=2), away, step(plan, num_alive=1), last)
     follower.on_tick = lambda: follower.output.line(f"lock held: {is_held(follower.paths.lock)}")
     assert follower.follow(to_the_end=True) is last
-    assert follower.output.lines == [  # type: ignore[attr-defined]
+    assert follower.output.lines == [
         "step of 0", "lock held: False", "slurmctld is away", "lock held: False", "step of 1", "lock held: False",
         "step of 0",
     ]  # fmt: skip
-    assert follower.executor.tended == [(True, True), (True, False)]  # type: ignore[attr-defined]
+    assert follower.executor.tended == [(True, True), (True, False)]
 
 
 def test_a_controller_that_slurm_refuses_sees_to_the_next_one_or_fails(
@@ -125,7 +125,7 @@ def test_a_controller_that_slurm_refuses_sees_to_the_next_one_or_fails(
 ) -> None:
     answers(monkeypatch, follower.paths, SlurmError("squeue is away"), SlurmError("squeue is away"))
     assert follower.follow(to_the_end=False) is None
-    assert follower.executor.tended == [(True, False)]  # type: ignore[attr-defined]
+    assert follower.executor.tended == [(True, False)]
 
     def silent(**_: object) -> None:
         raise SlurmError("sbatch is away, too")
@@ -141,10 +141,10 @@ def test_a_controller_takes_one_step_and_waits_only_for_what_is_unsettled(
     at_work = step(plan, num_alive=3)
     answers(monkeypatch, follower.paths, step(plan, unsettled=True), at_work)
     assert follower.follow(to_the_end=False) is at_work
-    assert follower.executor.waits == 1  # type: ignore[attr-defined]
+    assert follower.executor.waits == 1
     with Lease(follower.paths.lock, "the sweep"):
         assert follower.follow(to_the_end=False) is None
-    assert "another process is taking" in follower.output.lines[-1]  # type: ignore[attr-defined]
+    assert "another process is taking" in follower.output.lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_what_is_over_is_reported_mirrored_and_its_controllers_are_cancelled(
 ) -> None:
     monkeypatch.setattr(follow, "finish", lambda *_: all_done)
     assert follower.conclude(step(plan, halted=halted)) == state
-    told = "\n".join(follower.output.lines)  # type: ignore[attr-defined]
+    told = "\n".join(follower.output.lines)
     assert "a is not tried again: diverged" in told
     assert ("stopped: Ctrl-C; go on with: make sweep SWEEP=s" in told) == bool(halted)
-    assert follower.executor.tended == [(False, False)]  # type: ignore[attr-defined]
+    assert follower.executor.tended == [(False, False)]
 
 
 def test_what_is_finished_already_is_not_reported_twice(
@@ -187,7 +187,7 @@ def test_two_that_find_a_sweep_over_build_its_report_once(
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(follower.conclude, [step(plan), step(plan)])) == ["needs_attention"] * 2
     assert len(built) == 1
-    told = "\n".join(follower.output.lines)  # type: ignore[attr-defined]
+    told = "\n".join(follower.output.lines)
     assert "built from these results already" in told
     tuned = next(run for run in plan.runs if run.run_id is not None)
     run_paths(follower.paths, tuned).root.mkdir()
@@ -207,7 +207,7 @@ def test_speeds_are_learned_from_runs_as_they_end_or_once_at_the_end(
     over = Step(plan=plan, stage="tune", num_done=1, num_alive=0, ended=(ended,))
     answers(monkeypatch, follower.paths, over, over)
     for reports_ends in (True, False):
-        follower.executor.reports_ends = reports_ends  # type: ignore[misc]
+        follower.executor.reports_ends = reports_ends
         last = follower.follow(to_the_end=True)
         assert last is over
         follower.conclude(last)

@@ -108,7 +108,7 @@ def test_every_end_is_found_out_and_written_once(
     assert status.state == state
     assert [outcome.cause for outcome in status.outcomes] == causes
     assert (status.just_ended.cause if status.just_ended is not None else None) == (causes[-1] if causes else None)
-    assert [read_outcome(one.paths, n).cause for n in attempt_numbers(one.paths)] == causes  # type: ignore[union-attr]
+    assert [read_outcome(one.paths, n).cause for n in attempt_numbers(one.paths)] == causes
     again = ended(executor, one.paths)
     assert (again.just_ended, again.new_outcomes) == (None, ())
 

@@ -74,7 +74,7 @@ def test_runs_of_this_sweep_come_first_and_of_others_the_best_known(tmp_path: Pa
      {"loss_nats_text": 1.0}, {"num_seeds": 1}],
 )  # fmt: skip
 def test_runs_trained_otherwise_or_without_replicates_do_not_count(tmp_path: Path, keys: dict[str, object]) -> None:
-    write_results(tmp_path / "other", 0.05, **keys)  # type: ignore[arg-type]
+    write_results(tmp_path / "other", 0.05, **keys)
     assert known(tmp_path)["loss_nats"].std == 0.8
 
 

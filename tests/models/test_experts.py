@@ -38,7 +38,7 @@ def test_grouped_products_are_those_of_one_expert_after_another(loads: list[int]
 
     def results() -> list[torch.Tensor]:
         given = [value.float().requires_grad_() for value in inputs]
-        out = run_experts(*given, load_E)  # type: ignore[call-arg]
+        out = run_experts(*given, load_E)
         return [out, *torch.autograd.grad(out.square().sum(), given)]
 
     assert takes_grouped(inputs[0].float(), d_model, hidden)
@@ -78,7 +78,7 @@ def test_torchs_counter_sees_the_flops_of_every_row_forward_and_backward(hidden:
         value.float().requires_grad_() for value in (random(6, 8), random(4, 2 * hidden, 8), random(4, 8, hidden))
     ]
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
-        out = run_experts(*inputs, torch.tensor([2, 0, 3, 1]))  # type: ignore[call-arg]
+        out = run_experts(*inputs, torch.tensor([2, 0, 3, 1]))
         assert counter.get_total_flops() == 6 * 6 * 8 * hidden
         out.sum().backward()
     assert counter.get_total_flops() == 3 * 6 * 6 * 8 * hidden

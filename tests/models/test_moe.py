@@ -20,7 +20,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def moe(**changes: object) -> MoE:
     given = {"layers": (0,), "num_experts": 5, "experts_per_token": 2, "expert_hidden": 4}
-    return MoE(**{**given, **changes})  # type: ignore[arg-type]
+    return MoE(**{**given, **changes})
 
 
 def choosing_tokens(**changes: object) -> MoE:

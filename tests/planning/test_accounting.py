@@ -168,12 +168,12 @@ def by_name(a: Architecture) -> dict[str, Component]:
 def test_expert_choice_costs_its_capacity_in_training_and_its_top_experts_in_evaluation() -> None:
     dense = replace(base("134m"), ffn_hidden=64)
     shape = {"layers": (1, 2), "num_experts": 6, "experts_per_token": 2, "expert_hidden": 32, "renormalise": False}
-    chosen = replace(dense, family="moe", moe=MoE(**shape))  # type: ignore[arg-type]
+    chosen = replace(dense, family="moe", moe=MoE(**shape))
     # Of 64 tokens each of 6 experts takes 13: 1.25 x 64 / 6 is 13.3; a token meets 78 / 64 experts.
     choosing = replace(
         dense,
         family="moe",
-        moe=MoE(**shape, routing="expert_choice", balance="none", capacity_factor=1.25),  # type: ignore[arg-type]
+        moe=MoE(**shape, routing="expert_choice", balance="none", capacity_factor=1.25),
     )
     expert = 3 * 768 * 32 * 2
     assert by_name(choosing)["experts"].flops == 2 * expert * 78 / 64

@@ -47,7 +47,7 @@ def test_a_product_varies_keys_and_names_its_series_by_them() -> None:
 def test_a_zip_moves_its_axes_together_and_beside_the_budget_makes_no_series() -> None:
     found = grid("{families: [moe], zip: {budget: [4e11, 1.7e12], num_experts: [16, 4]}}")
     assert labels(found) == {"4e11": {"moe": [0, 1]}, "7.5e11": {}, "1.7e12": {"moe": [0, 1]}}
-    sizes = [found.by_budget[name]["moe"][0].family.num_experts for name in ("4e11", "1.7e12")]  # type: ignore[attr-defined]
+    sizes = [found.by_budget[name]["moe"][0].family.num_experts for name in ("4e11", "1.7e12")]
     assert sizes == [16, 4]
     apart = grid("{families: [moe], zip: {num_experts: [16, 4], experts_per_token: [2, 1]}}")
     assert list(labels(apart)["4e11"]) == [
@@ -68,7 +68,7 @@ def test_layers_can_be_varied_and_keep_their_type() -> None:
     found = grid("{families: [memory_plus], product: {layers: [[1], [0, 2], middle]}}")
     here = found.by_budget["4e11"]
     assert list(here) == [f"memory_plus layers={name}" for name in ("1", "0-2", "middle")]
-    assert here["memory_plus layers=0-2"][0].family.layers == (0, 2)  # type: ignore[attr-defined]
+    assert here["memory_plus layers=0-2"][0].family.layers == (0, 2)
 
 
 def test_two_families_of_one_kind_stand_under_names_of_their_own() -> None:

@@ -17,15 +17,15 @@ def _cost(family: str = "dense", *, flops_per_token: float = 1e6, flops: float =
         "family": family, "series": family, "batch_tokens": 512, "sequence_length": 128, "flops_train": flops,
         "flops_per_token": flops_per_token, "params_total": 1000, "evaluated": False, "done": False, **more,
     }  # fmt: skip
-    return Cost(**plain)  # type: ignore[arg-type]
+    return Cost(**plain)
 
 
-def _speed(family: str = "dense", *, flops_per_token: float = 1e6, flops_per_second: float = 1e11, **more: object):  # type: ignore[no-untyped-def]
+def _speed(family: str = "dense", *, flops_per_token: float = 1e6, flops_per_second: float = 1e11, **more: object):
     plain = {
         "family": family, "series": family, "batch_tokens": 512, "sequence_length": 128, "start_seconds": 2.0,
         "flops_per_token": flops_per_token, "flops_per_second": flops_per_second, **more,
     }  # fmt: skip
-    return Speed(**plain)  # type: ignore[arg-type]
+    return Speed(**plain)
 
 
 @given(st.lists(st.floats(0, 1000), max_size=30), st.integers(1, 8))

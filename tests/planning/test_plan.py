@@ -141,7 +141,7 @@ def test_knowledge_is_sized_by_its_rule() -> None:
     sweep = shipped("memory_vs_moe", "data.sources.facts.bits_per_parameter=0.5")
     facts = next(source for source in sweep.data.sources if source.name == "facts")
     smallest = min(make_plan(sweep, DIGESTS).runs, key=lambda run: (run.counts.params_total, run.budget_flops))
-    bits = facts.bits_per_person * facts.num_people  # type: ignore[attr-defined]
+    bits = facts.bits_per_person * facts.num_people
     assert bits == pytest.approx(0.5 * smallest.counts.params_non_embedding, rel=0.01)
     with pytest.raises(PlanError, match=r"Raise bits_per_parameter"):
         shipped("memory_vs_moe", "data.sources.facts.bits_per_parameter=1e-5")

@@ -32,7 +32,7 @@ def design(num_seeds: int, budgets: Sequence[str] = BUDGETS) -> Design:
 
 
 def noise(std: float = 0.03, measure: str = "loss_nats", **keys: object) -> NoiseRow:
-    return NoiseRow(measure=measure, std=std, basis="assumed", origin="a guess", **keys)  # type: ignore[arg-type]
+    return NoiseRow(measure=measure, std=std, basis="assumed", origin="a guess", **keys)
 
 
 def stated(found: Resolution, at: str) -> float:
@@ -168,7 +168,7 @@ def test_the_chosen_seeds_are_the_fewest(target: float) -> None:
 
 
 def resolving(*overrides: str, **targets: float | str) -> Plan:
-    sweep = replace(shipped("memory_vs_moe", *BY_FLOPS, *overrides), resolve=Resolve(**targets))  # type: ignore[arg-type]
+    sweep = replace(shipped("memory_vs_moe", *BY_FLOPS, *overrides), resolve=Resolve(**targets))
     return make_plan(sweep, DIGESTS)
 
 

@@ -30,7 +30,7 @@ RECIPE = Recipe(name="r", tune=Tune(learning_rates=(1e-2, 2e-3, 5e-3), table_fac
 
 
 def recipe(rates: tuple[float, ...], factors: tuple[float, ...] = (1.0,), **tune: object) -> Recipe:
-    return Recipe(name="r", tune=Tune(learning_rates=rates, table_factors=factors, **tune))  # type: ignore[arg-type]
+    return Recipe(name="r", tune=Tune(learning_rates=rates, table_factors=factors, **tune))
 
 
 def trial(rates: Rates, loss: float | None, stage: str = "tune", seed: int = 0) -> Trial:
@@ -153,7 +153,7 @@ BEST = {"dense": (0.01, 1.0), "moe": (1.0, 1.0), "memory_plus": (0.012, 12.0)}
 
 
 def test_every_family_has_as_many_runs_of_each_round_and_extends_its_grid_twice_at_most() -> None:
-    plan = opened(planned("memory_vs_moe", "scale=node"), smooth(BEST))  # type: ignore[arg-type]
+    plan = opened(planned("memory_vs_moe", "scale=node"), smooth(BEST))
     counts = Counter((run.stage, run.family) for run in plan.runs)
     for family in BEST:
         assert (counts["tune", family], counts["tune-2", family]) == (12, 8)
@@ -167,7 +167,7 @@ def test_every_family_has_as_many_runs_of_each_round_and_extends_its_grid_twice_
 
 
 def test_the_choice_is_the_least_mean_of_the_best_third() -> None:
-    plan = opened(planned("memory_vs_moe", "scale=node"), smooth(BEST))  # type: ignore[arg-type]
+    plan = opened(planned("memory_vs_moe", "scale=node"), smooth(BEST))
     for choice in plan.choices:
         first = {
             one.rates: one.loss for one in choice.trials if one.stage in ("tune", "tune-extended", "tune-extended-2")
@@ -184,8 +184,8 @@ def test_the_choice_is_the_least_mean_of_the_best_third() -> None:
 
 def test_stages_open_alike_from_results_and_from_what_was_decided() -> None:
     plan = planned("memory_vs_moe", "scale=node")
-    whole = opened(plan, smooth(BEST))  # type: ignore[arg-type]
-    assert opened(plan, smooth(BEST)) == whole  # type: ignore[arg-type]
+    whole = opened(plan, smooth(BEST))
+    assert opened(plan, smooth(BEST)) == whole
     assert opened_as(plan, whole.selections, whole.choices) == whole
     half = opened_as(plan, [one for one in whole.selections if one.stage == "tune-extended"], whole.choices)
     assert (half.next_stage, half.choices) == ("tune-extended-2", ())

@@ -55,5 +55,5 @@ def test_nothing_is_recorded_where_that_is_asked_for(checkout: Path, tmp_path: P
     spec = WorkerSpec(number=0, threads=1, device="cpu", gpu=None, machine="m")
     given = {"spec": spec, "micro_batch": None}
     run = RunPaths(tmp_path)
-    assert "--no-diff" in worker_arguments(run, launcher=Launcher(record_diff=False), **given)  # type: ignore[arg-type]
-    assert "--no-diff" not in worker_arguments(run, launcher=Launcher(), **given)  # type: ignore[arg-type]
+    assert "--no-diff" in worker_arguments(run, launcher=Launcher(record_diff=False), **given)
+    assert "--no-diff" not in worker_arguments(run, launcher=Launcher(), **given)

@@ -45,7 +45,7 @@ def test_a_run_takes_the_place_of_a_calibration_and_the_other_way_round(tmp_path
     record_speeds(tmp_path, "one", [POINT])
     assert read_speeds(tmp_path, "one") == (replace(POINT, evaluation_seconds=3.0),)
     for changed in ({"series": "moe"}, {"batch_tokens": 1024}, {"sequence_length": 64}, {"family": "dense"}):
-        record_speeds(tmp_path, "one", [replace(POINT, **changed)])  # type: ignore[arg-type]
+        record_speeds(tmp_path, "one", [replace(POINT, **changed)])
     assert len(read_speeds(tmp_path, "one")) == 5
 
 

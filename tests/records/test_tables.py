@@ -144,7 +144,7 @@ def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path:
     assert "bits_stored" not in read_row(paths, "failed", None)
     asked = {"recall": {"value": 0.4, "stderr": 0.01, "num_samples": 2_000}}
     for stderr in (0.02, None):
-        asked["nats"] = {"value": 4 * math.log(2), "stderr": stderr, "num_samples": 2_000}  # type: ignore[dict-item]
+        asked["nats"] = {"value": 4 * math.log(2), "stderr": stderr, "num_samples": 2_000}
         write_json(paths.result, {**_result(), "scores": {"dense_facts": asked}}, format=1)
         row = read_row(paths, "done", inspect(paths).result)
         assert row["bits_offered"] == 48_000

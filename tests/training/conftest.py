@@ -94,7 +94,7 @@ def make_run(prepared: Prepared) -> Callable[..., Run]:
     """`tiny_run` on the session's data."""
 
     def make(family: str = "dense", **changes: int | float) -> Run:
-        return tiny_run(prepared, family, **changes)  # type: ignore[arg-type]
+        return tiny_run(prepared, family, **changes)
 
     return make
 

@@ -139,7 +139,7 @@ def test_narrow_tables_learn_resume_and_are_saved_as_they_are(
     assert near == pytest.approx(wide.losses["mixture"]["nats_per_token"], abs=0.02)
     loaded = build_model(run)
     checkpoint.load_weights(RunPaths(tmp_path / "undisturbed").checkpoints, run, loaded)
-    assert torch.equal(loaded.table, undisturbed.model.table)  # type: ignore[arg-type]
+    assert torch.equal(loaded.table, undisturbed.model.table)
 
 
 def test_one_second_moment_a_row_is_another_optimizer_with_less_state(make_run: MakeRun) -> None:

@@ -201,7 +201,7 @@ def test_divergence_is_a_status_and_leaves_no_bad_checkpoint(
     calls = itertools.count()
 
     def breaking(*arguments: object) -> object:
-        loss = healthy(*arguments)  # type: ignore[arg-type]
+        loss = healthy(*arguments)
         return replace(loss, nats_per_token=loss.nats_per_token * (float("nan") if next(calls) == 6 else 1.0))
 
     monkeypatch.setattr(trainer.micro_batch, "accumulate_gradients", breaking)
@@ -267,9 +267,9 @@ def test_a_gpu_out_of_memory_in_mid_run_goes_on_in_halves(
 
     def small_gpu(model: torch.nn.Module, tokens_BT: torch.Tensor, sequences: int, whole: int) -> object:
         if sequences > 3:
-            healthy(model, tokens_BT[:2], 2)  # type: ignore[arg-type]  # it had got this far
+            healthy(model, tokens_BT[:2], 2)  # it had got this far
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return healthy(model, tokens_BT, sequences, whole)  # type: ignore[arg-type]
+        return healthy(model, tokens_BT, sequences, whole)
 
     monkeypatch.setattr(trainer.micro_batch, "accumulate_gradients", small_gpu)
     trained = do(run, tmp_path / "small", prepared)

@@ -30,7 +30,7 @@ def do(
         run,
         RunPaths(root),
         prepared,
-        Execution(device="cpu", **how),  # type: ignore[arg-type]
+        Execution(device="cpu", **how),
         on_progress=lambda _: None,
         should_stop=lambda: next(calls) == stop_after,
     )

@@ -131,7 +131,7 @@ def test_the_data_of_the_figures_are_the_runs(made: Made) -> None:
 def test_slots_stand_on_a_logarithmic_axis_to_base_two(made: Made) -> None:
     axis = made("slots")[1]["loss_vs_slots"].figure.axes[0].xaxis
     assert axis.get_scale() == "log"
-    assert axis.get_transform().base == 2  # type: ignore[attr-defined]
+    assert axis.get_transform().base == 2
     words = ("2¹²", "2¹³", "2¹⁴", "2¹⁵", "2¹⁶", "2¹⁷", "2¹⁸", "2¹⁹", "2²⁰")
     assert {label.get_text() for label in axis.get_ticklabels()} <= set(words)
 
@@ -158,8 +158,8 @@ def test_no_text_leaves_its_figure_and_legends_lie_below(made: Made, name: str) 
             inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
             assert inside, (one.stem, text, box, width, height)
         for legend in one.figure.legends:
-            renderer = one.figure.canvas.get_renderer()  # type: ignore[attr-defined]
-            lowest = min(axes.get_tightbbox(renderer).y0 for axes in one.figure.axes)  # type: ignore[union-attr]
+            renderer = one.figure.canvas.get_renderer()
+            lowest = min(axes.get_tightbbox(renderer).y0 for axes in one.figure.axes)
             assert legend.get_window_extent(renderer).y1 <= lowest + 1, one.stem
 
 

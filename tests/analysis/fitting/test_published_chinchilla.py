@@ -14,7 +14,7 @@ pytestmark = needs_published
 
 def fitted(drop_highest: int = 5, **options: object) -> Fit:
     table = chinchilla(drop_highest)
-    return fit_law("chinchilla", {"N": table["N"], "D": table["D"]}, table["loss"], **options)  # type: ignore[arg-type]
+    return fit_law("chinchilla", {"N": table["N"], "D": table["D"]}, table["loss"], **options)
 
 
 def test_the_optimum_is_the_published_one_to_every_digit_and_all_starts_reach_it() -> None:

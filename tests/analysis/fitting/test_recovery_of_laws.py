@@ -164,7 +164,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"bootstrap": 10, "cluster": "seed"}, "no column 'seed' to group"),
     ):
         with pytest.raises(FitError, match=said):
-            fit_law("chinchilla", columns, LOSS, **options)  # type: ignore[arg-type]
+            fit_law("chinchilla", columns, LOSS, **options)
 
 
 def test_a_fixed_parameter_stays_and_has_no_interval() -> None:

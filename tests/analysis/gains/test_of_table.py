@@ -40,7 +40,7 @@ def test_without_noise_the_gain_is_exact_in_both_directions() -> None:
     frame = table(noise=1e-9)
     for axis, expected in (("C", MULTIPLIER), ("N", MULTIPLIER**0.5)):
         for of, over, power in (("memory", "dense", 1.0), ("dense", "memory", -1.0)):
-            found = gains(frame, of=of, over=over, family="kind", axis=axis, flops="flops", params="size")  # type: ignore[arg-type]
+            found = gains(frame, of=of, over=over, family="kind", axis=axis, flops="flops", params="size")
             assert found.multiplier.value == pytest.approx(expected**power, rel=1e-3)
     assert found.curves.law.name == "power_with_offset"
 
@@ -108,17 +108,17 @@ def test_what_cannot_be_compared_is_refused() -> None:
     frame = table()
     options = {"of": "memory", "over": "dense", "family": "kind", "flops": "flops"}
     with pytest.raises(TableError, match="no column 'family'"):
-        gains(frame, **{**options, "family": "family"})  # type: ignore[arg-type]
+        gains(frame, **{**options, "family": "family"})
     with pytest.raises(FitError, match=r"no row of family 'pkm'.*memory, dense"):
-        gains(frame, **{**options, "of": "pkm"})  # type: ignore[arg-type]
+        gains(frame, **{**options, "of": "pkm"})
     with pytest.raises(FitError, match="does not use weight"):
-        gains(frame.assign(w=1.0), **options, weight="w")  # type: ignore[arg-type]
+        gains(frame.assign(w=1.0), **options, weight="w")
     sizes = pd.concat([frame, frame.assign(size=frame["size"] * 2)])
     with pytest.raises(FitError, match="several model sizes at one number of FLOPs"):
-        gains(sizes, **options, params="size")  # type: ignore[arg-type]
+        gains(sizes, **options, params="size")
     far = frame.assign(flops=np.where(frame["kind"] == "dense", frame["flops"] * 1e6, frame["flops"]))
     with pytest.raises(FitError, match="do not overlap"):
-        gains(far, **options)  # type: ignore[arg-type]
+        gains(far, **options)
 
 
 def test_one_seed_of_two_levels_has_no_interval() -> None:

@@ -17,7 +17,7 @@ N = np.geomspace(1e7, 1e10, 24)
 def fitted(params: np.ndarray, tokens: np.ndarray, **options: object) -> Fit:
     noise = np.exp(0.003 * np.random.default_rng(0).standard_normal(len(params)))
     loss = LAWS["chinchilla"].predict(TRUTH, {"N": params, "D": tokens}) * noise
-    return fit_law("chinchilla", {"N": params, "D": tokens}, loss, **options)  # type: ignore[arg-type]
+    return fit_law("chinchilla", {"N": params, "D": tokens}, loss, **options)
 
 
 def assert_unknown(found: Fit, names: set[str]) -> None:

@@ -16,7 +16,7 @@ TRUTH = {"A": 400.0, "B": 500.0, "E": 1.7, "alpha": 0.33, "beta": 0.33}
 
 @pytest.mark.parametrize(("law", "name"), EVERY, ids=[f"{law.name}-{name}" for law, name in EVERY])
 def test_a_value_outside_the_bounds_is_an_error_that_names_them(law: object, name: str) -> None:
-    declared = LAWS[law.name]  # type: ignore[attr-defined]
+    declared = LAWS[law.name]
     parameter = declared.parameters[declared.index(name)]
     for value in (parameter.lower - 1e3, parameter.upper * 2 + 1e3, float("nan"), float("inf")):
         with pytest.raises(FitError, match="lies between") as error:

@@ -29,7 +29,7 @@ def studied(path: Path, table: list[Row]) -> Study:
 
 
 def built(path: Path, table: list[Row], **options: object) -> tuple[str, dict[str, object]]:
-    paths = build.build(write(path / "t.csv", table), path / "out", question="Which wins?", **options)  # type: ignore[arg-type]
+    paths = build.build(write(path / "t.csv", table), path / "out", question="Which wins?", **options)
     return paths.report.read_text(), json.loads(paths.card.read_text())
 
 

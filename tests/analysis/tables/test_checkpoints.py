@@ -120,7 +120,7 @@ def test_published_checkpoints_are_found() -> None:
     table = read(PUBLISHED / "deepmind_routing_curves.csv.gz")
     options = {"loss": "loss_validation", "params": "dense_parameter_count", "tokens": "step"}
     factors = {"E": "num_experts"}
-    found = observe(table, **options, factors=factors, where="step > 0", drop_invalid=True)  # type: ignore[arg-type]
+    found = observe(table, **options, factors=factors, where="step > 0", drop_invalid=True)
     assert found.checkpoints
     assert len(set(np.asarray(found.cluster))) == 223
     expected = pd.factorize(table.loc[found.row, "hyper_id"])[0]
@@ -128,7 +128,7 @@ def test_published_checkpoints_are_found() -> None:
     nameless = table.drop(columns=["hyper_id", "step"]).assign(D=table["step"])
     options["tokens"] = "D"
     where = "D > 0 and router_type == 'Dense'"
-    assert observe(nameless, **options, where=where, drop_invalid=True).checkpoints  # type: ignore[arg-type]
+    assert observe(nameless, **options, where=where, drop_invalid=True).checkpoints
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_published_designs_are_no_checkpoints(file: str, options: dict[str, obje
     table = read(PUBLISHED / file)
     parts = [table] if groups is None else [part for _, part in table.groupby(groups)]
     for part in parts:
-        found = observe(part, **options)  # type: ignore[arg-type]
+        found = observe(part, **options)
         assert not found.checkpoints
         assert found.cluster is None
         assert not any("checkpoints" in one for one in found.warnings)

@@ -114,7 +114,7 @@ def test_tokens_are_derived_only_where_that_is_asked_for(tmp_path: Path) -> None
 )
 def test_roles_that_contradict_each_other_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(TableError, match=said):
-        ColumnMap(loss="loss", **given)  # type: ignore[arg-type]
+        ColumnMap(loss="loss", **given)
 
 
 def test_a_cluster_is_any_column(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_letters_are_taken_by_name_only_where_nothing_else_is_named() -> None:
 
 def test_options_and_maps_are_not_mixed_and_unknown_options_are_refused() -> None:
     with pytest.raises(TableError, match=r"no table option 'tokns'; there are: .*tokens"):
-        observe(RUNS, tokns="D")  # type: ignore[call-arg]
+        observe(RUNS, tokns="D")
     with pytest.raises(TableError, match="not a mixture"):
         observe(RUNS, ColumnMap(loss="loss"), where="N > 1")
     with pytest.raises(TableError, match="read already"):
@@ -155,7 +155,7 @@ def test_a_wandb_export_is_read_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "wandb.csv"
     path.write_text(EXPORT)
     options = {"params": "params (M)", "tokens": "tokens (B)", "loss": "val/loss"}
-    observations = observe(path, **options)  # type: ignore[arg-type]
+    observations = observe(path, **options)
     assert observations.row.tolist() == [1, 6]
     assert observations.columns["N"].tolist() == [1e8, 2e8]
     assert [one.reason.partition(":")[0] for one in observations.exclusions] == [
@@ -169,7 +169,7 @@ def test_a_wandb_export_is_read_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     assert "--units width=B: units are those of params, tokens, flops" in capsys.readouterr().err
     path.write_text(EXPORT.replace("killed", "sleeping"))
     with pytest.raises(TableError, match=r"row 5 .*column 'State': 'sleeping' is no known status \(.*crashed.*\)"):
-        observe(path, **options)  # type: ignore[arg-type]
+        observe(path, **options)
     arguments = [part for name, column in options.items() for part in (f"--{name}", column)]
     assert main(["fit", str(path), "--law", "power", "--factor", "x=_step", *arguments]) == 2
     assert "'sleeping' is no known status" in capsys.readouterr().err
