@@ -121,6 +121,8 @@ def build_report(paths: SweepPaths, out: Path | None = None) -> Report:
     plan = stored_plan(paths)
     assert plan is not None
     rows = collect_results(paths, plan, out)
+    if all(row["status"] != "done" for row in rows):
+        raise NoReportError(f"no report yet: no run has a result; see: make status SWEEP={plan.sweep}")
     summary = to_plain(plan)
     summary["caveats"] += _doubts(paths, plan, rows)
     if out is None:

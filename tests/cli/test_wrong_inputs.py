@@ -76,6 +76,7 @@ def test_a_full_disk_stops_the_sweep_with_one_message_and_it_goes_on_once_there_
         sweep = small_sweep(write_text(tmp_path), flops="[2e9]", seeds="[0]", more=FEWER)
         done = memscale("sweep", NAME, *sweep, runs=disk / "runs", check=False)
         assert done.returncode in (2, 4), done.stdout + done.stderr
+        assert "no report yet: no run has a result; see: make status" in done.stdout
         assert "disk" in done.stdout + done.stderr or "No space left" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
