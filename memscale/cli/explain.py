@@ -135,10 +135,9 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
         f"width {a.d_model}, {a.num_layers} layers, {a.num_heads} heads of {a.head_width} "
         f"({a.num_kv_heads} of keys and values), FFN {a.ffn_hidden}, vocabulary {a.vocab_size}",
     ]
-    part = a.moe or a.memory or a.peer
-    if part is not None:
+    for name, part in a.parts.items():
         settings = ", ".join(f"{key} {_plain(value)}" for key, value in asdict(part).items())
-        lines.append(f"{a.feed_forward_kind(part.layers[0])}: {settings}")
+        lines.append(f"{name}: {settings}")
     lines.append(
         f"trained on {quantity(run.tokens)} tokens, {quantity(run.batch_tokens)} a batch, sequences of "
         f"{content['sequence_length']}: {quantity(run.flops_train)} FLOPs"

@@ -1,21 +1,31 @@
 """The architecture of a model: one frozen description that the planner counts and `memscale.models` builds.
 
-The feed-forward layer of a block is dense, unless the sparse part of the family (`memscale.config.layers`) lists the
-block. Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
+Sparse parts stand in the place of a block's feed-forward layer (`memscale.config.layers`) or beside what the block does
+(`memscale.config.token_layers`); each lists its layers. A family has one kind of part; a mixture has several. Refuses
+shapes that no module could have: head widths that do not divide, layers outside the stack, two parts in one place.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import require
+from memscale.config.checks import ADDED_LATER, require
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.ranges import Checked, Heads, LayerCount, OneOf, Range, VocabSize, Width
+from memscale.config.token_layers import NGram, TokenTable
 
-PARTS = {"dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer"}
-"""Family -> the field of `Architecture` that holds its sparse part; None for dense."""
-FAMILIES = tuple(PARTS)
+MIXTURE = "mixture"
+PARTS = {
+    "dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer",
+    "ngram": "ngram", "token_table": "token_table",
+}  # fmt: skip
+"""Family -> the field of `Architecture` that holds its sparse part; None for dense. A mixture has several."""
+FAMILIES = (*PARTS, MIXTURE)
+SPARSE_PARTS = ("moe", "memory", "peer", "ngram", "token_table")
+"""The fields of `Architecture` that hold sparse parts."""
+
+SparsePart = MoE | Memory | Peer | NGram | TokenTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,8 @@ class Architecture(Checked):
     moe: MoE | None = None
     memory: Memory | None = None
     peer: Peer | None = None
+    ngram: NGram | None = field(default=None, metadata=ADDED_LATER)
+    token_table: TokenTable | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,18 +71,54 @@ class Architecture(Checked):
             f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
         )
         require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
-        for name in ("moe", "memory", "peer"):
-            part: MoE | Memory | Peer | None = getattr(self, name)
-            require(
-                (part is not None) == (PARTS[self.family] == name),
-                f"family '{self.family}' and its part disagree: {name} is {'given' if part else 'missing'}",
-            )
-            if part is not None:
-                self._check_layers(part.layers)
+        self._check_parts()
         if self.memory is not None and not self.memory.gated:
             require(
                 self.memory.value_width == self.d_model,
                 f"value_width is {self.memory.value_width}; without a gated output it must be d_model ({self.d_model})",
+            )
+
+    def _check_parts(self) -> None:
+        parts = self.parts
+        if self.family == MIXTURE:
+            require(
+                len(parts) > 1,
+                f"a mixture has two sparse parts or more; it has {', '.join(parts) or 'none'}. "
+                f"Parts are {', '.join(SPARSE_PARTS)}",
+            )
+        else:
+            for name in SPARSE_PARTS:
+                require(
+                    (name in parts) == (PARTS[self.family] == name),
+                    f"family '{self.family}' and its part disagree: {name} is "
+                    f"{'given' if name in parts else 'missing'}",
+                )
+        places: dict[int, str] = {}
+        for name, part in parts.items():
+            self._check_layers(part.layers)
+            for layer in part.layers if self._takes_the_slot(part) else ():
+                require(
+                    layer not in places,
+                    f"layer {layer} is listed by {places.get(layer)} and by {name}, and has one feed-forward layer",
+                )
+                places[layer] = name
+        if self.token_table is not None:
+            self._check_row(self.token_table)
+
+    @staticmethod
+    def _takes_the_slot(part: SparsePart) -> bool:
+        return isinstance(part, MoE | Memory | Peer) or (isinstance(part, TokenTable) and part.use == "up")
+
+    def _check_row(self, table: TokenTable) -> None:
+        wanted = {
+            "up": (self.ffn_hidden, "ffn_hidden"),
+            "values": (self.num_kv_heads * self.head_width, "num_kv_heads x head_width"),
+        }
+        if table.use in wanted:
+            width, name = wanted[table.use]
+            require(
+                table.row_width == width,
+                f"token_table.row_width is {table.row_width}; with use '{table.use}' it must be {name} ({width})",
             )
 
     def _check_layers(self, layers: tuple[int, ...]) -> None:
@@ -80,13 +128,23 @@ class Architecture(Checked):
             f"layers {list(layers)} must be increasing indices between 0 and {self.num_layers - 1}",
         )
 
+    @property
+    def parts(self) -> dict[str, SparsePart]:
+        """The sparse parts that the model has, by the name of their field."""
+        found = ((name, getattr(self, name)) for name in SPARSE_PARTS)
+        return {name: part for name, part in found if part is not None}
+
     def feed_forward_kind(self, layer: int) -> str:
-        """Return what block `layer` has as its feed-forward layer: 'dense', 'moe', 'memory' or 'peer'."""
-        for name in ("moe", "memory", "peer"):
-            part: MoE | Memory | Peer | None = getattr(self, name)
-            if part is not None and layer in part.layers:
+        """Return what block `layer` has as its feed-forward layer: 'dense', or the field of the part in its place."""
+        for name, part in self.parts.items():
+            if layer in part.layers and self._takes_the_slot(part):
                 return name
         return "dense"
+
+    @property
+    def num_dense_layers(self) -> int:
+        """Layers whose feed-forward layer is dense."""
+        return self.num_layers - sum(len(part.layers) for part in self.parts.values() if self._takes_the_slot(part))
 
     @property
     def trains_causally(self) -> bool:
@@ -101,11 +159,13 @@ class Architecture(Checked):
 
     @property
     def num_slots(self) -> int | None:
-        """Slots of a memory layer (experts of a PEER layer); None without one."""
+        """Slots of a memory layer (experts of a PEER layer, rows of all n-gram tables); None without one."""
         keyed = self.memory or self.peer
-        return keyed.num_slots if keyed is not None else None
+        if keyed is not None:
+            return keyed.num_slots
+        return self.ngram.num_rows if self.ngram is not None else None
 
     @property
     def has_table(self) -> bool:
-        """Whether the model has a memory table, which is trained at a learning rate of its own."""
-        return self.memory is not None or self.peer is not None
+        """Whether the model has a table, which is trained at a learning rate of its own."""
+        return any(name != "moe" for name in self.parts)

@@ -24,19 +24,24 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(a.d_model, (a.num_heads + 2 * a.num_kv_heads) * a.head_width, bias=False)
         self.out = nn.Linear(a.num_heads * a.head_width, a.d_model, bias=False)
 
-    def forward(self, x_BSD: Tensor, rotations: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, rotations: Tensor, cache: LayerCache | None = None, added_BSV: Tensor | None = None
+    ) -> Tensor:
         """Return [B, S, D].
 
         Args:
             x_BSD: The normalised residual stream.
             rotations: Complex [S, 1, P], or [B, S, 1, P] per sequence (`memscale.models.rotary`).
             cache: Keys and values of earlier positions, which come first; the new ones are added to it.
+            added_BSV: What all values of a position get, if given (`memscale.models.token_table.ValueTable`).
         """
         heads_BSHW = self.qkv(x_BSD).unflatten(-1, (-1, self._head_width))
         # split, not slices: the gradient of a slice is a tensor of zeros to fill and to add.
         to_rotate_BSHW, values_BSGW = torch.split(
             heads_BSHW, [self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2
         )
+        if added_BSV is not None:
+            values_BSGW = values_BSGW + added_BSV.to(values_BSGW.dtype).view_as(values_BSGW)
         rotated_BSHW = rotate(to_rotate_BSHW, rotations)
         queries_BSHW, keys_BSGW = torch.split(rotated_BSHW, [self._num_heads, self._num_kv_heads], dim=2)
         if cache is None:

@@ -1,5 +1,7 @@
 """A key/value cache: generating a token costs one position's work instead of all positions'.
 
+It also holds the token ids, and what else a layer reads of earlier positions (`LayerCache.before`).
+
 Space for all positions is allocated at once. Every sequence has a length of its own, so that prompts of different
 lengths generate together: they are padded on the right, `truncate` sets how long each really is, and the next tokens
 overwrite the padding. A key beyond a sequence's position is never attended to. For evaluation only, without gradients.
@@ -35,8 +37,21 @@ class CachePositions:
 class LayerCache:
     """One layer's part of a cache during one forward pass."""
 
-    def __init__(self, keys_BGKW: Tensor, values_BGKW: Tensor, new_positions: CachePositions) -> None:
+    def __init__(
+        self, keys_BGKW: Tensor, values_BGKW: Tensor, new_positions: CachePositions, rows: dict[str, Tensor]
+    ) -> None:
         self._keys_BGKW, self._values_BGKW, self.new_positions = keys_BGKW, values_BGKW, new_positions
+        self._rows = rows
+
+    def before(self, name: str, reach: int, new_BSV: Tensor) -> Tensor:
+        """Store the new positions' rows under `name`; return the `reach` rows before them [B, reach, V], zero at first.
+
+        Each position's row is stored, so that `KVCache.truncate` can go back to any of them.
+        """
+        num_rows, num_positions = self._keys_BGKW.shape[0], self._keys_BGKW.shape[2]
+        if name not in self._rows:
+            self._rows[name] = new_BSV.new_zeros(num_rows, num_positions, new_BSV.shape[-1])
+        return stored_before(self._rows[name], reach, new_BSV, self.new_positions)
 
     def extend(self, keys_BSGW: Tensor, values_BSGW: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' keys (rotated) and values; return all keys and values [B, G, K, W]."""
@@ -48,6 +63,21 @@ class LayerCache:
                 rows_B1 = torch.arange(len(new_BSGW), device=new_BSGW.device)[:, None]
                 held_BGKW[rows_B1, :, new_positions.positions] = new_BSGW
         return self._keys_BGKW[:, :, : new_positions.num_held], self._values_BGKW[:, :, : new_positions.num_held]
+
+
+def stored_before(held_BCV: Tensor, reach: int, new_BSV: Tensor, new_positions: CachePositions) -> Tensor:
+    """Store new rows at their positions; return the `reach` rows before them [B, reach, V], zero before the start."""
+    positions = new_positions.positions
+    num_rows = len(new_BSV)
+    if isinstance(positions, slice):
+        starts_B1 = torch.full((num_rows, 1), positions.start, device=new_BSV.device)
+        held_BCV[:, positions] = new_BSV
+    else:
+        starts_B1 = positions[:, :1]
+        held_BCV[torch.arange(num_rows, device=new_BSV.device)[:, None], positions] = new_BSV
+    at_BR = starts_B1 + torch.arange(-reach, 0, device=new_BSV.device)
+    rows_BRV = held_BCV[torch.arange(num_rows, device=new_BSV.device)[:, None], at_BR.clamp(min=0)]
+    return rows_BRV * (at_BR >= 0)[..., None]
 
 
 class KVCache:
@@ -75,6 +105,8 @@ class KVCache:
         shape = (2, a.num_layers, num_rows, a.num_kv_heads, capacity, a.head_width)
         # Zeros: masked values are still multiplied by zero, so they have to be finite.
         self._held_2LBGKW = torch.zeros(shape, device=device, dtype=dtype)
+        self._tokens_BC1 = torch.zeros((num_rows, capacity, 1), device=device, dtype=torch.int64)
+        self._rows: list[dict[str, Tensor]] = [{} for _ in range(a.num_layers)]
         self._lengths = [0] * num_rows
 
     @property
@@ -111,7 +143,12 @@ class KVCache:
 
     def layer(self, layer: int, new_positions: CachePositions) -> LayerCache:
         """Return one layer's part."""
-        return LayerCache(self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer], new_positions)
+        keys, values = self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer]
+        return LayerCache(keys, values, new_positions, self._rows[layer])
+
+    def tokens_before(self, reach: int, tokens_BS: Tensor, new_positions: CachePositions) -> Tensor:
+        """Store the new tokens; return the `reach` tokens before them, int64 [B, reach], 0 before the start."""
+        return stored_before(self._tokens_BC1, reach, tokens_BS[..., None], new_positions)[..., 0]
 
     def truncate(self, lengths: Sequence[int]) -> None:
         """Drop what each sequence holds beyond its first `lengths` tokens: padding, or a draft."""
@@ -121,7 +158,9 @@ class KVCache:
 
     def select_rows(self, rows: Sequence[int]) -> None:
         """Keep these sequences only, in this order; there may be none left."""
-        self._held_2LBGKW = self._held_2LBGKW[:, :, torch.tensor(rows, dtype=torch.int64, device=self._device)]
+        kept = torch.tensor(rows, dtype=torch.int64, device=self._device)
+        self._held_2LBGKW, self._tokens_BC1 = self._held_2LBGKW[:, :, kept], self._tokens_BC1[kept]
+        self._rows = [{name: held[kept] for name, held in layer.items()} for layer in self._rows]
         self._lengths = [self._lengths[row] for row in rows]
 
     def _mask(self, positions_BS: Tensor, num_held: int) -> Tensor:

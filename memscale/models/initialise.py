@@ -4,10 +4,12 @@ A parameter's values depend on the seed and the parameter's name alone: not on t
 holds, so models of two families have equal values wherever they have the same part.
 
 1. Matrices are normal with variance 1 / fan-in.
-2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019).
+2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019);
+   n-gram memories and token tables write to it besides, in a few layers.
 3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
-4. Norm gains are one, biases zero.
+4. Norm gains are one, biases zero, and so is the convolution of an n-gram memory, which adds to what is there without
+   it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _WRITES_TO_RESIDUAL = (
     "slot.down",
     "slot.shared.down.weight",
     "slot.out.weight",
+    "slot.token_down.weight",
+    "token_table.out.weight",
+    "ngram.key_value.weight",
 )
 
 
@@ -39,7 +44,7 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
             component(name)  # raises for a parameter that belongs to none
             if name.endswith("norm.weight"):
                 parameter.fill_(1.0)
-            elif name.endswith(".bias"):
+            elif name.endswith((".bias", "ngram.conv")):
                 parameter.zero_()
             else:
                 # The last dimension is the fan-in, or the width of an embedding, a key or a row.

@@ -61,11 +61,15 @@ class MoEFeedForward(nn.Module):
         return training and self._moe.routing == "expert_choice"
 
     def forward(
-        self, x_BSD: Tensor, _table_NV: Tensor | None = None, usage: Usage | None = None
+        self,
+        x_BSD: Tensor,
+        _table_NV: Tensor | None = None,
+        _tokens_BS: Tensor | None = None,
+        usage: Usage | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the output [B, S, D] and the layer's auxiliary loss, a scalar, or None if it has none.
 
-        The table is an argument of every feed-forward sublayer, and unused here.
+        Table and tokens are arguments of every feed-forward sublayer, and unused here.
         """
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):

@@ -1,14 +1,17 @@
 """The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
-The sublayer is dense, experts, memory or PEER, by the architecture; all have the same signature. The model owns
-the table that its memory layers share; layers own the tables that are not shared.
+The sublayer is dense, experts, memory, PEER or a token table's, by the architecture; all have the same signature. A
+block may have an n-gram memory, before attention, and a token table besides. The model owns the table that its memory
+layers share; layers own the tables that are not shared.
 
-Shape suffixes: B batch, S positions, D model width, V vocabulary; for a table N slots and V width.
+Shape suffixes: B batch, S positions, D model width, V vocabulary, K rows read; for a table N slots and V width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +21,21 @@ from memscale.errors import ConfigError
 from memscale.kernels.memory_table import MemoryTable, allocate_table
 from memscale.kernels.table_placement import ON_DEVICE, TablePlacement
 from memscale.models.attention import Attention
-from memscale.models.cache import KVCache, LayerCache
+from memscale.models.cache import CachePositions, KVCache, LayerCache
 from memscale.models.counts import ParameterCounts, count_parameters
 from memscale.models.feedforward import FeedForward
 from memscale.models.initialise import initialise
 from memscale.models.memory import MemoryLayer
 from memscale.models.moe import MoEFeedForward
+from memscale.models.ngram import NGramLayer
 from memscale.models.peer import PeerLayer
 from memscale.models.queries import ProductKeySelection, QueryBatchNorm
 from memscale.models.rotary import Rotary
+from memscale.models.token_table import GatedTokenTable, TokenFeedForward, ValueTable
 from memscale.models.usage import Usage
+
+Slot = FeedForward | MoEFeedForward | MemoryLayer | PeerLayer | TokenFeedForward
+_NO_USAGES: Mapping[str, Usage] = MappingProxyType({})
 
 __all__ = ["Output", "ParameterCounts", "Transformer", "build", "count_parameters"]
 
@@ -51,25 +59,55 @@ class Block(nn.Module):
         self.attention = Attention(a)
         self.slot_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.slot = _slot(a, layer)
+        self._kind = a.feed_forward_kind(layer)
+        self.ngram: NGramLayer | None = None
+        if a.ngram is not None and layer in a.ngram.layers:
+            self.ngram = NGramLayer(a.d_model, a.ngram, layer, a.vocab_size, a.norm_eps)
+        self.token_table: GatedTokenTable | ValueTable | None = None
+        if a.token_table is not None and layer in a.token_table.layers and a.token_table.use != "up":
+            width = a.token_table.row_width
+            if a.token_table.use == "gated":
+                self.token_table = GatedTokenTable(a.d_model, a.vocab_size, width, a.norm_eps)
+            else:
+                self.token_table = ValueTable(a.vocab_size, width)
 
     def forward(
         self,
         x_BSD: Tensor,
         rotations: Tensor,
         table_NV: Tensor | None,
-        usage: Usage | None,
+        tokens_BS: Tensor,
+        usages: Mapping[str, Usage] = _NO_USAGES,
         cache: LayerCache | None = None,
+        rows_BSK: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
-        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
-        return x_BSD + out_BSD, loss
+        """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None.
+
+        Args:
+            x_BSD: The residual stream.
+            rotations: Of the rotary positions.
+            table_NV: The table that memory layers share, if they do.
+            tokens_BS: The token ids, int64.
+            usages: What accumulates the use of this layer's parts, by their names.
+            cache: Earlier positions.
+            rows_BSK: Rows that the n-gram memory reads, int64; needed where the layer has one.
+        """
+        if self.ngram is not None:
+            assert rows_BSK is not None, "a layer with n-gram memory was handed no rows"
+            x_BSD = x_BSD + self.ngram(x_BSD, rows_BSK, usages.get("ngram"), cache)
+        added_BSV = self.token_table(tokens_BS) if isinstance(self.token_table, ValueTable) else None
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache, added_BSV)
+        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, tokens_BS, usages.get(self._kind))
+        x_BSD = x_BSD + out_BSD
+        if isinstance(self.token_table, GatedTokenTable):
+            x_BSD = x_BSD + self.token_table(x_BSD, tokens_BS)
+        return x_BSD, loss
 
 
-def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
+def _slot(a: Architecture, layer: int) -> Slot:
     """Return a layer's feed-forward sublayer.
 
-    All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
+    All have forward(x_BSD, table_NV or None, tokens_BS, usage or None) -> (out_BSD, auxiliary loss or None).
     """
     kind = a.feed_forward_kind(layer)
     if kind == "moe":
@@ -81,6 +119,8 @@ def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryL
     if kind == "peer":
         assert a.peer is not None
         return PeerLayer(a.d_model, a.peer, a.norm_eps)
+    if kind == "token_table":
+        return TokenFeedForward(a.d_model, a.vocab_size, a.ffn_hidden)
     return FeedForward(a.d_model, a.ffn_hidden)
 
 
@@ -103,7 +143,7 @@ class Transformer(nn.Module):
         if a.tied_embeddings:
             self.head.weight = self.embedding.weight
         self._rotary = Rotary(a.head_width, a.rope_theta)
-        self._usages: list[Usage | None] | None = None
+        self._usages: list[dict[str, Usage]] | None = None
 
     def forward(self, tokens_BS: Tensor, cache: KVCache | None = None) -> Output:
         """Map tokens to the logits of the next token at every position.
@@ -128,14 +168,35 @@ class Transformer(nn.Module):
         )
         if new_positions is not None:
             rotations = rotations[new_positions.positions]
-        usages = self._usages if not self.training and self._usages is not None else [None] * len(self.blocks)
+        usages = self._usages if not self.training else None
+        rows = self.ngram_rows(tokens_BS, cache, new_positions)
         auxiliary_loss = x_BSD.new_zeros(())
-        for layer, (block, usage) in enumerate(zip(self.blocks, usages, strict=True)):
+        for layer, block in enumerate(self.blocks):
             held = None if cache is None or new_positions is None else cache.layer(layer, new_positions)
-            x_BSD, loss = block(x_BSD, rotations, self.table, usage, held)
+            used = _NO_USAGES if usages is None else usages[layer]
+            x_BSD, loss = block(x_BSD, rotations, self.table, tokens_BS, used, held, rows.get(layer))
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
+
+    def ngram_rows(
+        self, tokens_BS: Tensor, cache: KVCache | None = None, new_positions: CachePositions | None = None
+    ) -> dict[int, Tensor]:
+        """Return the rows that the tokens read in each layer with n-gram memory, int64 [B, S, K], by layer.
+
+        Args:
+            tokens_BS: int64 [B, S].
+            cache: Earlier tokens; these are stored in it.
+            new_positions: Where these stand in it.
+        """
+        layers = {layer: block.ngram for layer, block in enumerate(self.blocks) if block.ngram is not None}
+        if not layers:
+            return {}
+        earlier_BH = None
+        if cache is not None and new_positions is not None:
+            history = next(iter(layers.values())).addresses.history
+            earlier_BH = cache.tokens_before(history, tokens_BS, new_positions)
+        return {layer: part.addresses(tokens_BS, earlier_BH) for layer, part in layers.items()}
 
     def is_noncausal(self, training: bool) -> bool:
         """Whether a later token can change an earlier one's logits in that mode; never in evaluation."""
@@ -145,16 +206,10 @@ class Transformer(nn.Module):
     def start_statistics(self) -> None:
         """Start to count, in evaluation mode, how slots and experts are used."""
         a = self.architecture
-        sizes = {
-            "moe": a.moe.num_experts if a.moe is not None else 0,
-            "memory": a.memory.num_slots if a.memory is not None else 0,
-            "peer": a.peer.num_slots if a.peer is not None else 0,
-        }
-        slots = [a.feed_forward_kind(layer) for layer in range(a.num_layers)]
-        shared = Usage(sizes["memory"]) if self.table is not None else None
+        shared = {"memory": Usage(a.memory.num_slots)} if a.memory is not None and self.table is not None else {}
         self._usages = [
-            None if kind == "dense" else shared if kind == "memory" and shared is not None else Usage(sizes[kind])
-            for kind in slots
+            {name: shared.get(name) or Usage(_size(a, name, layer)) for name in _COUNTED_PARTS if _has(a, name, layer)}
+            for layer in range(a.num_layers)
         ]
 
     def statistics(self) -> dict[str, float]:
@@ -162,24 +217,44 @@ class Transformer(nn.Module):
 
         A shared table, over all layers: `memory_used_share` of the slots; and of the softmax weights `memory_kl`
         (divergence from uniform, nats), `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same
-        with `_<l>`, PEER as `peer_...`. Experts, per layer: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`,
-        `moe_gini_<l>` and `moe_top_percent_share_<l>`.
+        with `_<l>`, PEER as `peer_...`, n-gram tables as `ngram_...`, of the rows read. Experts, per layer:
+        `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>` and `moe_top_percent_share_<l>`.
         """
         usages, self._usages = self._usages or [], None
         values: dict[str, float] = {}
-        for layer, usage in enumerate(usages):
-            if usage is None:
-                continue
-            kind = self.architecture.feed_forward_kind(layer)
-            suffix = "" if kind == "memory" and self.table is not None else f"_{layer}"
-            if kind == "moe":
-                values[f"moe_max_load_share{suffix}"] = usage.max_share
-            else:
-                values[f"{kind}_used_share{suffix}"] = usage.used_share
-            values[f"{kind}_kl{suffix}"] = usage.kl_from_uniform
-            values[f"{kind}_gini{suffix}"] = usage.gini
-            values[f"{kind}_top_percent_share{suffix}"] = usage.top_percent_share
+        for layer, used in enumerate(usages):
+            for kind, usage in used.items():
+                suffix = "" if kind == "memory" and self.table is not None else f"_{layer}"
+                if kind == "moe":
+                    values[f"moe_max_load_share{suffix}"] = usage.max_share
+                else:
+                    values[f"{kind}_used_share{suffix}"] = usage.used_share
+                values[f"{kind}_kl{suffix}"] = usage.kl_from_uniform
+                values[f"{kind}_gini{suffix}"] = usage.gini
+                values[f"{kind}_top_percent_share{suffix}"] = usage.top_percent_share
         return values
+
+
+_COUNTED_PARTS = ("moe", "memory", "peer", "ngram")
+"""Parts whose use is counted; that of a token table is the text's, whatever the model."""
+
+
+def _has(a: Architecture, name: str, layer: int) -> bool:
+    part = a.parts.get(name)
+    return part is not None and layer in part.layers
+
+
+def _size(a: Architecture, name: str, layer: int) -> int:
+    """Return the experts, slots or rows of a part in a layer."""
+    if name == "ngram":
+        assert a.ngram is not None
+        return a.ngram.table_rows(a.ngram.layers.index(layer))
+    if name == "moe":
+        assert a.moe is not None
+        return a.moe.num_experts
+    keyed = a.memory if name == "memory" else a.peer
+    assert keyed is not None
+    return keyed.num_slots
 
 
 def build(

@@ -5,9 +5,11 @@
    value and key each, together 4 x heads x head width x (s + 1) / 2.
 3. Product keys (Lample et al. 2019, Berges et al. 2024, He 2024): H heads score 2 n half keys of width w / 2, which is
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
-4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+4. N-gram memory (Cheng et al. 2026): two projections of the m values read, 4 m d; a convolution over c tokens, 2 c d.
+   Addresses and the gate's product are elementwise. There is no term in the number of rows.
+5. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
-A sparse layer replaces the feed-forward layer of its block. The modules of `memscale.models` have the same parameters,
+The modules of `memscale.models` have the same parameters,
 and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
 `conventions`, under their own names.
 
@@ -19,8 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memscale.config.architecture import Architecture
+from memscale.config.architecture import MIXTURE, Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.token_layers import NGram, TokenTable
 
 TRAINING_PASSES = 3
 """Training FLOPs divided by forward FLOPs: the backward pass costs twice the forward pass."""
@@ -69,7 +72,8 @@ def components(architecture: Architecture, sequence_length: int) -> tuple[Compon
 
     Returns:
         The components in the order embedding, attention, norm, ffn, router, experts, shared_experts, query,
-        key_scoring, table, memory_output, lm_head, without those that the family does not have.
+        key_scoring, table, memory_output, ngram_projections, ngram_conv, token_projections, lm_head, without those that
+        the model does not have. Tables of several parts are one component.
 
     Example:
         >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
@@ -177,22 +181,46 @@ def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentF
     rows: list[_ComponentFields] = [
         ("embedding", head, head, 0.0, d),
         _attention(a, sequence_length),
-        _dense("norm", (2 * a.num_layers + 1) * d, 0.0),
+        _dense("norm", _norms(a) * d, 0.0),
     ]
-    part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
-    if num_dense:
+    if num_dense := a.num_dense_layers:
         ffn = 3 * d * a.ffn_hidden * num_dense
         rows.append(_dense("ffn", ffn, 2.0 * ffn))
     if a.moe is not None:
         rows += _moe(d, a.moe, sequence_length)
-    elif a.memory is not None:
+    if a.memory is not None:
         rows += _memory(d, a.memory)
-    elif a.peer is not None:
+    if a.peer is not None:
         rows += _peer(d, a.peer)
+    if a.ngram is not None:
+        rows += _ngram(d, a.ngram)
+    if a.token_table is not None:
+        rows += _token_table(a, a.token_table)
+    if a.family == MIXTURE:
+        rows = _merged(rows)
     stored = 0 if a.tied_embeddings else head
     rows.append(("lm_head", stored, stored, 2.0 * head, head))
     return rows
+
+
+def _norms(a: Architecture) -> int:
+    """Return the number of norms as wide as the model."""
+    norms = 2 * a.num_layers + 1
+    if a.ngram is not None:
+        norms += (3 if a.ngram.conv_width else 2) * len(a.ngram.layers)
+    if a.token_table is not None and a.token_table.use == "gated":
+        norms += len(a.token_table.layers)
+    return norms
+
+
+def _merged(rows: list[_ComponentFields]) -> list[_ComponentFields]:
+    """Return one component for all of one name, where the first of them stood."""
+    sums: dict[str, _ComponentFields] = {}
+    for name, *numbers in rows:
+        before = sums.get(name, (name, 0, 0, 0.0, 0))
+        params, active, flops, read = (x + y for x, y in zip(before[1:], numbers, strict=True))
+        sums[name] = name, int(params), int(active), flops, int(read)
+    return list(sums.values())
 
 
 def _dense(name: str, params: int, flops: float) -> _ComponentFields:
@@ -260,10 +288,43 @@ def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
     ]
 
 
+def _ngram(d: int, ngram: NGram) -> list[_ComponentFields]:
+    num_layers, width = len(ngram.layers), ngram.memory_width
+    read = width * num_layers  # each head and order has rows of its own
+    projections = 2 * d * width * num_layers
+    rows: list[_ComponentFields] = [
+        ("table", ngram.num_rows * ngram.row_width, read, 0.0, read),
+        _dense("ngram_projections", projections, 2.0 * projections),
+    ]
+    if ngram.conv_width:
+        conv = d * ngram.conv_width * num_layers
+        rows.append(_dense("ngram_conv", conv, 2.0 * conv))
+    return rows
+
+
+def _token_table(a: Architecture, table: TokenTable) -> list[_ComponentFields]:
+    num_layers, width = len(table.layers), table.row_width
+    read = width * num_layers
+    rows: list[_ComponentFields] = [("table", a.vocab_size * read, read, 0.0, read)]
+    if table.use != "values":
+        projections = 2 * a.d_model * width * num_layers
+        rows.append(_dense("token_projections", projections, 2.0 * projections))
+    return rows
+
+
 def _rows_read(a: Architecture) -> int:
-    """Return the table rows that a token reads: H k in every memory layer, or 2 H k in every PEER layer."""
+    """Return the table rows that a token reads.
+
+    H k in every memory layer, 2 H k in every PEER layer, one for each order and head in a layer with n-gram memory, one
+    in a layer with a token table.
+    """
+    rows = 0
     if a.memory is not None:
-        return a.memory.num_heads * a.memory.knn * len(a.memory.layers)
+        rows += a.memory.num_heads * a.memory.knn * len(a.memory.layers)
     if a.peer is not None:
-        return 2 * a.peer.num_heads * a.peer.knn * len(a.peer.layers)
-    return 0
+        rows += 2 * a.peer.num_heads * a.peer.knn * len(a.peer.layers)
+    if a.ngram is not None:
+        rows += a.ngram.num_reads * len(a.ngram.layers)
+    if a.token_table is not None:
+        rows += len(a.token_table.layers)
+    return rows

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from memscale.config.architecture import Architecture
 from memscale.config.checks import at_least, one_of
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.planning.accounting import components, count
 
 SHARDINGS = ("none", "optimizer", "full")
@@ -122,16 +123,18 @@ def saved_bytes(
     one_of("precision", precision, PRECISIONS)
     a = architecture
     kept = _Kept(precision)
-    part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
     per_token = (2 * a.num_layers + 1) * kept.norm(a.d_model)
-    per_token += a.num_layers * kept.attention(a) + num_dense * kept.feed_forward(a.d_model, a.ffn_hidden)
+    per_token += a.num_layers * kept.attention(a) + a.num_dense_layers * kept.feed_forward(a.d_model, a.ffn_hidden)
     if a.moe is not None:
         per_token += len(a.moe.layers) * kept.experts(a.d_model, a.moe, sequence_length)
-    elif a.memory is not None:
+    if a.memory is not None:
         per_token += len(a.memory.layers) * kept.memory(a.d_model, a.memory)
-    elif a.peer is not None:
+    if a.peer is not None:
         per_token += len(a.peer.layers) * kept.peer(a.d_model, a.peer)
+    if a.ngram is not None:
+        per_token += len(a.ngram.layers) * kept.ngram(a.d_model, a.ngram, sequence_length)
+    if a.token_table is not None:
+        per_token += len(a.token_table.layers) * kept.token_table(a, a.token_table)
     # The token itself, the head's input, and the logarithms of the softmax.
     per_token += 2 * _INT64 + kept.width * a.d_model + _FLOAT32 * a.vocab_size
     # Rotation factors of the rotary positions, complex.
@@ -141,26 +144,47 @@ def saved_bytes(
 
 def _table_rows(a: Architecture) -> int:
     """Return the number of rows of all tables."""
+    rows = 0
     if a.memory is not None:
-        return a.memory.num_tables * a.memory.num_slots
-    return 2 * len(a.peer.layers) * a.peer.num_slots if a.peer is not None else 0
+        rows += a.memory.num_tables * a.memory.num_slots
+    if a.peer is not None:
+        rows += 2 * len(a.peer.layers) * a.peer.num_slots
+    if a.ngram is not None:
+        rows += a.ngram.num_rows
+    if a.token_table is not None:
+        rows += len(a.token_table.layers) * a.vocab_size
+    return rows
 
 
 def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float:
-    """Return the bytes of a table's gradient in the smaller of its two forms.
+    """Return the bytes of the tables' gradients, each in the smaller of its two forms.
 
-    1. Per lookup its slot and weight, and per token the gradient of the sum, v (in PEER's first table the input, d),
-       for all tokens of the device.
+    1. Per lookup its slot and weight, and the gradient that its row is multiplied with, for all tokens of the device:
+       per token that of the sum, v (in PEER's first table the input, d), or per lookup that of the row itself, which
+       n-gram and token tables give on as it is.
     2. The same for one micro-batch only, and one sum per touched row, before and after it is added.
     """
-    part = a.memory or a.peer
-    if part is None:
-        return 0.0
-    reads, width = part.num_heads * part.knn, a.memory.value_width if a.memory is not None else a.d_model
-    lookups = 1 if a.memory is not None else 2  # of the same slots
-    per_token = len(part.layers) * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
-    sums = _table_rows(a) * (_INT64 + _FLOAT32 * (1 + width))
-    return float(min(tokens * per_token, 2 * sums + tokens_at_once * per_token))
+
+    def smaller(rows: int, width: int, per_token: float) -> float:
+        sums = rows * (_INT64 + _FLOAT32 * (1 + width))
+        return float(min(tokens * per_token, 2 * sums + tokens_at_once * per_token))
+
+    total = 0.0
+    for part in (a.memory, a.peer):
+        if part is not None:
+            reads = part.num_heads * part.knn
+            width, lookups, tables = a.d_model, 2, 2 * len(part.layers)  # both of the same slots
+            if isinstance(part, Memory):
+                width, lookups, tables = part.value_width, 1, part.num_tables
+            per_token = len(part.layers) * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
+            total += smaller(tables * part.num_slots, width, per_token)
+    if a.ngram is not None:
+        each = _INT64 + _FLOAT32 * (1 + a.ngram.row_width)
+        total += smaller(a.ngram.num_rows, a.ngram.row_width, len(a.ngram.layers) * a.ngram.num_reads * each)
+    if a.token_table is not None:
+        width, num_layers = a.token_table.row_width, len(a.token_table.layers)
+        total += smaller(num_layers * a.vocab_size, width, num_layers * (_INT64 + _FLOAT32 * (1 + width)))
+    return total
 
 
 def _loss_bytes(a: Architecture, precision: str) -> float:
@@ -220,6 +244,32 @@ class _Kept:
         selected = peer.num_heads * peer.knn
         return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
 
+    def ngram(self, d: int, ngram: NGram, sequence_length: int) -> float:
+        """Return what an n-gram memory saves.
+
+        Rows and their addresses; keys and values, 2 d, which autocast has in bfloat16, so that the key is cast; two
+        norms with their results; the gate, one number, five with a signed root. A convolution: a norm, its padded input
+        and its result.
+        """
+        kept = (_INT64 + self.width * ngram.row_width) * ngram.num_reads + self.width * 2 * d
+        kept += 2 * (self.norm(d) + _FLOAT32 * d) - (0 if self._autocast else _FLOAT32 * d)
+        kept += _FLOAT32 * (5 if ngram.signed_root else 1) + (self.width if self._autocast else 0)
+        if ngram.conv_width:
+            reach = (ngram.conv_width - 1) * max(ngram.orders)
+            kept += self.norm(d) + self.width * d * (2 + reach / sequence_length)
+        return kept
+
+    def token_table(self, a: Architecture, table: TokenTable) -> float:
+        """Input d; gate, its activation, the row and their product, 4 F.
+
+        Rows that are added to values: the sum is saved in the place of the projections' result, which has queries and
+        keys besides.
+        """
+        if table.use == "values":
+            return _INT64 - self.width * (a.num_heads + a.num_kv_heads) * a.head_width
+        kept = _INT64 + self.width * (a.d_model + 4 * table.row_width)
+        return kept + (self.norm(a.d_model) if table.use == "gated" else 0)
+
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
         """Input d; queries H w, again where they are normalised; slots and weights, H k."""
         query = part.num_heads * part.key_width
@@ -234,12 +284,15 @@ class _Kept:
 
     def copies(self, a: Architecture) -> float:
         """Return what does not depend on the micro-batch: autocast's matrix copies, and normalised keys in float32."""
-        part = a.memory or a.peer
         kept = 0.0
-        if part is not None and part.qk_norm:
-            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width
+        for keyed in (a.memory, a.peer):
+            if keyed is not None and keyed.qk_norm:
+                kept += _FLOAT32 * len(keyed.layers) * keyed.num_heads * keyed.num_keys * keyed.key_width
         if self._autocast:
-            multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "memory_output")
+            multiplied = (
+                "attention", "ffn", "experts", "shared_experts", "query", "memory_output", "ngram_projections",
+                "ngram_conv", "token_projections",
+            )  # fmt: skip
             matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
             kept += self.width * (matrices + a.d_model * a.vocab_size)
         return kept

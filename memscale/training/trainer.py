@@ -17,7 +17,6 @@ from contextlib import closing
 
 import torch
 
-from memscale.config.architecture import PARTS
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.errors import DataError
@@ -233,10 +232,10 @@ class _Training:
             return True
         self._validation = self._validator.measure(self._model, self._micro_batch)
         self._lines.add(self._step, self._tokens, "validation", **self._validation.figures())
-        if self._validation.usage:
-            split = PARTS[self._run.architecture.family]
-            assert split is not None, "a dense model has no usage"
-            self._lines.add(self._step, self._tokens, split, **self._validation.usage)
+        for part in self._run.architecture.parts:
+            usage = {name: value for name, value in self._validation.usage.items() if name.startswith(f"{part}_")}
+            if usage:
+                self._lines.add(self._step, self._tokens, part, **usage)
         return self._validation.finite
 
     def _save(self, status: str) -> str:

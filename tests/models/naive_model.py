@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.token_layers import NGram
 from memscale.models.transformer import Transformer
 
 Array = NDArray[np.float64]
@@ -20,15 +21,30 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
     x = state["embedding.weight"][tokens]
     for layer in range(a.num_layers):
         part = {name.split(".", 2)[2]: value for name, value in state.items() if name.startswith(f"blocks.{layer}.")}
+        if a.ngram is not None and layer in a.ngram.layers:
+            x = x + np.stack([ngrams(a, layer, part, *one) for one in zip(x, tokens, strict=True)])
+        rows = part["token_table.table"][tokens] if "token_table.table" in part else None
+        valued = rows if rows is not None and a.token_table.use == "values" else [None] * len(x)
         normed = rms_norm(x, part["attention_norm.weight"], a.norm_eps)
-        x = x + np.stack([attention(a, part, sequence) for sequence in normed])
+        x = x + np.stack([attention(a, part, *one) for one in zip(normed, valued, strict=True)])
         normed = rms_norm(x, part["slot_norm.weight"], a.norm_eps)
-        x = x + slot(a, layer, part, state.get("table"), normed, model.training).reshape(x.shape)
+        if a.feed_forward_kind(layer) == "token_table":
+            hidden = silu(normed @ part["slot.token_gate.weight"].T) * part["slot.table"][tokens]
+            x = x + hidden @ part["slot.token_down.weight"].T
+        else:
+            x = x + slot(a, layer, part, state.get("table"), normed, model.training).reshape(x.shape)
+        if rows is not None and a.token_table.use == "gated":
+            hidden = rms_norm(x, part["token_table.norm.weight"], a.norm_eps) @ part["token_table.gate.weight"].T
+            x = x + (np.vectorize(gelu)(hidden) * rows) @ part["token_table.out.weight"].T
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 
 def rms_norm(x: Array, gain: Array | float, eps: float) -> Array:
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * gain
+
+
+def gelu(x: float) -> float:
+    return x * (1 + erf(x / np.sqrt(2))) / 2
 
 
 def silu(x: Array) -> Array:
@@ -48,9 +64,11 @@ def rotated(vector: Array, position: int, theta: float) -> Array:
     return out
 
 
-def attention(a: Architecture, part: dict[str, Array], x: Array) -> Array:
+def attention(a: Architecture, part: dict[str, Array], x: Array, added: Array | None = None) -> Array:
     rows = (x @ part["attention.qkv.weight"].T).reshape(len(x), -1, a.head_width)
     keys_from, values_from = a.num_heads, a.num_heads + a.num_kv_heads
+    if added is not None:
+        rows[:, values_from:] += added.reshape(len(x), -1, a.head_width)
     mixed = np.zeros((len(x), a.num_heads, a.head_width))
     for head in range(a.num_heads):
         shared = head // (a.num_heads // a.num_kv_heads)
@@ -158,6 +176,57 @@ def tiny_experts(part: dict[str, Array], x: Array, chosen: list[tuple[Array, Arr
     for slots, weights in chosen:
         for i, weight in zip(slots, weights, strict=True):
             hidden = part["slot.input_table"][i] @ x
-            gelu = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
-            out += weight * gelu * part["slot.output_table"][i]
+            out += weight * gelu(hidden) * part["slot.output_table"][i]
     return out
+
+
+def ngrams(a: Architecture, layer: int, part: dict[str, Array], x: Array, tokens: list[int]) -> Array:
+    """Return [S, D]: what n-gram memory gives a sequence, address by address."""
+    config = a.ngram
+    rows = ngram_rows(config, layer, a.vocab_size, tokens)
+    out = []
+    for hidden, read in zip(x, rows, strict=True):
+        memory = np.concatenate([part["ngram.table"][row] for row in read])
+        key, value = np.split(part["ngram.key_value.weight"] @ memory, 2)
+        key = rms_norm(key, part["ngram.key_norm.weight"], a.norm_eps)
+        gate = rms_norm(hidden, part["ngram.hidden_norm.weight"], a.norm_eps) @ key / np.sqrt(a.d_model)
+        if config.signed_root:
+            gate = np.sign(gate) * np.sqrt(max(abs(gate), 1e-6))
+        out.append(value / (1 + np.exp(-gate)))
+    if not config.conv_width:
+        return np.array(out)
+    normed = [rms_norm(u, part["ngram.conv_norm.weight"], a.norm_eps) for u in out]
+    mixed = []
+    for position, u in enumerate(out):
+        total = np.zeros_like(u)
+        for tap in range(config.conv_width):
+            other = position - (config.conv_width - 1 - tap) * max(config.orders)
+            if other >= 0:
+                total += part["ngram.conv"][:, 0, tap] * normed[other]
+        mixed.append(u + silu(total))
+    return np.array(mixed)
+
+
+def ngram_rows(config: NGram, layer: int, vocab_size: int, tokens: list[int]) -> list[list[int]]:
+    """Return for every token the rows that it reads, in Python's own integers."""
+    longest = max(config.orders)
+    generator = np.random.default_rng(config.hash_seed + 10_007 * layer)
+    drawn = generator.integers(0, (2**63 - 1) // vocab_size // 2, longest)
+    odd = [2 * int(number) + 1 for number in drawn]
+    sizes = config.table_sizes(config.layers.index(layer))
+    rows = []
+    for position in range(len(tokens)):
+        window = [tokens[position]]
+        for back in range(1, longest):
+            ended = position - back < 0 or 0 in tokens[position - back + 1 : position]
+            window.append(0 if ended else tokens[position - back])
+        read, start = [], 0
+        for number, order in enumerate(config.orders):
+            mixed = 0
+            for token, factor in zip(window[:order], odd, strict=False):
+                mixed ^= token * factor
+            for size in sizes[number * config.num_heads : (number + 1) * config.num_heads]:
+                read.append(start + mixed % size)
+                start += size
+        rows.append(read)
+    return rows

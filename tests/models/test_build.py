@@ -25,20 +25,35 @@ def by_hand(a: Architecture) -> int:
             total += 3 * d * a.ffn_hidden
         elif a.feed_forward_kind(layer) == "moe":
             total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
+        elif a.feed_forward_kind(layer) == "token_table":
+            total += 2 * d * a.ffn_hidden
         else:
-            m = a.memory or a.peer
+            m = a.memory if a.feed_forward_kind(layer) == "memory" else a.peer
             total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
-            total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0
+            total += 2 * d * m.value_width if m is a.memory and m.gated else 0
+        if a.ngram and layer in a.ngram.layers:
+            total += 2 * d * len(a.ngram.orders) * a.ngram.num_heads * a.ngram.row_width + 2 * d
+            total += d * (a.ngram.conv_width + 1) if a.ngram.conv_width else 0
+        if a.token_table and layer in a.token_table.layers and a.token_table.use == "gated":
+            total += 2 * d * a.token_table.row_width + d
     return total + tables_by_hand(a)
 
 
 def tables_by_hand(a: Architecture) -> int:
+    total = 0
     if a.peer:
-        return len(a.peer.layers) * 2 * a.peer.num_keys**2 * a.d_model
+        total += len(a.peer.layers) * 2 * a.peer.num_keys**2 * a.d_model
     if a.memory:
-        return (1 if a.memory.shared_table else len(a.memory.layers)) * a.memory.num_keys**2 * a.memory.value_width
-    return 0
+        tables = 1 if a.memory.shared_table else len(a.memory.layers)
+        total += tables * a.memory.num_keys**2 * a.memory.value_width
+    if a.ngram:
+        for which in range(len(a.ngram.layers)):
+            rows = sum(a.ngram.table_sizes(which))
+            total += (rows + -rows % a.ngram.rows_multiple_of) * a.ngram.row_width
+    if a.token_table:
+        total += len(a.token_table.layers) * a.vocab_size * a.token_table.row_width
+    return total
 
 
 @given(architectures())

@@ -8,6 +8,7 @@ import torch
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.token_layers import NGram, TokenTable
 
 
 def architecture(family: str, **changes: Any) -> Architecture:
@@ -36,6 +37,11 @@ def peer(**changes: Any) -> Peer:
     return Peer(**{**given, **changes})
 
 
+def ngram(**changes: Any) -> NGram:
+    given: dict[str, Any] = {"layers": (0, 2), "orders": (2, 3), "num_heads": 2, "rows_per_head": 11, "row_width": 3}
+    return NGram(**{**given, **changes})
+
+
 ZOO = {
     "dense": architecture("dense"),
     "dense, tied, a key head a head": architecture("dense", tied_embeddings=True, num_kv_heads=4),
@@ -54,6 +60,21 @@ ZOO = {
     "peer batch": architecture("peer", peer=peer(query_norm="batch")),
     "peer layer": architecture("peer", peer=peer(query_norm="layer")),
     "peer": architecture("peer", peer=peer()),
+    "ngram": architecture("ngram", ngram=ngram()),
+    "ngram, convolution, primes": architecture(
+        "ngram", ngram=ngram(layers=(1,), orders=(2, 4), sizes="prime", conv_width=3, signed_root=False)
+    ),
+    "token table, gated": architecture("token_table", token_table=TokenTable(layers=(0, 1), row_width=5)),
+    "token table, up": architecture("token_table", token_table=TokenTable(layers=(1,), use="up", row_width=20)),
+    "token table, values": architecture("token_table", token_table=TokenTable(layers=(2,), use="values", row_width=12)),
+    "experts and n-grams": architecture("mixture", moe=moe(layers=(1,)), ngram=ngram()),
+    "experts, memory, n-grams, token table": architecture(
+        "mixture",
+        moe=moe(layers=(0,)),
+        memory=memory(layers=(2,), value_width=5),
+        ngram=ngram(layers=(2,)),
+        token_table=TokenTable(layers=(1,), use="up", row_width=20),
+    ),
     "peer qk-norm": architecture("peer", peer=peer(layers=(0, 2), qk_norm=True)),
 }
 

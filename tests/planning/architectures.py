@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
-from memscale.config.architecture import FAMILIES, Architecture
+from memscale.config.architecture import FAMILIES, MIXTURE, PARTS, SPARSE_PARTS, Architecture
 from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.token_layers import TABLE_SIZES, TOKEN_USES, NGram, TokenTable
 
 
 @st.composite
@@ -13,22 +16,81 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
     """A small architecture that any check allows; of `family`, or of any."""
     family = family or draw(st.sampled_from(FAMILIES))
     num_layers = draw(st.integers(1, most_layers))
-    layers = tuple(sorted(draw(st.sets(st.integers(0, num_layers - 1), min_size=1))))
     kv_heads = draw(st.integers(1, 3))
-    d_model = draw(st.integers(4, 48))
+    shape: dict[str, Any] = {
+        "d_model": draw(st.integers(4, 48)),
+        "num_kv_heads": kv_heads,
+        "num_heads": kv_heads * draw(st.integers(1, 3)),
+        "head_width": 2 * draw(st.integers(1, 8)),
+        "ffn_hidden": draw(st.integers(1, 64)),
+    }
+    if family == MIXTURE:
+        names = sorted(draw(st.sets(st.sampled_from(SPARSE_PARTS), min_size=2, max_size=3)))
+    else:
+        names = [PARTS[family]] if PARTS[family] is not None else []
     return Architecture(
         family=family,
-        d_model=d_model,
         num_layers=num_layers,
-        num_heads=kv_heads * draw(st.integers(1, 3)),
-        num_kv_heads=kv_heads,
-        head_width=2 * draw(st.integers(1, 8)),
-        ffn_hidden=draw(st.integers(1, 64)),
         vocab_size=draw(st.integers(8, 300)),
         tied_embeddings=draw(st.booleans()),
-        moe=draw(moes(layers)) if family == "moe" else None,
-        memory=draw(memories(family, d_model, layers)) if family in ("pkm", "memory", "memory_plus") else None,
-        peer=draw(peers(layers)) if family == "peer" else None,
+        **shape,
+        **draw(parts(names, family, num_layers, shape)),
+    )
+
+
+@st.composite
+def parts(
+    draw: st.DrawFn, names: list[str], family: str, num_layers: int, shape: dict[str, Any]
+) -> dict[str, MoE | Memory | Peer | NGram | TokenTable]:
+    """The named parts; those in the place of a feed-forward layer share out the layers, the last part the rest."""
+    free = list(range(num_layers))
+    found: dict[str, Any] = {}
+    for name in names:
+        use = draw(st.sampled_from(TOKEN_USES)) if name == "token_table" else None
+        takes_the_slot = name in ("moe", "memory", "peer") or use == "up"
+        if takes_the_slot and not free:
+            if name == "token_table":
+                use, takes_the_slot = "gated", False
+            else:
+                name = "ngram" if "ngram" not in names else "token_table"
+                use, takes_the_slot = "values", False
+                if name in found:
+                    continue
+        choice = free if takes_the_slot else list(range(num_layers))
+        most = max(1, len(free) - 1) if family == MIXTURE and takes_the_slot else len(choice)
+        layers = tuple(sorted(draw(st.sets(st.sampled_from(choice), min_size=1, max_size=most))))
+        if takes_the_slot:
+            free = [layer for layer in free if layer not in layers]
+        if name == "moe":
+            found[name] = draw(moes(layers))
+        elif name == "memory":
+            found[name] = draw(memories(family, shape["d_model"], layers))
+        elif name == "peer":
+            found[name] = draw(peers(layers))
+        elif name == "ngram":
+            found[name] = draw(ngrams(layers))
+        else:
+            assert use is not None
+            values = shape["num_kv_heads"] * shape["head_width"]
+            width = {"up": shape["ffn_hidden"], "values": values}.get(use) or draw(st.integers(1, 24))
+            found[name] = TokenTable(layers=layers, use=use, row_width=width)
+    return found
+
+
+@st.composite
+def ngrams(draw: st.DrawFn, layers: tuple[int, ...]) -> NGram:
+    """Both kinds of sizes, with and without a convolution."""
+    return NGram(
+        layers=layers,
+        orders=tuple(sorted(draw(st.sets(st.integers(2, 5), min_size=1, max_size=3)))),
+        num_heads=draw(st.integers(1, 4)),
+        rows_per_head=draw(st.integers(1, 60)),
+        row_width=draw(st.integers(1, 10)),
+        sizes=draw(st.sampled_from(TABLE_SIZES)),
+        signed_root=draw(st.booleans()),
+        conv_width=draw(st.sampled_from((0, 2, 4))),
+        rows_multiple_of=draw(st.sampled_from((1, 16))),
+        hash_seed=draw(st.integers(0, 9)),
     )
 
 

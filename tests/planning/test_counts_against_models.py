@@ -51,13 +51,14 @@ def products_per_sequence(a: Architecture, s: int) -> float:
     # It counts attention as full, s keys for each of s tokens; ours is causal, (s + 1) / 2 of them on average.
     full, causal = s * s, s * (s + 1) / 2
     parts["attention"] += 4 * a.num_layers * a.num_heads * a.head_width * (full - causal)
-    keys = a.memory or a.peer
-    if keys is not None:
-        # No matrix products, so it does not count them: adding the halves' scores of k x k candidates, and the table.
-        parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
-        selected = keys.num_heads * keys.knn * len(keys.layers)
-        width = 2 * a.d_model if a.memory is None else a.memory.value_width
-        assert parts.pop("table") == s * 2 * selected * width
+    table = 0
+    for keys in (a.memory, a.peer):
+        if keys is not None:
+            # No matrix products: adding the halves' scores of k x k candidates, and the table.
+            parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
+            selected = keys.num_heads * keys.knn * len(keys.layers)
+            table += s * 2 * selected * (2 * a.d_model if keys is a.peer else a.memory.value_width)
+    assert parts.pop("table", 0) == table
     return sum(parts.values())
 
 

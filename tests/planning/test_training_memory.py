@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.optimizer import Optimizer
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import ConfigError
 from memscale.models.transformer import build
 from memscale.planning.accounting import count
@@ -42,6 +43,26 @@ MODELS = {
         memory=Memory(layers=(2,), **KEYS, value_width=64, gated=False, shared_table=False, query_norm="batch"),
     ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
+    "ngram": replace(DENSE, family="ngram", ngram=NGram(layers=(1, 2), num_heads=4, rows_per_head=97, row_width=12)),
+    "ngram, convolution": replace(
+        DENSE,
+        family="ngram",
+        ngram=NGram(layers=(0, 2), num_heads=4, rows_per_head=97, row_width=12, conv_width=4, signed_root=False),
+    ),
+    "token table, gated": replace(DENSE, family="token_table", token_table=TokenTable(layers=(0, 1, 2), row_width=40)),
+    "token table, up": replace(
+        DENSE, family="token_table", token_table=TokenTable(layers=(0, 1, 2), use="up", row_width=160)
+    ),
+    "token table, values": replace(
+        DENSE, family="token_table", token_table=TokenTable(layers=(0, 1, 2), use="values", row_width=32)
+    ),
+    "mixture": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80),
+        memory=Memory(layers=(2, 3), **KEYS, value_width=64, qk_norm=True),
+        ngram=NGram(layers=(1,), num_heads=4, rows_per_head=97, row_width=12),
+    ),
 }
 
 
@@ -71,11 +92,16 @@ def only_on_the_cpu(a: Architecture) -> int:
 
     RMSNorm is one op on a GPU, and several on the CPU, which keep their result in float32.
     """
-    more = 4 * (2 * a.num_layers + 1) * a.d_model
-    keys = a.memory or a.peer
-    if keys is not None:
-        normed = 2 * keys.key_width if keys.qk_norm else 0  # in float32 instead of bfloat16
-        more += len(keys.layers) * keys.num_heads * normed
+    norms = 2 * a.num_layers + 1
+    if a.ngram is not None:
+        norms += len(a.ngram.layers) * (3 if a.ngram.conv_width else 2)
+    if a.token_table is not None and a.token_table.use == "gated":
+        norms += len(a.token_table.layers)
+    more = 4 * norms * a.d_model
+    for keys in (a.memory, a.peer):
+        if keys is not None:
+            normed = 2 * keys.key_width if keys.qk_norm else 0  # in float32 instead of bfloat16
+            more += len(keys.layers) * keys.num_heads * normed
     return more
 
 
@@ -189,9 +215,15 @@ def test_gpus_share_out_what_their_sharding_says(a: Architecture, num_gpus: int,
         (weights / num_gpus, dense / num_gpus + reads, optimizer / num_gpus, activations)
     )
     assert weights == 4 * counts.params_total
-    part = a.memory or a.peer
-    row_bytes = 0 if part is None else 4 * (a.memory.value_width if a.memory is not None else a.d_model)
-    rows = 4 * counts.params_table // row_bytes if row_bytes else 0
+    rows = 0
+    if a.memory is not None:
+        rows += a.memory.num_tables * a.memory.num_keys**2
+    if a.peer is not None:
+        rows += len(a.peer.layers) * 2 * a.peer.num_keys**2
+    if a.ngram is not None:
+        rows += sum(a.ngram.table_rows(which) for which in range(len(a.ngram.layers)))
+    if a.token_table is not None:
+        rows += len(a.token_table.layers) * a.vocab_size
     assert optimizer == 2 * weights + 2 * 4 * rows
     more = training_memory(a, 16, micro_batch_sequences=2 * sequences)
     assert more.activations < 2 * activations  # copies of matrices and positions are there once

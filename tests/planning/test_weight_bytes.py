@@ -83,11 +83,15 @@ def test_more_tokens_at_once_share_the_weights_but_not_the_rows(a: Architecture,
     one, many, endless = (training_bytes(a, 16, number) for number in (tokens, 2 * tokens, 10**15))
     assert one > many > endless
     # What remains: the embedding's row, and the table's rows in both directions.
-    part = a.memory or a.peer
     rows = 0
-    if part is not None:
-        width = a.memory.value_width if a.memory is not None else 2 * a.d_model
-        rows = len(part.layers) * min(part.num_slots, part.num_heads * part.knn) * width
+    for part in (a.memory, a.peer):
+        if part is not None:
+            width = a.memory.value_width if part is a.memory else 2 * a.d_model
+            rows += len(part.layers) * min(part.num_slots, part.num_heads * part.knn) * width
+    if a.ngram is not None:
+        rows += len(a.ngram.layers) * a.ngram.memory_width
+    if a.token_table is not None:
+        rows += len(a.token_table.layers) * a.token_table.row_width
     assert endless == pytest.approx(2 * (a.d_model + 2 * rows), rel=1e-6)
 
 
