@@ -22,13 +22,15 @@ from memscale.config.ranges import (
     LossWeight,
     OneOf,
     Range,
+    Seed,
     Selected,
     SharedExperts,
     Slots,
     Width,
 )
+from memscale.config.token_layers import ConvWidth, Order, TableSizes, TokenUse
 
-PLACES = ("all", "middle")
+PLACES = ("all", "middle", "early_and_middle")
 Places = Annotated[str, OneOf(PLACES)] | tuple[LayerIndex, ...] | None
 
 
@@ -53,11 +55,12 @@ class DenseFamily(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PlacedFamily(Family):
-    """A family that replaces the feed-forward layer of some blocks."""
+class PlacedFamily(Family):
+    """A family with a sparse part in some blocks."""
 
     layers: Places = None
-    """Which layers: `all`, `middle`, or 0-based indices; null: `centred` layers, `stride` apart."""
+    """Which layers: `all`, `middle`, `early_and_middle` (the second, and the one before the middle), or 0-based
+    indices; null: `centred` layers, `stride` apart."""
     centred: LayerCount | None = None
     """Number of layers, placed around the middle of the stack; used where `layers` is null."""
     stride: LayerCount | None = None
@@ -70,7 +73,7 @@ class _PlacedFamily(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoEFamily(_PlacedFamily):
+class MoEFamily(PlacedFamily):
     """A mixture of experts.
 
     Fine-grained experts of granularity G (Krajewski et al. 2024) are G times as many experts per token, each 1 / G as
@@ -99,7 +102,7 @@ class MoEFamily(_PlacedFamily):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProductKeyFamily(_PlacedFamily):
+class ProductKeyFamily(PlacedFamily):
     """The settings of all families with product keys."""
 
     free_by_default: ClassVar[tuple[str, ...]] = ("num_slots", "ffn_hidden")
@@ -166,6 +169,82 @@ class PeerFamily(ProductKeyFamily):
     query_norm: QueryNorm = "batch"
 
 
+@dataclass(frozen=True, kw_only=True)
+class NGramFamily(PlacedFamily):
+    """Hashed n-gram memory in front of attention (Engram, Cheng et al. 2026)."""
+
+    family: ClassVar[str] = "ngram"
+    free_by_default: ClassVar[tuple[str, ...]] = ("rows_per_head", "ffn_hidden")
+
+    layers: Places = "early_and_middle"
+    orders: tuple[Order, ...] = (2, 3)
+    num_heads: Heads = 8
+    """Hash functions for each order."""
+    rows_per_head: Slots | None = None
+    """Rows of one head and order, at least; None: solved."""
+    row_width: Width | None = None
+    """None: a token's rows in one layer are together half as wide as the model, rounded up."""
+    sizes: TableSizes = "odd"
+    signed_root: bool = True
+    conv_width: ConvWidth = 0
+    rows_multiple_of: Width = 1
+    hash_seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTableFamily(PlacedFamily):
+    """A row for each token in each layer: per-layer embeddings, STEM, value embeddings."""
+
+    family: ClassVar[str] = "token_table"
+    free_by_default: ClassVar[tuple[str, ...]] = ("row_width", "ffn_hidden")
+
+    layers: Places = "all"
+    use: TokenUse = "gated"
+    row_width: Width | None = None
+    """None: solved with `gated`; otherwise the width of what the row stands in for."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.use == "gated" or self.row_width is None,
+            f"row_width is {self.row_width}, but with use '{self.use}' a row is as wide as what it stands in for; "
+            "leave it null",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureFamily(Family):
+    """Several sparse parts in one model.
+
+    The first part gets `share` of the sparse parameters, those that are stored and that a token does not use; the last
+    one the rest. Parts between the two give their own size.
+    """
+
+    family: ClassVar[str] = "mixture"
+
+    parts: tuple[Family, ...]
+    """In YAML as `families`: name (or name of a family): its keys."""
+    share: Annotated[float, Range(0, 1, "it is a share, and both parts are there", above_low=True)] | None = None
+    """Share of the sparse parameters in the first part; None: its size is given under `parts`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds = [part.family for part in self.parts]
+        require(
+            len(kinds) > 1 and not {"dense", "mixture"} & set(kinds),
+            f"parts are {', '.join(kinds) or 'none'}; a mixture needs two sparse parts or more",
+        )
+        require(
+            self.share != 1, "share is 1, which leaves nothing to the last part; name the first part's family alone"
+        )
+        for part in self.parts:
+            require(
+                part.ffn_hidden is None,
+                f"parts.{part.name}.ffn_hidden is {part.ffn_hidden}; the dense layers belong to the whole model: give "
+                "it beside `parts`",
+            )
+
+
 FAMILY_CLASSES: tuple[type[Family], ...] = (
     DenseFamily,
     MoEFamily,
@@ -173,4 +252,7 @@ FAMILY_CLASSES: tuple[type[Family], ...] = (
     MemoryFamily,
     MemoryPlusFamily,
     PeerFamily,
+    NGramFamily,
+    TokenTableFamily,
+    MixtureFamily,
 )

@@ -15,7 +15,9 @@ EQUAL = (*PER_TOKEN, "tokens", "flops_train", "seconds_train")
 as the dense model."""
 SPARSE_EQUAL = ("total_params", "active_params", "non_embedding_params", "table_params", "decode_bytes",
                 "training_memory")  # fmt: skip
-WIDTHS = ("ffn_hidden", "num_experts", "expert_hidden", "num_slots", "value_width", "key_width")
+WIDTHS = (
+    "ffn_hidden", "num_experts", "expert_hidden", "num_slots", "value_width", "key_width", "rows_per_head", "row_width",
+)  # fmt: skip
 _LENGTHS = ("tokens", "flops_train", "seconds_train")
 
 

@@ -85,7 +85,8 @@ class NGramAddresses:
                 mixes.append(mix_BS)
         mixes_BSK = torch.stack(mixes, dim=-1).repeat_interleave(self._num_heads, dim=-1)
         sizes_K, offsets_K = torch.tensor([self._sizes, self._offsets], device=tokens_BS.device)
-        return mixes_BSK % sizes_K + offsets_K
+        rows_BSK: Tensor = mixes_BSK % sizes_K + offsets_K
+        return rows_BSK
 
 
 class NGramLayer(nn.Module):
@@ -120,14 +121,15 @@ class NGramLayer(nn.Module):
         memory_BSM = row_lookup(self.table, rows_TK).view(*rows_BSK.shape[:2], -1)
         key_BSD, value_BSD = self.key_value(memory_BSM).chunk(2, dim=-1)
         gate_BS1 = self._gate(self.hidden_norm(x_BSD), self.key_norm(promoted(key_BSD)))
-        out_BSD = torch.sigmoid(gate_BS1).to(value_BSD.dtype) * value_BSD
+        out_BSD: Tensor = torch.sigmoid(gate_BS1).to(value_BSD.dtype) * value_BSD
         if not self._conv_width:
             return out_BSD
         normed_BSD = self.conv_norm(promoted(out_BSD))
-        return out_BSD + F.silu(self._convolved(normed_BSD, cache))
+        mixed_BSD: Tensor = out_BSD + F.silu(self._convolved(normed_BSD, cache))
+        return mixed_BSD
 
     def _gate(self, hidden_BSD: Tensor, key_BSD: Tensor) -> Tensor:
-        product_BS1 = (hidden_BSD * key_BSD).sum(-1, keepdim=True) * hidden_BSD.shape[-1] ** -0.5
+        product_BS1: Tensor = (hidden_BSD * key_BSD).sum(-1, keepdim=True) * hidden_BSD.shape[-1] ** -0.5
         if self._signed_root:
             product_BS1 = product_BS1.sign() * product_BS1.abs().clamp(min=_LEAST_ROOT).sqrt()
         return product_BS1

@@ -44,7 +44,8 @@ class GatedTokenTable(_TokenRows):
     def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
         """Return what the residual stream `x_BSD` gets, [B, S, D]."""
         gate_BSF = F.gelu(self.gate(self.norm(x_BSD)))
-        return self.out(gate_BSF * self.rows(tokens_BS).to(gate_BSF.dtype))
+        out_BSD: Tensor = self.out(gate_BSF * self.rows(tokens_BS).to(gate_BSF.dtype))
+        return out_BSD
 
 
 class TokenFeedForward(_TokenRows):

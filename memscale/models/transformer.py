@@ -189,7 +189,8 @@ class Transformer(nn.Module):
             cache: Earlier tokens; these are stored in it.
             new_positions: Where these stand in it.
         """
-        layers = {layer: block.ngram for layer, block in enumerate(self.blocks) if block.ngram is not None}
+        parts = ((layer, block.ngram) for layer, block in enumerate(self.blocks))
+        layers = {layer: part for layer, part in parts if isinstance(part, NGramLayer)}
         if not layers:
             return {}
         earlier_BH = None

@@ -143,6 +143,30 @@ def evaluation_flops(architecture: Architecture, sequence_length: int) -> float:
     return flops + 6.0 * architecture.d_model * moe.expert_hidden * len(moe.layers) * more
 
 
+def unused_params(architecture: Architecture, part: str, sequence_length: int) -> int:
+    """Return the parameters of a sparse part that are stored and that a token does not use in training.
+
+    Args:
+        architecture: The model.
+        part: A field of `architecture.parts`.
+        sequence_length: Tokens per training sequence.
+
+    """
+    d = architecture.d_model
+    rows: list[_ComponentFields] = []
+    if part == "moe" and architecture.moe is not None:
+        rows = _moe(d, architecture.moe, sequence_length)
+    elif part == "memory" and architecture.memory is not None:
+        rows = _memory(d, architecture.memory)
+    elif part == "peer" and architecture.peer is not None:
+        rows = _peer(d, architecture.peer)
+    elif part == "ngram" and architecture.ngram is not None:
+        rows = _ngram(d, architecture.ngram)
+    elif part == "token_table" and architecture.token_table is not None:
+        rows = _token_table(architecture, architecture.token_table)
+    return sum(params - active for _, params, active, _, _ in rows)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
     """Training FLOPs per token in other conventions; N counts parameters."""

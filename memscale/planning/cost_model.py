@@ -1,8 +1,8 @@
 """The costs of a family as polynomials of its open widths, interpolated from a few exact counts.
 
 1. Every quantity is affine in the inner width w: A(o) + B(o) w.
-2. A and B are at most quadratic in the outer width o (number of experts; half keys per set). Expert choice rounds its
-   capacity, so there the trained experts per token take the place of the quadratic term.
+2. A and B are at most quadratic in the outer width o (number of experts, half keys per set, rows, width of a row).
+   Expert choice rounds its capacity, so there the trained experts per token take the place of the quadratic term.
 3. Counts at up to three outer and two inner widths (the nodes) therefore give all coefficients, by Newton's forward
    differences. For whole numbers below 2^53 they are exact in float64.
 4. A quantity may have kinks (rows read of a table smaller than what is selected). It is counted once more away from
@@ -44,7 +44,7 @@ _SLOPES = {
     ("num_slots", "value_width"): 3,
     ("num_experts", "ffn_hidden"): 1,
     ("num_experts", "expert_hidden"): 2,
-}
+}  # 1 for others
 """Number of coefficients of B(o): 1 constant, 2 linear, 3 quadratic."""
 RELATIVE_ROUNDING = 1e-9
 """Largest relative rounding error of an interpolated quantity."""
@@ -80,7 +80,9 @@ class CostModel:
         self._sequence_length = sequence_length
         self._flops_per_second = flops_per_second
         self._counted: dict[int, tuple[list[float], list[float]]] = {}
-        self._expert_choice = template.outer is not None and template.part.get("routing") == "expert_choice"
+        self._expert_choice = (
+            template.outer is not None and template.outer.name == "num_experts" and template.expert_choice
+        )
         self._counted_rows = set(self.rounded_rows)
         """Rows that are counted at every point instead of interpolated."""
         self._base = 0 if template.outer is None else template.outer.least + _SPACING
@@ -99,7 +101,7 @@ class CostModel:
     @property
     def rounded_rows(self) -> list[int]:
         """Rows rounded to whole numbers, which A + B w may miss by less than `MAX_ROUNDING`."""
-        if self.template.part.get("routing") != "expert_choice":
+        if not self.template.expert_choice:
             return []
         return [row for row, name in enumerate(self.names) if name == "active_params"]
 
@@ -175,7 +177,7 @@ class CostModel:
         terms = 1 if outer is None else 3 if outer.name == "num_slots" or self._expert_choice else 2
         slopes = 0 if inner is None else 1
         if outer is not None and inner is not None:
-            slopes = _SLOPES[outer.name, inner.name]
+            slopes = _SLOPES.get((outer.name, inner.name), 1)
             if self._expert_choice and slopes == 2:
                 slopes = 3
         nodes = [self._base + i * _SPACING for i in range(3)]
@@ -242,7 +244,8 @@ class CostModel:
         if outer is None:
             return
         narrow = 0 if inner is None else inner.least
-        sizes = (outer.least, outer.least + _SPACING // 3, 7 * self._base + 1, 100 * self._base + 1)
+        third, more = _SPACING // 3 // outer.step * outer.step, outer.step
+        sizes = (outer.least, outer.least + third, 7 * self._base + more, 100 * self._base + more)
         for size, width in zip(sizes, (narrow, narrow + 512, narrow, narrow), strict=True):
             self.verify(size, width, self._count(size, width))
 

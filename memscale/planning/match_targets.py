@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memscale.config.architecture import Architecture
-from memscale.config.family import DenseFamily, Family
+from memscale.config.family import DenseFamily, Family, MixtureFamily
 from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
 from memscale.planning.candidates import Bound
 from memscale.planning.cost_model import CostModel, Ints, quantities
+from memscale.planning.mixtures import with_sizes
 from memscale.planning.refusals import infeasible, signed
-from memscale.planning.widths import Template, free_widths
+from memscale.planning.widths import Template, free_widths, template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,35 @@ class MatchTargets:
     def cost_model(self, one: Template) -> CostModel:
         """Return the costs of one family in every quantity that matters."""
         return CostModel(one, self.names, self._sequence_length, self._speed(one.family.name))
+
+    def template(self, label: str, family: Family, before: Architecture | None = None) -> Template:
+        """Return the open widths of a sparse family, a mixture's first part sized by its share.
+
+        Args:
+            label: Of the series.
+            family: The family.
+            before: A mixture's model as it was matched before, from which its share is taken anew.
+
+        Raises:
+            ConfigError: The widths contradict each other.
+            PlanError: Its layers are outside the stack.
+
+        """
+        if isinstance(family, MixtureFamily):
+
+            def rotated(other: MixtureFamily) -> CostModel:
+                return self.cost_model(template(label, other, self._architecture, self.matching))
+
+            over = self.matching.total_over_dense
+            family = with_sizes(
+                family,
+                least_total=None if over is None else over * self.dense_total,
+                before=before,
+                sequence_length=self._sequence_length,
+                rotated=rotated,
+                dense=self.dense_values,
+            )
+        return template(label, family, self._architecture, self.matching)
 
     def dense(self, label: str, family: Family) -> Matched:
         """Return the dense model, with the hidden width that `family` gives, if any. Raises PlanError."""

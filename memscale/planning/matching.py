@@ -24,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 
 from memscale.config.architecture import Architecture
-from memscale.config.family import DenseFamily, Family
+from memscale.config.family import DenseFamily, Family, MixtureFamily
 from memscale.config.matching import Matching
 from memscale.errors import ConfigError
 from memscale.planning.candidates import Bound, Candidates, CandidateSet
@@ -33,7 +33,7 @@ from memscale.planning.match_targets import Matched, MatchTargets
 from memscale.planning.outer_widths import feasible_candidates, outer_widths
 from memscale.planning.refusals import too_far_apart
 from memscale.planning.selection import drop_unpaired, select
-from memscale.planning.widths import Template, template
+from memscale.planning.widths import Template
 
 _MAX_OVERSIZE = 1.1
 """Total parameters may exceed those required by `total_over_dense` by this factor."""
@@ -85,11 +85,23 @@ def _match(
 ) -> tuple[tuple[str, Matched], ...]:
     families = dict(series)
     targets = MatchTargets(dense, families, matching, sequence_length)
+    solved = _solve(targets, families)
+    mixed = [label for label, one in families.items() if isinstance(one, MixtureFamily) and one.share is not None]
+    if mixed:
+        # A share is one of the total, and depends on what the other parts cost: both are known now.
+        solved = _solve(targets, families, {label: solved[label].architecture for label in mixed})
+    return tuple((label, solved[label]) for label in families)
+
+
+def _solve(
+    targets: MatchTargets, families: Mapping[str, Family], mixtures: Mapping[str, Architecture] | None = None
+) -> dict[str, Matched]:
+    """Return every family's model. `mixtures`: those found before, for which shares are taken anew."""
+    before = mixtures or {}
+    matching = targets.matching
     solved = {label: targets.dense(label, one) for label, one in families.items() if isinstance(one, DenseFamily)}
-    templates = [
-        template(label, one, dense, matching) for label, one in families.items() if not isinstance(one, DenseFamily)
-    ]
-    models = [targets.cost_model(one) for one in templates]
+    sparse = {label: one for label, one in families.items() if not isinstance(one, DenseFamily)}
+    models = [targets.cost_model(targets.template(label, one, before.get(label))) for label, one in sparse.items()]
     while models:
         if matching.sparse_equal is None:
             widths = [_match_alone(targets, model) for model in models]
@@ -103,7 +115,7 @@ def _match(
         for model, architecture, exact in zip(models, built, counted, strict=True):
             solved[model.template.series] = Matched(architecture=architecture, mismatch=targets.mismatch(exact))
         break
-    return tuple((label, solved[label]) for label in families)
+    return solved
 
 
 def _match_alone(targets: MatchTargets, model: CostModel) -> tuple[int, int]:
@@ -166,7 +178,7 @@ def _min_total(targets: MatchTargets, one: Template) -> float:
 def _match_jointly(targets: MatchTargets, models: Sequence[CostModel]) -> list[tuple[int, int]]:
     """Return the best widths of several families that share a size. Raises ConfigError and PlanError."""
     for model in models:
-        if targets.matching.sparse_equal == "table_params" and model.template.family.family == "moe":
+        if targets.matching.sparse_equal == "table_params" and list(model.template.parts) == ["moe"]:
             raise ConfigError(
                 f"matching.sparse_equal is table_params, but {model.template.series} has no table; name total_params"
             )

@@ -161,16 +161,16 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     """Where no inner width is open, name one that could be freed, and the value it would need."""
     one = candidates.model.template
     where = f"matching.free.{one.family.name}"
-    names = ["expert_hidden"] if one.family.family == "moe" else ["ffn_hidden"]
+    names = ["expert_hidden"] if "moe" in one.parts else ["ffn_hidden"]
     reason = "None of its inner widths is free"
-    if one.layers == one.base["num_layers"] and names == ["ffn_hidden"]:
+    if not one.has_dense_layers and names == ["ffn_hidden"]:
         reason = "No dense layer is left whose ffn_hidden could move"
         names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
     opened = replace(one, inner=OpenWidth(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
     at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)
     parts = ", ".join(f"{at.exact_inner(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
-    present = {**one.base, **one.part}[names[0]]
+    present = {**one.base, **one.parts.get("moe", one.part)}[names[0]]
     return (
         f"{reason}: {names[0]} is {present} and would have to be {parts}. Name {' or '.join(names)} in {where}, and "
         f"leave it null in families.{one.family.name}"
@@ -179,15 +179,20 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
 
 def _smaller(model: CostModel) -> str:
     family = model.template.family
-    if family.family == "moe":
-        return (
-            f"use fewer experts per token (families.{family.name}.experts_per_token) or shared experts, a smaller "
-            "matching.total_over_dense or num_experts, or a larger shape"
-        )
-    return (
-        f"use fewer memory layers (families.{family.name}.centred or layers), fewer heads, narrower keys, a smaller "
-        "matching.total_over_dense or num_slots, or a larger shape"
+    lists = {
+        "moe": f"fewer experts per token (families.{family.name}.experts_per_token) or shared experts, a smaller "
+        "matching.total_over_dense or num_experts",
+        "ngram": f"fewer layers (families.{family.name}.layers), narrower rows or fewer heads, a smaller "
+        "matching.total_over_dense or rows_per_head",
+        "token_table": f"fewer layers (families.{family.name}.layers), a smaller matching.total_over_dense",
+        "mixture": f"fewer layers or experts per token in its parts (families.{family.name}.parts), a smaller "
+        "matching.total_over_dense",
+    }
+    memory = (
+        f"fewer memory layers (families.{family.name}.centred or layers), fewer heads, narrower keys, a smaller "
+        "matching.total_over_dense or num_slots"
     )
+    return f"use {lists.get(family.family, memory)}, or a larger shape"
 
 
 def _size(model: CostModel, outer: int) -> str:

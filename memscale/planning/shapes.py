@@ -6,7 +6,7 @@ import math
 
 from memscale.config.architecture import Architecture
 from memscale.config.budget import Budget, Scale, Shapes
-from memscale.config.family import MoEFamily, ProductKeyFamily
+from memscale.config.family import PlacedFamily
 from memscale.errors import PlanError
 
 
@@ -49,12 +49,14 @@ def budget_at_width(
     )
 
 
-def placed_layers(family: MoEFamily | ProductKeyFamily, num_layers: int) -> tuple[int, ...]:
+def placed_layers(family: PlacedFamily, num_layers: int) -> tuple[int, ...]:
     """Return the 0-based indices of the sparse layers of `family` in a stack of `num_layers`. Raises PlanError."""
     if family.layers == "all":
         return tuple(range(num_layers))
     if family.layers == "middle":
         return centred_layers(num_layers, 1, 1)
+    if family.layers == "early_and_middle":
+        return tuple(sorted({min(1, num_layers - 1), max(0, num_layers // 2 - 1)}))
     if family.layers is not None:
         layers = tuple(int(layer) for layer in family.layers)
         if list(layers) != sorted(set(layers)) or not layers or layers[0] < 0 or layers[-1] >= num_layers:

@@ -251,7 +251,7 @@ class _Kept:
         norms with their results; the gate, one number, five with a signed root. A convolution: a norm, its padded input
         and its result.
         """
-        kept = (_INT64 + self.width * ngram.row_width) * ngram.num_reads + self.width * 2 * d
+        kept = float((_INT64 + self.width * ngram.row_width) * ngram.num_reads + self.width * 2 * d)
         kept += 2 * (self.norm(d) + _FLOAT32 * d) - (0 if self._autocast else _FLOAT32 * d)
         kept += _FLOAT32 * (5 if ngram.signed_root else 1) + (self.width if self._autocast else 0)
         if ngram.conv_width:
@@ -266,7 +266,7 @@ class _Kept:
         keys besides.
         """
         if table.use == "values":
-            return _INT64 - self.width * (a.num_heads + a.num_kv_heads) * a.head_width
+            return float(_INT64) - self.width * (a.num_heads + a.num_kv_heads) * a.head_width
         kept = _INT64 + self.width * (a.d_model + 4 * table.row_width)
         return kept + (self.norm(a.d_model) if table.use == "gated" else 0)
 

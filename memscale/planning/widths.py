@@ -1,8 +1,9 @@
 """The open widths of a family, the defaults of its other widths, and the architecture at given widths.
 
-A family has one outer width, its size (`num_experts`, or the square root of `num_slots`), and at most one inner width
-(`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be open, since two would have many solutions. Refuses
-free widths that the family does not have.
+A family has one outer width, its size (`num_experts`, the square root of `num_slots`, `rows_per_head`, or a token
+table's `row_width`), and at most one inner width (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be
+open, since two would have many solutions. A mixture's outer width is its last part's; the size of its first part is
+solved before (`memscale.planning.mixtures`). Refuses free widths that the family does not have.
 """
 
 from __future__ import annotations
@@ -11,16 +12,30 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from memscale.config.architecture import PARTS, Architecture
+from memscale.config.architecture import PARTS, SPARSE_PARTS, Architecture, SparsePart
 from memscale.config.checks import require
-from memscale.config.family import DenseFamily, Family, MemoryPlusFamily, MoEFamily, PeerFamily, ProductKeyFamily
+from memscale.config.family import (
+    DenseFamily,
+    Family,
+    MemoryPlusFamily,
+    MixtureFamily,
+    MoEFamily,
+    NGramFamily,
+    PeerFamily,
+    PlacedFamily,
+    ProductKeyFamily,
+    TokenTableFamily,
+)
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.matching import WIDTHS, Matching
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import ConfigError, nearest
 from memscale.planning.shapes import placed_layers
 
-OUTER = ("num_experts", "num_slots")
-_FAMILY_CLASSES = (MoEFamily, ProductKeyFamily)
+OUTER = ("num_experts", "num_slots", "rows_per_head", "row_width")
+_PART_CLASSES: dict[str, type[SparsePart]] = {
+    "moe": MoE, "memory": Memory, "peer": Peer, "ngram": NGram, "token_table": TokenTable,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +54,11 @@ class Template:
     series: str
     family: Family
     base: dict[str, Any]
-    """Keywords of Architecture without its sparse part."""
-    part: dict[str, Any]
-    """Keywords of the sparse part."""
-    layers: int
-    """Number of layers with the sparse part."""
+    """Keywords of Architecture without its sparse parts."""
+    parts: dict[str, dict[str, Any]]
+    """Keywords of each sparse part, by its field of Architecture; the last one has the open size."""
+    has_dense_layers: bool
+    """Whether some layer has a dense feed-forward layer, so that `ffn_hidden` has an effect."""
     outer: OpenWidth | None
     """The open size; None where the family gives it."""
     outer_is_free: bool
@@ -51,57 +66,130 @@ class Template:
     inner: OpenWidth | None
     """The open inner width; None where it is given or takes its default."""
 
+    @property
+    def part(self) -> dict[str, Any]:
+        """Keywords of the part whose size is open."""
+        return self.parts[next(reversed(self.parts))]
+
+    @property
+    def expert_choice(self) -> bool:
+        """Whether experts choose their tokens."""
+        return self.parts.get("moe", {}).get("routing") == "expert_choice"
+
     def build(self, outer: int, inner: int) -> Architecture:
         """Return the architecture at these widths; a width that is not open is ignored. Raises ConfigError."""
-        base, part = dict(self.base), dict(self.part)
+        base, parts = dict(self.base), {field: dict(part) for field, part in self.parts.items()}
         if self.outer is not None:
-            part["num_keys" if self.outer.name == "num_slots" else "num_experts"] = outer
+            name = "num_keys" if self.outer.name == "num_slots" else self.outer.name
+            parts[next(reversed(parts))][name] = outer
         if self.inner is not None:
-            (base if self.inner.name == "ffn_hidden" else part)[self.inner.name] = inner
-        field = PARTS[self.family.family]
-        assert field is not None
+            owner = next((part for part in parts.values() if self.inner.name in part), base)
+            (base if self.inner.name == "ffn_hidden" else owner)[self.inner.name] = inner
+        table = parts.get("token_table")
+        if table is not None and table["use"] == "up":
+            table["row_width"] = base["ffn_hidden"]
         try:
-            return Architecture(**base, **{field: {"moe": MoE, "memory": Memory, "peer": Peer}[field](**part)})
+            built: dict[str, Any] = {field: _PART_CLASSES[field](**part) for field, part in parts.items()}
+            return Architecture(**base, **built)
         except ConfigError as error:
             raise ConfigError(f"families.{self.family.name} ({self.series}): {error}") from error
 
 
 def template(series: str, family: Family, dense: Architecture, matching: Matching) -> Template:
     """Return the open widths and the defaults of `family` beside `dense`. Raises ConfigError and PlanError."""
-    assert isinstance(family, _FAMILY_CLASSES)
-    layers = placed_layers(family, dense.num_layers)
-    has_dense_layers = len(layers) < dense.num_layers
-    part = _moe(family, dense) if isinstance(family, MoEFamily) else _product_keys(family, dense)
-    base: dict[str, Any] = dict(vars(dense))
-    for field in ("moe", "memory", "peer"):
-        del base[field]
+    placed = part_families(family)
+    parts = {field: _keywords(part, dense) for field, part in placed.items()}
+    _share_out_layers(placed, parts)
+    taken = [layer for field, part in parts.items() if _takes_the_slot(field, part) for layer in part["layers"]]
+    has_dense_layers = len(taken) < dense.num_layers or _uses_ffn_hidden(parts)
+    base: dict[str, Any] = {name: value for name, value in vars(dense).items() if name not in SPARSE_PARTS}
     base["family"] = family.family
     base["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
     free = free_widths(family, matching)
     inner = next((width for width in free if width not in OUTER), None)
     if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
         inner = None  # no criterion determines it, or it has no effect
-    outer = "num_experts" if isinstance(family, MoEFamily) else "num_slots"
-    given = getattr(family, outer) is not None
+    sized = list(placed.values())[-1]
+    outer = size_name(sized)
+    given = outer is None or getattr(sized, outer) is not None
     return Template(
         series=series,
         family=family,
         base=base,
-        part={"layers": layers, **part},
-        layers=len(layers),
-        outer=None if given else _open_width(outer, matching, _least_size(family)),
+        parts=parts,
+        has_dense_layers=has_dense_layers,
+        outer=None if given or outer is None else _open_width(outer, sized, matching),
         outer_is_free=outer in free,
-        inner=None if inner is None else _open_width(inner, matching, 1),
+        inner=None if inner is None else _inner_width(inner, matching),
     )
+
+
+def part_families(family: Family) -> dict[str, PlacedFamily]:
+    """Return the families of a model's sparse parts, by their field of Architecture: its own, or a mixture's.
+
+    Raises ConfigError where two parts of a mixture are of one kind.
+    """
+    found: dict[str, PlacedFamily] = {}
+    for part in family.parts if isinstance(family, MixtureFamily) else (family,):
+        assert isinstance(part, PlacedFamily)
+        field = PARTS[part.family]
+        assert field is not None
+        if field in found:
+            raise ConfigError(
+                f"families.{family.name}.parts has '{found[field].name}' and '{part.name}', which are both a {field} "
+                "part; a model has one of each kind"
+            )
+        found[field] = part
+    return found
+
+
+def size_name(family: Family) -> str | None:
+    """Return the width that is a family's size; None where it follows from other widths."""
+    if isinstance(family, MoEFamily):
+        return "num_experts"
+    if isinstance(family, ProductKeyFamily):
+        return "num_slots"
+    if isinstance(family, NGramFamily):
+        return "rows_per_head"
+    return "row_width" if isinstance(family, TokenTableFamily) and family.use == "gated" else None
+
+
+def _share_out_layers(placed: dict[str, PlacedFamily], parts: dict[str, dict[str, Any]]) -> None:
+    """Leave to a part that stands in `all` layers those whose feed-forward layer no other part replaces."""
+    for field, part in parts.items():
+        if placed[field].layers == "all" and _takes_the_slot(field, part):
+            others = {
+                layer
+                for name, other in parts.items()
+                if name != field and _takes_the_slot(name, other)
+                for layer in other["layers"]
+            }
+            part["layers"] = tuple(layer for layer in part["layers"] if layer not in others)
+
+
+def _takes_the_slot(field: str, part: dict[str, Any]) -> bool:
+    return field in ("moe", "memory", "peer") or part.get("use") == "up"
+
+
+def _uses_ffn_hidden(parts: dict[str, dict[str, Any]]) -> bool:
+    return parts.get("token_table", {}).get("use") == "up"
+
+
+def _owners(family: Family) -> list[Family]:
+    """The families whose widths a family's solver may move: a mixture's last part, its experts and itself."""
+    if not isinstance(family, MixtureFamily):
+        return [family]
+    return [family, *(part for part in family.parts if part is family.parts[-1] or isinstance(part, MoEFamily))]
 
 
 def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
     """Return the widths of `family` that are free and that it does not give. Raises ConfigError."""
-    owned = [width for width in WIDTHS if hasattr(family, width)]
-    given = [width for width in owned if getattr(family, width) is not None]
+    owned = {width: owner for owner in reversed(_owners(family)) for width in WIDTHS if hasattr(owner, width)}
+    owned = {width: owned[width] for width in WIDTHS if width in owned}
+    given = [width for width, owner in owned.items() if getattr(owner, width) is not None]
     named = next((free.widths for free in matching.free if free.name == family.name), None)
     if named is None:
-        return tuple(width for width in family.free_by_default if width not in given)
+        return tuple(width for width in _free_by_default(family) if width not in given)
     where = f"matching.free.{family.name}"
     require(
         not isinstance(family, DenseFamily),
@@ -111,10 +199,11 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
         if width not in owned:
             raise ConfigError(
                 f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}."
-                f"{nearest(width, owned)}"
+                f"{nearest(width, list(owned))}"
             )
+        owner = owned[width]
         require(
-            width != "value_width" or not isinstance(family, MemoryPlusFamily) or family.gated,
+            width != "value_width" or not isinstance(owner, MemoryPlusFamily) or owner.gated,
             f"{where} names value_width, but without a gated output a value is as wide as the model (d_model)",
         )
     moved = tuple(width for width in dict.fromkeys(named) if width not in given)
@@ -127,19 +216,78 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
     return moved
 
 
-def _open_width(name: str, matching: Matching, least: int) -> OpenWidth:
-    step = next((one.value for one in matching.multiple_of if one.width == name), 1)
+def _free_by_default(family: Family) -> tuple[str, ...]:
+    """Return a family's own; of a mixture the last part's size and one inner width: that of experts, if it has any."""
+    if not isinstance(family, MixtureFamily):
+        return family.free_by_default
+    size = size_name(family.parts[-1])
+    experts = any(isinstance(part, MoEFamily) for part in family.parts)
+    return (*([size] if size is not None else []), "expert_hidden" if experts else "ffn_hidden")
+
+
+def _inner_width(name: str, matching: Matching) -> OpenWidth:
+    step = _step(name, matching)
     if name == "key_width":
         step = math.lcm(step, 2)  # two halves
-    return OpenWidth(name=name, step=step, least=math.ceil(least / step) * step)
+    return OpenWidth(name=name, step=step, least=step)
 
 
-def _least_size(family: MoEFamily | ProductKeyFamily) -> int:
-    if not isinstance(family, MoEFamily):
+def _open_width(name: str, family: Family, matching: Matching) -> OpenWidth:
+    """Return the open size of a family."""
+    step = _step(name, matching)
+    if isinstance(family, NGramFamily):
+        require(
+            family.sizes == "odd" and family.rows_multiple_of == 1,
+            f"families.{family.name}: rows_per_head is null, but with sizes '{family.sizes}' and rows_multiple_of "
+            f"{family.rows_multiple_of} tables cannot be matched exactly; give rows_per_head, or take sizes 'odd' and "
+            "rows_multiple_of 1",
+        )
+        step = math.lcm(step, 2)  # the numbers of rows begin with the next odd one
+    return OpenWidth(name=name, step=step, least=math.ceil(_least_size(family) / step) * step)
+
+
+def _step(name: str, matching: Matching) -> int:
+    return next((one.value for one in matching.multiple_of if one.width == name), 1)
+
+
+def _least_size(family: Family) -> int:
+    if isinstance(family, ProductKeyFamily):
         return family.knn
+    if not isinstance(family, MoEFamily):
+        return 1
     if family.routing == "expert_choice":
         return max(family.experts_per_token, math.ceil(family.capacity_factor))
     return family.experts_per_token
+
+
+def _keywords(family: PlacedFamily, dense: Architecture) -> dict[str, Any]:
+    """Return the keywords of a family's sparse part; those of open widths are None."""
+    layers = placed_layers(family, dense.num_layers)
+    if isinstance(family, MoEFamily):
+        return {"layers": layers, **_moe(family, dense)}
+    if isinstance(family, NGramFamily):
+        return {"layers": layers, **_ngram(family, dense)}
+    if isinstance(family, TokenTableFamily):
+        values = dense.num_kv_heads * dense.head_width
+        width = {"gated": family.row_width, "up": dense.ffn_hidden, "values": values}[family.use]
+        return {"layers": layers, "use": family.use, "row_width": width}
+    assert isinstance(family, ProductKeyFamily)
+    return {"layers": layers, **_product_keys(family, dense)}
+
+
+def _ngram(family: NGramFamily, dense: Architecture) -> dict[str, Any]:
+    reads = len(family.orders) * family.num_heads
+    return {
+        "orders": family.orders,
+        "num_heads": family.num_heads,
+        "rows_per_head": family.rows_per_head,
+        "row_width": family.row_width or math.ceil(dense.d_model / 2 / reads),
+        "sizes": family.sizes,
+        "signed_root": family.signed_root,
+        "conv_width": family.conv_width,
+        "rows_multiple_of": family.rows_multiple_of,
+        "hash_seed": family.hash_seed,
+    }
 
 
 def _moe(family: MoEFamily, dense: Architecture) -> dict[str, Any]:
