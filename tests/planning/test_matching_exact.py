@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,16 @@ from memscale.config.family import (
     Family,
     MemoryFamily,
     MemoryPlusFamily,
+    MixtureFamily,
     MoEFamily,
+    NGramFamily,
     PeerFamily,
     PKMFamily,
+    TokenTableFamily,
 )
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.matching import PER_TOKEN, SPARSE_EQUAL, Free, Matching, MultipleOf
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import PlanError
 from memscale.planning.candidates import Bound, Candidates
 from memscale.planning.cost_model import CostModel
@@ -116,6 +121,51 @@ def own_table(kind: str, root_step: int = 1) -> Instance:
     )
 
 
+def ngram(num_heads: int, conv_width: int) -> Instance:
+    def part(outer: int) -> NGram:
+        shape = {"layers": (0, 1), "num_heads": num_heads, "orders": (2, 4), "conv_width": conv_width}
+        return NGram(rows_per_head=outer, row_width=3, **shape)
+
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        return Architecture(**{**vars(dense), "family": "ngram", "ffn_hidden": inner, "ngram": part(outer)})
+
+    family = NGramFamily(
+        name="ngram", layers=(0, 1), num_heads=num_heads, orders=(2, 4), conv_width=conv_width, row_width=3
+    )
+    return Instance(family, build, (2, 1), (2, 1))
+
+
+def token_rows() -> Instance:
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        part = TokenTable(layers=(0, 2), row_width=outer)
+        return Architecture(**{**vars(dense), "family": "token_table", "ffn_hidden": inner, "token_table": part})
+
+    return Instance(TokenTableFamily(name="rows", layers=(0, 2)), build, (1, 1))
+
+
+def mixed(num_experts: int, table: str, expert_step: int) -> Instance:
+    """Experts of a given number, and a table whose size is solved; the experts' width meets the terms."""
+
+    def build(dense: Architecture, outer: int, inner: int) -> Architecture:
+        parts: dict[str, Any] = {}
+        layers = (0, 1, 2) if table == "ngram" else (0, 2)
+        parts["moe"] = MoE(layers=layers, num_experts=num_experts, experts_per_token=2, expert_hidden=inner)
+        if table == "ngram":
+            parts["ngram"] = NGram(layers=(0, 1), num_heads=2, rows_per_head=outer, row_width=3)
+        else:
+            width, keys = dense.d_model, max(2, dense.d_model // 4 * 2)
+            parts["memory"] = Memory(
+                layers=(1,), num_keys=outer, num_heads=2, knn=2, key_width=keys, value_width=width, qk_norm=True
+            )
+        return Architecture(**{**vars(dense), "family": "mixture", **parts})
+
+    other: Family = NGramFamily(name="n", layers=(0, 1), num_heads=2, row_width=3)
+    if table == "memory":
+        other = MemoryPlusFamily(name="m", centred=1, num_heads=2, knn=2)
+    family = MixtureFamily(name="mixed", parts=(MoEFamily(name="e", num_experts=num_experts), other))
+    return Instance(family, build, (2, expert_step), (2 if table == "ngram" else 1, expert_step))
+
+
 @dataclass(frozen=True)
 class Point:
     architecture: Architecture
@@ -203,7 +253,17 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         root_step=st.just(root_step),
         num_heads=st.sampled_from([1, 2, 5]),
     )
-    others = st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step))
+    others = st.one_of(
+        st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step)),
+        st.builds(ngram, st.integers(1, 2), st.sampled_from([0, 3])),
+        st.builds(token_rows),
+        st.builds(
+            mixed,
+            st.integers(2, 5),
+            st.sampled_from(["ngram", "memory"] if root_step == 1 else ["ngram"]),
+            st.just(expert_step),
+        ),
+    )
     return st.tuples(moes, pluses, others).flatmap(
         lambda three: st.sets(st.integers(0, 2), min_size=1).map(lambda at: [three[i] for i in sorted(at)])
     )
@@ -312,7 +372,7 @@ QUANTITIES = tuple(name for name in dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)) i
 def test_the_nodes_tell_every_point(dense: Architecture, one: Instance, outer: int, inner: int, s: int) -> None:
     matching = Matching(free=() if one.free is None else (one.free,))
     model = CostModel(template("it", one.family, dense, matching), QUANTITIES, s)
-    at = one.least[0] + outer, one.least[1] + one.step[1] * inner
+    at = one.least[0] + one.step[0] * outer, one.least[1] + one.step[1] * inner
     constant, slope = model.coefficients(np.array([at[0]]))
     counted = [measure(name, one.build(dense, *at), s) for name in QUANTITIES]
     # Expert choice rounds its active parameters to whole ones.
