@@ -19,6 +19,10 @@ FAMILY_WORDS = {
     "memory": "Memory",
     "pkm": "PKM",
     "peer": "PEER",
+    "ngram": "N-gram",
+    "token_table": "Token table",
+    "mixture": "Mixture",
+    "looped": "Looped",
 }
 
 

@@ -37,6 +37,10 @@ FAMILY_STYLES = {
     "memory": SeriesStyle(colour="#56B4E9", marker="^"),
     "pkm": SeriesStyle(colour="#009E73", marker="v"),
     "peer": SeriesStyle(colour="#CC79A7", marker="P"),
+    "ngram": SeriesStyle(colour="#7A3B9A", marker="p"),
+    "token_table": SeriesStyle(colour="#B5A000", marker="*"),
+    "mixture": SeriesStyle(colour="#A1122D", marker=">"),
+    "looped": SeriesStyle(colour="#2F4B7C", marker="d"),
 }
 OTHER_STYLES = (
     SeriesStyle(colour="#E69F00", marker="X"),

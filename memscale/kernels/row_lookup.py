@@ -59,7 +59,7 @@ class _RowLookup(torch.autograd.Function):
     def forward(ctx: Any, table_NV: Tensor, rows_NV: Tensor, indices_TK: Tensor, slots_TK: Tensor) -> Tensor:
         ctx.table = table_NV
         ctx.save_for_backward(slots_TK)
-        return rows_NV.index_select(0, indices_TK.flatten()).view(len(indices_TK), -1)
+        return rows_NV.index_select(0, indices_TK.flatten()).view(len(indices_TK), indices_TK.shape[1] * rows_NV.shape[1])
 
     @staticmethod
     @once_differentiable
@@ -67,7 +67,7 @@ class _RowLookup(torch.autograd.Function):
         (slots_TK,) = ctx.saved_tensors
         if not ctx.needs_input_grad[0]:
             return None, None, None, None
-        gradient_AV = gradient_TKV.reshape(slots_TK.numel(), -1)
+        gradient_AV = gradient_TKV.reshape(slots_TK.numel(), ctx.table.shape[1])
         ones_A1 = torch.ones(len(gradient_AV), 1, dtype=gradient_AV.dtype, device=gradient_AV.device)
         return route_gradient(ctx.table, slots_TK.reshape(-1, 1), ones_A1, gradient_AV, None), None, None, None
 

@@ -15,6 +15,7 @@ from memscale.config.data import Data, Facts, PythonStdlib, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.optimizer import Average, Optimizer, Schedule
 from memscale.config.run import Run
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.data.prepared import Prepared, prepare
 
 SEQUENCE_LENGTH = 32
@@ -53,6 +54,13 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "memory": {"memory": Memory(**{**keys, "layers": (1,)}, value_width=16, gated=False)},
         "memory_plus": {"memory": Memory(**keys, value_width=16, qk_norm=True)},
         "peer": {"peer": Peer(**keys, query_norm="batch")},
+        "ngram": {"ngram": NGram(layers=(0, 2), num_heads=2, rows_per_head=60, row_width=4, conv_width=3)},
+        "token_table": {"token_table": TokenTable(layers=(0, 2), row_width=8)},
+        "mixture": {
+            "moe": replace(moe, layers=(0,)),
+            "memory": Memory(**{**keys, "layers": (2,)}, value_width=16, qk_norm=True),
+            "ngram": NGram(layers=(1,), num_heads=2, rows_per_head=60, row_width=4),
+        },
     }
     return Architecture(
         family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_batch"),

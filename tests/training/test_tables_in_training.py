@@ -27,19 +27,17 @@ MakeRun = Callable[..., Run]
 
 def sparsely_read(run: Run, **optimizer: str | float) -> Run:
     """The run with a table of which a batch looks up a small part, so that rows get no gradient for many steps."""
-    part = run.architecture.memory or run.architecture.peer
-    assert part is not None
-    part = replace(part, num_keys=40, knn=2)
-    name = "memory" if run.architecture.memory is not None else "peer"
+    larger = {"memory": {"num_keys": 40, "knn": 2}, "peer": {"num_keys": 40, "knn": 2}, "ngram": {"rows_per_head": 900}}
+    parts = {name: replace(part, **larger.get(name, {})) for name, part in run.architecture.parts.items()}
     settings = replace(run.optimizer, table_weight_decay=0.1, **optimizer)
-    return replace(run, architecture=replace(run.architecture, **{name: part}), optimizer=settings)
+    return replace(run, architecture=replace(run.architecture, **parts), optimizer=settings)
 
 
 def weights(trained: TrainResult) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trained.model.named_parameters()}
 
 
-@pytest.mark.parametrize("family", ["pkm", "memory", "memory_plus", "peer"])
+@pytest.mark.parametrize("family", ["pkm", "memory", "memory_plus", "peer", "ngram", "token_table", "mixture"])
 def test_the_lazy_optimizer_trains_as_the_dense_one_does(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str
 ) -> None:
@@ -58,7 +56,7 @@ def test_the_lazy_optimizer_trains_as_the_dense_one_does(
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-@pytest.mark.parametrize("family", ["memory_plus", "peer"])
+@pytest.mark.parametrize("family", ["memory_plus", "peer", "ngram", "mixture"])
 def test_stopped_anywhere_and_resumed_gives_the_same_bits_with_updates_pending(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str
 ) -> None:
