@@ -11,6 +11,7 @@ from conftest import architecture
 from memscale.config.architecture import FAMILIES
 from memscale.config.optimizer import Optimizer
 from memscale.kernels.memory_table import MemoryTable
+from memscale.models.counts import component
 from memscale.models.transformer import Transformer, build
 from memscale.training.optimizers import AdamW, build_optimizer
 
