@@ -75,7 +75,7 @@ def test_one_step_is_adamw_as_defined(family: str) -> None:
     optimizer.step(0.5)
     for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
         rate, decay = config.learning_rate, config.weight_decay if parameter.ndim >= 2 else 0.0
-        if "table" in name:
+        if component(name) == "table":
             assert config.table_learning_rate is not None
             rate, decay = config.table_learning_rate, config.table_weight_decay
         rate *= 0.5
