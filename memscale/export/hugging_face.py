@@ -111,12 +111,11 @@ def hugging_face_type(a: Architecture) -> str:
         ...                                head_width=16, ffn_hidden=176, vocab_size=1024))
         'llama'
     """
+    if a.family not in ("dense", "moe"):
+        raise ConfigError(
+            f"no Hugging Face type holds the layers of the family '{a.family}'; runs of dense and moe can be exported"
+        )
     if a.moe is None:
-        if a.family != "dense":
-            raise ConfigError(
-                f"no Hugging Face type holds the layers of the family '{a.family}'; runs of dense and moe can be "
-                "exported"
-            )
         if a.d_model % a.num_heads:
             raise ConfigError(
                 f"transformers refuses a Llama whose width ({a.d_model}) is not a multiple of its heads "

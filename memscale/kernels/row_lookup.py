@@ -59,7 +59,9 @@ class _RowLookup(torch.autograd.Function):
     def forward(ctx: Any, table_NV: Tensor, rows_NV: Tensor, indices_TK: Tensor, slots_TK: Tensor) -> Tensor:
         ctx.table = table_NV
         ctx.save_for_backward(slots_TK)
-        return rows_NV.index_select(0, indices_TK.flatten()).view(len(indices_TK), indices_TK.shape[1] * rows_NV.shape[1])
+        return rows_NV.index_select(0, indices_TK.flatten()).view(
+            len(indices_TK), indices_TK.shape[1] * rows_NV.shape[1]
+        )
 
     @staticmethod
     @once_differentiable

@@ -83,6 +83,7 @@ class MatchTargets:
                 sequence_length=self._sequence_length,
                 rotated=rotated,
                 dense=self.dense_values,
+                tolerance=self.matching.tolerance,
             )
         return template(label, family, self._architecture, self.matching)
 

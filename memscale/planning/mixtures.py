@@ -9,7 +9,7 @@
 4. This is done twice: first of the least total that was asked for and with the last part at its smallest, then of the
    total and with the last part that came out.
 
-Refuses a share without `total_over_dense`, and parts without a size.
+Refuses a share without `total_over_dense`, or larger than there is room for, and parts without a size.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy as np
 
 from memscale.config.architecture import PARTS, Architecture
 from memscale.config.family import Family, MixtureFamily
-from memscale.errors import ConfigError
+from memscale.errors import ConfigError, PlanError
 from memscale.planning.accounting import count, unused_params
-from memscale.planning.candidates import MAX_WIDTH, Candidates
+from memscale.planning.candidates import Bound, Candidates
 from memscale.planning.cost_model import CostModel
+from memscale.planning.outer_widths import outer_widths
 from memscale.planning.widths import size_name
 
 
@@ -38,6 +39,7 @@ def with_sizes(
     sequence_length: int,
     rotated: Callable[[MixtureFamily], CostModel],
     dense: list[float],
+    tolerance: float,
 ) -> MixtureFamily:
     """Return `family` with the size of every part but the last.
 
@@ -48,9 +50,11 @@ def with_sizes(
         sequence_length: Tokens per training sequence.
         rotated: Gives the costs of a mixture of the same parts, whose last part is the open one.
         dense: The dense model's value of each criterion.
+        tolerance: Of the matching.
 
     Raises:
         ConfigError: A part has no size, or there is a share and no total to share.
+        PlanError: The first part cannot have so large a share.
 
     """
     first, *between, last = family.parts
@@ -77,7 +81,7 @@ def with_sizes(
         )
     total = least_total if before is None else count(before, sequence_length).params_total
     model = rotated(replace(family, parts=(*between, _closed(last, before), first), share=None))
-    size = _size_of_share(model, dense, PARTS[first.family] or "", family.share, total, sequence_length)
+    size = _size_of_share(model, dense, family, total, sequence_length, tolerance)
     return replace(family, parts=(_with_size(first, name, size), *between, last), share=None)
 
 
@@ -99,24 +103,34 @@ def _with_size(part: Family, name: str, size: int) -> Family:
 
 
 def _size_of_share(
-    model: CostModel, dense: list[float], field: str, share: float, total: float, sequence_length: int
+    model: CostModel, dense: list[float], family: MixtureFamily, total: float, sequence_length: int, tolerance: float
 ) -> int:
-    """Return the size at which part `field` has the share nearest to `share`."""
-    outer = model.template.outer
-    assert outer is not None
+    """Return the size of the first part at which its share is nearest to the family's. Raises PlanError."""
+    assert family.share is not None
+    field, row = PARTS[family.parts[0].family] or "", model.names.index("total_params")
+    # Beyond the largest model another expert costs more in the router than the experts' width can give back.
+    room = outer_widths(model, dense, (Bound(row=row, low=0.0, high=total),), tolerance)
+    sizes = Candidates(model, dense, room).up_to_largest_model(row, tolerance).outer
+    if not len(sizes):
+        sizes = np.array([model.template.outer.least if model.template.outer is not None else 1], dtype=np.int64)
 
-    def share_of(steps: int) -> float:
-        at = steps * outer.step
-        inner, _ = Candidates(model, dense, np.array([at], dtype=np.int64)).best_inner()
-        built: Architecture = model.template.build(at, max(1, int(inner[0])))
+    def share_of(index: int) -> float:
+        inner, _ = Candidates(model, dense, sizes[index : index + 1]).best_inner()
+        built = model.template.build(int(sizes[index]), max(1, int(inner[0])))
         sparse = total - count(built, sequence_length).params_active
         return unused_params(built, field, sequence_length) / sparse if sparse > 0 else math.inf
 
-    low = outer.least // outer.step
-    high = low
-    while share_of(high) < share and high * outer.step < MAX_WIDTH:
-        low, high = high, 2 * high
+    low, high = 0, len(sizes) - 1
+    most = share_of(high)
+    if most < family.share and abs(share_of(max(0, high - 1)) - most) < family.share - most:
+        name = size_name(family.parts[0])
+        raise PlanError(
+            f"families.{family.name}.share is {family.share:g}, but the dense model leaves its first part, "
+            f"{family.parts[0].name}, room for {most:.3g} of the sparse parameters at most ({name} {sizes[high]}): ask "
+            "for a smaller share or matching.total_over_dense, fewer experts per token, or a larger shape"
+        )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if share_of(middle) < share else (low, middle)
-    return min((low, high), key=lambda steps: (abs(share_of(steps) - share), steps)) * outer.step
+        low, high = (middle, high) if share_of(middle) < family.share else (low, middle)
+    share = family.share
+    return int(sizes[min((low, high), key=lambda index: (abs(share_of(index) - share), index))])

@@ -30,6 +30,7 @@ from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.matching import WIDTHS, Matching
 from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import ConfigError, nearest
+from memscale.planning.accounting import count
 from memscale.planning.shapes import placed_layers
 
 OUTER = ("num_experts", "num_slots", "rows_per_head", "row_width")
@@ -118,7 +119,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
         base=base,
         parts=parts,
         has_dense_layers=has_dense_layers,
-        outer=None if given or outer is None else _open_width(outer, sized, matching),
+        outer=None if given or outer is None else _open_width(outer, sized, matching, _finest(parts, dense, matching)),
         outer_is_free=outer in free,
         inner=None if inner is None else _inner_width(inner, matching),
     )
@@ -232,8 +233,26 @@ def _inner_width(name: str, matching: Matching) -> OpenWidth:
     return OpenWidth(name=name, step=step, least=step)
 
 
-def _open_width(name: str, family: Family, matching: Matching) -> OpenWidth:
-    """Return the open size of a family."""
+_SIZES = 8192
+"""A table's rows are solved in steps of about one in so many, or of two rows, whichever is more."""
+
+
+def _finest(parts: dict[str, dict[str, Any]], dense: Architecture, matching: Matching) -> int:
+    """Return the step of rows of an n-gram table, a power of two: a finer one would change a model by less than .02 %.
+
+    A table of the published size could have any of a million numbers of rows.
+    """
+    part = parts.get("ngram")
+    if part is None or matching.total_over_dense is None:
+        return 2
+    reads = len(part["orders"]) * part["num_heads"] * len(part["layers"])
+    total = matching.total_over_dense * count(dense, 1).params_total
+    rows = float(total / (reads * part["row_width"]))
+    return 1 << max(1, math.floor(math.log2(max(1.0, rows / _SIZES))))
+
+
+def _open_width(name: str, family: Family, matching: Matching, finest: int) -> OpenWidth:
+    """Return the open size of a family; `finest` is the step of an n-gram table's rows."""
     step = _step(name, matching)
     if isinstance(family, NGramFamily):
         require(
@@ -242,7 +261,7 @@ def _open_width(name: str, family: Family, matching: Matching) -> OpenWidth:
             f"{family.rows_multiple_of} tables cannot be matched exactly; give rows_per_head, or take sizes 'odd' and "
             "rows_multiple_of 1",
         )
-        step = math.lcm(step, 2)  # the numbers of rows begin with the next odd one
+        step = math.lcm(step, finest)  # even: the numbers of rows begin with the next odd one
     return OpenWidth(name=name, step=step, least=math.ceil(_least_size(family) / step) * step)
 
 
