@@ -1,4 +1,4 @@
-"""Which parameters are matrices of the blocks, that Muon optimises, and how many there are (`memscale.training.muon`).
+"""Which parameters are matrices of the blocks, that Muon optimises, and what that costs (`memscale.training.muon`).
 
 Muon is for linear maps between hidden vectors. It is not for
 
@@ -15,31 +15,74 @@ not named here keeps AdamW.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 from memscale.config.architecture import Architecture
-from memscale.planning.accounting import components
 
 MATRIX_COMPONENTS = frozenset({"attention", "ffn", "experts", "shared_experts", "query", "memory_output"})
 """Components, by the names of `memscale.planning.accounting.components`, whose parameters of two or more dimensions are
 matrices."""
+NEWTON_SCHULZ_STEPS = 5
+
+
+def matrix_shapes(architecture: Architecture) -> Mapping[tuple[int, int], int]:
+    """Return the shapes (rows, columns) of a model's matrices, with the number of matrices that have each.
+
+    Queries, keys and values are three matrices, gate and up two, and every expert has its own.
+
+    Example:
+        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=2, head_width=16,
+        ...                      ffn_hidden=176, vocab_size=1024)
+        >>> dict(matrix_shapes(dense))
+        {(64, 64): 8, (32, 64): 8, (176, 64): 8, (64, 176): 4}
+    """
+    a, d, found = architecture, architecture.d_model, Counter[tuple[int, int]]()
+    heads, groups = a.num_heads * a.head_width, a.num_kv_heads * a.head_width
+    for rows, columns in ((heads, d), (groups, d), (groups, d), (d, heads)):
+        found[rows, columns] += a.num_layers
+    part = a.moe or a.memory or a.peer
+    _add_feed_forward(found, d, a.ffn_hidden, a.num_layers - (len(part.layers) if part is not None else 0))
+    if a.moe is not None:
+        _add_feed_forward(found, d, a.moe.expert_hidden, a.moe.num_experts * len(a.moe.layers))
+        _add_feed_forward(found, d, a.moe.shared_experts * a.moe.expert_hidden, len(a.moe.layers))
+    selecting = a.memory or a.peer
+    if selecting is not None:
+        found[selecting.num_heads * selecting.key_width, d] += len(selecting.layers)
+    if a.memory is not None and a.memory.gated:
+        found[a.memory.value_width, d] += len(a.memory.layers)
+        found[d, a.memory.value_width] += len(a.memory.layers)
+    return found
 
 
 def matrix_params(architecture: Architecture) -> int:
-    """Return the parameters that are in matrices: those of `MATRIX_COMPONENTS` without the vectors of queries.
+    """Return the parameters that are in matrices."""
+    return sum(number * rows * columns for (rows, columns), number in matrix_shapes(architecture).items())
+
+
+def muon_flops(architecture: Architecture) -> int:
+    """Return the FLOPs that Muon adds to an optimizer step; they are no model FLOPs.
 
     Example:
-        >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
-        ...                      ffn_hidden=176, vocab_size=1024)
-        >>> matrix_params(dense)
-        200704
+        Of a 1,024 x 1,024 matrix they are those of training it on 5,120 tokens, 6 x 1,024 x 1,024 each:
+
+        >>> orthogonalisation_flops(1024, 1024) / (6 * 1024 * 1024)
+        5120.0
     """
-    held = sum(part.params for part in components(architecture, 1) if part.name in MATRIX_COMPONENTS)
-    return held - _query_vectors(architecture)
+    shapes = matrix_shapes(architecture).items()
+    return sum(number * orthogonalisation_flops(rows, columns) for (rows, columns), number in shapes)
 
 
-def _query_vectors(a: Architecture) -> int:
-    """Return the biases of queries, and the gains and biases of their normalisation."""
-    part = a.memory or a.peer
-    if part is None:
-        return 0
-    vectors = 1 if part.query_norm == "none" else 3
-    return vectors * part.num_heads * part.key_width * len(part.layers)
+def orthogonalisation_flops(rows: int, columns: int) -> int:
+    """Return the FLOPs of setting one matrix's singular values to about one, a multiply-add as 2.
+
+    Each of the five steps takes three products: 2 r^2 c, 2 r^3 and 2 r^2 c, with r the smaller side and c the larger.
+    """
+    small, large = sorted((rows, columns))
+    return NEWTON_SCHULZ_STEPS * (4 * small * small * large + 2 * small**3)
+
+
+def _add_feed_forward(found: Counter[tuple[int, int]], d: int, hidden: int, number: int) -> None:
+    if hidden and number:
+        found[hidden, d] += 2 * number
+        found[d, hidden] += number

@@ -30,12 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from memscale.config.architecture import Architecture
+from memscale.planning.matrices import NEWTON_SCHULZ_STEPS
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic polynomial (Jordan 2024): steep at zero, so that five steps bring singular values from .01 of the
 largest and up to between .7 and 1.2. More steps do not bring them nearer to one."""
-NUM_STEPS = 5
 UPDATE_RMS = 0.2
 _EPS = 1e-7
 """Least Frobenius norm that a momentum is divided by: that of an expert without gradients stays zero."""
@@ -110,26 +110,11 @@ def orthogonalised(update_NRC: Tensor) -> Tensor:
     if x_NRC.device.type == "cuda":
         x_NRC = x_NRC.bfloat16()
     a, b, c = COEFFICIENTS
-    for _ in range(NUM_STEPS):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         s_NRR = x_NRC @ x_NRC.mT
         polynomial_NRR = torch.baddbmm(s_NRR, s_NRR, s_NRR, beta=b, alpha=c)
         x_NRC = torch.baddbmm(x_NRC, polynomial_NRR, x_NRC, beta=a)
     return x_NRC.mT if tall else x_NRC
-
-
-def orthogonalisation_flops(rows: int, columns: int) -> int:
-    """Return the FLOPs of `orthogonalised` for one matrix, a multiply-add as 2; they are no model FLOPs.
-
-    Each of the five steps takes three products: 2 r^2 c, 2 r^3 and 2 r^2 c, with r the smaller side and c the larger.
-
-    Example:
-        A matrix of 1,024 x 1,024, against the 6 x 1,024 x 1,024 FLOPs that each token of the batch costs in it:
-
-        >>> orthogonalisation_flops(1024, 1024) / (6 * 1024 * 1024)
-        5120.0
-    """
-    small, large = sorted((rows, columns))
-    return NUM_STEPS * (4 * small * small * large + 2 * small**3)
 
 
 def heights(name: str, parameter: Tensor, architecture: Architecture) -> tuple[int, ...]:

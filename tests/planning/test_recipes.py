@@ -76,3 +76,20 @@ def test_every_recipe_is_composed_and_says_what_it_is() -> None:
         planned("memory_vs_moe", "recipe.init=xavier")
     with pytest.raises(ConfigError, match=r"recipe\.table_schedule.kind .*; valid: wsd, cosine"):
         planned("memory_vs_moe", "recipe.table_schedule={kind: linear}")
+
+
+def test_a_plan_with_muon_says_what_it_costs_on_top() -> None:
+    """The largest and the smallest share, from a count by hand: five times three products for every matrix."""
+    plan = planned("memory_vs_moe", "recipe=muon", "scale=laptop")
+    (note,) = (one for one in plan.notes if "Muon" in one)
+    run = next(run for run in plan.stage("compare") if (run.family, run.budget) == ("moe", "d32"))
+    a, d = run.architecture, run.architecture.d_model
+    dense_layers = a.num_layers - len(a.moe.layers)
+    matrices = [(d, d)] * 4 * a.num_layers + [(a.ffn_hidden, d)] * 3 * dense_layers
+    matrices += [(a.moe.expert_hidden, d)] * 3 * a.moe.num_experts * len(a.moe.layers)
+    flops = sum(5 * (4 * min(one) ** 2 * max(one) + 2 * min(one) ** 3) for one in matrices)
+    share = flops / (3 * run.counts.flops_per_token_forward * run.batch_tokens)
+    assert a.num_kv_heads == a.num_heads
+    assert a.moe.shared_experts == 0
+    assert f" to {100 * share:.3g} % (moe at d32)" in note
+    assert not any("Muon" in one for one in planned("memory_vs_moe").notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,16 @@ from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.models.counts import _COMPONENTS, component
 from memscale.models.transformer import Transformer, build
-from memscale.planning.matrices import MATRIX_COMPONENTS, matrix_params
+from memscale.planning.matrices import (
+    MATRIX_COMPONENTS,
+    matrix_params,
+    matrix_shapes,
+    muon_flops,
+    orthogonalisation_flops,
+)
 from memscale.training import muon
 from memscale.training.building import build_model
-from memscale.training.muon import MuonGroup, heights, orthogonalisation_flops, orthogonalised
+from memscale.training.muon import MuonGroup, heights, orthogonalised
 from memscale.training.optimizers import build_optimizer
 from tests.planning.architectures import architectures
 
@@ -176,9 +183,16 @@ def test_of_every_component_it_is_decided_whether_it_is_a_matrix() -> None:
 def test_matrices_are_counted_from_formulas_as_in_the_model(a: Architecture) -> None:
     with torch.device("meta"):
         model = Transformer(a)
-    held = [(name, parameter) for name, parameter in model.named_parameters() if parameter.ndim > 1]
-    counted = sum(parameter.numel() for name, parameter in held if component(name) in MATRIX_COMPONENTS)
-    assert matrix_params(a) == counted
+    held = [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1 and component(name) in MATRIX_COMPONENTS
+    ]
+    shapes = Counter(tuple(one.shape) for name, parameter in held for one in by_hand(name, parameter, model))
+    assert matrix_shapes(a) == shapes
+    assert matrix_params(a) == sum(parameter.numel() for _, parameter in held)
+    flops = sum(number * 5 * 2 * min(s) ** 2 * (2 * max(s) + min(s)) for s, number in shapes.items())
+    assert muon_flops(a) == flops
 
 
 def with_muon(run: Run, **changes: str | float) -> Run:
