@@ -30,7 +30,8 @@ from memscale.planning.matrices import (
     muon_flops,
     orthogonalisation_flops,
 )
-from memscale.training import muon
+from memscale.records.layout import RunPaths
+from memscale.training import checkpoint, muon
 from memscale.training.building import build_model
 from memscale.training.muon import MuonGroup, heights, orthogonalised
 from memscale.training.optimizers import build_optimizer
@@ -204,9 +205,9 @@ def test_loss_falls_on_three_seeds(
     tmp_path: Path, prepared: Prepared, make_run: Callable[..., Run], family: str
 ) -> None:
     for seed in (1, 2, 3):
-        do(replace(with_muon(make_run(family, num_steps=40)), seed=seed), tmp_path / str(seed), prepared)
+        do(replace(with_muon(make_run(family, num_steps=25)), seed=seed), tmp_path / str(seed), prepared)
         losses = [value for *_, split, name, value in lines(tmp_path / str(seed)) if (split, name) == ("train", "loss")]
-        assert losses[-1] < losses[0] - 1.0, seed
+        assert losses[-1] < losses[0] - 0.8, seed
 
 
 @pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "peer"])
@@ -225,6 +226,9 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bits(
         resumed = do(run, root, prepared)
         assert same_weights(resumed, undisturbed)
         assert lines(root) == lines(tmp_path / "undisturbed")
+    loaded = build_model(run)
+    assert checkpoint.load_weights(RunPaths(tmp_path / "undisturbed").checkpoints, run, loaded) == run.num_steps
+    assert all(torch.equal(*pair) for pair in zip(loaded.parameters(), undisturbed.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("family", ["dense", "moe_bias", "memory_plus"])
@@ -262,3 +266,12 @@ def test_a_run_begins_with_the_weights_of_its_rule(make_run: Callable[..., Run])
     expected = build(run.architecture, seed=run.seed, init="published")
     for ours, theirs in zip(build_model(run).parameters(), expected.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_bfloat16_as_on_a_gpu_gives_singular_values_of_about_one_too() -> None:
+    u = torch.randn(2, 24, 40, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(u, full_matrices=False)
+    found = left.mT @ orthogonalised(u.bfloat16()).float() @ right.mT
+    new = torch.diagonal(found, dim1=1, dim2=2)
+    assert (found - torch.diag_embed(new)).abs().max() < 0.05
+    assert 0.6 < new.min() < new.max() < 1.3
