@@ -224,8 +224,7 @@ def forecast(
         for cost in stage:
             seconds = speeds.run_seconds(cost)
             written = 1 + seconds // speeds.checkpoint_seconds
-            checkpoint = BYTES_PER_PARAMETER * cost.params_total - BYTES_OF_A_MOMENT * cost.single_moments
-            kept = checkpoint * min(KEPT_CHECKPOINTS, written)
+            kept = checkpoint_bytes(cost.params_total, cost.single_moments) * min(KEPT_CHECKPOINTS, written)
             kept += BYTES_OF_A_MEAN * cost.params_total if cost.averaged and written > 1 else 0
             per_run.append(seconds)
             disk += kept
@@ -248,6 +247,16 @@ def forecast(
         measured=not guessed,
         guessed_families=tuple(guessed),
     )
+
+
+def checkpoint_bytes(params_total: int, single_moments: int) -> int:
+    """Return the bytes of a checkpoint without running means of the weights.
+
+    Args:
+        params_total: All parameters.
+        single_moments: Those of which the optimizer keeps one moment instead of two.
+    """
+    return BYTES_PER_PARAMETER * params_total - BYTES_OF_A_MOMENT * single_moments
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

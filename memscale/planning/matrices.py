@@ -60,6 +60,11 @@ def matrix_params(architecture: Architecture) -> int:
     return sum(number * rows * columns for (rows, columns), number in matrix_shapes(architecture).items())
 
 
+def single_moments(architecture: Architecture, matrix_optimizer: str) -> int:
+    """Return the parameters of which the optimizer keeps one moment instead of two: with `muon` those in matrices."""
+    return matrix_params(architecture) if matrix_optimizer == "muon" else 0
+
+
 def muon_flops(architecture: Architecture) -> int:
     """Return the FLOPs that Muon adds to an optimizer step; they are no model FLOPs.
 

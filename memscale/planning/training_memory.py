@@ -24,7 +24,7 @@ from memscale.config.checks import at_least, one_of
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.optimizer import MATRIX_OPTIMIZERS
 from memscale.planning.accounting import components, count
-from memscale.planning.matrices import matrix_params
+from memscale.planning.matrices import single_moments
 
 SHARDINGS = ("none", "optimizer", "full")
 PRECISIONS = ("bfloat16", "float32")
@@ -105,7 +105,7 @@ def training_memory(
     weights = _FLOAT32 * counts.params_total
     dense = _FLOAT32 * (counts.params_total - counts.params_table)
     steps = 2 * _INT32 * _table_rows(architecture)
-    kept = 2 * weights - (_FLOAT32 * matrix_params(architecture) if matrix_optimizer == "muon" else 0)
+    kept = 2 * weights - _FLOAT32 * single_moments(architecture, matrix_optimizer)
     state = gpus if parallelism.sharding == "full" else 1
     moments = gpus if parallelism.sharding != "none" else 1
     tokens = micro_batch_sequences * sequence_length

@@ -12,6 +12,7 @@ import torch
 from conftest import architecture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_trainer import lines, same_weights
 from test_weight_average import sparsely_read
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +24,7 @@ from memscale.config.run import Run
 from memscale.data.prepared import Prepared
 from memscale.models.counts import _COMPONENTS, component
 from memscale.models.transformer import Transformer, build
+from memscale.planning.forecast import checkpoint_bytes
 from memscale.planning.matrices import (
     MATRIX_COMPONENTS,
     matrix_params,
@@ -33,6 +35,7 @@ from memscale.planning.matrices import (
 from memscale.records.layout import RunPaths
 from memscale.training import checkpoint, muon
 from memscale.training.building import build_model
+from memscale.training.checkpoint import State
 from memscale.training.muon import MuonGroup, heights, orthogonalised
 from memscale.training.optimizers import build_optimizer
 from tests.planning.architectures import architectures
@@ -275,3 +278,18 @@ def test_bfloat16_as_on_a_gpu_gives_singular_values_of_about_one_too() -> None:
     new = torch.diagonal(found, dim1=1, dim2=2)
     assert (found - torch.diag_embed(new)).abs().max() < 0.05
     assert 0.6 < new.min() < new.max() < 1.3
+
+
+@pytest.mark.parametrize("family", ["dense", "moe"])
+def test_a_checkpoint_has_the_bytes_that_are_forecast(
+    tmp_path: Path, make_run: Callable[..., Run], family: str
+) -> None:
+    run = with_muon(make_run(family))
+    model = build_model(run)
+    state = State(step=1, micro_batch_sequences=1, hardware="here")
+    saved = checkpoint.save(tmp_path, run, model, build_optimizer(model, run.optimizer), state)
+    written = sum(
+        len(one.numpy().tobytes()) for file in saved.glob("*.safetensors") for one in load_file(file).values()
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert written == checkpoint_bytes(total, matrix_params(run.architecture))
