@@ -122,6 +122,7 @@ def _memory(plan: Plan, run: PlannedRun) -> dict[str, Any]:
             parallelism=parallelism,
             precision=precision,
             averaged=plan.sweep.recipe.average is not None,
+            matrix_optimizer=plan.sweep.recipe.matrix_optimizer,
         )
         rows.append({**asdict(parallelism), **asdict(memory), "total": memory.total})
     return {"micro_batch_sequences": 1, "precision": precision, "per_gpu": rows}

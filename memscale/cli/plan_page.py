@@ -14,8 +14,9 @@ from memscale.launch.formatting import duration, percent, quantity, size
 from memscale.launch.resolution import affordable, resolution_lines
 from memscale.launch.tuning_cost import tuning_lines
 from memscale.planning.device_memory import DeviceFit
-from memscale.planning.forecast import BYTES_PER_PARAMETER
+from memscale.planning.forecast import checkpoint_bytes
 from memscale.planning.knowledge import OfferedFacts, offered_facts
+from memscale.planning.matrices import single_moments
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.tuning import COMPARE, is_tuning, round_of_stage, stage_of_round
@@ -79,8 +80,10 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
         table.add_column(name, justify="right")
     for name in ("lr (table)", "time", "disk"):
         table.add_column(name, justify="right")
+    optimizer = plan.sweep.recipe.matrix_optimizer
     for runs in rows:
         first = runs[0]
+        saved = checkpoint_bytes(first.counts.params_total, single_moments(first.architecture, optimizer))
         table.add_row(
             first.budget,
             f"{first.series} ({first.stage})" if is_tuning(first.stage) else first.series,
@@ -92,7 +95,7 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
             *_if(params_held, percent(first.params_mismatch)),
             _rates(runs),
             duration(sum(cost.seconds[run.name] for run in runs)),
-            size(sum(BYTES_PER_PARAMETER * run.counts.params_total for run in runs)),
+            size(len(runs) * saved),
         )
     return table
 

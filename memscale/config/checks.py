@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from memscale.errors import ConfigError, nearest
 
-ADDED_LATER = {"added_later": True}
+ADDED_LATER: Mapping[str, str | None] = {"added_later": None}
 """Metadata of a field that an earlier version did not have, with the default None: as everything was before. While it
 is None it is not part of the plain form (`memscale.config.codec.to_plain`), so that identities, run files and
 checkpoints of earlier versions stay what they are."""
 
 
+def added_later(before: str) -> Mapping[str, str | None]:
+    """Return metadata like `ADDED_LATER` for a word: `before` names what everything was, and is left out.
+
+    It is compared with `before` and not with the field's default, so that another default later on would not give old
+    results to new runs.
+    """
+    return {"added_later": before}
+
+
 def is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field is not part of the plain form: one that was added later, while it is None."""
-    return value is None and "added_later" in field.metadata
+    """Whether a field is not part of the plain form: one that was added later, while it is as everything was before."""
+    return "added_later" in field.metadata and bool(value == field.metadata["added_later"])
 
 
 def require(condition: bool, message: str) -> None:

@@ -43,7 +43,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     ("data.tokenizer", TokenizerConfig),
     *((f"data.sources.NAME, of kind {cls.kind}", cls) for cls in SOURCES),
     ("recipe", Recipe),
-    ("recipe.schedule", Schedule),
+    ("recipe.schedule, recipe.table_schedule", Schedule),
     ("recipe.average", Average),
     ("recipe.tune", Tune),
     ("recipe.learning_rate", RateRule),

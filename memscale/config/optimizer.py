@@ -1,14 +1,17 @@
-"""How a model is optimised: AdamW with a parameter group for memory tables, and the learning-rate schedule."""
+"""How a model is initialised and optimised: AdamW or Muon, a group for memory tables, the learning-rate schedule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import between, require
+from memscale.config.checks import added_later, between, require
 from memscale.config.ranges import Checked, Count, Decay, OneOf, Range, Rate, Share
 
 SCHEDULES = ("wsd", "cosine")
+MATRIX_OPTIMIZERS = ("adamw", "muon")
+CLIPPINGS = ("together", "apart")
+INITS = ("scaled", "published")
 TABLE_OPTIMIZERS = ("lazy_adamw", "lazy_adamw_by_row", "dense_adamw")
 TABLE_STORAGES = ("float32", "bfloat16_master", "bfloat16_stochastic")
 
@@ -16,13 +19,19 @@ Beta1 = Annotated[float, Range(0, 0.9999, "beyond, the mean spans more steps tha
 Beta2 = Annotated[float, Range(0, 0.99999, "beyond, the mean spans more steps than a run has")]
 Epsilon = Annotated[float, Range(0, 1, "it keeps a division finite, and no more", above_low=True)]
 ClipNorm = Annotated[float, Range(0, 1e9, "a larger norm is no limit; 0 is none either")]
+MatrixOptimizer = Annotated[str, OneOf(MATRIX_OPTIMIZERS)]
+Clipping = Annotated[str, OneOf(CLIPPINGS)]
+Init = Annotated[str, OneOf(INITS)]
 TableOptimizer = Annotated[str, OneOf(TABLE_OPTIMIZERS)]
 TableStorage = Annotated[str, OneOf(TABLE_STORAGES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Checked):
-    """AdamW (Loshchilov and Hutter 2019). Norm gains and biases have no weight decay, tables `table_weight_decay`."""
+    """AdamW (Loshchilov and Hutter 2019). Norm gains and biases have no weight decay, tables `table_weight_decay`.
+
+    With Muon the matrices of the blocks are optimised by it, and all else as without (`memscale.training.muon`).
+    """
 
     learning_rate: Rate
     table_learning_rate: Rate | None = None
@@ -42,6 +51,11 @@ class Optimizer(Checked):
     optimizer; `bfloat16_stochastic`, bfloat16 only, with stochastic rounding."""
     clip_norm: ClipNorm = 1.0
     """Global gradient norm to which larger gradients are scaled down; 0: no clipping."""
+    matrix_optimizer: MatrixOptimizer = field(default="adamw", metadata=added_later("adamw"))
+    """Of the matrices of attention, feed-forward layers, experts, queries and memory outputs: `adamw` like the rest, or
+    `muon`, whose steps have AdamW's root mean square, so that one learning rate and one decay serve both."""
+    clipping: Clipping = field(default="together", metadata=added_later("together"))
+    """`together`: one norm over all gradients; `apart`: the tables' gradients and the others', each to `clip_norm`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import ADDED_LATER, require
-from memscale.config.optimizer import Average, Beta1, Beta2, ClipNorm, Epsilon, Schedule, TableOptimizer, TableStorage
+from memscale.config.checks import ADDED_LATER, added_later, require
+from memscale.config.optimizer import (
+    Average,
+    Beta1,
+    Beta2,
+    ClipNorm,
+    Clipping,
+    Epsilon,
+    Init,
+    MatrixOptimizer,
+    Schedule,
+    TableOptimizer,
+    TableStorage,
+)
 from memscale.config.ranges import Checked, Decay, Factor, Range, Rate, Seed
 
 RoundSeeds = Annotated[int, Range(1, 64, "more seeds of a rate than of a compared run")]
@@ -126,6 +138,17 @@ class Recipe(Checked):
     clip_norm: ClipNorm = 1.0
     average: Average | None = field(default=None, metadata=ADDED_LATER)
     """Averaging of the weights at the end of training; None: the last weights are the result."""
+    table_schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
+    """The shape of the tables' learning rate over a run; None: `schedule`, as all else. Their weight decay follows
+    their rate."""
+    matrix_optimizer: MatrixOptimizer = field(default="adamw", metadata=added_later("adamw"))
+    """Of the matrices of attention, feed-forward layers, experts, queries and memory outputs, in every family: `adamw`
+    like the rest, or `muon`, at the same rate and decay."""
+    clipping: Clipping = field(default="together", metadata=added_later("together"))
+    """`together`: one norm over all gradients; `apart`: the tables' gradients and the others', each to `clip_norm`."""
+    init: Init = field(default="scaled", metadata=added_later("scaled"))
+    """Initial weights: `scaled`, with smaller output matrices the more layers there are; `published`, those of the code
+    of "Memory Layers at Scale" (`memscale.models.initialise`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from memscale.config.architecture import Architecture
-from memscale.config.checks import ADDED_LATER, require
+from memscale.config.checks import ADDED_LATER, added_later, require
 from memscale.config.names import FolderName
-from memscale.config.optimizer import Average, Optimizer, Schedule
+from memscale.config.optimizer import Average, Init, Optimizer, Schedule
 from memscale.config.ranges import BatchTokens, Checked, Count, Seed, WholeTokens
 
 MEANING = 2
@@ -53,6 +53,10 @@ class Run(Checked):
     meaning: Count = MEANING
     average: Average | None = field(default=None, metadata=ADDED_LATER)
     """Which weights are averaged at the end; None: the last ones are the result."""
+    table_schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
+    """Of the tables' learning rate; None: `schedule`."""
+    init: Init = field(default="scaled", metadata=added_later("scaled"))
+    """The rule of the initial weights (`memscale.models.initialise`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,6 +72,10 @@ class Run(Checked):
         require(
             has_table == (self.optimizer.table_learning_rate is not None),
             "table_learning_rate must be given for a model with a table, and only for one",
+        )
+        require(
+            has_table or (self.table_schedule is None and self.optimizer.clipping == "together"),
+            "table_schedule and clipping 'apart' are about tables, and the model has none; leave them out",
         )
 
     @property

@@ -150,6 +150,7 @@ def _that_fit(plan: Plan, workers: Sequence[WorkerSpec]) -> tuple[list[PlannedRu
             run.batch_tokens // length,
             device_bytes=device_bytes,
             precision="bfloat16" if workers[0].device == "cuda" else "float32",
+            matrix_optimizer=plan.sweep.recipe.matrix_optimizer,
         )
         if found.fits is False:
             needs, has = found.peak_bytes / 1e9, (device_bytes or 0.0) / 1e9

@@ -12,6 +12,7 @@ from memscale.errors import RecordError
 from memscale.launch.workers import WorkerSpec
 from memscale.planning.accounting import TRAINING_PASSES
 from memscale.planning.forecast import Cost, Speed, Speeds
+from memscale.planning.matrices import single_moments
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.tuning import is_tuning
 from memscale.records.attempts import Outcome, attempt_numbers
@@ -34,6 +35,7 @@ def cost_of(sweep: Sweep, planned: PlannedRun, *, done: bool) -> Cost:
         done=done,
         processes=launcher_of(sweep, planned).processes_per_run,
         averaged=sweep.recipe.average is not None,
+        single_moments=single_moments(planned.architecture, sweep.recipe.matrix_optimizer),
     )
 
 

@@ -124,6 +124,7 @@ def _fits(plan: Plan, num_workers: int) -> dict[Cell, DeviceFit]:
             device_bytes=device_bytes,
             precision="bfloat16" if device == "cuda" else "float32",
             averaged=plan.sweep.recipe.average is not None,
+            matrix_optimizer=plan.sweep.recipe.matrix_optimizer,
         )
     return fits
 

@@ -6,21 +6,38 @@ holds, so models of two families have equal values wherever they have the same p
 1. Matrices are normal with variance 1 / fan-in.
 2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019);
    n-gram memories and token tables write to it besides, in a few layers.
-3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
+3. Half keys are normal with variance 1 / width: the values of a query have variance one, and so has each half's score.
+4. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
-4. Norm gains are one, biases zero, and so is the convolution of an n-gram memory, which adds to what is there without
+5. Norm gains are one, biases zero, and so is the convolution of an n-gram memory, which adds to what is there without
    it.
+
+That is `scaled`. `published` is what the code of Berges et al. (2024) does (lingua's `reset_parameters`), by the parts
+that it has; w_k is the width of a whole key, d the model's:
+
+1. Attention, feed-forward layers, embedding and head: normal, cut at three standard deviations, of variance 1 / fan-in
+   (of attention's output 1 / d), and nothing is divided by sqrt(2 L).
+2. Half keys are uniform between -w_k^-.5 and w_k^-.5, the query's matrix between -+ sqrt(6 / (fan-in + fan-out))
+   (Glorot and Bengio 2010), and the gate and the output of Memory+ normal with variance 1 / d. A half's score then has
+   a standard deviation of sqrt(d / (3 (d + H w_k))) for H heads: a third of that of `scaled` where H w_k = 2 d.
+3. Table rows as above.
+
+Experts are as the feed-forward layers, and routers as with `scaled`: that code has neither. Its gate and output also
+have biases, which are not here under any choice: they are parameters, and the totals that the paper prints are without.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from memscale.config.architecture import Architecture
+from memscale.config.checks import one_of
+from memscale.config.optimizer import INITS
 from memscale.models.counts import component
 
 _DRAWN_AT_ONCE = 1 << 24
@@ -37,28 +54,78 @@ _WRITES_TO_RESIDUAL = (
 )
 
 
-def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
-    """Set every parameter of a Transformer of `architecture`; a parameter without a rule is an AssertionError."""
+_CUT = 3.0
+"""Standard deviations at which `published` cuts its normal numbers."""
+
+
+def initialise(model: nn.Module, architecture: Architecture, seed: int, init: str = "scaled") -> None:
+    """Set every parameter of a Transformer of `architecture`; a parameter without a rule is an AssertionError.
+
+    Raises:
+        ConfigError: `init` is no rule.
+    """
+    one_of("init", init, INITS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            component(name)  # raises for a parameter that belongs to none
+            part = component(name)  # raises for a parameter that belongs to none
             if name.endswith("norm.weight"):
                 parameter.fill_(1.0)
             elif name.endswith((".bias", "ngram.conv")):
                 parameter.zero_()
+            elif init == "published":
+                _draw_published(parameter, name, part, architecture, seed)
             else:
                 # The last dimension is the fan-in, or the width of an embedding, a key or a row.
                 spread = parameter.shape[-1] ** -0.5
                 if name.endswith(_WRITES_TO_RESIDUAL):
                     spread /= math.sqrt(2 * architecture.num_layers)
-                _draw(parameter, spread, seed, name)
+                _draw(parameter, _normal(spread), seed, name)
 
 
-def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
-    """Fill in normal numbers, a part at a time: a table may be as large as the memory.
+def _draw_published(parameter: torch.Tensor, name: str, part: str, a: Architecture, seed: int) -> None:
+    """Fill in what the code of Berges et al. (2024) does; the last dimension is the fan-in of a matrix."""
+    fan_in = parameter.shape[-1]
+    if part == "key_scoring":
+        draw = _uniform((2 * fan_in) ** -0.5)  # of a whole key, two halves wide
+    elif part == "query":
+        draw = _uniform(math.sqrt(6 / sum(parameter.shape)))
+    elif part in ("table", "router"):
+        draw = _normal(fan_in**-0.5)
+    elif part == "memory_output":
+        draw = _normal(a.d_model**-0.5)
+    else:
+        draw = _cut_normal((a.d_model if name.endswith("attention.out.weight") else fan_in) ** -0.5)
+    _draw(parameter, draw, seed, name)
 
-    torch draws sixteen at a time, and the last sixteen anew if they are incomplete, so parts of whole sixteens, the
-    last of at least one, give what drawing all at once would.
+
+_Fill = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+"""Fills a tensor with random numbers, and returns it."""
+
+
+def _normal(spread: float) -> _Fill:
+    return lambda numbers, generator: numbers.normal_(generator=generator).mul_(spread)
+
+
+def _uniform(bound: float) -> _Fill:
+    return lambda numbers, generator: numbers.uniform_(-bound, bound, generator=generator)
+
+
+def _cut_normal(spread: float) -> _Fill:
+    """Normal numbers, none beyond _CUT standard deviations, by the inverse of their distribution function.
+
+    As torch.nn.init.trunc_normal_, `spread` is the standard deviation before the cut; .986 of it is left.
+    """
+    most = math.erf(_CUT / math.sqrt(2.0))
+    return lambda numbers, generator: (
+        numbers.uniform_(-most, most, generator=generator).erfinv_().mul_(spread * math.sqrt(2.0))
+    )
+
+
+def _draw(parameter: torch.Tensor, fill: _Fill, seed: int, name: str) -> None:
+    """Fill in random numbers, a part at a time: a table may be as large as the memory.
+
+    torch draws sixteen normal numbers at a time, and the last sixteen anew if they are incomplete, so parts of whole
+    sixteens, the last of at least one, give what drawing all at once would.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
@@ -66,6 +133,5 @@ def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
     start = 0
     while start < len(flat):
         stop = start + _DRAWN_AT_ONCE if len(flat) - start >= _DRAWN_AT_ONCE + 16 else len(flat)
-        numbers = torch.empty(stop - start, dtype=torch.float32).normal_(generator=generator)
-        flat[start:stop] = numbers.mul_(spread)
+        flat[start:stop] = fill(torch.empty(stop - start, dtype=torch.float32), generator)
         start = stop

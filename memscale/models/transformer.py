@@ -266,6 +266,7 @@ def build(
     dtype: torch.dtype = torch.float32,
     table_dtype: torch.dtype | None = None,
     table_placement: TablePlacement = ON_DEVICE,
+    init: str = "scaled",
 ) -> Transformer:
     """Return a model with all weights drawn from `seed`: the same on every device, up to rounding to `dtype`.
 
@@ -278,9 +279,10 @@ def build(
         dtype: Type of all parameters but tables; buffers have at least this precision.
         table_dtype: Type of tables; `dtype` by default.
         table_placement: Where tables are allocated.
+        init: The rule of the initial weights: `scaled` or `published`.
 
     Raises:
-        ConfigError: There is no space for the tables.
+        ConfigError: There is no space for the tables, or `init` is no rule.
 
     Example:
         A model whose second layer is a memory layer with 64 x 64 slots of width 16:
@@ -309,7 +311,7 @@ def build(
         _make_buffers(module, dtype, device)
     if architecture.tied_embeddings:
         model.head.weight = model.embedding.weight
-    initialise(model, architecture, seed)
+    initialise(model, architecture, seed, init)
     return model
 
 

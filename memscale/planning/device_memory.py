@@ -47,6 +47,7 @@ def fit_on_device(
     device_bytes: float | None,
     precision: str,
     averaged: bool = False,
+    matrix_optimizer: str = "adamw",
 ) -> DeviceFit:
     """Choose the micro-batch for one device and compare the peak memory with the device's.
 
@@ -57,6 +58,7 @@ def fit_on_device(
         device_bytes: Memory of the device; None: not known, and the micro-batch is then the whole batch.
         precision: `bfloat16` or `float32`, as in `training_memory`.
         averaged: Whether a running mean of the weights is held beside them.
+        matrix_optimizer: `adamw` or `muon`, as in `training_memory`.
 
     Returns:
         The micro-batch, its peak memory by `training_memory`, and where it does not fit the smallest number of devices
@@ -72,6 +74,7 @@ def fit_on_device(
             parallelism=parallelism,
             precision=precision,
             averaged=averaged,
+            matrix_optimizer=matrix_optimizer,
         )
 
     alone = Parallelism()

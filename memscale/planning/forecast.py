@@ -26,6 +26,8 @@ NEAR = 4.0
 """A forecast counts as measured up to this factor in FLOPs per token from a measured model."""
 BYTES_PER_PARAMETER = 12
 """A checkpoint holds each weight and the two moments of AdamW in float32."""
+BYTES_OF_A_MOMENT = 4
+"""For each parameter of which Muon keeps one moment instead of two."""
 BYTES_OF_A_MEAN = 4
 """For each parameter of a checkpoint of the window in which weights are averaged; the last checkpoint has none."""
 KEPT_CHECKPOINTS = 2
@@ -71,6 +73,8 @@ class Cost:
     """GPUs that the run uses; where there are none, workers."""
     averaged: bool = False
     """Whether checkpoints may hold a running mean of the weights."""
+    single_moments: int = 0
+    """Parameters of which the optimizer keeps one moment instead of two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,7 +224,7 @@ def forecast(
         for cost in stage:
             seconds = speeds.run_seconds(cost)
             written = 1 + seconds // speeds.checkpoint_seconds
-            kept = BYTES_PER_PARAMETER * cost.params_total * min(KEPT_CHECKPOINTS, written)
+            kept = checkpoint_bytes(cost.params_total, cost.single_moments) * min(KEPT_CHECKPOINTS, written)
             kept += BYTES_OF_A_MEAN * cost.params_total if cost.averaged and written > 1 else 0
             per_run.append(seconds)
             disk += kept
@@ -243,6 +247,16 @@ def forecast(
         measured=not guessed,
         guessed_families=tuple(guessed),
     )
+
+
+def checkpoint_bytes(params_total: int, single_moments: int) -> int:
+    """Return the bytes of a checkpoint without running means of the weights.
+
+    Args:
+        params_total: All parameters.
+        single_moments: Those of which the optimizer keeps one moment instead of two.
+    """
+    return BYTES_PER_PARAMETER * params_total - BYTES_OF_A_MOMENT * single_moments
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

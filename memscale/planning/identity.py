@@ -4,7 +4,7 @@
 2. `run_id` is the first 12 hex digits of the SHA-256 of that text.
 
 Field names of `memscale.config.run.Run` and of its parts are in the text: renaming one changes every run id. A field
-that was added later is in it only where it is set (`memscale.config.checks.ADDED_LATER`). Refuses
+that was added later is in it only where it is set (`memscale.config.checks.ADDED_LATER`, `added_later`). Refuses
 values without a canonical form (unknown types, NaN, infinities), and two runs with one identity.
 """
 

@@ -28,6 +28,7 @@ from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.budgets import DenseBaseline, Dropped, dense_baselines
 from memscale.planning.cells import cells
 from memscale.planning.choices import Choice, Selection
+from memscale.planning.matrices import muon_flops
 from memscale.planning.planned_runs import (
     PlanDigests,
     PlannedRun,
@@ -164,7 +165,7 @@ class _Planner:
             baselines=found.baselines,
             runs=tuple(runs),
             dropped=(*found.dropped, *planned_cells.dropped),
-            notes=(*self._rule_notes(), *found.notes, *self._notes),
+            notes=(*self._rule_notes(), *_muon_note(sweep, rows), *found.notes, *self._notes),
         )
 
     def _to_tune(self, rows: Sequence[SeriesAtBudget]) -> list[SeriesAtBudget]:
@@ -252,6 +253,25 @@ class _Planner:
             hasher.update(json.dumps(row).encode())
             hasher.update(parts.part(run.architecture).encode())
         return hasher.hexdigest()[:12]
+
+
+def _muon_note(sweep: Sweep, rows: Sequence[SeriesAtBudget]) -> Iterator[str]:
+    """Say what Muon costs beside the model FLOPs, which are what is held equal."""
+    if sweep.recipe.matrix_optimizer != "muon":
+        return
+    shares = [(100 * _muon_share(row.planned), row.planned) for row in rows]
+    least, most = min(shares, key=lambda one: one[0]), max(shares, key=lambda one: one[0])
+    yield (
+        f"Muon costs {least[0]:.3g} % ({least[1].series} at {least[1].budget}) to {most[0]:.3g} % ({most[1].series} at "
+        f"{most[1].budget}) of the training FLOPs of a batch on top; these are no model FLOPs, and nothing holds them "
+        "equal"
+    )
+
+
+def _muon_share(planned: PlannedRun) -> float:
+    """Muon's FLOPs of a step over the training FLOPs of its batch."""
+    per_token = TRAINING_PASSES * planned.counts.flops_per_token_forward
+    return muon_flops(planned.architecture) / (per_token * planned.batch_tokens)
 
 
 def _refuse_same_names(runs: Sequence[PlannedRun]) -> None:

@@ -171,6 +171,8 @@ class RunBuilder:
             validations=sweep.evaluate.validations,
             digests=digests_of(self._digests, planned.budget),
             average=sweep.recipe.average,
+            table_schedule=sweep.recipe.table_schedule if planned.architecture.has_table else None,
+            init=sweep.recipe.init,
         )
         return replace(planned, name=name, stage=stage, seed=seed, run=run, run_id=self.identities.run_id(run))
 

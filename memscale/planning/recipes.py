@@ -15,7 +15,7 @@ from memscale.planning.tuning import Rates, rounded
 
 
 def optimizer(recipe: Recipe, rates: Rates) -> Optimizer:
-    """Return the optimizer of `recipe` with these learning rates."""
+    """Return the optimizer of `recipe` with these learning rates; without a table nothing is clipped apart."""
     return Optimizer(
         learning_rate=rates.learning_rate,
         table_learning_rate=rates.table_learning_rate,
@@ -27,6 +27,8 @@ def optimizer(recipe: Recipe, rates: Rates) -> Optimizer:
         table_optimizer=recipe.table_optimizer,
         table_storage=recipe.table_storage,
         clip_norm=recipe.clip_norm,
+        matrix_optimizer=recipe.matrix_optimizer,
+        clipping=recipe.clipping if rates.table_learning_rate is not None else "together",
     )
 
 

@@ -1,7 +1,7 @@
 """Memory of one GPU in training: weights, gradients, optimizer state and activations, in bytes.
 
 1. Weights, gradients and the two moments of AdamW are float32: 4 bytes each per parameter. A table row also has two
-   step numbers.
+   step numbers. Muon keeps one moment of the matrices of the blocks; what it orthogonalises at a time is not counted.
 2. The gradient of a table is stored as the lookups of all tokens of the device, or as one sum per touched row where
    that is smaller.
 3. Activations are the tensors that the forward pass of one micro-batch saves for the backward pass, without
@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from memscale.config.architecture import Architecture
 from memscale.config.checks import at_least, one_of
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.optimizer import MATRIX_OPTIMIZERS
 from memscale.config.token_layers import NGram, TokenTable
 from memscale.planning.accounting import components, count
+from memscale.planning.matrices import single_moments
 
 SHARDINGS = ("none", "optimizer", "full")
 PRECISIONS = ("bfloat16", "float32")
@@ -54,7 +56,8 @@ class TrainingMemory:
     gradients: float
     """Gradients of all weights, those of tables in sparse form."""
     optimizer: float
-    """The two moments of AdamW, the step numbers of table rows, and the running mean of the weights if there is one."""
+    """The two moments of AdamW, or one of Muon, the step numbers of table rows, and the running mean of the weights if
+    there is one."""
     activations: float
     """Tensors saved for the backward pass, and the logits with their gradients."""
 
@@ -73,6 +76,7 @@ def training_memory(
     parallelism: Parallelism = Parallelism(),
     precision: str = "bfloat16",
     averaged: bool = False,
+    matrix_optimizer: str = "adamw",
 ) -> TrainingMemory:
     """Return the memory that each GPU needs to train a model.
 
@@ -84,6 +88,7 @@ def training_memory(
         parallelism: Number of GPUs and what they shard.
         precision: Format of matrix products: `bfloat16` (autocast, as on GPUs) or `float32` (as on CPUs).
         averaged: Whether a running mean of the weights is held beside them (`recipe.average`).
+        matrix_optimizer: `adamw` or `muon`, which keeps one moment of the matrices (`recipe.matrix_optimizer`).
 
     Raises:
         ConfigError: An argument is out of range.
@@ -96,10 +101,12 @@ def training_memory(
         '1.50 GB of weights, 32.7 GB in all'
     """
     at_least("micro_batch_sequences", micro_batch_sequences, 1)
+    one_of("matrix_optimizer", matrix_optimizer, MATRIX_OPTIMIZERS)
     counts, gpus = count(architecture, sequence_length), parallelism.num_gpus
     weights = _FLOAT32 * counts.params_total
     dense = _FLOAT32 * (counts.params_total - counts.params_table)
     steps = 2 * _INT32 * _table_rows(architecture)
+    kept = 2 * weights - _FLOAT32 * single_moments(architecture, matrix_optimizer)
     state = gpus if parallelism.sharding == "full" else 1
     moments = gpus if parallelism.sharding != "none" else 1
     tokens = micro_batch_sequences * sequence_length
@@ -108,7 +115,7 @@ def training_memory(
     return TrainingMemory(
         weights=weights / state,
         gradients=dense / state + _table_gradients(architecture, share, tokens),
-        optimizer=(2 * weights + steps) / moments + (weights if averaged else 0.0),
+        optimizer=(kept + steps) / moments + (weights if averaged else 0.0),
         activations=saved + tokens * _loss_bytes(architecture, precision),
     )
 

@@ -29,6 +29,7 @@ def build_model(
         device=device,
         table_dtype=_table_dtype(run.optimizer),
         table_placement=table_placement,
+        init=run.init,
     )
 
 

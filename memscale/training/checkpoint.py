@@ -41,7 +41,7 @@ from memscale.training.checkpoint_files import (
 from memscale.training.disk import explain_full_disk
 from memscale.training.metrics import WindowSums
 from memscale.training.optimizers import AdamW, build_optimizer
-from memscale.training.schedules import lr_factor
+from memscale.training.schedules import table_factor
 from memscale.training.tensor_file import write_tensors
 from memscale.training.weight_average import PREFIX, WeightAverage
 
@@ -231,7 +231,7 @@ def _fill(
     _check_tensors(path / OPTIMIZER, kept, needed)
     _copy(weights, _weights(model))
     _copy(kept, needed)
-    optimizer.resume([lr_factor(run.schedule, step, run.num_steps) for step in range(state.step)])
+    optimizer.resume([table_factor(run, step) for step in range(state.step)])
 
 
 def _verified(path: Path, run: Run) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]:

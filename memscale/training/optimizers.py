@@ -1,9 +1,10 @@
-"""AdamW with parameter groups, and gradient clipping.
+"""AdamW with parameter groups, one of them optimised by Muon where that is asked for, and gradient clipping.
 
-1. Decayed: every parameter of two or more dimensions (matrices, embeddings, experts, product keys).
+1. Decayed: every parameter of two or more dimensions (matrices, embeddings, experts, product keys). With
+   `matrix_optimizer: muon` the matrices of the blocks are a group of their own (`memscale.training.muon`).
 2. Not decayed: norm gains and biases.
-3. Tables (of memory and PEER layers, shared or not): their own learning rate and decay. Their rows are optimised as
-   they are looked up (`memscale.kernels.row_adamw`), or with `dense_adamw` as a group like the others.
+3. Tables (of memory and PEER layers, shared or not): their own learning rate, schedule and decay. Their rows are
+   optimised as they are looked up (`memscale.kernels.row_adamw`), or with `dense_adamw` as a group like the others.
 
 Every parameter is in exactly one group. Raises ConfigError for what the row optimizer cannot do.
 """
@@ -22,6 +23,8 @@ from memscale.kernels.row_adamw import RowAdamW
 from memscale.kernels.row_gradient import RowGradient
 from memscale.models.counts import component
 from memscale.models.transformer import Transformer
+from memscale.planning.matrices import MATRIX_COMPONENTS
+from memscale.training.muon import MuonGroup, heights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,22 @@ class ParameterGroup:
     parameters: dict[str, nn.Parameter]
     peak_rate: float
     weight_decay: float
+    of_tables: bool = False
+    """Whether these are tables, which have a schedule of their own and may be clipped apart."""
     first_moments: list[torch.Tensor] = field(init=False)
     second_moments: list[torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         for name in ("first_moments", "second_moments"):
             object.__setattr__(self, name, [torch.zeros_like(parameter) for parameter in self.parameters.values()])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the moments by `<which>.<parameter name>`: the tensors themselves, not copies."""
+        named = dict[str, torch.Tensor]()
+        for moment in ("first_moments", "second_moments"):
+            tensors = zip(self.parameters, getattr(self, moment), strict=True)
+            named.update({f"{moment}.{name}": tensor for name, tensor in tensors})
+        return named
 
 
 class AdamW:
@@ -47,12 +60,14 @@ class AdamW:
     the compiler, which costs every worker 1.5 s and 130 MB.
 
     Args:
-        groups: The parameter groups; empty ones are dropped.
-        config: Betas, eps and the tables' learning rate.
+        groups: The parameter groups, one of which may be Muon's; empty ones are dropped.
+        config: Betas, eps, how gradients are clipped, and the tables' learning rate.
         rows: The optimizer of the tables; None if there are none, or they are in a group.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], config: OptimizerConfig, rows: RowAdamW | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[ParameterGroup | MuonGroup], config: OptimizerConfig, rows: RowAdamW | None = None
+    ) -> None:
         self.groups = [group for group in groups if group.parameters]
         self.rows = rows
         """The optimizer of the tables; None where there are none, or they are in a group."""
@@ -61,10 +76,19 @@ class AdamW:
         self._num_steps = torch.zeros((), dtype=torch.float32, device=device)
 
     @torch.no_grad()
-    def step(self, lr_factor: float) -> None:
-        """Take one step at `lr_factor` of each group's peak rate; all parameters outside tables need gradients."""
+    def step(self, lr_factor: float, table_factor: float | None = None) -> None:
+        """Take one step; all parameters outside tables need gradients.
+
+        Args:
+            lr_factor: The learning rate, as a factor of each group's peak rate.
+            table_factor: That of the tables; None: `lr_factor`.
+        """
+        table_factor = lr_factor if table_factor is None else table_factor
         self._num_steps += 1
         for group in self.groups:
+            if isinstance(group, MuonGroup):
+                group.step(lr_factor)
+                continue
             parameters: list[torch.Tensor] = list(group.parameters.values())
             gradients = _dense_gradients(parameters)
             assert len(gradients) == len(parameters), "a parameter is not used by the model"
@@ -75,7 +99,7 @@ class AdamW:
                 group.second_moments,
                 [],
                 [self._num_steps] * len(parameters),
-                lr=group.peak_rate * lr_factor,
+                lr=group.peak_rate * (table_factor if group.of_tables else lr_factor),
                 beta1=self._config.beta1,
                 beta2=self._config.beta2,
                 weight_decay=group.weight_decay,
@@ -84,32 +108,30 @@ class AdamW:
                 maximize=False,
             )
         if self.rows is not None:
-            self.rows.step(self._table_rate * lr_factor)
+            self.rows.step(self._table_rate * table_factor)
 
     def clip(self, clip_norm: float) -> torch.Tensor:
-        """Scale all gradients together if their global 2-norm exceeds `clip_norm` (0: never).
+        """Scale the gradients if their 2-norm exceeds `clip_norm` (0: never).
 
-        Called once per step, on the whole batch's gradient; table rows that were not looked up have none. A norm that
-        is not finite reaches the gradients and the weights, where the trainer notices it.
+        `clipping: together` scales all gradients by one norm; `apart` those of the tables by theirs, and all others by
+        theirs, as the code of Berges et al. (2024) does. Called once per step, on the whole batch's gradient; table
+        rows that were not looked up have none. A norm that is not finite reaches the gradients and the weights, where
+        the trainer notices it.
 
         Returns:
-            The norm before clipping, a scalar on the model's device.
+            The norm of all gradients before clipping, a scalar on the model's device.
         """
-        gradients = self.gradients()
-        norms = list(torch._foreach_norm(gradients))
-        if self.rows is not None:
-            norms += [square.sqrt().to(norms[0]) for square in self.rows.squared_norms()]
+        if self._config.clipping == "together":
+            return _clip(self.gradients(), self.rows, clip_norm)
+        of_tables: list[torch.Tensor] = []
+        others: list[torch.Tensor] = []
+        for group in self.groups:
+            into = of_tables if isinstance(group, ParameterGroup) and group.of_tables else others
+            into += _dense_gradients(list(group.parameters.values()))
+        norms = [_clip(others, None, clip_norm)]
+        if of_tables or self.rows is not None:
+            norms.append(_clip(of_tables, self.rows, clip_norm).to(norms[0]))
         norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        if clip_norm > 0:
-            scale = clip_norm / norm
-            # On the CPU, reading the norm costs nothing and saves a pass over the gradients; elsewhere it would wait.
-            if norm.device.type != "cpu":
-                scale = scale.clamp(max=1.0)
-            elif scale >= 1.0:
-                return norm
-            torch._foreach_mul_(gradients, scale)
-            if self.rows is not None:
-                self.rows.scale_gradients(scale)
         return norm
 
     def gradients(self) -> list[torch.Tensor]:
@@ -139,19 +161,17 @@ class AdamW:
             self.rows.detach()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return AdamW's state by `<what>.<parameter name>`: the tensors themselves, not copies."""
-        named: dict[str, torch.Tensor] = {}
+        """Return the optimizer's state by `<what>.<parameter name>`: the tensors themselves, not copies."""
+        named = dict[str, torch.Tensor]()
         for group in self.groups:
-            for moment in ("first_moments", "second_moments"):
-                tensors = zip(group.parameters, getattr(group, moment), strict=True)
-                named.update({f"{moment}.{name}": tensor for name, tensor in tensors})
+            named.update(group.state())
         return named if self.rows is None else {**named, **self.rows.state()}
 
-    def resume(self, factors: Sequence[float]) -> None:
-        """Count steps at these factors as taken; the caller loads the tensors of `state`."""
-        self._num_steps.fill_(len(factors))
+    def resume(self, table_factors: Sequence[float]) -> None:
+        """Count steps, at these factors of the tables' rate, as taken; the caller loads the tensors of `state`."""
+        self._num_steps.fill_(len(table_factors))
         if self.rows is not None:
-            self.rows.resume(self._table_rate * lr_factor for lr_factor in factors)
+            self.rows.resume(self._table_rate * factor for factor in table_factors)
 
     @property
     def _table_rate(self) -> float:
@@ -159,7 +179,7 @@ class AdamW:
 
 
 def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
-    """Return AdamW over all parameters of `model` (tied ones once), with moments of zero.
+    """Return AdamW, or AdamW and Muon, over all parameters of `model` (tied ones once), with moments of zero.
 
     Raises:
         ConfigError: The row optimizer cannot run with these betas.
@@ -176,7 +196,9 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
         >>> [(len(group.parameters), group.weight_decay) for group in optimizer.groups]
         [(6, 0.1), (3, 0.0)]
     """
+    with_muon = config.matrix_optimizer == "muon"
     matrices: dict[str, nn.Parameter] = {}
+    by_muon: dict[str, nn.Parameter] = {}
     vectors: dict[str, nn.Parameter] = {}
     tables: dict[str, MemoryTable] = {}
     for name, parameter in model.named_parameters():
@@ -184,18 +206,25 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
             assert isinstance(parameter, MemoryTable)
             tables[name] = parameter
         elif parameter.ndim >= 2:
-            matrices[name] = parameter
+            (by_muon if with_muon and component(name) in MATRIX_COMPONENTS else matrices)[name] = parameter
         else:
             vectors[name] = parameter
-    groups = [
+    groups: list[ParameterGroup | MuonGroup] = [
         ParameterGroup(parameters=matrices, peak_rate=config.learning_rate, weight_decay=config.weight_decay),
         ParameterGroup(parameters=vectors, peak_rate=config.learning_rate, weight_decay=0.0),
+        MuonGroup(
+            parameters=by_muon,
+            peak_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            heights={name: heights(name, parameter, model.architecture) for name, parameter in by_muon.items()},
+        ),
     ]
     if not tables:
         return AdamW(groups, config)
     if config.table_optimizer == "dense_adamw":
         rate = config.table_learning_rate or config.learning_rate  # Run refuses a table without a rate of its own
-        groups.append(ParameterGroup(parameters=dict(tables), peak_rate=rate, weight_decay=config.table_weight_decay))
+        decay = config.table_weight_decay
+        groups.append(ParameterGroup(parameters=dict(tables), peak_rate=rate, weight_decay=decay, of_tables=True))
         return AdamW(groups, config)
     rows = RowAdamW(
         tables,
@@ -207,6 +236,28 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
         master=config.table_storage == "bfloat16_master",
     )
     return AdamW(groups, config, rows)
+
+
+def _clip(gradients: list[torch.Tensor], rows: RowAdamW | None, clip_norm: float) -> torch.Tensor:
+    """Scale gradients, and those of the rows, to a joint norm of at most `clip_norm`; return the norm before."""
+    norms = list(torch._foreach_norm(gradients)) if gradients else []
+    if rows is not None:
+        squares = rows.squared_norms()
+        device = norms[0] if norms else squares[0].float()
+        norms += [square.sqrt().to(device) for square in squares]
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    if clip_norm > 0:
+        scale = clip_norm / norm
+        # On the CPU, reading the norm costs nothing and saves a pass over the gradients; elsewhere it would wait.
+        if norm.device.type != "cpu":
+            scale = scale.clamp(max=1.0)
+        elif scale >= 1.0:
+            return norm
+        if gradients:
+            torch._foreach_mul_(gradients, scale)
+        if rows is not None:
+            rows.scale_gradients(scale)
+    return norm
 
 
 def _dense_gradients(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from memscale.config.optimizer import Schedule
+from memscale.config.run import Run
 
 
 def lr_factor(schedule: Schedule, step: int, num_steps: int) -> float:
@@ -33,6 +34,15 @@ def lr_factor(schedule: Schedule, step: int, num_steps: int) -> float:
     shape = _wsd_decay if schedule.kind == "wsd" else _cosine_decay
     decay = schedule.final_fraction + (1.0 - schedule.final_fraction) * shape(schedule, step, num_steps)
     return min(warmup, decay)
+
+
+def table_factor(run: Run, step: int) -> float:
+    """Return the factor on the peak learning rate of a run's tables: of their own schedule, or of the model's.
+
+    Their weight decay follows, because a step shrinks rows by rate x decay. UltraMem (Huang et al. 2025) lets the
+    tables' rate begin as a multiple of the model's and fall towards it, for -.022 nats in its ladder of improvements.
+    """
+    return lr_factor(run.table_schedule or run.schedule, step, run.num_steps)
 
 
 def _wsd_decay(schedule: Schedule, step: int, num_steps: int) -> float:

@@ -42,7 +42,7 @@ from memscale.training.micro_batch import BatchLoss
 from memscale.training.optimizers import build_optimizer
 from memscale.training.progress import Progress, Reporter
 from memscale.training.result import TrainResult
-from memscale.training.schedules import lr_factor
+from memscale.training.schedules import lr_factor, table_factor
 from memscale.training.weight_average import WeightAverage
 
 __all__ = ["Execution", "Progress", "TrainResult", "train", "validation_steps"]
@@ -191,7 +191,7 @@ class _Training:
         tokens_BT = self._process_group.shard(torch.from_numpy(self._sampler.batch(self._step))).to(self._device)
         loss = self._process_group.all_reduce_gradients(self._model, self._optimizer, self._gradients(tokens_BT))
         norm = self._optimizer.clip(run.optimizer.clip_norm)
-        self._optimizer.step(lr_factor(run.schedule, self._step, run.num_steps))
+        self._optimizer.step(lr_factor(run.schedule, self._step, run.num_steps), table_factor(run, self._step))
         for move in self._after_step:
             move()
         self._optimizer.clear_gradients()
@@ -219,9 +219,13 @@ class _Training:
     def _write_line(self) -> bool:
         """Write the means since the last line; return whether they are finite."""
         sums = self._window.read()
-        rate = self._run.optimizer.learning_rate * lr_factor(self._run.schedule, self._step - 1, self._run.num_steps)
+        run, step = self._run, self._step - 1
+        rates = {"learning_rate": run.optimizer.learning_rate * lr_factor(run.schedule, step, run.num_steps)}
+        if run.table_schedule is not None:
+            assert run.optimizer.table_learning_rate is not None, "Run refuses a table's schedule without a table"
+            rates["table_learning_rate"] = run.optimizer.table_learning_rate * table_factor(run, step)
         self._loss = sums.means()["loss"]
-        self._lines.add(self._step, self._tokens, "train", **sums.means(), learning_rate=rate)
+        self._lines.add(self._step, self._tokens, "train", **sums.means(), **rates)
         self._lines.flush()
         self._window.clear()
         return sums.finite

@@ -9,6 +9,7 @@ import pytest
 
 from memscale.launch.costs import cost_of, done_names, known_speeds, learn_speed
 from memscale.launch.workers import WorkerSpec
+from memscale.planning.matrices import matrix_params
 from memscale.planning.planned_runs import PlannedRun
 from memscale.records.atomic import write_json
 from memscale.records.attempts import Outcome, new_attempt
@@ -81,3 +82,11 @@ def test_only_runs_with_a_result_are_done(tmp_path: Path) -> None:
     (root / f"{begun.name}-{begun.run_id}").mkdir()
     waiting = replace(_run("compare", "dense"), run=None, run_id=None)
     assert done_names(root, [*PLAN.runs, waiting]) == {done.name}
+
+
+def test_of_matrices_that_muon_optimises_one_moment_is_saved() -> None:
+    muon = planned("memory_vs_moe", "scale=laptop", "recipe=muon")
+    for run in muon.stage("compare"):
+        cost = cost_of(muon.sweep, run, done=False)
+        assert cost.single_moments == matrix_params(run.architecture) > 0
+        assert cost_of(PLAN.sweep, run, done=False).single_moments == 0

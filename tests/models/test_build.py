@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from zoo import ZOO, tokens_of
 
 from memscale.config.architecture import Architecture
+from memscale.errors import ConfigError
 from memscale.models.transformer import Transformer, build, count_parameters
 from memscale.planning.accounting import components, count
 from tests.planning.architectures import architectures
@@ -160,3 +161,64 @@ def test_buffers_are_as_wide_as_the_model_but_never_narrower_than_they_were() ->
 def test_a_tied_head_is_the_embedding() -> None:
     model = build(replace(ZOO["dense"], tied_embeddings=True), seed=0)
     assert model.head.weight is model.embedding.weight
+
+
+@pytest.mark.parametrize("family", ZOO)
+def test_published_weights_are_drawn_as_that_code_draws_them(family: str) -> None:
+    """Bounds are exact; standard deviations hold up to what so few values allow, over three seeds."""
+    a, changes = ZOO[family], {"d_model": 32, "ffn_hidden": 40, "head_width": 8, "vocab_size": 200}
+    memory = replace(a.memory, value_width=32) if a.memory and not a.memory.gated else a.memory
+    a = replace(a, **changes, memory=memory)
+    models = [weights(build(a, seed=seed, init="published")) for seed in (0, 1, 2)]
+    part = a.memory or a.peer
+    for name in models[0]:
+        values = torch.stack([model[name].detach() for model in models])
+        fan_in, fan_out = values.shape[-1], values.shape[-2]
+        if name.endswith("norm.weight"):
+            assert bool((values == 1).all())
+            continue
+        if name.endswith("bias"):
+            assert not values.any()
+            continue
+        cut = False
+        if name.endswith("keys"):
+            assert part is not None
+            bound = part.key_width**-0.5
+            assert 0.9 * bound < values.abs().max() <= bound
+            std = bound / 3**0.5
+        elif name.endswith("query.weight"):
+            bound = (6 / (fan_in + fan_out)) ** 0.5
+            assert 0.98 * bound < values.abs().max() <= bound
+            std = bound / 3**0.5
+        elif "table" in name or name.endswith(("router.weight", "gate.weight", "slot.out.weight")):
+            std = 32**-0.5 if name.endswith("slot.out.weight") else fan_in**-0.5
+        else:
+            std, cut = 32**-0.5 if "attention.out" in name else fan_in**-0.5, True
+            assert values.abs().max() <= 3.0001 * std
+        tolerance = 4 * (2 * values.numel()) ** -0.5
+        assert values.std().item() == pytest.approx(std * (0.98658 if cut else 1.0), rel=tolerance), name
+        assert abs(values.mean().item()) < 5 * std * values.numel() ** -0.5, name
+
+
+def test_published_weights_are_torchs_own_where_it_has_the_rule() -> None:
+    """The cut normal distribution is that of trunc_normal_: the same share lies below every bound."""
+    drawn = weights(build(replace(ZOO["dense"], vocab_size=2000), seed=1, init="published"))["embedding.weight"]
+    theirs = torch.empty(2000, 16)
+    torch.nn.init.trunc_normal_(theirs, std=0.25, a=-0.75, b=0.75, generator=torch.Generator().manual_seed(3))
+    for bound in (-0.6, -0.25, 0.0, 0.1, 0.5, 0.7):
+        ours, expected = ((one < bound).float().mean().item() for one in (drawn, theirs))
+        assert ours == pytest.approx(expected, abs=0.012)
+
+
+def test_published_weights_come_from_seed_and_name_and_an_unknown_rule_is_refused() -> None:
+    one, two = (weights(build(ZOO["memory_plus"], seed=5, init="published")) for _ in range(2))
+    scaled = weights(build(ZOO["memory_plus"], seed=5))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    same = {name for name in one if torch.equal(one[name], scaled[name])}
+    assert all(
+        "norm" in name or "bias" in name or name in ("table", "blocks.0.slot.gate.weight", "blocks.2.slot.gate.weight")
+        for name in same
+    )
+    assert "table" in same
+    with pytest.raises(ConfigError, match="init is 'publishd'; valid: scaled, published"):
+        build(ZOO["dense"], seed=0, init="publishd")

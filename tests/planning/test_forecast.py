@@ -123,3 +123,9 @@ def test_a_guess_follows_the_slot() -> None:
     one = Speeds(checkpoint_seconds=30).of(_cost()).flops_per_second
     assert Speeds(checkpoint_seconds=30, threads=4).of(_cost()).flops_per_second == 4 * one
     assert Speeds(checkpoint_seconds=30, device="cuda", threads=4).of(_cost()).flops_per_second > 100 * one
+
+
+def test_one_moment_less_is_four_bytes_less_in_every_checkpoint() -> None:
+    speeds = Speeds([_speed()], checkpoint_seconds=1)  # two checkpoints of a run are kept
+    two, one = (forecast([[_cost(single_moments=n)]], speeds, workers=1).disk_bytes for n in (0, 700))
+    assert (two, one) == (2 * 12_000, 2 * (12_000 - 4 * 700))

@@ -10,7 +10,8 @@ import math
 import pytest
 
 from memscale.config.architecture import Architecture
-from memscale.config.codec import to_plain
+from memscale.config.checks import added_later
+from memscale.config.codec import from_plain, to_plain
 from memscale.config.layers import Memory
 from memscale.config.optimizer import Optimizer, Schedule
 from memscale.config.run import Digests, Run
@@ -110,3 +111,30 @@ def test_identities_made_together_are_those_made_alone() -> None:
     together = Identities()
     runs = [whole, broken, RUN, dataclasses.replace(RUN, seed=3), whole]
     assert [together.run_id(run) for run in runs] == [run_id(run) for run in runs]
+
+
+def test_what_was_added_later_is_in_the_identity_only_where_it_is_used() -> None:
+    """The id of RUN is the one it had before there were Muon, clipping apart, a table's schedule and `init`."""
+    assert run_id(RUN) == "a0ea8d769197"
+    assert set(to_plain(RUN)) & {"init", "table_schedule"} == set()
+    assert set(to_plain(RUN.optimizer)) & {"matrix_optimizer", "clipping"} == set()
+    optimizer, schedule = RUN.optimizer, Schedule(kind="cosine")
+    used = [
+        dataclasses.replace(RUN, optimizer=dataclasses.replace(optimizer, matrix_optimizer="muon")),
+        dataclasses.replace(RUN, optimizer=dataclasses.replace(optimizer, clipping="apart")),
+        dataclasses.replace(RUN, table_schedule=schedule),
+        dataclasses.replace(RUN, table_schedule=RUN.schedule),
+        dataclasses.replace(RUN, init="published"),
+    ]
+    assert len({run_id(one) for one in (RUN, *used)}) == len(used) + 1
+    assert all(from_plain(Run, to_plain(one)) == one for one in (RUN, *used))
+    assert [Identities().run_id(one) for one in used] == [run_id(one) for one in used]
+
+
+def test_a_field_is_compared_with_what_was_before_and_not_with_its_default() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Later:
+        rule: str = dataclasses.field(default="new", metadata=added_later("old"))
+
+    assert to_plain(Later()) == {"rule": "new"}
+    assert to_plain(Later(rule="old")) == {}

@@ -183,13 +183,15 @@ def test_a_tables_gradient_is_its_reads_or_the_sums_where_these_are_less(a: Arch
         optimizer.clear_gradients()
 
 
+@pytest.mark.parametrize("matrix_optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("name", MODELS)
-def test_states_are_those_of_the_optimizer(name: str) -> None:
+def test_states_are_those_of_the_optimizer(name: str, matrix_optimizer: str) -> None:
     model = build(MODELS[name], seed=0)
-    optimizer = build_optimizer(model, Optimizer(learning_rate=1e-3, table_learning_rate=1e-3))
+    config = Optimizer(learning_rate=1e-3, table_learning_rate=1e-3, matrix_optimizer=matrix_optimizer)
+    optimizer = build_optimizer(model, config)
     moments = sum(tensor.nbytes for tensor in optimizer.state().values())
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    memory = training_memory(MODELS[name], 16)
+    memory = training_memory(MODELS[name], 16, matrix_optimizer=matrix_optimizer)
     assert (memory.weights, memory.optimizer) == (weights, moments)
 
 
@@ -239,5 +241,7 @@ def test_numbers_and_words_that_cannot_be_are_refused() -> None:
         Parallelism(sharding="ful")
     with pytest.raises(ConfigError, match="micro_batch_sequences is 0"):
         training_memory(DENSE, 16, micro_batch_sequences=0)
+    with pytest.raises(ConfigError, match="matrix_optimizer is 'sgd'; valid: adamw, muon"):
+        training_memory(DENSE, 16, matrix_optimizer="sgd")
     with pytest.raises(ConfigError, match="precision is 'float16'"):
         training_memory(DENSE, 16, precision="float16")

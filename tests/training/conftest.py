@@ -79,14 +79,15 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
 
 
 def tiny_run(prepared: Prepared, family: str = "dense", *, num_steps: int = 12, learning_rate: float = 1e-2) -> Run:
-    """A run of a family; `<family>_averaged` averages its weights over the second half."""
+    """A run of a family; `<family>_averaged` averages its weights over the second half, `<family>_muon` uses Muon."""
     batch_tokens = SEQUENCE_LENGTH * BATCH_SEQUENCES
-    built = architecture(family.removesuffix("_averaged"))
+    built = architecture(family.removesuffix("_averaged").removesuffix("_muon"))
     return Run(
         architecture=built,
         optimizer=Optimizer(
             learning_rate=learning_rate,
             table_learning_rate=2 * learning_rate if built.has_table else None,
+            matrix_optimizer="muon" if family.endswith("_muon") else "adamw",
         ),
         schedule=Schedule(),
         tokens=num_steps * batch_tokens,

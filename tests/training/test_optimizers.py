@@ -145,3 +145,59 @@ def test_a_gradient_that_is_not_finite_is_not_hidden() -> None:
     first.grad.view(-1)[0] = float("nan")
     assert not torch.isfinite(optimizer.clip(1.0))
     assert all(not torch.isfinite(gradient_of(parameter)).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("table_optimizer", ["lazy_adamw", "dense_adamw"])
+def test_tables_follow_a_schedule_of_their_own_in_rate_and_decay(table_optimizer: str) -> None:
+    """Against torch, whose groups get the two rates; taken up half-way from a checkpoint's state."""
+    config = replace(TABLE_CONFIG, table_optimizer=table_optimizer)
+    ours, optimizer = optimized("memory_plus", config)
+    resumed, later = optimized("memory_plus", config)
+    theirs = model_of("memory_plus")
+    reference = torch.optim.AdamW(
+        [
+            {"params": [p], "weight_decay": 0.2 if "table" in n else 0.1 * (p.ndim >= 2)}
+            for n, p in theirs.named_parameters()
+        ],
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+    )
+    factors = [(1.0, 0.1 * step) for step in range(1, 11)]
+    for step, (factor, table_factor) in enumerate(factors):
+        for model in (ours, theirs, resumed):
+            with_gradients(model, scale=1.0 + step)
+        if step == 4:
+            for name, kept in later.state().items():
+                kept.copy_(optimizer.state()[name])
+            with torch.no_grad():
+                for mine, other in zip(resumed.parameters(), ours.parameters(), strict=True):
+                    mine.copy_(other)
+        for one in (optimizer, later):
+            one.step(factor, table_factor)
+            one.clear_gradients()
+        for (name, _), group in zip(theirs.named_parameters(), reference.param_groups, strict=True):
+            group["lr"] = 0.03 * table_factor if "table" in name else 0.01 * factor
+        reference.step()
+    for a, b, c in zip(ours.parameters(), theirs.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert torch.equal(a, c)
+
+
+@pytest.mark.parametrize("table_optimizer", ["lazy_adamw", "dense_adamw"])
+@pytest.mark.parametrize("limit", [0.5, 80.0, 1e9, 0.0])
+def test_tables_and_the_rest_are_clipped_apart(table_optimizer: str, limit: float) -> None:
+    """As by two calls of torch's clip_grad_norm_; at 80 only the larger of the two norms is above."""
+    config = replace(TABLE_CONFIG, table_optimizer=table_optimizer, clipping="apart")
+    model, optimizer = optimized("memory_plus", config)
+    gradients = with_gradients(model)
+    named = {name: gradient for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True)}
+    norms = {
+        of_table: torch.cat([one.flatten() for name, one in named.items() if ("table" in name) == of_table]).norm()
+        for of_table in (True, False)
+    }
+    assert limit != 80.0 or min(norms.values()) < limit < max(norms.values())
+    whole = (norms[True] ** 2 + norms[False] ** 2).sqrt().item()
+    assert optimizer.clip(limit) == pytest.approx(whole, rel=1e-5)
+    for name, parameter in model.named_parameters():
+        factor = min(1.0, limit / norms["table" in name].item()) if limit else 1.0
+        torch.testing.assert_close(gradient_of(parameter), named[name] * factor)

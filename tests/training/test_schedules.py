@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memscale.config.optimizer import SCHEDULES, Schedule
-from memscale.training.schedules import lr_factor
+from memscale.errors import ConfigError
+from memscale.training.schedules import lr_factor, table_factor
+from tests.planning.shipped import planned
 
 FRACTIONS = st.floats(0.0, 1.0)
 
@@ -77,3 +80,30 @@ def test_cosine_is_half_way_at_half_time() -> None:
     assert lr_factor(schedule, 500, 1000) == pytest.approx(0.6)
     assert lr_factor(schedule, 250, 1000) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2)
     assert lr_factor(schedule, 999, 1000) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_the_recipe_of_the_paper_has_the_curve_of_its_code() -> None:
+    """Its `linear`: step / warm-up, then a straight line to the least share at the last step; ours is one step on."""
+    schedule = planned("memory_layers_at_scale", "scale=paper").sweep.recipe.schedule
+    num_steps, warmup, least = 128_000, 4_000, 0.01
+    for step in (0, 1, 3_998, 3_999, 4_000, 4_001, 64_000, 127_999):
+        share = (step - warmup) / (num_steps - warmup)
+        code = step / warmup if step < warmup else share * least + (1 - share)
+        assert lr_factor(schedule, step, num_steps) == pytest.approx(code, abs=1 / warmup)
+    assert lr_factor(schedule, 64_000, num_steps) == pytest.approx(1 - 0.99 * 60_000 / 124_000, abs=1e-12)
+
+
+def test_tables_follow_the_models_schedule_unless_they_have_their_own() -> None:
+    run = next(run.run for run in planned("memory_vs_moe").runs if run.run is not None and run.architecture.has_table)
+    own = replace(run, table_schedule=Schedule(warmup_fraction=0.0, decay_fraction=1.0, final_fraction=0.1))
+    for step in (0, run.num_steps // 2, run.num_steps - 1):
+        assert table_factor(run, step) == lr_factor(run.schedule, step, run.num_steps)
+        assert table_factor(own, step) == pytest.approx(0.1 + 0.9 * (run.num_steps - step) / run.num_steps)
+
+
+def test_what_is_about_tables_is_refused_without_one() -> None:
+    run = next(run.run for run in planned("memory_vs_moe").runs if run.run is not None and run.family == "dense")
+    apart = replace(run.optimizer, clipping="apart")
+    for changes in ({"table_schedule": run.schedule}, {"optimizer": apart}):
+        with pytest.raises(ConfigError, match="are about tables, and the model has none; leave them out"):
+            replace(run, **changes)
