@@ -11,8 +11,9 @@ For a matrix w with gradient g, momentum m and mu = .95:
    columns)), needs a rate of its own.)
 
 Which parameters these are, and why not the others: `memscale.planning.matrices`. A parameter that holds several
-matrices one above the other is taken apart: queries, keys and values, gate and up, an n-gram memory's keys and values, and each expert's. The state is one
-moment, against two of AdamW. An expert that no token chose keeps going in the direction of its momentum, at full size.
+matrices one above the other is taken apart: queries, keys and values, gate and up, an n-gram memory's keys and values,
+and each expert's. The state is one moment, against two of AdamW. An expert that no token chose keeps going in the
+direction of its momentum, at full size.
 
 torch.optim.Muon (2.13) takes no tensors of experts, computes in bfloat16 on CPUs too, works matrix by matrix, and costs
 every worker the import of the compiler (see `memscale.training.optimizers`). A test holds this one to it.

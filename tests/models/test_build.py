@@ -163,7 +163,7 @@ def test_a_tied_head_is_the_embedding() -> None:
     assert model.head.weight is model.embedding.weight
 
 
-@pytest.mark.parametrize("family", ZOO)
+@pytest.mark.parametrize("family", [name for name, one in ZOO.items() if not {"ngram", "token_table"} & set(one.parts)])
 def test_published_weights_are_drawn_as_that_code_draws_them(family: str) -> None:
     """Bounds are exact; standard deviations hold up to what so few values allow, over three seeds."""
     a, changes = ZOO[family], {"d_model": 32, "ffn_hidden": 40, "head_width": 8, "vocab_size": 200}

@@ -82,7 +82,7 @@ def by_hand(name: str, tensor: torch.Tensor, model: Transformer) -> list[torch.T
         q, kv = a.num_heads * a.head_width, a.num_kv_heads * a.head_width
         return [tensor[:q], tensor[q : q + kv], tensor[q + kv :]]
     experts = list(tensor) if tensor.ndim == 3 else [tensor]
-    if "gate_up" in name:
+    if "gate_up" in name or "key_value" in name:
         return [half for one in experts for half in (one[: len(one) // 2], one[len(one) // 2 :])]
     return experts
 
@@ -165,11 +165,18 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
     group = group_of(model)
     others = {name for name, _ in model.named_parameters()} - group.parameters.keys()
     assert all(parameter.ndim in (2, 3) for parameter in group.parameters.values())
-    assert not any(word in name for name in group.parameters for word in ("embedding", "head", "table", "keys", "norm"))
-    assert all(
-        name.endswith(("embedding.weight", "norm.weight", ".bias", ".keys", "router.weight")) or "table" in name
-        for name in others
+    left_out = (
+        "embedding.weight",
+        "head.weight",
+        "table",
+        ".keys",
+        "norm.weight",
+        ".bias",
+        "router.weight",
+        "ngram.conv",
     )
+    assert not any(name.endswith(left_out) for name in group.parameters)
+    assert all(name.endswith(left_out) for name in others)
     assert group.state().keys() == {f"momenta.{name}" for name in group.parameters}
     for name, parameter in group.parameters.items():
         assert sum(heights(name, parameter, model.architecture)) == parameter.shape[-2]
@@ -177,7 +184,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
 
 def test_of_every_component_it_is_decided_whether_it_is_a_matrix() -> None:
     """A new component has to be named here, in `memscale.planning.matrices`, or both."""
-    with_adamw = {"embedding", "lm_head", "table", "norm", "router", "key_scoring"}
+    with_adamw = {"embedding", "lm_head", "table", "norm", "router", "key_scoring", "ngram_conv"}
     assert {name for name, _ in _COMPONENTS} == MATRIX_COMPONENTS | with_adamw
     assert not MATRIX_COMPONENTS & with_adamw
 
