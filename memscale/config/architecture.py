@@ -6,16 +6,22 @@ block. Refuses shapes that no module could have: head widths that do not divide,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import require
+from memscale.config.checks import ADDED_LATER, require
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.ranges import Checked, Heads, LayerCount, OneOf, Range, VocabSize, Width
 
-PARTS = {"dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer"}
-"""Family -> the field of `Architecture` that holds its sparse part; None for dense."""
+PARTS = {
+    "dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer",
+    "looped": "loop",
+}  # fmt: skip
+"""Family -> the field of `Architecture` that holds its sparse part, or its loop; None for dense."""
 FAMILIES = tuple(PARTS)
+UNSIZED = ("dense", "looped")
+"""Families without a size (experts, slots): the solver holds no quantity equal among them and the sparse ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,7 @@ class Architecture(Checked):
     d_model: Width
     """Width of the residual stream."""
     num_layers: LayerCount
+    """Layers with weights of their own; a looped model applies some of them several times (`depth`)."""
     num_heads: Heads
     num_kv_heads: Heads
     head_width: Width
@@ -51,6 +58,7 @@ class Architecture(Checked):
     moe: MoE | None = None
     memory: Memory | None = None
     peer: Peer | None = None
+    loop: Loop | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,11 +75,23 @@ class Architecture(Checked):
             )
             if part is not None:
                 self._check_layers(part.layers)
+        self._check_loop()
         if self.memory is not None and not self.memory.gated:
             require(
                 self.memory.value_width == self.d_model,
                 f"value_width is {self.memory.value_width}; without a gated output it must be d_model ({self.d_model})",
             )
+
+    def _check_loop(self) -> None:
+        require(
+            (self.loop is not None) == (PARTS[self.family] == "loop"),
+            f"family '{self.family}' and its part disagree: loop is {'given' if self.loop else 'missing'}",
+        )
+        require(
+            self.loop is None or self.loop.stored_layers == self.num_layers,
+            f"num_layers is {self.num_layers}, but the loop has {self.loop.stored_layers if self.loop else 0} layers "
+            "with weights of their own: prelude + recurrent + coda",
+        )
 
     def _check_layers(self, layers: tuple[int, ...]) -> None:
         require(len(layers) > 0, "layers is empty; name at least one layer")
@@ -87,6 +107,21 @@ class Architecture(Checked):
             if part is not None and layer in part.layers:
                 return name
         return "dense"
+
+    @property
+    def depth(self) -> int:
+        """Layers that a token passes through: `num_layers`, and with a loop each recurrence's anew."""
+        return self.num_layers if self.loop is None else self.loop.depth
+
+    @property
+    def applied_layers(self) -> tuple[int, ...]:
+        """The stored layer of each layer that a token passes through, in order; [depth]."""
+        return tuple(range(self.num_layers)) if self.loop is None else self.loop.applied_layers
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the family has a size (experts, slots) that the sparse models of a budget can share."""
+        return self.family not in UNSIZED
 
     @property
     def trains_causally(self) -> bool:

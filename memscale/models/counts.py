@@ -22,6 +22,7 @@ _COMPONENTS = (
     ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
     ("query", r"blocks\.\d+\.slot\.query(_norm)?\.(weight|bias)"),
     ("key_scoring", r"blocks\.\d+\.slot\.keys"),
+    ("injection", r"injection\.weight"),
     ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
 )
 """Component -> the names of its parameters."""

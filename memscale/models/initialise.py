@@ -4,7 +4,8 @@ A parameter's values depend on the seed and the parameter's name alone: not on t
 holds, so models of two families have equal values wherever they have the same part.
 
 1. Matrices are normal with variance 1 / fan-in.
-2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019).
+2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019);
+   L is the number of layers that a token passes through: a recurrent layer of a looped model counts each time.
 3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
 4. Norm gains are one, biases zero.
@@ -45,7 +46,7 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
                 # The last dimension is the fan-in, or the width of an embedding, a key or a row.
                 spread = parameter.shape[-1] ** -0.5
                 if name.endswith(_WRITES_TO_RESIDUAL):
-                    spread /= math.sqrt(2 * architecture.num_layers)
+                    spread /= math.sqrt(2 * architecture.depth)
                 _draw(parameter, spread, seed, name)
 
 

@@ -6,6 +6,8 @@
 3. Product keys (Lample et al. 2019, Berges et al. 2024, He 2024): H heads score 2 n half keys of width w / 2, which is
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
 4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+5. A looped model's recurrent layers and its injection (2 d^2 parameters) are stored once, and cost FLOPs and reads of
+   weights in each of their r recurrences (Geiping et al. 2025).
 
 A sparse layer replaces the feed-forward layer of its block. The modules of `memscale.models` have the same parameters,
 and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
@@ -41,7 +43,7 @@ class Component:
     """Forward FLOPs per token in training."""
     decode_weights: int
     """Weights read to generate one token of one sequence: one row of the embedding, the selected rows of a table, the
-    chosen experts, and all of everything else."""
+    chosen experts, and all of everything else; those of recurrent layers in each recurrence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ def components(architecture: Architecture, sequence_length: int) -> tuple[Compon
         sequence_length: Tokens per training sequence; attention and expert choice depend on it.
 
     Returns:
-        The components in the order embedding, attention, norm, ffn, router, experts, shared_experts, query,
-        key_scoring, table, memory_output, lm_head, without those that the family does not have.
+        The components in the order embedding, attention, norm, ffn, injection, router, experts, shared_experts,
+        query, key_scoring, table, memory_output, lm_head, without those that the family does not have.
 
     Example:
         >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
@@ -141,7 +143,7 @@ def evaluation_flops(architecture: Architecture, sequence_length: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """Training FLOPs per token in other conventions; N counts parameters."""
+    """Training FLOPs per token in other conventions; N counts parameters, those of recurrent layers once."""
 
     six_n_total: float
     """6 x all parameters."""
@@ -150,7 +152,8 @@ class Conventions:
     six_n_non_embedding: float
     """6 x non-embedding parameters (Kaplan et al. 2020)."""
     palm: float
-    """6 N_active + 12 L d_attention s, with attention over all s keys (Chowdhery et al. 2022, appendix B)."""
+    """6 N_active + 12 L d_attention s, with attention over all s keys (Chowdhery et al. 2022, appendix B); L counts the
+    layers that a token passes through."""
     ludziejewski: float
     """6 N_active with both embedding and LM head counted (Ludziejewski et al. 2025); it differs from `six_n_active`
     only where the two are tied, which `count` counts once."""
@@ -160,7 +163,7 @@ def conventions(architecture: Architecture, sequence_length: int) -> Conventions
     """Return the training FLOPs per token of `architecture` in other conventions, to compare with published numbers."""
     a = architecture
     counts = count(a, sequence_length)
-    attention = 12.0 * a.num_layers * a.num_heads * a.head_width * sequence_length
+    attention = 12.0 * a.depth * a.num_heads * a.head_width * sequence_length
     second_embedding = a.d_model * a.vocab_size if a.tied_embeddings else 0
     return Conventions(
         six_n_total=6.0 * counts.params_total,
@@ -177,13 +180,17 @@ def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentF
     rows: list[_ComponentFields] = [
         ("embedding", head, head, 0.0, d),
         _attention(a, sequence_length),
-        _dense("norm", (2 * a.num_layers + 1) * d, 0.0),
+        _repeated("norm", (2 * a.num_layers + 1) * d, (2 * a.depth + 1) * d, 0.0),
     ]
     part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
-    if num_dense:
-        ffn = 3 * d * a.ffn_hidden * num_dense
-        rows.append(_dense("ffn", ffn, 2.0 * ffn))
+    num_sparse = len(part.layers) if part is not None else 0
+    if num_sparse < a.num_layers:
+        ffn = 3 * d * a.ffn_hidden
+        applied = ffn * (a.depth - num_sparse)
+        rows.append(_repeated("ffn", ffn * (a.num_layers - num_sparse), applied, 2.0 * applied))
+    if a.loop is not None and a.loop.injection == "concatenate":
+        applied = 2 * d * d * a.loop.recurrences
+        rows.append(_repeated("injection", 2 * d * d, applied, 2.0 * applied))
     if a.moe is not None:
         rows += _moe(d, a.moe, sequence_length)
     elif a.memory is not None:
@@ -200,11 +207,17 @@ def _dense(name: str, params: int, flops: float) -> _ComponentFields:
     return name, params, params, flops, params
 
 
+def _repeated(name: str, params: int, applied: int, flops: float) -> _ComponentFields:
+    """Return a component that every token uses whole, `applied` weights of it if one counts each time it is used."""
+    return name, params, params, flops, applied
+
+
 def _attention(a: Architecture, sequence_length: int) -> _ComponentFields:
     width = a.num_heads * a.head_width
     projections = a.d_model * 2 * (width + a.num_kv_heads * a.head_width)
     scores = 2.0 * width * (sequence_length + 1)
-    return _dense("attention", a.num_layers * projections, a.num_layers * (2.0 * projections + scores))
+    applied = a.depth * projections
+    return _repeated("attention", a.num_layers * projections, applied, 2.0 * applied + a.depth * scores)
 
 
 def _moe(d: int, moe: MoE, sequence_length: int) -> list[_ComponentFields]:

@@ -184,6 +184,9 @@ def _smaller(model: CostModel) -> str:
             f"use fewer experts per token (families.{family.name}.experts_per_token) or shared experts, a smaller "
             "matching.total_over_dense or num_experts, or a larger shape"
         )
+    if not model.template.has_size:
+        where = f"families.{family.name}"
+        return f"set {where}.injection to none, use fewer recurrences ({where}.recurrences), or a larger shape"
     return (
         f"use fewer memory layers (families.{family.name}.centred or layers), fewer heads, narrower keys, a smaller "
         "matching.total_over_dense or num_slots, or a larger shape"

@@ -123,9 +123,12 @@ def saved_bytes(
     a = architecture
     kept = _Kept(precision)
     part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
-    per_token = (2 * a.num_layers + 1) * kept.norm(a.d_model)
-    per_token += a.num_layers * kept.attention(a) + num_dense * kept.feed_forward(a.d_model, a.ffn_hidden)
+    # Each application of a recurrent layer saves what the layer saves.
+    num_dense = a.depth - (len(part.layers) if part is not None else 0)
+    per_token = (2 * a.depth + 1) * kept.norm(a.d_model)
+    per_token += a.depth * kept.attention(a) + num_dense * kept.feed_forward(a.d_model, a.ffn_hidden)
+    if a.loop is not None and a.loop.injection == "concatenate":
+        per_token += a.loop.recurrences * kept.width * 2 * a.d_model  # its input: the state and the prelude's output
     if a.moe is not None:
         per_token += len(a.moe.layers) * kept.experts(a.d_model, a.moe, sequence_length)
     elif a.memory is not None:
@@ -239,7 +242,7 @@ class _Kept:
         if part is not None and part.qk_norm:
             kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width
         if self._autocast:
-            multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "memory_output")
+            multiplied = ("attention", "ffn", "injection", "experts", "shared_experts", "query", "memory_output")
             matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
             kept += self.width * (matrices + a.d_model * a.vocab_size)
         return kept

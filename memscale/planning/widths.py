@@ -1,8 +1,8 @@
 """The open widths of a family, the defaults of its other widths, and the architecture at given widths.
 
-A family has one outer width, its size (`num_experts`, or the square root of `num_slots`), and at most one inner width
-(`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be open, since two would have many solutions. Refuses
-free widths that the family does not have.
+A sparse family has one outer width, its size (`num_experts`, or the square root of `num_slots`); a looped one has none.
+At most one inner width (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be open, since two would have
+many solutions. Refuses free widths that the family does not have.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from typing import Any
 
 from memscale.config.architecture import PARTS, Architecture
 from memscale.config.checks import require
-from memscale.config.family import DenseFamily, Family, MemoryPlusFamily, MoEFamily, PeerFamily, ProductKeyFamily
+from memscale.config.family import (
+    DenseFamily,
+    Family,
+    LoopedFamily,
+    MemoryPlusFamily,
+    MoEFamily,
+    PeerFamily,
+    ProductKeyFamily,
+)
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.matching import WIDTHS, Matching
 from memscale.errors import ConfigError, nearest
+from memscale.planning.loops import loop_of
 from memscale.planning.shapes import placed_layers
 
 OUTER = ("num_experts", "num_slots")
 _FAMILY_CLASSES = (MoEFamily, ProductKeyFamily)
+_PARTS: dict[str, Any] = {"moe": MoE, "memory": Memory, "peer": Peer, "loop": Loop}
+"""Field of Architecture -> its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +46,14 @@ class OpenWidth:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A sparse family beside one dense model, with its open widths."""
+    """A sparse or looped family beside one dense model, with its open widths."""
 
     series: str
     family: Family
     base: dict[str, Any]
-    """Keywords of Architecture without its sparse part."""
+    """Keywords of Architecture without its sparse part or loop."""
     part: dict[str, Any]
-    """Keywords of the sparse part."""
+    """Keywords of the sparse part or of the loop."""
     layers: int
     """Number of layers with the sparse part."""
     outer: OpenWidth | None
@@ -50,6 +62,11 @@ class Template:
     """Whether the solver may choose the size; otherwise it is given, or the smallest that `total_over_dense` allows."""
     inner: OpenWidth | None
     """The open inner width; None where it is given or takes its default."""
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the family has a size, open or given, that the sparse models of a budget can share."""
+        return PARTS[self.family.family] != "loop"
 
     def build(self, outer: int, inner: int) -> Architecture:
         """Return the architecture at these widths; a width that is not open is ignored. Raises ConfigError."""
@@ -61,25 +78,24 @@ class Template:
         field = PARTS[self.family.family]
         assert field is not None
         try:
-            return Architecture(**base, **{field: {"moe": MoE, "memory": Memory, "peer": Peer}[field](**part)})
+            return Architecture(**base, **{field: _PARTS[field](**part)})
         except ConfigError as error:
             raise ConfigError(f"families.{self.family.name} ({self.series}): {error}") from error
 
 
 def template(series: str, family: Family, dense: Architecture, matching: Matching) -> Template:
     """Return the open widths and the defaults of `family` beside `dense`. Raises ConfigError and PlanError."""
+    if isinstance(family, LoopedFamily):
+        return _looped(series, family, dense, matching)
     assert isinstance(family, _FAMILY_CLASSES)
     layers = placed_layers(family, dense.num_layers)
     has_dense_layers = len(layers) < dense.num_layers
     part = _moe(family, dense) if isinstance(family, MoEFamily) else _product_keys(family, dense)
-    base: dict[str, Any] = dict(vars(dense))
-    for field in ("moe", "memory", "peer"):
-        del base[field]
-    base["family"] = family.family
+    base = _base(family, dense)
     base["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
     free = free_widths(family, matching)
     inner = next((width for width in free if width not in OUTER), None)
-    if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
+    if not matching.equal_by_width or (inner == "ffn_hidden" and not has_dense_layers):
         inner = None  # no criterion determines it, or it has no effect
     outer = "num_experts" if isinstance(family, MoEFamily) else "num_slots"
     given = getattr(family, outer) is not None
@@ -93,6 +109,46 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
         outer_is_free=outer in free,
         inner=None if inner is None else _open_width(inner, matching, 1),
     )
+
+
+def _looped(series: str, family: LoopedFamily, dense: Architecture, matching: Matching) -> Template:
+    """Return the template of a looped model: of its widths only the FFN's may be open, for it has no size."""
+    loop = loop_of(family, dense.num_layers)
+    is_open = "ffn_hidden" in free_widths(family, matching) and bool(matching.equal_by_width)
+    base = {
+        **_base(family, dense),
+        "num_layers": loop.stored_layers,
+        "ffn_hidden": family.ffn_hidden or dense.ffn_hidden,
+    }
+    base["num_kv_heads"] = family.num_kv_heads or _num_kv_heads(loop, dense, matching)
+    return Template(
+        series=series,
+        family=family,
+        base=base,
+        part=dict(vars(loop)),
+        layers=0,
+        outer=None,
+        outer_is_free=False,
+        inner=_open_width("ffn_hidden", matching, 1) if is_open else None,
+    )
+
+
+def _num_kv_heads(loop: Loop, dense: Architecture, matching: Matching) -> int:
+    """Return the dense model's number; where its cache of keys and values is to be met, the nearest that there can be.
+
+    The cache grows with the layers that a token passes through, depth x num_kv_heads; heads share keys in equal groups.
+    """
+    if "kv_cache_bytes" not in matching.equal:
+        return dense.num_kv_heads
+    wanted = dense.num_kv_heads * dense.num_layers
+    divisors = [number for number in range(1, dense.num_heads + 1) if dense.num_heads % number == 0]
+    return min(divisors, key=lambda number: (abs(number * loop.depth - wanted), number))
+
+
+def _base(family: Family, dense: Architecture) -> dict[str, Any]:
+    """Return the keywords of Architecture that `family` takes over from the dense model."""
+    base = {name: value for name, value in vars(dense).items() if name not in _PARTS}
+    return {**base, "family": family.family}
 
 
 def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:

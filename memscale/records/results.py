@@ -129,6 +129,11 @@ def _planned(file: RunFile, status: str) -> Row:
         row["experts_per_token"] = moe.experts_per_token
         row["routing"] = moe.routing
         row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
+    loop = run.architecture.loop
+    if loop is not None:
+        row["recurrences"] = loop.recurrences
+        row["depth"] = loop.depth
+        row["params_recurrent"] = counts.params_recurrent
     facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
     if facts:
         row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)

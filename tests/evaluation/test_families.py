@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.data.facts import People
 from memscale.data.facts_questions import facts_nll
 from memscale.data.prepared import Prepared, prepare
@@ -31,6 +32,7 @@ PARTS = {
     "memory": {"memory": Memory(**KEYS, value_width=32, gated=False)},
     "memory_plus": {"memory": Memory(**KEYS, value_width=32, qk_norm=True)},
     "peer": {"peer": Peer(**KEYS, query_norm="batch")},
+    "looped": {"loop": Loop(prelude=1, recurrent=1, coda=0, recurrences=2)},
 }
 
 

@@ -169,8 +169,8 @@ def test_the_tokenizer_gives_the_same_ids_and_the_text_back(prepared: Prepared, 
     assert theirs.decode([ours.end_id, *ours.encode("a b")], skip_special_tokens=True) == "a b"
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name.startswith(("pkm", "memory", "peer"))])
-def test_memory_layers_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in ZOO if name.startswith(("pkm", "memory", "peer", "looped"))])
+def test_memory_layers_and_loops_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"family '{ZOO[name].family}'"):
         mapped(build(ZOO[name], seed=0), sequence_length=8, end_id=0)
 

@@ -89,6 +89,10 @@ def test_names_and_ranges(name: str) -> None:
     if architecture.family == "dense":
         assert values == {}
         return
+    if architecture.loop is not None:
+        assert list(values) == [f"loop_change_{i + 1}" for i in range(architecture.loop.recurrences)]
+        assert all(0 < value < 3 for value in values.values())
+        return
     if architecture.moe is not None:
         kind, size, figures = "moe", architecture.moe.num_experts, {*figures, "max_load_share"}
     else:

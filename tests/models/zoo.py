@@ -8,6 +8,7 @@ import torch
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 
 
 def architecture(family: str, **changes: Any) -> Architecture:
@@ -55,6 +56,11 @@ ZOO = {
     "peer layer": architecture("peer", peer=peer(query_norm="layer")),
     "peer": architecture("peer", peer=peer()),
     "peer qk-norm": architecture("peer", peer=peer(layers=(0, 2), qk_norm=True)),
+    "looped": architecture("looped", loop=Loop(prelude=1, recurrent=1, coda=1, recurrences=3)),
+    "looped, without ends": architecture("looped", loop=Loop(prelude=0, recurrent=3, coda=0, recurrences=2)),
+    "looped, no injection": architecture(
+        "looped", loop=Loop(prelude=0, recurrent=2, coda=1, recurrences=2, injection="none")
+    ),
 }
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, Architecture
 from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.loop import INJECTIONS, Loop
 
 
 @st.composite
@@ -29,6 +30,7 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
         moe=draw(moes(layers)) if family == "moe" else None,
         memory=draw(memories(family, d_model, layers)) if family in ("pkm", "memory", "memory_plus") else None,
         peer=draw(peers(layers)) if family == "peer" else None,
+        loop=draw(loops(num_layers)) if family == "looped" else None,
     )
 
 
@@ -85,4 +87,18 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
+    )
+
+
+@st.composite
+def loops(draw: st.DrawFn, num_layers: int) -> Loop:
+    """Every way of sharing out the layers, ends without layers included, with and without an injection."""
+    recurrent = draw(st.integers(1, num_layers))
+    prelude = draw(st.integers(0, num_layers - recurrent))
+    return Loop(
+        prelude=prelude,
+        recurrent=recurrent,
+        coda=num_layers - recurrent - prelude,
+        recurrences=draw(st.integers(1, 4)),
+        injection=draw(st.sampled_from(INJECTIONS)),
     )

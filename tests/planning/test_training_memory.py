@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.optimizer import Optimizer
 from memscale.errors import ConfigError
 from memscale.models.transformer import build
@@ -42,6 +43,10 @@ MODELS = {
         memory=Memory(layers=(2,), **KEYS, value_width=64, gated=False, shared_table=False, query_norm="batch"),
     ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
+    "looped": replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=2, coda=1, recurrences=3)),
+    "looped, no injection": replace(
+        DENSE, family="looped", loop=Loop(prelude=0, recurrent=3, coda=1, recurrences=2, injection="none")
+    ),
 }
 
 
@@ -71,7 +76,7 @@ def only_on_the_cpu(a: Architecture) -> int:
 
     RMSNorm is one op on a GPU, and several on the CPU, which keep their result in float32.
     """
-    more = 4 * (2 * a.num_layers + 1) * a.d_model
+    more = 4 * (2 * a.depth + 1) * a.d_model
     keys = a.memory or a.peer
     if keys is not None:
         normed = 2 * keys.key_width if keys.qk_norm else 0  # in float32 instead of bfloat16
@@ -104,7 +109,7 @@ def test_the_formula_holds_for_every_family_and_option(a: Architecture, precisio
     assert predicted == pytest.approx(really_saved(a, s, sequences, precision), rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["dense", "moe", "memory_plus", "peer"])
+@pytest.mark.parametrize("name", ["dense", "moe", "memory_plus", "peer", "looped"])
 def test_memory_peaks_where_the_formula_says(name: str) -> None:
     """The most that torch holds at a time in a forward and a backward pass; gradients come only as activations go."""
     a, s, sequences = MODELS[name], 64, 8

@@ -13,6 +13,7 @@ import torch
 from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, PythonStdlib, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.optimizer import Average, Optimizer, Schedule
 from memscale.config.run import Run
 from memscale.data.prepared import Prepared, prepare
@@ -53,6 +54,7 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "memory": {"memory": Memory(**{**keys, "layers": (1,)}, value_width=16, gated=False)},
         "memory_plus": {"memory": Memory(**keys, value_width=16, qk_norm=True)},
         "peer": {"peer": Peer(**keys, query_norm="batch")},
+        "looped": {"loop": Loop(prelude=1, recurrent=1, coda=1, recurrences=3)},
     }
     return Architecture(
         family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_batch"),
