@@ -65,12 +65,13 @@ class MatchTargets:
         built, dense = one.build(*least), self._architecture
         mismatch = built.depth * built.num_kv_heads / (dense.depth * dense.num_kv_heads) - 1
         if abs(mismatch) > self.matching.tolerance:
+            heads = "; leave num_kv_heads null" if getattr(one.family, "num_kv_heads", None) is not None else ""
             raise PlanError(
                 f"{one.series}: its cache of keys and values is {signed(mismatch)} off the dense model's, which "
                 f"matching.equal holds equal (kv_cache_bytes), and no width changes it: {built.depth} layers with "
                 f"{built.num_kv_heads} key/value heads against {dense.depth} with {dense.num_kv_heads}. Leave one of "
                 f"prelude, recurrent and coda of families.{one.family.name} null, so that it is as deep as the dense "
-                "model; leave num_kv_heads null; or take kv_cache_bytes out of matching.equal"
+                f"model{heads}; or take kv_cache_bytes out of matching.equal"
             )
 
     def dense(self, label: str, family: Family) -> Matched:

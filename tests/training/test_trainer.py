@@ -97,7 +97,7 @@ def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: Make
         assert (ours - theirs).abs().mean() < 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "looped"])
 def test_stopped_anywhere_and_resumed_gives_the_same_bits(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
