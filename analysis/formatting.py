@@ -19,6 +19,7 @@ FAMILY_WORDS = {
     "memory": "Memory",
     "pkm": "PKM",
     "peer": "PEER",
+    "looped": "Looped",
 }
 
 
@@ -30,6 +31,8 @@ SETTING_WORDS = {
     "knn": "{} selected",
     "centred": "{} layers",
     "routing": "{}",
+    "recurrences": "{} recurrences",
+    "injection=none": "no injection",
     "gated=true": "gated",
     "gated=false": "not gated",
 }

@@ -12,7 +12,7 @@ from analysis.errors import FitError
 from analysis.tables.runs import Runs, family_name
 from analysis.tables.suggestion import suggestion
 
-SUBJECTS = ("memory_plus", "memory", "pkm", "peer", "moe")
+SUBJECTS = ("memory_plus", "memory", "pkm", "peer", "moe", "looped")
 BASELINES = ("moe", "dense")
 
 

@@ -136,7 +136,7 @@ def matched_lines(plan: Plan) -> list[str]:
         )
     if "total_params" not in matching.equal:
         lines += [
-            f"not held  total parameters of {series}: {low:.3g} ... {high:.3g} of the dense models', as layers are shared"
+            f"not held  total parameters of {series}: {low:.3g} ... {high:.3g} of the dense models'; layers are shared"
             for series, (low, high) in looped_sizes(plan).items()
         ]
     return lines

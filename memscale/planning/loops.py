@@ -51,8 +51,8 @@ def _indivisible(family: LoopedFamily, depth: int, given: str) -> PlanError:
     options = f"; recurrences that divide: {', '.join(map(str, fitting[:12]))}" if fitting else ""
     return PlanError(
         f"families.{family.name}: a token is to pass through as many layers as the budget's dense model has, {depth}, "
-        f"but {given} in {family.recurrences} recurrences{options}. Change families.{family.name}.recurrences, or leave "
-        "prelude, recurrent or coda null, so that it is chosen, or give all three, and with them any depth"
+        f"but {given} in {family.recurrences} recurrences{options}. Change families.{family.name}.recurrences; leave "
+        "prelude, recurrent or coda null, so that it is chosen; or give all three, and with them any depth"
     )
 
 

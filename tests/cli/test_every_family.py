@@ -10,14 +10,15 @@ import pytest
 from memscale.config.architecture import FAMILIES
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 
-OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
+OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer", "looped"))
 MORE = (
     *OTHERS,
     "launcher.table_memory=file",
     "recipe.learning_rate={rule: fixed, value: 0.01, table_factor: 2}",
     "matching.equal=[tokens]",
     "matching.sparse_equal=null",
-    "grid=[{families: [dense, pkm, memory, peer, memory_plus]}, {families: [moe], product: {shared_experts: [0, 1]}}]",
+    "grid=[{families: [dense, pkm, memory, peer, memory_plus, looped]}, {families: [moe], "
+    "product: {shared_experts: [0, 1]}}]",
     "families.moe={num_experts: 4, experts_per_token: 1, expert_hidden: 24, routing: expert_choice}",
     *(f"families.{family}.num_slots=256" for family in ("pkm", "memory", "peer", "memory_plus")),
     *(f"families.{family}.knn=4" for family in ("pkm", "memory", "peer")),
@@ -29,7 +30,7 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     runs = tmp_path / "runs"
     sweep = small_sweep(write_text(tmp_path), flops="[4e9]", seeds="[0]", more=MORE)
     said = memscale("sweep", NAME, *sweep, runs=runs).stdout
-    assert "all 7 runs done" in said
+    assert "all 8 runs done" in said
     with open(runs / NAME / "results.csv", newline="") as file:
         rows = {row["series"]: row for row in csv.DictReader(file)}
     assert {row["family"] for row in rows.values()} == set(FAMILIES)
@@ -46,9 +47,12 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     assert {row["learning_rate"] for row in rows.values()} == {"0.01"}
     assert rows["peer"]["table_learning_rate"] == "0.02"
     report = (runs / NAME / "report.html").read_text()
-    for name in ("PEER", "Memory+", "MoE", "Dense"):
+    for name in ("PEER", "Memory+", "MoE", "Dense", "Looped"):
         assert name in report
     assert "later tokens can change earlier ones" in report
+    assert (rows["looped"]["depth"], rows["looped"]["recurrences"]) == ("2", "2")
+    assert (rows["dense"]["depth"], rows["dense"]["recurrences"], rows["dense"]["params_recurrent"]) == ("2", "1", "0")
+    assert "Looped models share layers" in report
     for row in rows.values():
         (log,) = (runs / NAME).glob(f"*-{row['run_id']}/attempts/1/log.txt")
         assert ("memory kernels for float32 on cpu: numba" in log.read_text()) == (row["num_slots"] == "256")
