@@ -189,7 +189,10 @@ class LoopedFamily(Family):
     coda: EndLayers | None = None
     """Layers after the recurrent ones; None: the rest."""
     recurrences: Recurrences = 2
+    """How often the recurrent layers are applied, in training and in evaluation."""
     injection: Injection = "concatenate"
+    """What a recurrence starts with: a learnt projection of the state beside the prelude's output, or with `none` the
+    state alone."""
     num_kv_heads: Heads | None = None
     """None: those of the budget's dense model, or where `matching.equal` names kv_cache_bytes, the divisor of its heads
     that comes nearest to its cache."""
