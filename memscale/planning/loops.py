@@ -49,10 +49,12 @@ def _indivisible(family: LoopedFamily, depth: int, given: str) -> PlanError:
     """Return the error for a loop that no whole numbers of layers make as deep as the dense model."""
     fitting = [r for r in range(1, depth + 1) if _divides(family, depth, r)]
     options = f"; recurrences that divide: {', '.join(map(str, fitting[:12]))}" if fitting else ""
+    layers = [name for name in ("prelude", "recurrent", "coda") if getattr(family, name) is not None]
+    free = f"; leave {' or '.join(layers)} null, so that it is chosen" if layers else ""
     return PlanError(
         f"families.{family.name}: a token is to pass through as many layers as the budget's dense model has, {depth}, "
-        f"but {given} in {family.recurrences} recurrences{options}. Change families.{family.name}.recurrences; leave "
-        "prelude, recurrent or coda null, so that it is chosen; or give all three, and with them any depth"
+        f"but {given} in {family.recurrences} recurrences{options}. Change families.{family.name}.recurrences{free}; "
+        "or give prelude, recurrent and coda, and with them any depth"
     )
 
 
