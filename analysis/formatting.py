@@ -34,6 +34,8 @@ SETTING_WORDS = {
     "knn": "{} selected",
     "centred": "{} layers",
     "routing": "{}",
+    "recurrences": "{} recurrences",
+    "injection=none": "no injection",
     "gated=true": "gated",
     "gated=false": "not gated",
 }

@@ -24,7 +24,7 @@ from memscale.planning.plan import PlannedRun
 from memscale.records.atomic import write_json
 from memscale.training.optimizers import build_optimizer
 
-_OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
+_OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer", "looped"))
 _ROUNDS = 15
 _WARM_UP = 3
 

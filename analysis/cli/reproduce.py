@@ -16,7 +16,7 @@ from analysis import formatting
 from analysis.card import FORMAT
 from analysis.cli.output import TERMINAL, print_json, write_json
 from analysis.errors import FitError
-from analysis.published import fits, memory_forms, memory_layers, sources
+from analysis.published import fits, looped, memory_forms, memory_layers, sources
 from analysis.published.comparison import Comparison, Line
 
 COMPARISONS = {
@@ -26,6 +26,7 @@ COMPARISONS = {
     "overtraining": fits.overtraining,
     "memory_layers": memory_layers.memory_layers,
     "memory_forms": memory_forms.published_forms,
+    "looped": looped.looped,
 }
 
 

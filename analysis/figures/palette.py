@@ -1,8 +1,8 @@
 """The colour, marker and dashes of each series: a fixed colour for each family, shades of it for its other series.
 
-Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers distinguish series without colour. The
-reference series of a family has the family's colour and marker. The other series have shades from light to dark in the
-order of the table, each with another marker and every third with an unbroken line.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish (wine is Paul Tol's); markers distinguish series
+without colour. The reference series of a family has the family's colour and marker. The other series have shades from
+light to dark in the order of the table, each with another marker and every third with an unbroken line.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from analysis.errors import FitError
-from analysis.laws import broken_power, dense, links, memory, moe, storage
+from analysis.laws import broken_power, dense, links, looped, memory, moe, storage
 from analysis.laws.law import Law
 
 LAWS: dict[str, Law] = {
@@ -28,6 +28,7 @@ LAWS: dict[str, Law] = {
         moe.EXPERTS_EFFECTIVE,
         moe.EXPERTS_ADDITIVE,
         moe.EXPERTS_LOG_LINEAR,
+        looped.LOOPED,
         memory.DATA_CONSTRAINED,
         memory.DATA_CONSTRAINED_FULL,
         memory.MEMORY_EFFECTIVE,

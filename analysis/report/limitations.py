@@ -136,6 +136,8 @@ def _never_varied(study: Study) -> list[str]:
         if fixed:
             listed = fixed[0] if len(fixed) == 1 else f"{', '.join(fixed[:-1])} and {fixed[-1]}"
             said.append(f"Not varied inside the memory families at one budget: {listed}.")
+    if "looped" in runs.families:
+        said += _loops(runs, varied)
     if study.isoflops is not None:
         said.append(
             "The optimal size is the minimum of a curve through the sizes tried; its interval carries the noise of the"
@@ -161,3 +163,25 @@ def _knowledge(runs: Runs) -> float | None:
         return None
     bits = float(np.max(runs.number("knowledge_bits")))
     return bits if bits > 0 else None
+
+
+def _loops(runs: Runs, varied: set[str]) -> list[str]:
+    """What looped models do not hold equal, and what of them was not tried."""
+    said = []
+    if runs.has("params_total") and "dense" in runs.families:
+        params = runs.number("params_total")
+        cells = [
+            (params[runs.of(label, budget)], params[runs.of(runs.reference("dense"), budget)])
+            for label in runs.series_of("looped")
+            for budget in runs.budgets()
+        ]
+        ratios = [float(np.mean(own) / np.mean(dense)) for own, dense in cells if len(own) and len(dense)]
+        if ratios:
+            low, high = formatting.significant(min(ratios)), formatting.significant(max(ratios))
+            said.append(
+                f"Looped models share layers, so at equal compute they have fewer parameters than any other family:"
+                f" {low if low == high else f'{low} to {high}'} of the dense models'."
+            )
+    if "recurrences" not in varied:
+        said.append("One number of recurrences, the same in training and evaluation; more of them were not tried.")
+    return said

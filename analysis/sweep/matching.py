@@ -1,7 +1,8 @@
 """How well the compared models are matched: by how much the series of one budget differ in what the sweep holds equal.
 
 Training FLOPs and tokens among all series; total parameters among the reference series of the sparse families (a dense
-model has fewer by design, and where a family's size is varied its other series have more or fewer by design).
+model has fewer by design, a looped one fewer still, and where a family's size is varied its other series have more or
+fewer by design).
 A mismatch is (largest - smallest) / smallest. It is reported and changes no result.
 """
 
@@ -23,6 +24,10 @@ QUANTITIES = (
 )
 
 
+WITHOUT_SIZE = ("dense", "looped")
+"""Families that hold no number of parameters in common with the sparse ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """The largest mismatch of one quantity inside a budget."""
@@ -37,7 +42,7 @@ class Mismatch:
 
 def mismatches(runs: Runs) -> tuple[Mismatch, ...]:
     """The largest mismatch of every quantity the table holds; empty where only one series is compared."""
-    sparse = [runs.reference(family) for family in runs.families if family != "dense"]
+    sparse = [runs.reference(family) for family in runs.families if family not in WITHOUT_SIZE]
     found = []
     for column, words, dense_too in QUANTITIES:
         if not runs.has(column):

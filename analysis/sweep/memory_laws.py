@@ -34,6 +34,7 @@ from analysis.fitting.splits import folds, largest
 from analysis.laws.registry import LAWS
 from analysis.result import Result
 from analysis.sweep.law_inputs import BASE, INSIDE, LawRuns, Target, law_runs, targets
+from analysis.sweep.matching import WITHOUT_SIZE
 from analysis.tables.results import Results
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def memory_laws(results: Results, *, seed: int = 0) -> MemoryLaws:
     """
     tables, not_made = [], []
     for family in results.compare.families:
-        if family == "dense":
+        if family in WITHOUT_SIZE:
             continue
         try:
             runs = law_runs(results, family)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memscale.cli.console import console
-from memscale.cli.matches import NAMES
+from memscale.cli.matches import NAMES, looped_sizes
 from memscale.config.codec import to_plain
 from memscale.errors import ConfigError, nearest
 from memscale.launch.formatting import percent, quantity, size
@@ -139,6 +139,9 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
     for name, part in a.parts.items():
         settings = ", ".join(f"{key} {_plain(value)}" for key, value in asdict(part).items())
         lines.append(f"{name}: {settings}")
+    if a.loop is not None:
+        settings = ", ".join(f"{key} {value}" for key, value in asdict(a.loop).items())
+        lines.append(f"loop: {settings}; a token passes through {a.depth} layers")
     lines.append(
         f"trained on {quantity(run.tokens)} tokens, {quantity(run.batch_tokens)} a batch, sequences of "
         f"{content['sequence_length']}: {quantity(run.flops_train)} FLOPs"
@@ -232,4 +235,7 @@ def _matched(plan: Plan, run: PlannedRun) -> str:
     if run.params_mismatch is not None:
         how = "held" if plan.sweep.matching.sparse_equal == "total_params" else "not held"
         text += f"; total parameters {percent(run.params_mismatch)} off the mean of the budget's sparse models, {how}"
+    if run.series in (sizes := looped_sizes(plan)) and "total_params" not in dict(run.mismatch):
+        low, high = sizes[run.series]
+        text += f"; total parameters {low:.3g} ... {high:.3g} of the dense models', not held, as layers are shared"
     return f"matched   {text}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from memscale.launch.formatting import percent
+from memscale.planning.accounting import count
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.quantities import measure
@@ -16,6 +17,7 @@ NAMES = {
     "active_params": "active parameters",
     "total_params": "total parameters",
     "decode_bytes": "bytes read per decoded token",
+    "kv_cache_bytes": "bytes of keys and values",
     "training_memory": "training memory",
     "seconds_per_token": "seconds per token",
     "non_embedding_params": "non-embedding parameters",
@@ -55,7 +57,7 @@ def held(plan: Plan) -> tuple[Held, ...]:
         mismatch = [(dict(run.mismatch)[quantity], run.name) for run in runs if run.mismatch]
         worst, name = max(mismatch, key=lambda one: abs(one[0]), default=(0.0, None))
         found.append(Held(quantity=quantity, among=DENSE, worst=abs(worst), run=name))
-    sparse = [run for run in runs if run.family != "dense"]
+    sparse = [run for run in runs if run.architecture.is_sparse]
     if matching.sparse_equal is not None:
         worst, name = _gap(sparse, matching.sparse_equal, plan.sweep.scale.sequence_length)
         found.append(Held(quantity=matching.sparse_equal, among=SPARSE, worst=worst, run=name))
@@ -90,6 +92,16 @@ def flops_range(plan: Plan) -> tuple[float, float]:
     return min(mismatch), max(mismatch)
 
 
+def looped_sizes(plan: Plan) -> dict[str, tuple[float, float]]:
+    """Series of looped models -> the least and the largest ratio of their total parameters to the dense model's."""
+    found: dict[str, list[float]] = {}
+    for run in plan.runs:
+        if run.architecture.loop is not None:
+            dense = count(plan.by_budget[run.budget].dense, plan.sweep.scale.sequence_length)
+            found.setdefault(run.series, []).append(run.counts.params_total / dense.params_total)
+    return {series: (min(ratios), max(ratios)) for series, ratios in found.items()}
+
+
 def matched_json(plan: Plan) -> dict[str, Any]:
     """The `matched` of `plan --json`; what is not held equal is null."""
     shared = held(plan)
@@ -102,6 +114,7 @@ def matched_json(plan: Plan) -> dict[str, Any]:
         "params_gap": params.worst if params is not None else None,
         "params_mismatch_run": params.run if params is not None else None,
         "flops_mismatch_range": [low, high],
+        "looped_params_over_dense": {series: list(ends) for series, ends in looped_sizes(plan).items()},
         "length": plan.sweep.matching.equal_length,
         "held": [asdict(one) for one in shared],
     }
@@ -121,4 +134,9 @@ def matched_lines(plan: Plan) -> list[str]:
         lines.append(
             f"not held  FLOPs per token differ by {percent(low, 1)} ... {percent(high, 1)} from the dense models'"
         )
+    if "total_params" not in matching.equal:
+        lines += [
+            f"not held  total parameters of {series}: {low:.3g} ... {high:.3g} of the dense models'; layers are shared"
+            for series, (low, high) in looped_sizes(plan).items()
+        ]
     return lines

@@ -9,6 +9,7 @@ from rich.table import Table
 from memscale.api import SweepPlan
 from memscale.cli.console import console
 from memscale.cli.matches import matched_lines
+from memscale.config.architecture import Architecture
 from memscale.launch.estimates import Estimate, numbers_behind, unit_hours
 from memscale.launch.formatting import duration, percent, quantity, size
 from memscale.launch.resolution import affordable, resolution_lines
@@ -88,7 +89,7 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
             first.budget,
             f"{first.series} ({first.stage})" if is_tuning(first.stage) else first.series,
             str(len(runs)),
-            str(first.architecture.num_layers),
+            _layers(first.architecture),
             f"{quantity(first.counts.params_total)} / {quantity(first.counts.params_active)}",
             quantity(first.tokens),
             percent(first.flops_mismatch),
@@ -98,6 +99,12 @@ def _table(plan: Plan, rows: Sequence[list[PlannedRun]], cost: Estimate) -> Tabl
             size(len(runs) * saved),
         )
     return table
+
+
+def _layers(architecture: Architecture) -> str:
+    """The layers that a token passes through; those with weights of their own where they are fewer."""
+    a = architecture
+    return str(a.depth) if a.depth == a.num_layers else f"{a.depth} ({a.num_layers})"
 
 
 def _if(shown: bool, text: str) -> tuple[str, ...]:

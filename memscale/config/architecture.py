@@ -12,16 +12,20 @@ from typing import Annotated
 
 from memscale.config.checks import ADDED_LATER, require
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.ranges import Checked, Heads, LayerCount, OneOf, Range, VocabSize, Width
 from memscale.config.token_layers import NGram, TokenTable
 
 MIXTURE = "mixture"
 PARTS = {
     "dense": None, "moe": "moe", "pkm": "memory", "memory": "memory", "memory_plus": "memory", "peer": "peer",
-    "ngram": "ngram", "token_table": "token_table",
+    "ngram": "ngram", "token_table": "token_table", "looped": "loop",
 }  # fmt: skip
-"""Family -> the field of `Architecture` that holds its sparse part; None for dense. A mixture has several."""
+"""Family -> the field of `Architecture` that holds its sparse part, or its loop; None for dense. A mixture has several
+parts."""
 FAMILIES = (*PARTS, MIXTURE)
+UNSIZED = ("dense", "looped")
+"""Families without a size (experts, slots): the solver holds no quantity equal among them and the sparse ones."""
 SPARSE_PARTS = ("moe", "memory", "peer", "ngram", "token_table")
 """The fields of `Architecture` that hold sparse parts."""
 
@@ -49,6 +53,7 @@ class Architecture(Checked):
     d_model: Width
     """Width of the residual stream."""
     num_layers: LayerCount
+    """Layers with weights of their own; a looped model applies some of them several times (`depth`)."""
     num_heads: Heads
     num_kv_heads: Heads
     head_width: Width
@@ -63,6 +68,7 @@ class Architecture(Checked):
     peer: Peer | None = None
     ngram: NGram | None = field(default=None, metadata=ADDED_LATER)
     token_table: TokenTable | None = field(default=None, metadata=ADDED_LATER)
+    loop: Loop | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +78,7 @@ class Architecture(Checked):
         )
         require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
         self._check_parts()
+        self._check_loop()
         if self.memory is not None and not self.memory.gated:
             require(
                 self.memory.value_width == self.d_model,
@@ -121,6 +128,17 @@ class Architecture(Checked):
                 f"token_table.row_width is {table.row_width}; with use '{table.use}' it must be {name} ({width})",
             )
 
+    def _check_loop(self) -> None:
+        require(
+            (self.loop is not None) == (PARTS.get(self.family) == "loop"),
+            f"family '{self.family}' and its part disagree: loop is {'given' if self.loop else 'missing'}",
+        )
+        require(
+            self.loop is None or self.loop.stored_layers == self.num_layers,
+            f"num_layers is {self.num_layers}, but the loop has {self.loop.stored_layers if self.loop else 0} layers "
+            "with weights of their own: prelude + recurrent + coda",
+        )
+
     def _check_layers(self, layers: tuple[int, ...]) -> None:
         require(len(layers) > 0, "layers is empty; name at least one layer")
         require(
@@ -143,8 +161,23 @@ class Architecture(Checked):
 
     @property
     def num_dense_layers(self) -> int:
-        """Layers whose feed-forward layer is dense."""
+        """Layers with weights of their own whose feed-forward layer is dense."""
         return self.num_layers - sum(len(part.layers) for part in self.parts.values() if self._takes_the_slot(part))
+
+    @property
+    def depth(self) -> int:
+        """Layers that a token passes through: `num_layers`, and with a loop each recurrence's anew."""
+        return self.num_layers if self.loop is None else self.loop.depth
+
+    @property
+    def applied_layers(self) -> tuple[int, ...]:
+        """The stored layer of each layer that a token passes through, in order; [depth]."""
+        return tuple(range(self.num_layers)) if self.loop is None else self.loop.applied_layers
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the family has a size (experts, slots) that the sparse models of a budget can share."""
+        return self.family not in UNSIZED
 
     @property
     def trains_causally(self) -> bool:

@@ -12,9 +12,11 @@ from typing import Annotated, ClassVar
 
 from memscale.config.checks import require
 from memscale.config.layers import Balance, BiasRate, CapacityFactor, QueryNorm, Routing, Scores
+from memscale.config.loop import Injection
 from memscale.config.names import FolderName
 from memscale.config.ranges import (
     Checked,
+    EndLayers,
     Experts,
     Heads,
     LayerCount,
@@ -22,6 +24,7 @@ from memscale.config.ranges import (
     LossWeight,
     OneOf,
     Range,
+    Recurrences,
     Seed,
     Selected,
     SharedExperts,
@@ -245,6 +248,35 @@ class MixtureFamily(Family):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoopedFamily(Family):
+    """A looped model (Geiping et al. 2025): its middle layers are applied several times with the same weights.
+
+    Layers that are null are chosen so that a token passes through as many as in the budget's dense model; then the
+    looped model costs as many FLOPs with fewer parameters, and has no size that the sparse models could share. Where
+    all three are given, they decide how many layers a token passes through.
+    """
+
+    family: ClassVar[str] = "looped"
+    free_by_default: ClassVar[tuple[str, ...]] = ("ffn_hidden",)
+
+    prelude: EndLayers | None = None
+    """Layers before the recurrent ones; None: half of the layers at the two ends, rounded up."""
+    recurrent: LayerCount | None = None
+    """Layers applied in each recurrence; None: as many as leave the fewest layers at the two ends, one at each or more
+    where there is room for them."""
+    coda: EndLayers | None = None
+    """Layers after the recurrent ones; None: the rest."""
+    recurrences: Recurrences = 2
+    """How often the recurrent layers are applied, in training and in evaluation."""
+    injection: Injection = "concatenate"
+    """What a recurrence starts with: a learnt projection of the state beside the prelude's output, or with `none` the
+    state alone."""
+    num_kv_heads: Heads | None = None
+    """None: those of the budget's dense model, or where `matching.equal` names kv_cache_bytes, the divisor of its heads
+    that comes nearest to its cache."""
+
+
 FAMILY_CLASSES: tuple[type[Family], ...] = (
     DenseFamily,
     MoEFamily,
@@ -255,4 +287,5 @@ FAMILY_CLASSES: tuple[type[Family], ...] = (
     NGramFamily,
     TokenTableFamily,
     MixtureFamily,
+    LoopedFamily,
 )

@@ -8,8 +8,11 @@ from typing import Annotated
 from memscale.config.checks import require
 from memscale.config.ranges import Checked, OneOf, Range, Width
 
-PER_TOKEN = ("flops_per_token", "active_params", "total_params", "decode_bytes", "training_memory", "seconds_per_token")
-"""Quantities that a sparse model can have in common with the dense model."""
+PER_TOKEN = ("flops_per_token", "active_params", "total_params", "non_embedding_params", "decode_bytes",
+             "kv_cache_bytes", "training_memory", "seconds_per_token")  # fmt: skip
+"""Quantities that another model can have in common with the dense model."""
+NOT_BY_WIDTH = ("kv_cache_bytes",)
+"""Those of PER_TOKEN that no width of `WIDTHS` changes."""
 EQUAL = (*PER_TOKEN, "tokens", "flops_train", "seconds_train")
 """PER_TOKEN, and one of the three that fix how long a model is trained: for as many tokens, training FLOPs or seconds
 as the dense model."""
@@ -81,6 +84,11 @@ class Matching(Checked):
     def equal_per_token(self) -> tuple[str, ...]:
         """The quantities of `equal` that concern one token or one model."""
         return tuple(name for name in self.equal if name in PER_TOKEN)
+
+    @property
+    def equal_by_width(self) -> tuple[str, ...]:
+        """Those of `equal_per_token` that a width can change, and so determine one."""
+        return tuple(name for name in self.equal_per_token if name not in NOT_BY_WIDTH)
 
     @property
     def equal_length(self) -> str:

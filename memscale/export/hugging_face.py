@@ -6,8 +6,8 @@ The type:
 2. Softmax scores, renormalised, experts in every layer, none shared: Mixtral.
 3. Other softmax scores (not renormalised, dense layers between, shared experts): Qwen2-MoE.
 4. Sigmoid scores, with or without a balance bias, dense layers only before the first expert layer: GLM-4-MoE.
-5. `expert_choice` is exported as what it is in evaluation: token choice. Memory layers have no type. OLMoE fits none of
-   our models, since it always normalises queries and keys.
+5. `expert_choice` is exported as what it is in evaluation: token choice. Memory layers and looped models have no type.
+   OLMoE fits none of our models, since it always normalises queries and keys.
 
 The differences that are converted:
 
@@ -111,6 +111,11 @@ def hugging_face_type(a: Architecture) -> str:
         ...                                head_width=16, ffn_hidden=176, vocab_size=1024))
         'llama'
     """
+    if a.loop is not None:
+        raise ConfigError(
+            "no Hugging Face type applies layers several times with the same weights, as the family 'looped' does "
+            "(Huginn's own code has other norms, and starts from noise); runs of dense and moe can be exported"
+        )
     if a.family not in ("dense", "moe"):
         raise ConfigError(
             f"no Hugging Face type holds the layers of the family '{a.family}'; runs of dense and moe can be exported"

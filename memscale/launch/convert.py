@@ -11,6 +11,7 @@ from memscale.data.manifest import skipped_notes
 from memscale.launch.budget_data import data_folders
 from memscale.planning.accounting import Counts, conventions
 from memscale.planning.choices import Choice, Selection, Trial
+from memscale.planning.loops import recurrent_params
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.tuning import Rates, is_tuning
@@ -102,6 +103,7 @@ def run_file(plan: Plan, planned: PlannedRun) -> RunFile:
             flops_train=planned.flops_train,
             flops_mismatch=planned.flops_mismatch,
             params_mismatch=planned.params_mismatch,
+            params_recurrent=recurrent_params(planned.architecture),
         ),
         conventions=OtherConventions(**asdict(other)),
         dense_params_non_embedding=baseline.params_non_embedding,

@@ -24,7 +24,7 @@ from memscale.records.attempts import codes_of
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import PlanFile, PlanRow, mark_finished
-from memscale.records.results import Row, planned_row, read_row, write_table
+from memscale.records.results import Row, planned_row, read_row, with_recurrences, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,9 @@ def collect_results(paths: SweepPaths, plan: PlanFile, out: Path | None = None) 
 
 def read_rows(paths: SweepPaths, plan: PlanFile) -> list[Row]:
     """Read a row for every run of the plan whose stage is open; write nothing."""
-    return [_row(plan, planned, folder) for planned in plan.runs if (folder := plan.run_paths(paths, planned))]
+    return with_recurrences(
+        [_row(plan, planned, folder) for planned in plan.runs if (folder := plan.run_paths(paths, planned))]
+    )
 
 
 def _row(plan: PlanFile, planned: PlanRow, folder: RunPaths) -> Row:

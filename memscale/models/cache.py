@@ -6,7 +6,8 @@ Space for all positions is allocated at once. Every sequence has a length of its
 lengths generate together: they are padded on the right, `truncate` sets how long each really is, and the next tokens
 overwrite the padding. A key beyond a sequence's position is never attended to. For evaluation only, without gradients.
 
-Shape suffixes: B sequences, S new positions, K positions held, G key/value heads, W width of a head, L layers.
+Shape suffixes: B sequences, S new positions, K positions held, G key/value heads, W width of a head, L layers that a
+token passes through: a looped model's recurrent layers have keys and values of their own in each recurrence.
 """
 
 from __future__ import annotations
@@ -102,11 +103,11 @@ class KVCache:
     ) -> None:
         a = architecture
         self.capacity, self._device = capacity, torch.device(device)
-        shape = (2, a.num_layers, num_rows, a.num_kv_heads, capacity, a.head_width)
+        shape = (2, a.depth, num_rows, a.num_kv_heads, capacity, a.head_width)
         # Zeros: masked values are still multiplied by zero, so they have to be finite.
         self._held_2LBGKW = torch.zeros(shape, device=device, dtype=dtype)
         self._tokens_BC1 = torch.zeros((num_rows, capacity, 1), device=device, dtype=torch.int64)
-        self._rows: list[dict[str, Tensor]] = [{} for _ in range(a.num_layers)]
+        self._rows: list[dict[str, Tensor]] = [{} for _ in range(a.depth)]
         self._lengths = [0] * num_rows
 
     @property
@@ -142,7 +143,7 @@ class KVCache:
         return CachePositions(positions=positions_BS, num_held=num_held, mask=self._mask(positions_BS, num_held))
 
     def layer(self, layer: int, new_positions: CachePositions) -> LayerCache:
-        """Return one layer's part."""
+        """Return the part of a layer, by its position among those that a token passes through."""
         keys, values = self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer]
         return LayerCache(keys, values, new_positions, self._rows[layer])
 

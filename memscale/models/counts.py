@@ -25,6 +25,7 @@ _COMPONENTS = (
     ("ngram_projections", r"blocks\.\d+\.ngram\.key_value\.weight"),
     ("ngram_conv", r"blocks\.\d+\.ngram\.conv"),
     ("token_projections", r"blocks\.\d+\.(token_table\.(gate|out)|slot\.token_(gate|down))\.weight"),
+    ("injection", r"injection\.weight"),
     ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
 )
 """Component -> the names of its parameters."""

@@ -5,7 +5,8 @@ holds, so models of two families have equal values wherever they have the same p
 
 1. Matrices are normal with variance 1 / fan-in.
 2. Those that write to the residual stream are divided by sqrt(2 L), because 2 L of them add up (Radford et al. 2019);
-   n-gram memories and token tables write to it besides, in a few layers.
+   n-gram memories and token tables write to it besides, in a few layers. L is the number of layers that a token passes
+   through: a recurrent layer of a looped model counts each time.
 3. Half keys are normal with variance 1 / width: the values of a query have variance one, and so has each half's score.
 4. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
@@ -78,7 +79,7 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int, init: st
                 # The last dimension is the fan-in, or the width of an embedding, a key or a row.
                 spread = parameter.shape[-1] ** -0.5
                 if name.endswith(_WRITES_TO_RESIDUAL):
-                    spread /= math.sqrt(2 * architecture.num_layers)
+                    spread /= math.sqrt(2 * architecture.depth)
                 _draw(parameter, _normal(spread), seed, name)
 
 

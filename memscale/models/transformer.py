@@ -2,7 +2,8 @@
 
 The sublayer is dense, experts, memory, PEER or a token table's, by the architecture; all have the same signature. A
 block may have an n-gram memory, before attention, and a token table besides. The model owns the table that its memory
-layers share; layers own the tables that are not shared.
+layers share; layers own the tables that are not shared. A looped model applies some blocks several times, each time
+with a part of the cache of its own.
 
 Shape suffixes: B batch, S positions, D model width, V vocabulary, K rows read; for a table N slots and V width.
 """
@@ -25,6 +26,7 @@ from memscale.models.cache import CachePositions, KVCache, LayerCache
 from memscale.models.counts import ParameterCounts, count_parameters
 from memscale.models.feedforward import FeedForward
 from memscale.models.initialise import initialise
+from memscale.models.looping import Injection, Recurrences, StateChanges
 from memscale.models.memory import MemoryLayer
 from memscale.models.moe import MoEFeedForward
 from memscale.models.ngram import NGramLayer
@@ -138,12 +140,14 @@ class Transformer(nn.Module):
         if a.memory is not None and a.memory.shared_table:
             self.table = MemoryTable(torch.empty(a.memory.num_slots, a.memory.value_width))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
+        self.injection = Injection(a.d_model) if a.loop is not None and a.loop.injection == "concatenate" else None
         self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.head = nn.Linear(a.d_model, a.vocab_size, bias=False)
         if a.tied_embeddings:
             self.head.weight = self.embedding.weight
         self._rotary = Rotary(a.head_width, a.rope_theta)
         self._usages: list[dict[str, Usage]] | None = None
+        self._state_changes: StateChanges | None = None
 
     def forward(self, tokens_BS: Tensor, cache: KVCache | None = None) -> Output:
         """Map tokens to the logits of the next token at every position.
@@ -171,10 +175,14 @@ class Transformer(nn.Module):
         usages = self._usages if not self.training else None
         rows = self.ngram_rows(tokens_BS, cache, new_positions)
         auxiliary_loss = x_BSD.new_zeros(())
-        for layer, block in enumerate(self.blocks):
-            held = None if cache is None or new_positions is None else cache.layer(layer, new_positions)
+        changes = None if self.training else self._state_changes
+        recurrences = Recurrences(self.architecture.loop, self.injection, changes)
+        for position, layer in enumerate(self.architecture.applied_layers):
+            held = None if cache is None or new_positions is None else cache.layer(position, new_positions)
             used = _NO_USAGES if usages is None else usages[layer]
-            x_BSD, loss = block(x_BSD, rotations, self.table, tokens_BS, used, held, rows.get(layer))
+            x_BSD = recurrences.before(layer, x_BSD)
+            x_BSD, loss = self.blocks[layer](x_BSD, rotations, self.table, tokens_BS, used, held, rows.get(layer))
+            recurrences.after(layer, x_BSD)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)
@@ -205,8 +213,9 @@ class Transformer(nn.Module):
         return any(slot.is_noncausal(training) for slot in slots)
 
     def start_statistics(self) -> None:
-        """Start to count, in evaluation mode, how slots and experts are used."""
+        """Start to count, in evaluation mode, how slots and experts are used and how far recurrences move the state."""
         a = self.architecture
+        self._state_changes = StateChanges(a.loop.recurrences) if a.loop is not None else None
         shared = {"memory": Usage(a.memory.num_slots)} if a.memory is not None and self.table is not None else {}
         self._usages = [
             {name: shared.get(name) or Usage(_size(a, name, layer)) for name in _COUNTED_PARTS if _has(a, name, layer)}
@@ -219,10 +228,12 @@ class Transformer(nn.Module):
         A shared table, over all layers: `memory_used_share` of the slots; and of the softmax weights `memory_kl`
         (divergence from uniform, nats), `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same
         with `_<l>`, PEER as `peer_...`, n-gram tables as `ngram_...`, of the rows read. Experts, per layer:
-        `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>` and `moe_top_percent_share_<l>`.
+        `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>` and `moe_top_percent_share_<l>`. A loop,
+        for each recurrence i from 1: `loop_change_<i>` (`memscale.models.looping.StateChanges`).
         """
         usages, self._usages = self._usages or [], None
-        values: dict[str, float] = {}
+        changes, self._state_changes = self._state_changes, None
+        values: dict[str, float] = {} if changes is None else changes.values()
         for layer, used in enumerate(usages):
             for kind, usage in used.items():
                 suffix = "" if kind == "memory" and self.table is not None else f"_{layer}"

@@ -8,6 +8,8 @@
 4. N-gram memory (Cheng et al. 2026): two projections of the m values read, 4 m d; a convolution over c tokens, 2 c d.
    Addresses and the gate's product are elementwise. There is no term in the number of rows.
 5. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+6. A looped model's recurrent layers and its injection (2 d^2 parameters) are stored once, and cost FLOPs and reads of
+   weights in each of their r recurrences (Geiping et al. 2025).
 
 The modules of `memscale.models` have the same parameters,
 and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
@@ -44,7 +46,7 @@ class Component:
     """Forward FLOPs per token in training."""
     decode_weights: int
     """Weights read to generate one token of one sequence: one row of the embedding, the selected rows of a table, the
-    chosen experts, and all of everything else."""
+    chosen experts, and all of everything else; those of recurrent layers in each recurrence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,9 @@ def components(architecture: Architecture, sequence_length: int) -> tuple[Compon
         sequence_length: Tokens per training sequence; attention and expert choice depend on it.
 
     Returns:
-        The components in the order embedding, attention, norm, ffn, router, experts, shared_experts, query,
-        key_scoring, table, memory_output, ngram_projections, ngram_conv, token_projections, lm_head, without those that
-        the model does not have. Tables of several parts are one component.
+        The components in the order embedding, attention, norm, ffn, injection, router, experts, shared_experts,
+        query, key_scoring, table, memory_output, ngram_projections, ngram_conv, token_projections, lm_head, without
+        those that the model does not have. Tables of several parts are one component.
 
     Example:
         >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
@@ -169,7 +171,7 @@ def unused_params(architecture: Architecture, part: str, sequence_length: int) -
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """Training FLOPs per token in other conventions; N counts parameters."""
+    """Training FLOPs per token in other conventions; N counts parameters, those of recurrent layers once."""
 
     six_n_total: float
     """6 x all parameters."""
@@ -178,7 +180,8 @@ class Conventions:
     six_n_non_embedding: float
     """6 x non-embedding parameters (Kaplan et al. 2020)."""
     palm: float
-    """6 N_active + 12 L d_attention s, with attention over all s keys (Chowdhery et al. 2022, appendix B)."""
+    """6 N_active + 12 L d_attention s, with attention over all s keys (Chowdhery et al. 2022, appendix B); L counts the
+    layers that a token passes through."""
     ludziejewski: float
     """6 N_active with both embedding and LM head counted (Ludziejewski et al. 2025); it differs from `six_n_active`
     only where the two are tied, which `count` counts once."""
@@ -188,7 +191,7 @@ def conventions(architecture: Architecture, sequence_length: int) -> Conventions
     """Return the training FLOPs per token of `architecture` in other conventions, to compare with published numbers."""
     a = architecture
     counts = count(a, sequence_length)
-    attention = 12.0 * a.num_layers * a.num_heads * a.head_width * sequence_length
+    attention = 12.0 * a.depth * a.num_heads * a.head_width * sequence_length
     second_embedding = a.d_model * a.vocab_size if a.tied_embeddings else 0
     return Conventions(
         six_n_total=6.0 * counts.params_total,
@@ -205,11 +208,15 @@ def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentF
     rows: list[_ComponentFields] = [
         ("embedding", head, head, 0.0, d),
         _attention(a, sequence_length),
-        _dense("norm", _norms(a) * d, 0.0),
+        _repeated("norm", _norms(a, a.num_layers) * d, _norms(a, a.depth) * d, 0.0),
     ]
     if num_dense := a.num_dense_layers:
-        ffn = 3 * d * a.ffn_hidden * num_dense
-        rows.append(_dense("ffn", ffn, 2.0 * ffn))
+        ffn = 3 * d * a.ffn_hidden
+        applied = ffn * (num_dense + a.depth - a.num_layers)
+        rows.append(_repeated("ffn", ffn * num_dense, applied, 2.0 * applied))
+    if a.loop is not None and a.loop.injection == "concatenate":
+        applied = 2 * d * d * a.loop.recurrences
+        rows.append(_repeated("injection", 2 * d * d, applied, 2.0 * applied))
     if a.moe is not None:
         rows += _moe(d, a.moe, sequence_length)
     if a.memory is not None:
@@ -227,9 +234,9 @@ def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentF
     return rows
 
 
-def _norms(a: Architecture) -> int:
-    """Return the number of norms as wide as the model."""
-    norms = 2 * a.num_layers + 1
+def _norms(a: Architecture, layers: int) -> int:
+    """Return the number of norms as wide as the model in so many layers, stored or passed through."""
+    norms = 2 * layers + 1
     if a.ngram is not None:
         norms += (3 if a.ngram.conv_width else 2) * len(a.ngram.layers)
     if a.token_table is not None and a.token_table.use == "gated":
@@ -252,11 +259,17 @@ def _dense(name: str, params: int, flops: float) -> _ComponentFields:
     return name, params, params, flops, params
 
 
+def _repeated(name: str, params: int, applied: int, flops: float) -> _ComponentFields:
+    """Return a component that every token uses whole, `applied` weights of it if one counts each time it is used."""
+    return name, params, params, flops, applied
+
+
 def _attention(a: Architecture, sequence_length: int) -> _ComponentFields:
     width = a.num_heads * a.head_width
     projections = a.d_model * 2 * (width + a.num_kv_heads * a.head_width)
     scores = 2.0 * width * (sequence_length + 1)
-    return _dense("attention", a.num_layers * projections, a.num_layers * (2.0 * projections + scores))
+    applied = a.depth * projections
+    return _repeated("attention", a.num_layers * projections, applied, 2.0 * applied + a.depth * scores)
 
 
 def _moe(d: int, moe: MoE, sequence_length: int) -> list[_ComponentFields]:

@@ -37,7 +37,7 @@ _COUNTED = {
     "non_embedding_params": "params_non_embedding",
     "table_params": "params_table",
 }
-_WITHOUT_KINKS = ("flops_per_token", "total_params", "non_embedding_params", "table_params")
+_WITHOUT_KINKS = ("flops_per_token", "total_params", "non_embedding_params", "table_params", "kv_cache_bytes")
 _SLOPES = {
     ("num_slots", "ffn_hidden"): 1,
     ("num_slots", "key_width"): 2,

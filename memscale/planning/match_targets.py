@@ -1,7 +1,7 @@
 """The dense model's values that the other models of a budget must match, and their mismatch against it.
 
-Refuses a dense family with a hidden width of its own that misses the tolerance, and `seconds_per_token` without a
-measured speed of each family.
+Refuses a dense family with a hidden width of its own that misses the tolerance, `seconds_per_token` without a measured
+speed of each family, and a cache of keys and values that misses the tolerance, for no width changes it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MatchTargets:
         self.shared = self.names.index(matching.sparse_equal or "total_params")
         """Row of the quantity that the sparse models share."""
         self.total = self.names.index("total_params")
-        self.size_is_equal = "total_params" in self.criteria or "training_memory" in self.criteria
+        self.size_is_equal = bool({"total_params", "non_embedding_params", "training_memory"} & set(self.criteria))
         self._architecture = dense
         self._sequence_length = sequence_length
         self._throughput = {one.name: one.flops_per_second for one in matching.throughput}
@@ -54,7 +54,8 @@ class MatchTargets:
         self.dense_total = values[self.total]
 
     def cost_model(self, one: Template) -> CostModel:
-        """Return the costs of one family in every quantity that matters."""
+        """Return the costs of one family in every quantity that matters. Raises PlanError."""
+        self._require_cache(one)
         return CostModel(one, self.names, self._sequence_length, self._speed(one.family.name))
 
     def template(self, label: str, family: Family, before: Architecture | None = None) -> Template:
@@ -86,6 +87,23 @@ class MatchTargets:
                 tolerance=self.matching.tolerance,
             )
         return template(label, family, self._architecture, self.matching)
+
+    def _require_cache(self, one: Template) -> None:
+        """Raise PlanError where `matching.equal` names kv_cache_bytes and the cache of `one` misses the tolerance."""
+        if "kv_cache_bytes" not in self.criteria:
+            return
+        least = (0 if width is None else width.least for width in (one.outer, one.inner))
+        built, dense = one.build(*least), self._architecture
+        mismatch = built.depth * built.num_kv_heads / (dense.depth * dense.num_kv_heads) - 1
+        if abs(mismatch) > self.matching.tolerance:
+            heads = "; leave num_kv_heads null" if getattr(one.family, "num_kv_heads", None) is not None else ""
+            raise PlanError(
+                f"{one.series}: its cache of keys and values is {signed(mismatch)} off the dense model's, which "
+                f"matching.equal holds equal (kv_cache_bytes), and no width changes it: {built.depth} layers with "
+                f"{built.num_kv_heads} key/value heads against {dense.depth} with {dense.num_kv_heads}. Leave one of "
+                f"prelude, recurrent and coda of families.{one.family.name} null, so that it is as deep as the dense "
+                f"model{heads}; or take kv_cache_bytes out of matching.equal"
+            )
 
     def dense(self, label: str, family: Family) -> Matched:
         """Return the dense model, with the hidden width that `family` gives, if any. Raises PlanError."""

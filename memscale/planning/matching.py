@@ -4,6 +4,7 @@
 2. The sparse models share a size with each other (`matching.sparse_equal`). It is
    - between `total_over_dense` times the dense model's total parameters and a tenth more, or
    - where families give their own size, within the tolerance of all given sizes.
+   A looped model has no size: it is matched to the dense model alone, and has fewer parameters by its recurrences.
 3. An open width may be any multiple of its step. A candidate is one pair of widths
    (`candidates`); its costs come from a polynomial that is exact at every point (`cost_model`).
 4. A family grows at most to its largest model: beyond a number of experts (slots) the router (key scoring) takes more
@@ -103,10 +104,9 @@ def _solve(
     sparse = {label: one for label, one in families.items() if not isinstance(one, DenseFamily)}
     models = [targets.cost_model(targets.template(label, one, before.get(label))) for label, one in sparse.items()]
     while models:
-        if matching.sparse_equal is None:
-            widths = [_match_alone(targets, model) for model in models]
-        else:
-            widths = _match_jointly(targets, models)
+        together = [one for one in models if matching.sparse_equal is not None and one.template.has_size]
+        joint = dict(zip(map(id, together), _match_jointly(targets, together) if together else [], strict=True))
+        widths = [joint.get(id(one)) or _match_alone(targets, one) for one in models]
         built = [model.template.build(*at) for model, at in zip(models, widths, strict=True)]
         counted = [model.count_exactly(one) for model, one in zip(models, built, strict=True)]
         verified = [model.verify(*at, exact) for model, at, exact in zip(models, widths, counted, strict=True)]
@@ -121,9 +121,9 @@ def _solve(
 def _match_alone(targets: MatchTargets, model: CostModel) -> tuple[int, int]:
     """Return the best widths of a family that shares nothing with the other sparse ones. Raises PlanError."""
     one, matching = model.template, targets.matching
-    num_open = (one.outer is not None) + (one.inner is not None)
+    num_open, num_terms = (one.outer is not None) + (one.inner is not None), len(matching.equal_by_width)
     # With nothing else to fix the size, the criteria can, if there is one for each open width.
-    if one.outer_is_free and matching.total_over_dense is None and 0 < num_open <= len(targets.criteria):
+    if one.outer_is_free and matching.total_over_dense is None and 0 < num_open <= num_terms:
         candidates = feasible_candidates(model, targets.dense_values, (), matching.tolerance, targets.total)
         size = None
     else:
@@ -167,9 +167,10 @@ def _min_total(targets: MatchTargets, one: Template) -> float:
         raise ConfigError(
             f"nothing gives {one.series} its size: set matching.total_over_dense, or families.{name}.{one.outer.name}"
         )
-    if "total_params" in targets.criteria:
+    held = [name for name in ("total_params", "non_embedding_params") if name in targets.criteria]
+    if held:
         raise ConfigError(
-            "matching.equal holds total_params equal to the dense model's, and matching.total_over_dense asks for "
+            f"matching.equal holds {held[0]} equal to the dense model's, and matching.total_over_dense asks for "
             f"{targets.matching.total_over_dense:g} times as many; set total_over_dense to null"
         )
     return targets.matching.total_over_dense * targets.dense_total

@@ -67,7 +67,7 @@ class PlannedRun:
     flops_mismatch: float
     """FLOPs per token / those of the budget's dense model - 1."""
     params_mismatch: float | None
-    """Total parameters / mean of the budget's sparse models - 1; None for dense."""
+    """Total parameters / mean of the budget's sparse models - 1; None for dense and looped ones."""
     mismatch: tuple[tuple[str, float], ...]
     """(quantity, value / dense model's value - 1) for each quantity that the sweep holds equal per token."""
     run: Run | None = None
@@ -96,7 +96,7 @@ class SeriesMatcher:
         matching, length = self._sweep.matching, self._sweep.scale.sequence_length
         matched = self._match(baseline.dense, {label: series for label, (series, _) in here.items()})
         counted = {label: count(one.architecture, length) for label, one in matched.items()}
-        sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.family != "dense"]
+        sparse = [counted[label].params_total for label, one in matched.items() if one.architecture.is_sparse]
         for label, (series, seeds) in here.items():
             architecture, counts = matched[label].architecture, counted[label]
             tokens = _tokens(baseline, series, architecture, matching, length)
@@ -115,7 +115,7 @@ class SeriesMatcher:
                 batch_tokens=baseline.batch_tokens,
                 flops_train=TRAINING_PASSES * counts.flops_per_token_forward * tokens,
                 flops_mismatch=counts.flops_per_token_forward / baseline.flops_per_token - 1,
-                params_mismatch=None if architecture.family == "dense" else counts.params_total / fmean(sparse) - 1,
+                params_mismatch=counts.params_total / fmean(sparse) - 1 if architecture.is_sparse else None,
                 mismatch=matched[label].mismatch,
             )
             yield SeriesAtBudget(series=series, baseline=baseline, planned=planned, seeds=tuple(seeds))

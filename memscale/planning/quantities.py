@@ -7,7 +7,7 @@ from memscale.config.matching import PER_TOKEN, SPARSE_EQUAL
 from memscale.errors import ConfigError, nearest
 from memscale.planning.accounting import TRAINING_PASSES, count
 from memscale.planning.training_memory import training_memory
-from memscale.planning.weight_bytes import decode_bytes
+from memscale.planning.weight_bytes import decode_bytes, kv_cache_bytes
 
 WORDS = tuple(dict.fromkeys((*PER_TOKEN, *SPARSE_EQUAL)))
 
@@ -19,8 +19,9 @@ def measure(
 
     Args:
         name: `flops_per_token` (forward FLOPs), `active_params`, `total_params`, `non_embedding_params`,
-            `table_params`, `decode_bytes` (bytes of bfloat16 weights read per decoded token), `training_memory` (bytes
-            of one GPU with one sequence at a time) or `seconds_per_token` (of training).
+            `table_params`, `decode_bytes` (bytes of bfloat16 weights read per decoded token), `kv_cache_bytes` (of
+            bfloat16 keys and values at `sequence_length`), `training_memory` (bytes of one GPU with one sequence at a
+            time) or `seconds_per_token` (of training).
         architecture: The model.
         sequence_length: Tokens per training sequence.
         flops_per_second: Measured training throughput, for `seconds_per_token` only.
@@ -46,6 +47,8 @@ def measure(
         return count(architecture, sequence_length).params_table
     if name == "decode_bytes":
         return decode_bytes(architecture, sequence_length)
+    if name == "kv_cache_bytes":
+        return kv_cache_bytes(architecture, sequence_length)
     if name == "training_memory":
         return training_memory(architecture, sequence_length).total
     if name == "seconds_per_token":

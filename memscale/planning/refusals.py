@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -133,7 +134,7 @@ def _inner_advice(candidates: Candidates, criteria: Sequence[str]) -> str:
     inner = one.inner
     if inner is None:
         return _closed(candidates, criteria)
-    wanted = {name: candidates.exact_inner(c, 0) for c, name in enumerate(criteria)}
+    wanted = _wanted(candidates, criteria)
     least = min(wanted.values())
     if least < inner.least:
         smaller = _smaller(candidates.model)
@@ -157,6 +158,12 @@ def _inner_advice(candidates: Candidates, criteria: Sequence[str]) -> str:
     )
 
 
+def _wanted(candidates: Candidates, criteria: Sequence[str]) -> dict[str, float]:
+    """Return the inner width that would meet each criterion exactly, of those that it changes."""
+    exact = {name: candidates.exact_inner(c, 0) for c, name in enumerate(criteria)}
+    return {name: width for name, width in exact.items() if not math.isnan(width)}
+
+
 def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     """Where no inner width is open, name one that could be freed, and the value it would need."""
     one = candidates.model.template
@@ -169,7 +176,7 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     opened = replace(one, inner=OpenWidth(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
     at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)
-    parts = ", ".join(f"{at.exact_inner(c, 0):.1f} for {name}" for c, name in enumerate(criteria))
+    parts = ", ".join(f"{width:.1f} for {name}" for name, width in _wanted(at, criteria).items())
     present = {**one.base, **one.parts.get("moe", one.part)}[names[0]]
     return (
         f"{reason}: {names[0]} is {present} and would have to be {parts}. Name {' or '.join(names)} in {where}, and "
@@ -179,6 +186,9 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
 
 def _smaller(model: CostModel) -> str:
     family = model.template.family
+    if not model.template.has_size:
+        where = f"families.{family.name}"
+        return f"set {where}.injection to none, use fewer recurrences ({where}.recurrences), or a larger shape"
     lists = {
         "moe": f"fewer experts per token (families.{family.name}.experts_per_token) or shared experts, a smaller "
         "matching.total_over_dense or num_experts",

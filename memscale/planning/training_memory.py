@@ -130,8 +130,12 @@ def saved_bytes(
     one_of("precision", precision, PRECISIONS)
     a = architecture
     kept = _Kept(precision)
-    per_token = (2 * a.num_layers + 1) * kept.norm(a.d_model)
-    per_token += a.num_layers * kept.attention(a) + a.num_dense_layers * kept.feed_forward(a.d_model, a.ffn_hidden)
+    # Each application of a recurrent layer saves what the layer saves.
+    num_dense = a.num_dense_layers + a.depth - a.num_layers
+    per_token = (2 * a.depth + 1) * kept.norm(a.d_model)
+    per_token += a.depth * kept.attention(a) + num_dense * kept.feed_forward(a.d_model, a.ffn_hidden)
+    if a.loop is not None and a.loop.injection == "concatenate":
+        per_token += a.loop.recurrences * kept.width * 2 * a.d_model  # its input: the state and the prelude's output
     if a.moe is not None:
         per_token += len(a.moe.layers) * kept.experts(a.d_model, a.moe, sequence_length)
     if a.memory is not None:
@@ -297,8 +301,8 @@ class _Kept:
                 kept += _FLOAT32 * len(keyed.layers) * keyed.num_heads * keyed.num_keys * keyed.key_width
         if self._autocast:
             multiplied = (
-                "attention", "ffn", "experts", "shared_experts", "query", "memory_output", "ngram_projections",
-                "ngram_conv", "token_projections",
+                "attention", "ffn", "injection", "experts", "shared_experts", "query", "memory_output",
+                "ngram_projections", "ngram_conv", "token_projections",
             )  # fmt: skip
             matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)
             kept += self.width * (matrices + a.d_model * a.vocab_size)

@@ -20,9 +20,10 @@ def decode_bytes(
 ) -> float:
     """Return the bytes of weights read to generate one token of one sequence (batch size 1).
 
-    Counted are every dense weight; the router, the `experts_per_token` chosen experts and the shared ones; all product
-    keys and the H k selected rows of every memory layer (2 H k in PEER); one row of the embedding; and the LM head.
-    Buffers (running statistics of batch norm, expert biases) are not weights.
+    Counted are every dense weight (of recurrent layers in each recurrence: a large model's do not stay in a cache); the
+    router, the `experts_per_token` chosen experts and the shared ones; all product keys and the H k selected rows of
+    every memory layer (2 H k in PEER); one row of the embedding; and the LM head. Buffers (running statistics of batch
+    norm, expert biases) are not weights.
 
     Raises ConfigError where `bytes_per_weight` is not positive.
 
@@ -41,12 +42,13 @@ def kv_cache_bytes(architecture: Architecture, context: int, *, bytes_per_value:
     """Return the bytes of the KV cache of one sequence with `context` tokens.
 
     2 x layers x KV heads x head width x context values: what attention reads per generated token in addition to the
-    weights. It does not depend on the family. Raises ConfigError.
+    weights. Layers are those that a token passes through: a recurrent layer of a looped model has keys and values of
+    its own in each recurrence. Raises ConfigError.
     """
     at_least("context", context, 0)
     positive("bytes_per_value", bytes_per_value)
     a = architecture
-    return bytes_per_value * 2 * a.num_layers * a.num_kv_heads * a.head_width * context
+    return bytes_per_value * 2 * a.depth * a.num_kv_heads * a.head_width * context
 
 
 def training_bytes(

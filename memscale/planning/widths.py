@@ -1,9 +1,10 @@
 """The open widths of a family, the defaults of its other widths, and the architecture at given widths.
 
-A family has one outer width, its size (`num_experts`, the square root of `num_slots`, `rows_per_head`, or a token
-table's `row_width`), and at most one inner width (`ffn_hidden`, `expert_hidden`, `value_width` or `key_width`) may be
-open, since two would have many solutions. A mixture's outer width is its last part's; the size of its first part is
-solved before (`memscale.planning.mixtures`). Refuses free widths that the family does not have.
+A sparse family has one outer width, its size (`num_experts`, the square root of `num_slots`, `rows_per_head`, or a
+token table's `row_width`); a looped one has none. At most one inner width (`ffn_hidden`, `expert_hidden`,
+`value_width` or `key_width`) may be open, since two would have many solutions. A mixture's outer width is its last
+part's; the size of its first part is solved before (`memscale.planning.mixtures`). Refuses free widths that the family
+does not have.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from memscale.config.architecture import PARTS, SPARSE_PARTS, Architecture, SparsePart
+from memscale.config.architecture import PARTS, Architecture
 from memscale.config.checks import require
 from memscale.config.family import (
     DenseFamily,
     Family,
+    LoopedFamily,
     MemoryPlusFamily,
     MixtureFamily,
     MoEFamily,
@@ -27,16 +29,19 @@ from memscale.config.family import (
     TokenTableFamily,
 )
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.matching import WIDTHS, Matching
 from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import ConfigError, nearest
 from memscale.planning.accounting import count
+from memscale.planning.loops import loop_of
 from memscale.planning.shapes import placed_layers
 
 OUTER = ("num_experts", "num_slots", "rows_per_head", "row_width")
-_PART_CLASSES: dict[str, type[SparsePart]] = {
-    "moe": MoE, "memory": Memory, "peer": Peer, "ngram": NGram, "token_table": TokenTable,
+_PART_CLASSES: dict[str, Any] = {
+    "moe": MoE, "memory": Memory, "peer": Peer, "ngram": NGram, "token_table": TokenTable, "loop": Loop,
 }  # fmt: skip
+"""Field of Architecture -> its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +55,14 @@ class OpenWidth:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A sparse family beside one dense model, with its open widths."""
+    """A sparse or looped family beside one dense model, with its open widths."""
 
     series: str
     family: Family
     base: dict[str, Any]
-    """Keywords of Architecture without its sparse parts."""
+    """Keywords of Architecture without its sparse parts or loop."""
     parts: dict[str, dict[str, Any]]
-    """Keywords of each sparse part, by its field of Architecture; the last one has the open size."""
+    """Keywords of each sparse part or of the loop, by its field of Architecture; the last one has the open size."""
     has_dense_layers: bool
     """Whether some layer has a dense feed-forward layer, so that `ffn_hidden` has an effect."""
     outer: OpenWidth | None
@@ -76,6 +81,11 @@ class Template:
     def expert_choice(self) -> bool:
         """Whether experts choose their tokens."""
         return self.parts.get("moe", {}).get("routing") == "expert_choice"
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the family has a size, open or given, that the sparse models of a budget can share."""
+        return "loop" not in self.parts
 
     def build(self, outer: int, inner: int) -> Architecture:
         """Return the architecture at these widths; a width that is not open is ignored. Raises ConfigError."""
@@ -98,17 +108,18 @@ class Template:
 
 def template(series: str, family: Family, dense: Architecture, matching: Matching) -> Template:
     """Return the open widths and the defaults of `family` beside `dense`. Raises ConfigError and PlanError."""
+    if isinstance(family, LoopedFamily):
+        return _looped(series, family, dense, matching)
     placed = part_families(family)
     parts = {field: _keywords(part, dense) for field, part in placed.items()}
     _share_out_layers(placed, parts)
     taken = [layer for field, part in parts.items() if _takes_the_slot(field, part) for layer in part["layers"]]
     has_dense_layers = len(taken) < dense.num_layers or _uses_ffn_hidden(parts)
-    base: dict[str, Any] = {name: value for name, value in vars(dense).items() if name not in SPARSE_PARTS}
-    base["family"] = family.family
+    base = _base(family, dense)
     base["ffn_hidden"] = (family.ffn_hidden if has_dense_layers else None) or dense.ffn_hidden
     free = free_widths(family, matching)
     inner = next((width for width in free if width not in OUTER), None)
-    if not matching.equal_per_token or (inner == "ffn_hidden" and not has_dense_layers):
+    if not matching.equal_by_width or (inner == "ffn_hidden" and not has_dense_layers):
         inner = None  # no criterion determines it, or it has no effect
     sized = list(placed.values())[-1]
     outer = size_name(sized)
@@ -181,6 +192,46 @@ def _owners(family: Family) -> list[Family]:
     if not isinstance(family, MixtureFamily):
         return [family]
     return [family, *(part for part in family.parts if part is family.parts[-1] or isinstance(part, MoEFamily))]
+
+
+def _looped(series: str, family: LoopedFamily, dense: Architecture, matching: Matching) -> Template:
+    """Return the template of a looped model: of its widths only the FFN's may be open, for it has no size."""
+    loop = loop_of(family, dense.num_layers)
+    is_open = "ffn_hidden" in free_widths(family, matching) and bool(matching.equal_by_width)
+    base = {
+        **_base(family, dense),
+        "num_layers": loop.stored_layers,
+        "ffn_hidden": family.ffn_hidden or dense.ffn_hidden,
+    }
+    base["num_kv_heads"] = family.num_kv_heads or _num_kv_heads(loop, dense, matching)
+    return Template(
+        series=series,
+        family=family,
+        base=base,
+        parts={"loop": dict(vars(loop))},
+        has_dense_layers=True,
+        outer=None,
+        outer_is_free=False,
+        inner=_inner_width("ffn_hidden", matching) if is_open else None,
+    )
+
+
+def _num_kv_heads(loop: Loop, dense: Architecture, matching: Matching) -> int:
+    """Return the dense model's number; where its cache of keys and values is to be met, the nearest that there can be.
+
+    The cache grows with the layers that a token passes through, depth x num_kv_heads; heads share keys in equal groups.
+    """
+    if "kv_cache_bytes" not in matching.equal:
+        return dense.num_kv_heads
+    wanted = dense.num_kv_heads * dense.num_layers
+    divisors = [number for number in range(1, dense.num_heads + 1) if dense.num_heads % number == 0]
+    return min(divisors, key=lambda number: (abs(number * loop.depth - wanted), number))
+
+
+def _base(family: Family, dense: Architecture) -> dict[str, Any]:
+    """Return the keywords of Architecture that `family` takes over from the dense model."""
+    base = {name: value for name, value in vars(dense).items() if name not in _PART_CLASSES}
+    return {**base, "family": family.family}
 
 
 def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:

@@ -129,6 +129,9 @@ def _planned(file: RunFile, status: str) -> Row:
         row["experts_per_token"] = moe.experts_per_token
         row["routing"] = moe.routing
         row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
+    loop = run.architecture.loop
+    if loop is not None:
+        row.update(_recurrence(row, loop.recurrences, loop.depth, counts.params_recurrent or 0))
     facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
     if facts:
         row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)
@@ -138,6 +141,28 @@ def _planned(file: RunFile, status: str) -> Row:
         row["bits_offered"] = dense.bits_offered
         row.update(_per_parameter(row, "bits_offered"))
     return row
+
+
+def with_recurrences(rows: list[Row]) -> list[Row]:
+    """Return rows of a table with looped models in which dense ones have the same columns, with a single recurrence.
+
+    A law of both (`analysis.laws.looped`) then reads them from one table.
+    """
+    if any("recurrences" in row for row in rows):
+        for row in rows:
+            if row.get("family") == "dense":
+                row.update(_recurrence(row, 1, row["num_layers"], 0))
+    return rows
+
+
+def _recurrence(row: Row, recurrences: int, depth: int, recurrent: int) -> Row:
+    """Return what a table with looped models says of each of them, and of a dense one."""
+    return {
+        "recurrences": recurrences,
+        "depth": depth,
+        "params_once": row["params_non_embedding"] - recurrent,
+        "params_recurrent": recurrent,
+    }
 
 
 def _per_parameter(row: Row, name: str) -> Row:

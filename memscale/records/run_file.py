@@ -5,9 +5,10 @@ It carries a digest of its content, so that an edit is noticed when it is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from memscale.config.checks import ADDED_LATER
 from memscale.config.codec import to_plain
 from memscale.config.data import Data
 from memscale.config.names import RUN_NAME, check_id, check_name, check_sweep_name
@@ -36,6 +37,8 @@ class PlannedCounts:
     flops_train: float
     flops_mismatch: float
     params_mismatch: float | None
+    params_recurrent: int | None = field(default=None, metadata=ADDED_LATER)
+    """Of a looped model: the parameters that every recurrence uses (`memscale.planning.loops.recurrent_params`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -236,7 +236,7 @@ class _Training:
             return True
         self._validation = self._validator.measure(self._model, self._micro_batch)
         self._lines.add(self._step, self._tokens, "validation", **self._validation.figures())
-        for part in self._run.architecture.parts:
+        for part in (*self._run.architecture.parts, "loop"):
             usage = {name: value for name, value in self._validation.usage.items() if name.startswith(f"{part}_")}
             if usage:
                 self._lines.add(self._step, self._tokens, part, **usage)

@@ -10,7 +10,9 @@ import pytest
 from memscale.config.architecture import FAMILIES
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 
-OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer", "ngram", "token_table"))
+OTHERS = tuple(
+    f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer", "ngram", "token_table", "looped")
+)
 MIXTURE = "{parts: {moe: {num_experts: 3, expert_hidden: 20}, ngram: {num_heads: 2, rows_per_head: 40}}}"
 MORE = (
     *OTHERS,
@@ -21,7 +23,7 @@ MORE = (
     f"families.mixture={MIXTURE}",
     "families.ngram.rows_per_head=50",
     "families.token_table.row_width=8",
-    "grid=[{families: [dense, pkm, memory, peer, memory_plus, ngram, token_table, mixture]}, "
+    "grid=[{families: [dense, pkm, memory, peer, memory_plus, ngram, token_table, mixture, looped]}, "
     "{families: [moe], product: {shared_experts: [0, 1]}}]",
     "families.moe={num_experts: 4, experts_per_token: 1, expert_hidden: 24, routing: expert_choice}",
     *(f"families.{family}.num_slots=256" for family in ("pkm", "memory", "peer", "memory_plus")),
@@ -34,7 +36,7 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     runs = tmp_path / "runs"
     sweep = small_sweep(write_text(tmp_path), flops="[4e9]", seeds="[0]", more=MORE)
     said = memscale("sweep", NAME, *sweep, runs=runs).stdout
-    assert "all 10 runs done" in said
+    assert "all 11 runs done" in said
     with open(runs / NAME / "results.csv", newline="") as file:
         rows = {row["series"]: row for row in csv.DictReader(file)}
     assert {row["family"] for row in rows.values()} == set(FAMILIES)
@@ -53,9 +55,12 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     assert {row["learning_rate"] for row in rows.values()} == {"0.01"}
     assert rows["peer"]["table_learning_rate"] == "0.02"
     report = (runs / NAME / "report.html").read_text()
-    for name in ("PEER", "Memory+", "MoE", "Dense", "N-gram", "Token table", "Mixture"):
+    for name in ("PEER", "Memory+", "MoE", "Dense", "N-gram", "Token table", "Mixture", "Looped"):
         assert name in report
     assert "later tokens can change earlier ones" in report
+    assert (rows["looped"]["depth"], rows["looped"]["recurrences"]) == ("2", "2")
+    assert (rows["dense"]["depth"], rows["dense"]["recurrences"], rows["dense"]["params_recurrent"]) == ("2", "1", "0")
+    assert "Looped models share layers" in report
     for row in rows.values():
         (log,) = (runs / NAME).glob(f"*-{row['run_id']}/attempts/1/log.txt")
         assert ("memory kernels for float32 on cpu: numba" in log.read_text()) == (row["num_slots"] == "256")

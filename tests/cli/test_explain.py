@@ -79,6 +79,32 @@ def test_experts_that_choose_cost_otherwise_in_evaluation(capsys: pytest.Capture
     assert dense["flops_per_token_evaluation"] == dense["flops_per_token_forward"]
 
 
+def test_a_looped_model_says_how_it_is_looped_and_what_is_not_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ("memory_vs_moe", "scale=node", "launcher=local", "+family@families.looped=looped")
+    assert main(["plan", *sweep, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    (low, high) = content["matched"]["looped_params_over_dense"]["looped"]
+    assert 0.5 < low < high < 0.95
+    rows = [row for row in content["runs"] if row["family"] == "looped" and row["stage"] == "compare"]
+    assert {row["params_mismatch"] for row in rows} == {None}
+    assert all(abs(row["flops_mismatch"]) < 0.005 for row in rows)
+    name = next(row["name"] for row in rows)
+    told = _explained(capsys, name, *sweep)
+    assert [part["name"] for part in told["components"]][3:5] == ["ffn", "injection"]
+    assert told["architecture"]["loop"]["recurrences"] == 2
+    dense = _explained(capsys, name.replace("looped", "dense"), *sweep)
+    assert "loop" not in dense["architecture"]
+    assert told["bytes"]["kv_cache_bytes"] == dense["bytes"]["kv_cache_bytes"]
+    assert main(["plan", *sweep, "--explain", name]) == 0
+    page = capsys.readouterr().out
+    assert (
+        "loop: prelude 1, recurrent 3, coda 1, recurrences 2, injection concatenate; a token passes through 8" in page
+    )
+    assert "of the dense models', not held, as layers are shared" in page
+    assert main(["plan", *sweep]) == 0
+    assert "not held  total parameters of looped: 0." in capsys.readouterr().out
+
+
 def test_an_unknown_run_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "memory_vs_moe", "scale=laptop", "launcher=local", "--explain", "moe-d24-s7"]) == 2
     said = capsys.readouterr().err

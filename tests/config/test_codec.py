@@ -16,6 +16,7 @@ from memscale.config.data import Data, Facts, TextFiles
 from memscale.config.family import Family, MemoryPlusFamily, MoEFamily
 from memscale.config.grid import Block
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.matching import Free, Matching, MultipleOf
 from memscale.errors import ConfigError
 
@@ -36,6 +37,7 @@ def test_what_goes_through_json_comes_back_the_same(experts: int, hidden: int, w
         dataclasses.replace(DENSE, family="moe", moe=moe),
         dataclasses.replace(DENSE, family="memory_plus", memory=memory),
         dataclasses.replace(DENSE, family="peer", peer=peer),
+        dataclasses.replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=2, coda=1, recurrences=experts)),
     ):
         assert from_plain(Architecture, json.loads(json.dumps(to_plain(architecture)))) == architecture
 

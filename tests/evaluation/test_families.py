@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.token_layers import NGram, TokenTable
 from memscale.data.facts import People
 from memscale.data.facts_questions import facts_nll
@@ -34,6 +35,7 @@ PARTS = {
     "peer": {"peer": Peer(**KEYS, query_norm="batch")},
     "ngram": {"ngram": NGram(layers=(0, 1), num_heads=2, rows_per_head=900, row_width=8, conv_width=3)},
     "token_table": {"token_table": TokenTable(layers=(0, 1), use="up", row_width=64)},
+    "looped": {"loop": Loop(prelude=1, recurrent=1, coda=0, recurrences=2)},
 }
 
 

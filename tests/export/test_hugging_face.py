@@ -170,7 +170,7 @@ def test_the_tokenizer_gives_the_same_ids_and_the_text_back(prepared: Prepared, 
 
 
 @pytest.mark.parametrize("name", [name for name, one in ZOO.items() if one.family not in ("dense", "moe")])
-def test_tables_and_mixtures_are_refused(name: str) -> None:
+def test_tables_mixtures_and_loops_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"family '{ZOO[name].family}'"):
         mapped(build(ZOO[name], seed=0), sequence_length=8, end_id=0)
 

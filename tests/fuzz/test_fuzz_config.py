@@ -44,6 +44,7 @@ def _base() -> dict[str, Any]:
     sweep = load_sweep("memory_layers_at_scale", ["launcher=local", "scale=laptop", "limits.gpu_hours=100"]).sweep
     plain: dict[str, Any] = to_plain(sweep)
     plain["scale"] |= {"ladders": [_LADDER], "isoflops": [_ISOFLOP]}
+    plain["families"].append({"family": "looped", "name": "looped"})
     plain["grid"] = _GRID
     plain["data"]["sources"].append({"kind": "text_files", "name": "text", "files": ["a/*.txt"]})
     plain["data"]["sources"].append({"kind": "hf", "name": "hub", "path": "a/b", "revision": "c"})

@@ -19,7 +19,12 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
     """Return [B, S, V] for sequences of one length, in the mode that the model is in."""
     a, state = model.architecture, {name: value.double().numpy() for name, value in model.state_dict().items()}
     x = state["embedding.weight"][tokens]
-    for layer in range(a.num_layers):
+    for layer in order(a):
+        if layer < 0:  # a recurrence starts
+            if layer == -1:
+                entered = x
+            x = injected(state["injection.weight"], x, entered)
+            continue
         part = {name.split(".", 2)[2]: value for name, value in state.items() if name.startswith(f"blocks.{layer}.")}
         if a.ngram is not None and layer in a.ngram.layers:
             x = x + np.stack([ngrams(a, layer, part, *one) for one in zip(x, tokens, strict=True)])
@@ -37,6 +42,31 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
             hidden = rms_norm(x, part["token_table.norm.weight"], a.norm_eps) @ part["token_table.gate.weight"].T
             x = x + (np.vectorize(gelu)(hidden) * rows) @ part["token_table.out.weight"].T
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
+
+
+def order(a: Architecture) -> list[int]:
+    """The layers in the order in which they are applied; -1 and -2 where a first and a later injection stands."""
+    if a.loop is None:
+        return list(range(a.num_layers))
+    layers = list(range(a.loop.prelude))
+    for recurrence in range(a.loop.recurrences):
+        if a.loop.injection == "concatenate":
+            layers.append(-1 if recurrence == 0 else -2)
+        for number in range(a.loop.recurrent):
+            layers.append(a.loop.prelude + number)
+    for number in range(a.loop.coda):
+        layers.append(a.loop.prelude + a.loop.recurrent + number)
+    return layers
+
+
+def injected(weight: Array, x: Array, entered: Array) -> Array:
+    out = np.zeros_like(x)
+    for sequence in range(x.shape[0]):
+        for position in range(x.shape[1]):
+            state = [*x[sequence, position], *entered[sequence, position]]
+            for row in range(len(weight)):
+                out[sequence, position, row] = sum(w * s for w, s in zip(weight[row], state, strict=True))
+    return out
 
 
 def rms_norm(x: Array, gain: Array | float, eps: float) -> Array:

@@ -38,6 +38,8 @@ def by_hand(a: Architecture) -> int:
             total += d * (a.ngram.conv_width + 1) if a.ngram.conv_width else 0
         if a.token_table and layer in a.token_table.layers and a.token_table.use == "gated":
             total += 2 * d * a.token_table.row_width + d
+    if a.loop is not None and a.loop.injection == "concatenate":
+        total += 2 * d * d
     return total + tables_by_hand(a)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.token_layers import NGram, TokenTable
 
 
@@ -76,6 +77,11 @@ ZOO = {
         token_table=TokenTable(layers=(1,), use="up", row_width=20),
     ),
     "peer qk-norm": architecture("peer", peer=peer(layers=(0, 2), qk_norm=True)),
+    "looped": architecture("looped", loop=Loop(prelude=1, recurrent=1, coda=1, recurrences=3)),
+    "looped, without ends": architecture("looped", loop=Loop(prelude=0, recurrent=3, coda=0, recurrences=2)),
+    "looped, no injection": architecture(
+        "looped", loop=Loop(prelude=0, recurrent=2, coda=1, recurrences=2, injection="none")
+    ),
 }
 
 

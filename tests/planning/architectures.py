@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, MIXTURE, PARTS, SPARSE_PARTS, Architecture
 from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.loop import INJECTIONS, Loop
 from memscale.config.token_layers import TABLE_SIZES, TOKEN_USES, NGram, TokenTable
 
 
@@ -27,7 +28,7 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
     if family == MIXTURE:
         names = sorted(draw(st.sets(st.sampled_from(SPARSE_PARTS), min_size=2, max_size=3)))
     else:
-        names = [PARTS[family]] if PARTS[family] is not None else []
+        names = [PARTS[family]] if PARTS[family] in SPARSE_PARTS else []
     return Architecture(
         family=family,
         num_layers=num_layers,
@@ -35,6 +36,7 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
         tied_embeddings=draw(st.booleans()),
         **shape,
         **draw(parts(names, family, num_layers, shape)),
+        loop=draw(loops(num_layers)) if family == "looped" else None,
     )
 
 
@@ -147,4 +149,18 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
+    )
+
+
+@st.composite
+def loops(draw: st.DrawFn, num_layers: int) -> Loop:
+    """Every way of sharing out the layers, ends without layers included, with and without an injection."""
+    recurrent = draw(st.integers(1, num_layers))
+    prelude = draw(st.integers(0, num_layers - recurrent))
+    return Loop(
+        prelude=prelude,
+        recurrent=recurrent,
+        coda=num_layers - recurrent - prelude,
+        recurrences=draw(st.integers(1, 4)),
+        injection=draw(st.sampled_from(INJECTIONS)),
     )

@@ -107,12 +107,19 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
     params, flops = a.d_model + embedding * (1 if a.tied_embeddings else 2), 2.0 * embedding
     active, table, rows = params, 0, 0
     reads: list[tuple[int, int]] = []  # of each layer's part: values selected, and values there are
+    times = [1] * a.num_layers
+    if a.loop is not None:
+        for layer in range(a.loop.prelude, a.loop.prelude + a.loop.recurrent):
+            times[layer] = a.loop.recurrences
+        if a.loop.injection == "concatenate":  # from the state and the prelude's output to the width of the model
+            injection = 2 * a.d_model * a.d_model
+            params, active, flops = params + injection, active + injection, flops + 2 * injection * a.loop.recurrences
     for layer in range(a.num_layers):
         projections = [a.d_model * a.num_heads * a.head_width] * 2 + [a.d_model * a.num_kv_heads * a.head_width] * 2
         dense = sum(projections) + 2 * a.d_model
-        flops += 2 * sum(projections)
+        flops += 2 * sum(projections) * times[layer]
         # Token i of s attends to i + 1 keys: a product for the scores and one for the values.
-        flops += sum(2 * 2 * a.num_heads * a.head_width * (i + 1) for i in range(s)) / s
+        flops += sum(2 * 2 * a.num_heads * a.head_width * (i + 1) for i in range(s)) / s * times[layer]
         if a.feed_forward_kind(layer) == "moe":
             assert a.moe is not None
             expert = 3 * a.d_model * a.moe.expert_hidden
@@ -149,7 +156,7 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
             flops += 4 * a.d_model * a.ffn_hidden
         else:
             dense += 3 * a.d_model * a.ffn_hidden
-            flops += 6 * a.d_model * a.ffn_hidden
+            flops += 6 * a.d_model * a.ffn_hidden * times[layer]
         if a.ngram is not None and layer in a.ngram.layers:
             values = len(a.ngram.orders) * a.ngram.num_heads * a.ngram.row_width
             dense += 2 * a.d_model * (values + 1)
@@ -233,6 +240,6 @@ def test_other_conventions_count_what_their_names_say(a: Architecture) -> None:
     assert other.six_n_active == 6 * counts.params_active
     assert other.six_n_non_embedding == 6 * counts.params_non_embedding
     # Full attention: every token meets all 100 keys, in two products, each thrice with the backward pass.
-    assert other.palm - other.six_n_active == 3 * a.num_layers * 2 * 2 * a.num_heads * a.head_width * 100
+    assert other.palm - other.six_n_active == 3 * a.depth * 2 * 2 * a.num_heads * a.head_width * 100
     outside = sum(part.active for part in components(a, 100) if part.name not in ("embedding", "lm_head"))
     assert other.ludziejewski == 6 * (outside + 2 * a.d_model * a.vocab_size)

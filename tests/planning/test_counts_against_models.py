@@ -50,7 +50,7 @@ def products_per_sequence(a: Architecture, s: int) -> float:
     parts = {part.name: part.flops * s for part in components(a, s)}
     # It counts attention as full, s keys for each of s tokens; ours is causal, (s + 1) / 2 of them on average.
     full, causal = s * s, s * (s + 1) / 2
-    parts["attention"] += 4 * a.num_layers * a.num_heads * a.head_width * (full - causal)
+    parts["attention"] += 4 * a.depth * a.num_heads * a.head_width * (full - causal)
     table = 0
     for keys in (a.memory, a.peer):
         if keys is not None:

@@ -117,6 +117,7 @@ def test_a_guess_is_slower_for_a_sparse_family() -> None:
     speeds = Speeds(checkpoint_seconds=30)
     dense, experts, memory = (speeds.of(_cost(family)).flops_per_second for family in ("dense", "moe", "memory_plus"))
     assert experts == memory == pytest.approx(GUESSED_SPARSE_SPEED * dense)
+    assert speeds.of(_cost("looped")).flops_per_second == dense
 
 
 def test_a_guess_follows_the_slot() -> None:

@@ -198,7 +198,7 @@ def brute_points(dense: Architecture, one: Instance, matching: Matching) -> list
             continue
         first, second = values(outer, one.least[1]), values(outer, one.least[1] + one.step[1])
         slopes = [(b - a) / one.step[1] for a, b in zip(first, second, strict=True)]
-        exact = min(one.least[1] + (w - a) / s for w, a, s in zip(wanted, first, slopes, strict=True))
+        exact = min(one.least[1] + (w - a) / s for w, a, s in zip(wanted, first, slopes, strict=True) if s > 0)
         totals = [
             measure("total_params", one.build(dense, outer, one.least[1] + i * one.step[1]), SEQUENCE) for i in (0, 1)
         ]
@@ -276,6 +276,7 @@ CRITERIA = st.sampled_from(
         ("decode_bytes",),
         ("training_memory",),
         ("flops_per_token", "active_params"),
+        ("kv_cache_bytes", "flops_per_token"),  # which no width changes
     ]
 )
 SHARED = st.sampled_from(["total_params", "total_params", "non_embedding_params", "decode_bytes", "active_params"])

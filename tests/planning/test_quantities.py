@@ -29,6 +29,7 @@ def test_each_word_is_the_sum_over_components_it_says(a: Architecture) -> None:
         "non_embedding_params": total - parts["embedding"].params - parts["lm_head"].params,
         "table_params": table,
         "decode_bytes": decode_bytes(a, 24),
+        "kv_cache_bytes": 2 * 2 * len(a.applied_layers) * a.num_kv_heads * a.head_width * 24,
         "training_memory": training_memory(a, 24).total,
         "seconds_per_token": 3 * flops / 5e9,
     }

@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.optimizer import Optimizer
 from memscale.config.token_layers import NGram, TokenTable
 from memscale.errors import ConfigError
@@ -63,6 +64,10 @@ MODELS = {
         memory=Memory(layers=(2, 3), **KEYS, value_width=64, qk_norm=True),
         ngram=NGram(layers=(1,), num_heads=4, rows_per_head=97, row_width=12),
     ),
+    "looped": replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=2, coda=1, recurrences=3)),
+    "looped, no injection": replace(
+        DENSE, family="looped", loop=Loop(prelude=0, recurrent=3, coda=1, recurrences=2, injection="none")
+    ),
 }
 
 
@@ -92,7 +97,7 @@ def only_on_the_cpu(a: Architecture) -> int:
 
     RMSNorm is one op on a GPU, and several on the CPU, which keep their result in float32.
     """
-    norms = 2 * a.num_layers + 1
+    norms = 2 * a.depth + 1
     if a.ngram is not None:
         norms += len(a.ngram.layers) * (3 if a.ngram.conv_width else 2)
     if a.token_table is not None and a.token_table.use == "gated":
@@ -130,7 +135,7 @@ def test_the_formula_holds_for_every_family_and_option(a: Architecture, precisio
     assert predicted == pytest.approx(really_saved(a, s, sequences, precision), rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["dense", "moe", "memory_plus", "peer"])
+@pytest.mark.parametrize("name", ["dense", "moe", "memory_plus", "peer", "looped"])
 def test_memory_peaks_where_the_formula_says(name: str) -> None:
     """The most that torch holds at a time in a forward and a backward pass; gradients come only as activations go."""
     a, s, sequences = MODELS[name], 64, 8

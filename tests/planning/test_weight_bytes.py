@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.errors import ConfigError
 from memscale.planning.accounting import count
 from memscale.planning.weight_bytes import decode_bytes, kv_cache_bytes, training_bytes
@@ -56,6 +57,11 @@ READ = {
         replace(DENSE, family="peer", peer=Peer(layers=(1,), num_keys=5, num_heads=2, knn=3, key_width=6)),
         2 * FFN + KEYS + 2 * 2 * 3 * 8,
     ),
+    # One layer of the three is read four times, and so is the injection.
+    "looped": (
+        replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=1, coda=1, recurrences=4)),
+        6 * FFN + (OUTSIDE - 8 - 8 * 50) + 4 * 2 * 8 * 8,
+    ),
 }  # fmt: skip
 
 
@@ -101,6 +107,8 @@ def test_decoding_reads_no_more_than_there_is(a: Architecture) -> None:
     counts = count(a, 16)
     head = a.d_model * a.vocab_size
     repeated = counts.params_table * (len(a.memory.layers) if a.memory is not None else 1) - counts.params_table
+    if a.loop is not None:
+        repeated += counts.params_non_embedding * (a.loop.recurrences - 1)
     assert 0 < decode_bytes(a, 16, bytes_per_weight=1) <= counts.params_total + repeated + a.d_model
     if a.family == "dense":
         assert decode_bytes(a, 16, bytes_per_weight=1) == counts.params_non_embedding + head + a.d_model
@@ -110,6 +118,8 @@ def test_the_cache_of_keys_and_values_grows_with_the_context() -> None:
     # Two tensors, three layers, two key/value heads of width two.
     assert kv_cache_bytes(DENSE, 10) == 2 * (2 * 3 * 2 * 2) * 10
     assert kv_cache_bytes(DENSE, 0) == 0
+    looped = replace(DENSE, family="looped", loop=Loop(prelude=0, recurrent=2, coda=1, recurrences=5))
+    assert kv_cache_bytes(looped, 10) == 2 * (2 * (5 * 2 + 1) * 2 * 2) * 10
 
 
 def test_numbers_that_cannot_be_are_refused() -> None:

@@ -24,7 +24,7 @@ from memscale.records.atomic import write_json
 from memscale.records.inspection import inspect
 from memscale.records.layout import RunPaths, SweepPaths
 from memscale.records.plan_file import read_plan_file, write_plan_file
-from memscale.records.results import read_row, write_table
+from memscale.records.results import read_row, with_recurrences, write_table
 from memscale.records.run_file import read_run_file, write_run_file
 from tests.planning.shipped import BY_FLOPS, opened
 
@@ -133,6 +133,33 @@ def test_the_table_has_done_and_failed_runs_with_all_their_columns(plan: Plan, t
     assert first["flops_train_6n_total"] == 6 * first["params_total"] * first["tokens"]
     assert first["recall_chance"] == 1 / 8
     assert first["knowledge_bits"] == 154 * 36
+
+
+def test_dense_runs_beside_looped_ones_have_the_columns_of_their_law(tmp_path: Path) -> None:
+    given = ["launcher=local", *BY_FLOPS, "+family@families.looped=looped"]
+    sweep = size_knowledge(load_sweep("memory_vs_moe", given, folder=SWEEPS).sweep)
+    plan = opened(
+        make_plan(sweep, Digests(data="d", tokenizer="t", evaluation="e")), lambda number, _: 2.0 + number % 5
+    )
+    rows = []
+    for planned in plan.stage("compare"):
+        paths = RunPaths(tmp_path / planned.name)
+        write_run_file(paths.run, run_file(plan, planned))
+        rows.append(read_row(paths, "failed", None))
+    assert "recurrences" not in rows[0]
+    for row in with_recurrences(rows):
+        if row["family"] == "dense":
+            assert (row["recurrences"], row["depth"], row["params_recurrent"]) == (1, row["num_layers"], 0)
+            assert row["params_once"] == row["params_non_embedding"]
+        elif row["family"] == "looped":
+            assert (row["recurrences"], row["depth"], row["num_layers"]) == (2, 4, 3)
+            assert row["params_once"] + row["params_recurrent"] == row["params_non_embedding"]
+            d = row["d_model"]
+            assert row["params_recurrent"] > 2 * d * d + 4 * d * d  # the injection, the attention and an FFN
+        else:
+            assert "recurrences" not in row
+    others = [row for row in rows if row["family"] != "looped"]
+    assert with_recurrences([dict(row) for row in others if "recurrences" not in row])[0].get("depth") is None
 
 
 def test_bits_are_counted_from_the_nats_of_the_facts_asked(plan: Plan, tmp_path: Path) -> None:

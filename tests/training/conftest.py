@@ -13,6 +13,7 @@ import torch
 from memscale.config.architecture import Architecture
 from memscale.config.data import Data, Facts, PythonStdlib, TokenizerConfig
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.loop import Loop
 from memscale.config.optimizer import Average, Optimizer, Schedule
 from memscale.config.run import Run
 from memscale.config.token_layers import NGram, TokenTable
@@ -63,6 +64,7 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
             "memory": Memory(**{**keys, "layers": (2,)}, value_width=16, qk_norm=True),
             "ngram": ngram,
         },
+        "looped": {"loop": Loop(prelude=1, recurrent=1, coda=1, recurrences=3)},
     }
     return Architecture(
         family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_batch"),

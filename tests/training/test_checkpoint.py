@@ -54,7 +54,7 @@ def everything(built: Built) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **optimizer.state()}
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus"])
+@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "looped"])
 def test_comes_back_bit_for_bit(tmp_path: Path, make_run: Callable[..., Run], family: str) -> None:
     run = make_run(family)
     saved, loaded = stepped(run), new(run, seed=1)

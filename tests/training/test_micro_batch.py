@@ -24,7 +24,7 @@ def gradients(family: str, micro_batch_sequences: int) -> tuple[dict[str, torch.
     return named, loss.nats_per_token.item()
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "moe_bias", "moe_choice", "memory_plus"])
+@pytest.mark.parametrize("family", ["dense", "moe", "moe_bias", "moe_choice", "memory_plus", "looped"])
 @pytest.mark.parametrize("micro_batch_sequences", [1, 3, 6, 100])
 def test_parts_give_the_gradient_of_the_whole(family: str, micro_batch_sequences: int) -> None:
     whole, whole_loss = gradients(family, TOKENS_BT.shape[0])

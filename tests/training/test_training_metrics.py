@@ -40,7 +40,7 @@ def test_losses_are_what_plain_arithmetic_gives(prepared: Prepared) -> None:
     assert validation.mixture_nats == pytest.approx(mixture, rel=1e-5)
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus"])
+@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "looped"])
 def test_losses_do_not_depend_on_the_batch_and_leave_the_model_as_it_was(prepared: Prepared, family: str) -> None:
     model = build(architecture(family), seed=0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -24,6 +24,7 @@ TRUTH: dict[str, dict[str, float]] = {
     "m2": {"beta": 30.0, "c": -0.16, "eps_inf": 1.7},
     "routed": {"a": -0.082, "b": -0.108, "c": 0.009, "d": 1.104, "Es": 1.847, "Em": 314.478},
     "fine_grained_moe": {"a": 18.1, "alpha": 0.115, "b": 30.8, "beta": 0.147, "g": 2.1, "gamma": 0.58, "c": 0.47},
+    "looped": {"A": 27.7, "B": 918.0, "E": 1.57, "alpha": 0.199, "beta": 0.369, "phi": 0.459},
     "data_constrained": {**CHINCHILLA, "R_D": 15.0},
     "memory_effective": {**CHINCHILLA, "m": 0.6, "gamma": 0.4},
     "memory_additive": {**CHINCHILLA, "M": 0.2, "T0": 3e7, "gamma": 0.4},
@@ -56,7 +57,7 @@ SLOW = ("m4", "sparsity")
 def table(name: str, num: int = 160, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     spans = {"N": (1e7, 1e10), "D": (1e9, 1e12), "C": (1e17, 1e22), "G": (1, 32), "U": (1e9, 1e10), "M": (5, 600),
-             "x": (1e3, 1e12)}  # fmt: skip
+             "x": (1e3, 1e12), "N_once": (1e7, 1e9)}  # fmt: skip
     if name.startswith("stored"):  # a model holds neither nothing nor all of what is offered
         spans |= {"N": (1e7, 1e8), "D": (1e9, 1e10), "B": (3e7, 3e8)}
     columns = {}
@@ -69,6 +70,10 @@ def table(name: str, num: int = 160, seed: int = 0) -> dict[str, np.ndarray]:
             columns["T"] = random.choice([0.0, 1e7, 1e8, 1e9, 1e10], num)
         elif column.name == "K":
             columns["K"] = random.choice([0.0, 2.0**10, 2.0**14, 2.0**17, 2.0**20], num)
+        elif column.name == "r":
+            columns["r"] = random.choice([1.0, 2, 4, 8], num)
+        elif column.name == "N_rec":
+            columns["N_rec"] = random.choice([0.0, 1e7, 1e8, 1e9], num)
         elif column.name == "L":
             columns["L"] = random.uniform(0.4, 3.0, num)
         else:

@@ -56,11 +56,27 @@ def test_laws_agree_with_their_formulas_written_out() -> None:
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_parameter_that_recurs_counts_as_the_laws_power_of_its_recurrences() -> None:
+    """With arXiv 2604.21106's coefficients; its A and B are not printed."""
+    once, recurrent, tokens = np.array([4.8e7, 4.8e7, 3e8]), np.array([1.92e8, 9.6e7, 0.0]), np.array([2e9, 2e9, 9e9])
+    r = np.array([1.0, 8.0, 4.0])
+    columns = {"N_once": once, "N_rec": recurrent, "D": tokens, "r": r}
+    printed = {"A": 27.0, "B": 930.0, "E": 1.57, "alpha": 0.199, "beta": 0.369, "phi": 0.459}
+    expected = 1.57 + 27 * (once + r**0.459 * recurrent) ** -0.199 + 930 * tokens**-0.369
+    assert LAWS["looped"].predict(printed, columns) == pytest.approx(expected, rel=1e-13)
+    # Without recurrences it is Chinchilla's; with phi 1 so too, in the parameters that are applied.
+    chinchilla = {name: printed[name] for name in ("A", "B", "E", "alpha", "beta")}
+    plain = LAWS["chinchilla"].predict(chinchilla, {"N": once + recurrent, "D": tokens})
+    assert LAWS["looped"].predict(printed, {**columns, "r": np.ones(3)}) == pytest.approx(plain, rel=1e-13)
+    applied = LAWS["chinchilla"].predict(chinchilla, {"N": once + r * recurrent, "D": tokens})
+    assert LAWS["looped"].predict({**printed, "phi": 1.0}, columns) == pytest.approx(applied, rel=1e-13)
+
+
 def columns_of(law: Law, num: int = 7, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     spans = {"N": (1e8, 1e9), "D": (1e10, 1e11), "C": (1e18, 1e20), "E": (1, 64), "G": (1, 8), "T": (1e7, 1e9),
              "U": (1e9, 9e9), "K": (1e3, 1e6), "B": (1e8, 1e9), "V": (5e7, 1e8), "M": (5, 300), "x": (1e3, 1e6),
-             "L": (2, 5), "S": (0.05, 0.95)}  # fmt: skip
+             "L": (2, 5), "S": (0.05, 0.95), "N_once": (1e7, 1e8), "N_rec": (1e7, 1e9), "r": (1, 16)}  # fmt: skip
     return {one.name: np.exp(random.uniform(*np.log(spans[one.name]), size=num)) for one in law.columns}
 
 
