@@ -20,8 +20,12 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(hidden, d_model, bias=False)
 
     def forward(
-        self, x_BSD: Tensor, _table_NV: Tensor | None = None, _usage: Usage | None = None
+        self,
+        x_BSD: Tensor,
+        _table_NV: Tensor | None = None,
+        _tokens_BS: Tensor | None = None,
+        _usage: Usage | None = None,
     ) -> tuple[Tensor, None]:
-        """Return [B, S, D]; table and usage are arguments of every feed-forward sublayer, and unused here."""
+        """Return [B, S, D]; table, tokens and usage are arguments of every feed-forward sublayer, and unused here."""
         gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
         return self.down(F.silu(gate_BSF) * up_BSF), None

@@ -8,6 +8,7 @@ holds, so models of two families have equal values wherever they have the same p
 3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
 4. Norm gains are one, biases zero.
+5. The experts that hash routing gives a token id are no weights, but drawn in the same way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import nn
 
 from memscale.config.architecture import Architecture
 from memscale.models.counts import component
+from memscale.models.moe import MoEFeedForward
 
 _DRAWN_AT_ONCE = 1 << 24
 """Values; a multiple of sixteen."""
@@ -47,6 +49,15 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
                 if name.endswith(_WRITES_TO_RESIDUAL):
                     spread /= math.sqrt(2 * architecture.num_layers)
                 _draw(parameter, spread, seed, name)
+        for name, module in model.named_modules():
+            if isinstance(module, MoEFeedForward):
+                module.reset_experts(_generator(seed, f"{name}.experts"))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """Return the random generator of what is called `name`."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
@@ -55,8 +66,7 @@ def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
     torch draws sixteen at a time, and the last sixteen anew if they are incomplete, so parts of whole sixteens, the
     last of at least one, give what drawing all at once would.
     """
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    generator = _generator(seed, name)
     flat = parameter.view(-1)
     start = 0
     while start < len(flat):

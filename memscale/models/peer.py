@@ -28,8 +28,10 @@ class PeerLayer(ProductKeySelection):
         self.input_table = MemoryTable(torch.empty(peer.num_slots, d_model))
         self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
-    def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
-        """Return [B, S, D]; the table is an argument of every feed-forward sublayer, and unused here."""
+    def forward(
+        self, x_BSD: Tensor, _table_NV: Tensor | None, _tokens_BS: Tensor | None, usage: Usage | None = None
+    ) -> tuple[Tensor, None]:
+        """Return [B, S, D]; table and tokens are arguments of every feed-forward sublayer, and unused here."""
         x_TD = x_BSD.flatten(0, 1)
         slots_TK, weights_TK = self.selected(x_TD, usage)
         hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))

@@ -57,24 +57,25 @@ class Block(nn.Module):
         x_BSD: Tensor,
         rotations: Tensor,
         table_NV: Tensor | None,
+        tokens_BS: Tensor,
         usage: Usage | None,
         cache: LayerCache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
-        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
+        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, tokens_BS, usage)
         return x_BSD + out_BSD, loss
 
 
 def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
     """Return a layer's feed-forward sublayer.
 
-    All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
+    All have forward(x_BSD, table_NV or None, tokens_BS, usage or None) -> (out_BSD, auxiliary loss or None).
     """
     kind = a.feed_forward_kind(layer)
     if kind == "moe":
         assert a.moe is not None
-        return MoEFeedForward(a.d_model, a.moe)
+        return MoEFeedForward(a.d_model, a.moe, a.vocab_size)
     if kind == "memory":
         assert a.memory is not None
         return MemoryLayer(a.d_model, a.memory, a.norm_eps)
@@ -132,7 +133,7 @@ class Transformer(nn.Module):
         auxiliary_loss = x_BSD.new_zeros(())
         for layer, (block, usage) in enumerate(zip(self.blocks, usages, strict=True)):
             held = None if cache is None or new_positions is None else cache.layer(layer, new_positions)
-            x_BSD, loss = block(x_BSD, rotations, self.table, usage, held)
+            x_BSD, loss = block(x_BSD, rotations, self.table, tokens_BS, usage, held)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)

@@ -128,7 +128,8 @@ def _planned(file: RunFile, status: str) -> Row:
         row["num_experts"] = moe.num_experts
         row["experts_per_token"] = moe.experts_per_token
         row["routing"] = moe.routing
-        row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
+        kept = "hash" if moe.routing == "hash" else "token_choice"
+        row["routing_in_evaluation"] = f"{kept}, top {moe.experts_per_token}"
     facts = [source for source in file.data.sources if isinstance(source, Facts) and source.num_people is not None]
     if facts:
         row["knowledge_bits"] = sum(source.bits_per_person * (source.num_people or 0) for source in facts)
