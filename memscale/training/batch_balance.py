@@ -99,5 +99,5 @@ class BatchBalance:
 
     def _with_counted(self) -> list[Tensor]:
         """Return the loads counted so far and those of the last forward pass, summed."""
-        loads = [term.load_E for term in self._terms]
-        return [one + other for one, other in zip(loads, self._counted, strict=True)] if self._counted else loads
+        counted = self._counted or [torch.zeros_like(term.load_E) for term in self._terms]
+        return [term.load_E + load_E for term, load_E in zip(self._terms, counted, strict=True)]
