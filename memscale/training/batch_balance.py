@@ -41,7 +41,7 @@ class BatchBalance:
     """
 
     def __init__(self, model: Transformer, sum_counts: SumCounts | None = None) -> None:
-        self._model, self._sum_counts = model, sum_counts
+        self._model, self.sum_counts = model, sum_counts
         self._layers = [
             layer for layer in model.modules() if isinstance(layer, MoEFeedForward) and layer.has_balance_loss
         ]
@@ -53,20 +53,21 @@ class BatchBalance:
         """Load of each layer's experts in the whole batch, once it is known."""
 
     @contextmanager
-    def parts(self, parts: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
-        """Yield micro-batches of tokens [sequences, sequence_length + 1], this process's whole share of a batch.
+    def parts(self, parts: Sequence[Tensor]) -> Iterator[None]:
+        """Take in micro-batches of tokens [sequences, sequence_length + 1], this process's whole share of a batch.
 
-        Inside the block layers leave their balance terms to `loss`, which is called after every forward pass.
+        Inside the block they go through the model in this order. Layers leave their balance terms to `loss`, which is
+        called after every forward pass.
         """
-        if not self._layers or (len(parts) == 1 and self._sum_counts is None):
-            yield parts  # the layers' own losses are the batch's
+        if not self._layers or (len(parts) == 1 and self.sum_counts is None):
+            yield  # the layers' own losses are the batch's
             return
         try:
             for layer in self._layers:
                 layer.deferred = self._terms
             if self._whole is None:
                 self._count(parts[1:])
-            yield parts
+            yield
         finally:
             self._terms.clear()
             for layer in self._layers:
@@ -78,8 +79,8 @@ class BatchBalance:
             return 0.0
         if self._whole is None:
             whole = self._with_counted()
-            if self._sum_counts is not None:
-                self._sum_counts(whole)
+            if self.sum_counts is not None:
+                self.sum_counts(whole)
             self._whole = whole
         losses = [term.loss(load_E) for term, load_E in zip(self._terms, self._whole, strict=True)]
         self._terms.clear()

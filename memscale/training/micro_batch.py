@@ -2,8 +2,8 @@
 
 The token batch never changes: each part's loss is weighted by its share of the batch, so the gradient is the whole
 batch's up to rounding. The experts' balance loss needs the loads of all parts (`memscale.training.batch_balance`). What
-is left is a batch norm of queries, which compares the tokens of one part. A machine that cannot hold one sequence is an
-OutOfMemoryError.
+is left is a batch norm of queries, which compares the tokens of one part (`memscale.training.batch_norms`). A machine
+that cannot hold one sequence is an OutOfMemoryError.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from memscale.errors import MemscaleError
 from memscale.models.transformer import Transformer
 from memscale.training.batch_balance import BatchBalance
+from memscale.training.batch_norms import norms_over_processes
 from memscale.training.buffers import preserve_buffers
 from memscale.training.optimizers import AdamW
 from memscale.training.precision import autocast
@@ -72,8 +73,8 @@ def accumulate_gradients(
     whole = batch_sequences or tokens_BT.shape[0]
     nats = torch.zeros((), device=tokens_BT.device)
     auxiliary = torch.zeros((), device=tokens_BT.device)
-    balance = balance or BatchBalance(model)
-    with balance.parts(torch.split(tokens_BT, micro_batch_sequences)) as parts:
+    balance, parts = balance or BatchBalance(model), torch.split(tokens_BT, micro_batch_sequences)
+    with norms_over_processes(model, len(parts), balance.sum_counts), balance.parts(parts):
         for part_BT in parts:
             share = part_BT.shape[0] / whole
             with autocast(tokens_BT.device):
@@ -131,12 +132,20 @@ def activation_bytes(model: Transformer, sequence_length: int) -> int:
     return sum(saved.values())
 
 
-def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
+def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError, *, alone: bool = True) -> int:
     """Return the next smaller micro-batch after a GPU ran out of memory.
 
+    `alone` is False where other processes wait in the middle of this forward or backward pass, for a batch norm.
+
     Raises:
-        OutOfMemoryError: It was one sequence already.
+        OutOfMemoryError: It was one sequence already, or the process is not alone.
     """
+    if not alone:
+        raise OutOfMemoryError(
+            f"the GPU's memory does not hold {micro_batch_sequences} sequences ({error}), and a batch norm of queries "
+            "over several processes cannot start again with fewer. Take more GPUs or a smaller micro-batch from the "
+            "start, or query_norm: layer"
+        ) from error
     if micro_batch_sequences == 1:
         raise OutOfMemoryError(
             f"the GPU's memory does not hold one sequence ({error}). Take a GPU with more memory, or a smaller model"

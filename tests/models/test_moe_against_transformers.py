@@ -1,7 +1,7 @@
 """Expert layers against those of `transformers`: the same weights, output and all gradients to 1e-6 in float64.
 
-Theirs take the softmax in float32 whatever the weights are, so that about 1e-7 is left. Expert choice, which they do not
-have, is held to a loop over experts in `naive_experts`.
+Theirs take the softmax in float32 whatever the weights are, so that about 1e-7 is left. Expert choice, which they do
+not have, is held to a loop over experts (`naive_experts`, `test_moe`).
 """
 
 from __future__ import annotations

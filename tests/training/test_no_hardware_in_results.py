@@ -18,6 +18,7 @@ from torch import Tensor
 from memscale.config.architecture import Architecture
 from memscale.config.optimizer import Optimizer
 from memscale.models.transformer import Transformer, build
+from memscale.training import micro_batch
 from memscale.training.batch_balance import BatchBalance
 from memscale.training.buffers import after_step_hooks, persistent_buffers
 from memscale.training.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
@@ -30,6 +31,8 @@ PROCESSES.set_forkserver_preload(["memscale.training.trainer", "pytest", "torch.
 SEQUENCES = 8
 NUM_STEPS = 3
 FAMILIES = ("dense", "moe", "moe_bias", "moe_choice", "moe_hash", "pkm", "memory", "memory_plus", "peer_layer")
+BATCH_NORMED = ("pkm_batch", "peer")
+"""A batch norm is over the processes, but not over several micro-batches."""
 ROUNDING = {"rtol": 1e-5, "atol": 1e-7}
 """The loss is taken in float32; the weights, of order one, are in float64, and moved by about 1e-2 a step."""
 
@@ -50,7 +53,7 @@ def tokens_of(a: Architecture, step: int, sequences: int = SEQUENCES, length: in
     return few.gather(1, torch.randint(4, (sequences, length + 1), generator=generator))
 
 
-def trained(name: str, micro_batch: int, group: ProcessGroup = SINGLE_PROCESS) -> dict[str, Tensor]:
+def trained(name: str, sequences: int, group: ProcessGroup = SINGLE_PROCESS) -> dict[str, Tensor]:
     """The weights and buffers after a few steps, in float64, as the trainer takes them."""
     a = of_family(name)
     model = build(a, seed=0, dtype=torch.float64).train()
@@ -59,7 +62,7 @@ def trained(name: str, micro_batch: int, group: ProcessGroup = SINGLE_PROCESS) -
     for step in range(NUM_STEPS):
         tokens_BT = group.shard(tokens_of(a, step))
         balance = BatchBalance(model, group.sum_counts)
-        loss = accumulate_gradients(model, tokens_BT, micro_batch, SEQUENCES, balance)
+        loss = accumulate_gradients(model, tokens_BT, sequences, SEQUENCES, balance)
         group.all_reduce_gradients(model, optimizer, loss)
         optimizer.clip(1.0)
         optimizer.step(1.0)
@@ -80,25 +83,31 @@ def check_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_micro_batches_change_weights_by_rounding_alone(family: str) -> None:
     whole = trained(family, SEQUENCES)
-    for micro_batch in (1, 2, 4):
-        check_same(trained(family, micro_batch), whole)
+    for sequences in (1, 2, 4):
+        check_same(trained(family, sequences), whole)
 
 
-def member(rank: int, size: int, port: int, micro_batch: int, families: tuple[str, ...], folder: Path) -> None:
+def member(rank: int, size: int, port: int, sequences: int, families: tuple[str, ...], folder: Path) -> None:
     """Be one of the processes, and leave the weights of every family in `folder`."""
     torch.set_num_threads(1)
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()})
     group, _ = init_process_group("cpu")
-    torch.save({family: trained(family, micro_batch, group) for family in families}, folder / f"{rank}.pt")
+    torch.save({family: trained(family, sequences, group) for family in families}, folder / f"{rank}.pt")
     group.barrier()
 
 
-@pytest.mark.parametrize(("size", "micro_batch"), [(2, 4), (3, 2)])  # a part each; and parts of unequal shares
-def test_processes_change_weights_by_rounding_alone(tmp_path: Path, size: int, micro_batch: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "sequences", "families"),
+    [(2, 4, (*FAMILIES, *BATCH_NORMED)), (3, 2, FAMILIES), (3, 3, BATCH_NORMED)],
+    ids=["a part each", "several parts of unequal shares", "unequal shares in a part each"],
+)
+def test_processes_change_weights_by_rounding_alone(
+    tmp_path: Path, size: int, sequences: int, families: tuple[str, ...]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    given = (size, port, micro_batch, FAMILIES, tmp_path)
+    given = (size, port, sequences, families, tmp_path)
     members = [PROCESSES.Process(target=member, args=(rank, *given)) for rank in range(size)]
     for process in members:
         process.start()
@@ -106,20 +115,47 @@ def test_processes_change_weights_by_rounding_alone(tmp_path: Path, size: int, m
         process.join(timeout=300)
     assert [process.exitcode for process in members] == [0] * size
     left = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
-    for family in FAMILIES:
+    for family in families:
         for other in left[1:]:
             assert all(torch.equal(other[family][name], value) for name, value in left[0][family].items())
         check_same(left[0][family], trained(family, SEQUENCES))
 
 
-def gradients(model: Transformer, tokens_BT: Tensor, micro_batch: int) -> tuple[dict[str, Tensor], float]:
+def gradients(model: Transformer, tokens_BT: Tensor, sequences: int) -> tuple[dict[str, Tensor], float]:
     """The gradients of all parameters, and the auxiliary loss."""
     optimizer = build_optimizer(
         model, Optimizer(learning_rate=1.0, table_learning_rate=1.0, table_optimizer="dense_adamw")
     )
     optimizer.clear_gradients()
-    loss = accumulate_gradients(model, tokens_BT, micro_batch)
+    loss = accumulate_gradients(model, tokens_BT, sequences)
     return {name: value.grad.clone() for name, value in model.named_parameters()}, loss.auxiliary.item()
+
+
+@pytest.mark.parametrize("runs_out_at", [1, 2, 3])
+def test_a_batch_that_is_taken_again_in_smaller_parts_waits_for_no_other_process(
+    runs_out_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU runs out of memory at some forward pass with gradients; the loads are summed over the processes once."""
+    model, tokens_BT, sums, calls = (build(of_family("moe"), seed=0), tokens_of(of_family("moe"), 0), [], [])
+    whole, auxiliary = gradients(model, tokens_BT, SEQUENCES)
+    healthy = micro_batch.token_nats
+
+    def small_gpu(*given: Tensor) -> Tensor:
+        calls.append(given)
+        if len(calls) == runs_out_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return healthy(*given)
+
+    balance = BatchBalance(model, sums.append)
+    monkeypatch.setattr(micro_batch, "token_nats", small_gpu)
+    with pytest.raises(torch.OutOfMemoryError):
+        accumulate_gradients(model, tokens_BT, 3, SEQUENCES, balance)
+    model.zero_grad()
+    loss = accumulate_gradients(model, tokens_BT, 2, SEQUENCES, balance)
+    assert len(sums) == 1
+    assert loss.auxiliary.item() == pytest.approx(auxiliary, rel=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
 
 
 @given(st.one_of(architectures(), architectures("moe")), st.integers(2, 6), st.data())

@@ -265,11 +265,11 @@ def test_a_gpu_out_of_memory_in_mid_run_goes_on_in_halves(
     undisturbed = do(run, tmp_path / "undisturbed", prepared, micro_batch_sequences=3)
     healthy = trainer.micro_batch.accumulate_gradients
 
-    def small_gpu(model: torch.nn.Module, tokens_BT: torch.Tensor, sequences: int, whole: int) -> object:
+    def small_gpu(model: torch.nn.Module, tokens_BT: torch.Tensor, sequences: int, *others: object) -> object:
         if sequences > 3:
             healthy(model, tokens_BT[:2], 2)  # it had got this far
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return healthy(model, tokens_BT, sequences, whole)
+        return healthy(model, tokens_BT, sequences, *others)
 
     monkeypatch.setattr(trainer.micro_batch, "accumulate_gradients", small_gpu)
     trained = do(run, tmp_path / "small", prepared)
