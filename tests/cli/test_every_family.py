@@ -10,14 +10,17 @@ import pytest
 from memscale.config.architecture import FAMILIES
 from tests.sweeps import NAME, memscale, small_sweep, write_text
 
-OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer"))
+OTHERS = tuple(f"+family@families.{family}={family}" for family in ("pkm", "memory", "peer", "hash_moe"))
 MORE = (
     *OTHERS,
     "launcher.table_memory=file",
     "recipe.learning_rate={rule: fixed, value: 0.01, table_factor: 2}",
     "matching.equal=[tokens]",
     "matching.sparse_equal=null",
-    "grid=[{families: [dense, pkm, memory, peer, memory_plus]}, {families: [moe], product: {shared_experts: [0, 1]}}]",
+    "grid=[{families: [dense, pkm, memory, peer, memory_plus, hash_moe]},"
+    " {families: [moe], product: {shared_experts: [0, 1]}}]",
+    "families.hash_moe.num_experts=4",
+    "families.hash_moe.expert_hidden=24",
     "families.moe={num_experts: 4, experts_per_token: 1, expert_hidden: 24, routing: expert_choice}",
     *(f"families.{family}.num_slots=256" for family in ("pkm", "memory", "peer", "memory_plus")),
     *(f"families.{family}.knn=4" for family in ("pkm", "memory", "peer")),
@@ -29,15 +32,16 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     runs = tmp_path / "runs"
     sweep = small_sweep(write_text(tmp_path), flops="[4e9]", seeds="[0]", more=MORE)
     said = memscale("sweep", NAME, *sweep, runs=runs).stdout
-    assert "all 7 runs done" in said
+    assert "all 8 runs done" in said
     with open(runs / NAME / "results.csv", newline="") as file:
         rows = {row["series"]: row for row in csv.DictReader(file)}
     assert {row["family"] for row in rows.values()} == set(FAMILIES)
     assert {row["status"] for row in rows.values()} == {"done"}
     assert {row["stage"] for row in rows.values()} == {"compare"}
-    assert set(rows) - set(FAMILIES) == {"moe shared_experts=0", "moe shared_experts=1"}
+    assert set(rows) - set(FAMILIES) == {"moe shared_experts=0", "moe shared_experts=1", "hash_moe"}
     experts = rows["moe shared_experts=1"]
     assert (experts["routing"], experts["routing_in_evaluation"]) == ("expert_choice", "token_choice, top 1")
+    assert rows["hash_moe"]["routing_in_evaluation"] == "hash, top 1"
     seeing = {series for series, row in rows.items() if row["training_sees_later_tokens"] == "1"}
     assert seeing == {"moe shared_experts=0", "moe shared_experts=1", "pkm", "peer"}
     assert {series for series, row in rows.items() if row["num_slots"] == "256"} == {
