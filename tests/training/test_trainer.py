@@ -31,7 +31,7 @@ from memscale.training.schedules import lr_factor
 from memscale.training.trainer import Progress, TrainResult, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
-ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer")
+ALL = (*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "pkm", "pkm_batch", "memory", "peer")
 MakeRun = Callable[..., Run]
 
 
@@ -45,7 +45,7 @@ def same_weights(one: TrainResult, other: TrainResult) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice"])
+@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice", "moe_hash"])
 def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     trained = do(make_run(family, num_steps=80), tmp_path, prepared)
     losses = [value for _, _, split, name, value in lines(tmp_path) if (split, name) == ("train", "loss")]
