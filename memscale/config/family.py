@@ -93,15 +93,17 @@ class MoEFamily(PlacedFamily):
     experts_per_token: Experts = 2
     shared_experts: SharedExperts = 0
     routing: Routing = "token_choice"
+    """With `hash` there is no router: the keys below keep their defaults, and weigh nothing."""
     scores: Scores = "softmax"
     renormalise: bool | None = None
     """None: true where each token is sent to two experts or more (`token_choice`)."""
     capacity_factor: CapacityFactor = 1.0
     balance: Balance | None = None
-    """None: `loss`; with `expert_choice`: `none`."""
+    """None: `loss`; with `expert_choice` and `hash`: `none`."""
     balance_weight: LossWeight = 0.01
     bias_rate: BiasRate = 0.001
     z_weight: LossWeight = 0.001
+    """With `hash`: the default and 0 both mean no loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,21 @@ from memscale.config.ranges import (
     Width,
 )
 
-ROUTINGS = ("token_choice", "expert_choice")
+ROUTINGS = ("token_choice", "expert_choice", "hash")
 SCORES = ("softmax", "sigmoid")
 BALANCES = ("loss", "bias", "none")
 QUERY_NORMS = ("none", "batch", "layer")
+
+NEEDED_BY_HASH: dict[str, str | float | bool] = {
+    "scores": "softmax",
+    "renormalise": False,
+    "capacity_factor": 1.0,
+    "balance": "none",
+    "balance_weight": 0.01,
+    "bias_rate": 0.001,
+    "z_weight": 0.0,
+}
+"""The values of `MoE` with `routing: hash`: no loss, and elsewhere the defaults, since nothing reads them."""
 
 Routing = Annotated[str, OneOf(ROUTINGS)]
 Scores = Annotated[str, OneOf(SCORES)]
@@ -38,11 +49,13 @@ BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_lo
 
 @dataclass(frozen=True, kw_only=True)
 class MoE(Checked):
-    """SwiGLU experts with a linear router without bias.
+    """SwiGLU experts with a linear router without bias, or with none.
 
     `token_choice`: each token goes to its top experts, and none is dropped (Shazeer et al. 2017). `expert_choice`: in
     training each expert takes its top tokens of every sequence (Zhou et al. 2022), which is not causal; in evaluation
-    each token goes to its top experts, which is.
+    each token goes to its top experts, which is. `hash`: each token goes to the experts that a random function of its
+    id names, fixed for each layer from the run's seed (Roller et al. 2021, "Hash layers"), with equal weights; there
+    is no router, so nothing is scored, renormalised or balanced.
     """
 
     layers: tuple[LayerIndex, ...]
@@ -50,7 +63,8 @@ class MoE(Checked):
     num_experts: Experts
     """Routed experts, without the shared ones."""
     experts_per_token: Experts
-    """Routed experts that a token is sent to; with `expert_choice` in evaluation only."""
+    """Routed experts that a token is sent to; with `expert_choice` in evaluation only. With `hash` they differ, and
+    each has weight 1 / experts_per_token."""
     expert_hidden: Width
     """Hidden width of one routed or shared expert (three matrices of d_model x expert_hidden)."""
     shared_experts: SharedExperts = 0
@@ -88,11 +102,28 @@ class MoE(Checked):
                 self.balance == "none",
                 f"balance is '{self.balance}', but expert_choice loads every expert alike; it needs balance 'none'",
             )
+        if self.routing == "hash":
+            self._check_hash()
         require(
             not self.renormalise or (self.experts_per_token > 1 and self.routing == "token_choice"),
             "renormalise is true, but the weight of a single expert would always be one, and its router would learn "
             "nothing; set it to false, or send each token to two experts or more (token_choice)",
         )
+
+    def _check_hash(self) -> None:
+        """Refuse what needs a router. The numbers that another routing or balance would ignore keep their defaults."""
+        for name, needed in NEEDED_BY_HASH.items():
+            given = getattr(self, name)
+            require(
+                given == needed,
+                f"{name} is {_written(given)}, but hash routing has no router: the token's id names its experts; it "
+                f"needs {name} {_written(needed)}, or another routing",
+            )
+
+    @property
+    def has_router(self) -> bool:
+        """Whether the layer scores experts by a matrix of its own: not with `hash`."""
+        return self.routing != "hash"
 
     def capacity(self, sequence_length: int) -> int:
         """Return the tokens of a sequence that each expert takes in training; `expert_choice` only."""
@@ -100,9 +131,14 @@ class MoE(Checked):
 
     def trained_experts_per_token(self, sequence_length: int) -> float:
         """Return the average number of routed experts per token in training."""
-        if self.routing == "token_choice":
+        if self.routing != "expert_choice":
             return self.experts_per_token
         return self.capacity(sequence_length) * self.num_experts / sequence_length
+
+
+def _written(value: str | float | bool) -> str:
+    """Return a value as it is written in YAML."""
+    return str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else f"{value:g}"
 
 
 @dataclass(frozen=True, kw_only=True)

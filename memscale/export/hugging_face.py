@@ -6,8 +6,9 @@ The type:
 2. Softmax scores, renormalised, experts in every layer, none shared: Mixtral.
 3. Other softmax scores (not renormalised, dense layers between, shared experts): Qwen2-MoE.
 4. Sigmoid scores, with or without a balance bias, dense layers only before the first expert layer: GLM-4-MoE.
-5. `expert_choice` is exported as what it is in evaluation: token choice. Memory layers and looped models have no type.
-   OLMoE fits none of our models, since it always normalises queries and keys.
+5. `expert_choice` is exported as what it is in evaluation: token choice. Memory layers, looped models and experts that
+   the token's id names (`hash`) have no type; DeepSeek-V4 has such experts, in a decoder of another kind. OLMoE fits
+   none of our models, since it always normalises queries and keys.
 
 The differences that are converted:
 
@@ -127,6 +128,11 @@ def hugging_face_type(a: Architecture) -> str:
                 f"({a.num_heads}); choose num_heads accordingly to export such models"
             )
         return "llama"
+    if not a.moe.has_router:
+        raise ConfigError(
+            "no Hugging Face type holds experts that the token's id names (routing 'hash'); runs with the routings "
+            "token_choice and expert_choice can be exported"
+        )
     moe, everywhere = a.moe, a.moe.layers == tuple(range(a.num_layers))
     if moe.scores == "softmax":
         if moe.balance == "bias":

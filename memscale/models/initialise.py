@@ -12,6 +12,7 @@ holds, so models of two families have equal values wherever they have the same p
    variance one, like a hidden value of a dense layer.
 5. Norm gains are one, biases zero, and so is the convolution of an n-gram memory, which adds to what is there without
    it.
+6. The experts that hash routing gives a token id are no weights, but drawn in the same way.
 
 That is `scaled`. `published` is what the code of Berges et al. (2024) does (lingua's `reset_parameters`), by the parts
 that it has; w_k is the width of a whole key, d the model's:
@@ -40,6 +41,7 @@ from memscale.config.architecture import Architecture
 from memscale.config.checks import one_of
 from memscale.config.optimizer import INITS
 from memscale.models.counts import component
+from memscale.models.moe import MoEFeedForward
 
 _DRAWN_AT_ONCE = 1 << 24
 """Values; a multiple of sixteen."""
@@ -81,6 +83,15 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int, init: st
                 if name.endswith(_WRITES_TO_RESIDUAL):
                     spread /= math.sqrt(2 * architecture.depth)
                 _draw(parameter, _normal(spread), seed, name)
+        for name, module in model.named_modules():
+            if isinstance(module, MoEFeedForward):
+                module.reset_experts(_generator(seed, f"{name}.experts"))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """Return the random generator of what is called `name`."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def _draw_published(parameter: torch.Tensor, name: str, part: str, a: Architecture, seed: int) -> None:
@@ -128,8 +139,7 @@ def _draw(parameter: torch.Tensor, fill: _Fill, seed: int, name: str) -> None:
     torch draws sixteen normal numbers at a time, and the last sixteen anew if they are incomplete, so parts of whole
     sixteens, the last of at least one, give what drawing all at once would.
     """
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    generator = _generator(seed, name)
     flat = parameter.view(-1)
     start = 0
     while start < len(flat):

@@ -36,14 +36,14 @@ class MemoryLayer(ProductKeySelection):
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
 
     def forward(
-        self, x_BSD: Tensor, table_NV: Tensor | None, _tokens_BS: Tensor, usage: Usage | None
+        self, x_BSD: Tensor, table_NV: Tensor | None, _tokens_BS: Tensor | None, usage: Usage | None = None
     ) -> tuple[Tensor, None]:
         """Return the output [B, S, D], and None in place of an auxiliary loss.
 
         Args:
             x_BSD: The normalised residual stream.
             table_NV: The model's shared table, unused by a layer with its own.
-            _tokens_BS: An argument of every feed-forward sublayer.
+            _tokens_BS: An argument of every feed-forward sublayer, unused here.
             usage: Accumulates how often each slot is used, if given.
         """
         own_NV: Tensor | None = self.table

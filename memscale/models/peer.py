@@ -29,7 +29,7 @@ class PeerLayer(ProductKeySelection):
         self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
     def forward(
-        self, x_BSD: Tensor, _table_NV: Tensor | None, _tokens_BS: Tensor, usage: Usage | None
+        self, x_BSD: Tensor, _table_NV: Tensor | None, _tokens_BS: Tensor | None, usage: Usage | None = None
     ) -> tuple[Tensor, None]:
         """Return [B, S, D]; table and tokens are arguments of every feed-forward sublayer, and unused here."""
         x_TD = x_BSD.flatten(0, 1)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from memscale.config.layers import Memory, Peer
 from memscale.kernels.product_keys import product_key_topk
 from memscale.models.precision import promoted
+from memscale.models.synchronized_norm import SumOver, moments, normalised
 from memscale.models.usage import Usage
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -86,11 +87,14 @@ class QueryBatchNorm(nn.Module):
     """Batch normalisation of every query value (Ioffe and Szegedy 2015), as Lample et al. end their query network.
 
     In training the statistics are those of the tokens of a micro-batch, so tokens influence each other, earlier ones
-    too. In evaluation they are running means over training, so each token is independent. Computed in float32 at least.
+    too; those of all processes if each holds one micro-batch (`memscale.training.batch_norms`). In evaluation they are
+    running means over training, so each token is independent. Computed in float32 at least.
     """
 
     running_mean: Tensor
     running_var: Tensor
+    sum_over: SumOver | None = None
+    """Sums over the processes that hold the batch's other tokens; None: the tokens at hand are all."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -106,6 +110,8 @@ class QueryBatchNorm(nn.Module):
 
     def forward(self, query_TC: Tensor) -> Tensor:
         """Return the normalised queries [T, C], float32 at least."""
+        if self.training and self.sum_over is not None:
+            return self._over_processes(promoted(query_TC), self.sum_over)
         return F.batch_norm(
             promoted(query_TC),
             self.running_mean,
@@ -116,6 +122,13 @@ class QueryBatchNorm(nn.Module):
             momentum=BATCH_NORM_MOMENTUM,
             eps=self._eps,
         )
+
+    def _over_processes(self, query_TC: Tensor, sum_over: SumOver) -> Tensor:
+        found = moments(query_TC, sum_over)
+        self.running_mean.lerp_(found.mean_C.to(self.running_mean.dtype), BATCH_NORM_MOMENTUM)
+        self.running_var.lerp_(found.unbiased_variance_C.to(self.running_var.dtype), BATCH_NORM_MOMENTUM)
+        normed_TC = normalised(query_TC, found, self._eps, sum_over)
+        return torch.addcmul(promoted(self.bias), normed_TC, promoted(self.weight))
 
 
 class QueryLayerNorm(nn.Module):

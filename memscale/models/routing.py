@@ -4,6 +4,8 @@
 - Expert choice: every expert takes its C best tokens of each sequence, independently of the micro-batch and of other
   sequences (Zhou et al. 2022); a token may be taken by any number of experts, or by none. An expert compares all tokens
   of a sequence, so whether an early token is taken depends on later ones: it is not causal, and used in training alone.
+- Hash: every token goes to the experts of its id, in equal shares (Roller et al. 2021); the layer holds who they are
+  (`memscale.models.hash_routing`).
 
 Shape suffixes: B sequences of S positions, T = B S tokens, E experts, A rows (token and expert pairs), D model width.
 """
@@ -27,7 +29,7 @@ class Assignment:
     tokens_A: Tensor  # noqa: N815
     """The token of each row."""
     weights_A: Tensor  # noqa: N815
-    """Factor on each row's output; carries the router's gradient."""
+    """Factor on each row's output; carries the router's gradient where there is a router."""
     load_E: Tensor  # noqa: N815
     """Rows of each expert, integers; the rows are in this order."""
     indices_A: Tensor  # noqa: N815
@@ -51,9 +53,22 @@ def token_choice(
     """
     experts_TK = choosing_TE.topk(num_chosen, dim=-1).indices
     weights_TK = logs_TE.gather(-1, experts_TK).softmax(dim=-1) if renormalise else scores_TE.gather(-1, experts_TK)
+    return _assigned(experts_TK, weights_TK, scores_TE.shape[1])
+
+
+def hash_choice(experts_TK: Tensor, num_experts: int, dtype: torch.dtype) -> Assignment:
+    """Send every token to the experts that its id has, each with weight 1 / K, of type `dtype`."""
+    weights_TK = torch.full(experts_TK.shape, 1 / experts_TK.shape[1], dtype=dtype, device=experts_TK.device)
+    return _assigned(experts_TK, weights_TK, num_experts)
+
+
+def _assigned(experts_TK: Tensor, weights_TK: Tensor, num_experts: int) -> Assignment:
+    """Return the rows of tokens that all have K experts."""
+    num_chosen = experts_TK.shape[1]
     # Counted by searchsorted, because bincount would wait for the GPU.
     experts_A, order_A = experts_TK.flatten().sort(stable=True)
-    ends_E = torch.searchsorted(experts_A, torch.arange(scores_TE.shape[1], device=order_A.device), right=True)
+    every_E = torch.arange(num_experts, dtype=experts_A.dtype, device=order_A.device)
+    ends_E = torch.searchsorted(experts_A, every_E, right=True)
     indices_A = torch.empty_like(order_A)
     indices_A[order_A] = torch.arange(len(order_A), device=order_A.device)
     return Assignment(

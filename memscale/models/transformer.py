@@ -114,7 +114,7 @@ def _slot(a: Architecture, layer: int) -> Slot:
     kind = a.feed_forward_kind(layer)
     if kind == "moe":
         assert a.moe is not None
-        return MoEFeedForward(a.d_model, a.moe)
+        return MoEFeedForward(a.d_model, a.moe, a.vocab_size)
     if kind == "memory":
         assert a.memory is not None
         return MemoryLayer(a.d_model, a.memory, a.norm_eps)

@@ -276,10 +276,8 @@ def _moe(d: int, moe: MoE, sequence_length: int) -> list[_ComponentFields]:
     router = d * moe.num_experts * len(moe.layers)
     expert = 3 * d * moe.expert_hidden * len(moe.layers)
     trained = expert * moe.trained_experts_per_token(sequence_length)
-    rows: list[_ComponentFields] = [
-        _dense("router", router, 2.0 * router),
-        ("experts", expert * moe.num_experts, round(trained), 2.0 * trained, expert * moe.experts_per_token),
-    ]
+    rows: list[_ComponentFields] = [_dense("router", router, 2.0 * router)] if moe.has_router else []
+    rows.append(("experts", expert * moe.num_experts, round(trained), 2.0 * trained, expert * moe.experts_per_token))
     if moe.shared_experts:
         shared = expert * moe.shared_experts
         rows.append(_dense("shared_experts", shared, 2.0 * shared))

@@ -39,7 +39,7 @@ def infeasible(
     if fixed is not None:
         return PlanError(f"{start}; {_nearest(Candidates(model, dense, fixed), criteria)}")
     total = model.names.index("total_params")
-    allowed = outer_widths(model, dense, (), matching.tolerance) if dense else outer_widths(model, (), bounds, 0)
+    allowed = _sizes_to_name(model, dense, bounds, matching.tolerance)
     candidates = Candidates(model, dense, allowed).up_to_largest_model(total, matching.tolerance)
     if not len(candidates.outer):
         assert one.outer is not None
@@ -56,6 +56,20 @@ def infeasible(
         at = Candidates(model, dense, candidates.outer[best : best + 1])
         return PlanError(f"{start} and of the size asked for; {_nearest(at, criteria)}")
     return PlanError(f"{start} and of the size asked for: {_no_size(candidates, values, inner, bounds)}")
+
+
+def _sizes_to_name(model: CostModel, dense: Sequence[float], bounds: Sequence[Bound], tolerance: float) -> Ints:
+    """Return the outer widths that the dense model leaves room for; where it limits none, those of the size asked for.
+
+    Without a router another expert costs no token anything: then sizes up to twice what is asked for are returned.
+    """
+    if not dense:
+        return outer_widths(model, (), bounds, 0)
+    narrow = 0 if model.template.inner is None else model.template.inner.least
+    limits = [model.outer_limit(c, narrow, value * (1 + tolerance)) for c, value in enumerate(dense)]
+    if min(limits) == math.inf and model.template.part.get("routing") == "hash":
+        return outer_widths(model, (), [replace(bound, low=0.0, high=2 * bound.high) for bound in bounds], 0)
+    return outer_widths(model, dense, (), tolerance)
 
 
 def _no_size(candidates: Candidates, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:

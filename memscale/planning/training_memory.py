@@ -231,7 +231,7 @@ class _Kept:
         gate and up, 2 h; silu, h; four indices and two weights. The shared experts as a feed-forward layer.
         """
         chosen = moe.trained_experts_per_token(sequence_length)
-        router = _FLOAT32 * (d + 2 * moe.num_experts + 2) + _INT64
+        router = _FLOAT32 * (d + 2 * moe.num_experts + 2) + _INT64 if moe.has_router else 0
         rows = self.width * (2 * d + 3 * moe.expert_hidden) + 4 * _INT64 + 2 * _FLOAT32
         shared = self.width * 4 * moe.shared_experts * moe.expert_hidden
         if moe.shared_experts and self._autocast:

@@ -363,6 +363,8 @@ def _ngram(family: NGramFamily, dense: Architecture) -> dict[str, Any]:
 def _moe(family: MoEFamily, dense: Architecture) -> dict[str, Any]:
     token_choice = family.routing == "token_choice"
     renormalise = family.renormalise
+    # Nothing is scored with hash routing: a weight left at its default means no loss, any other is refused by MoE.
+    unweighted = family.routing == "hash" and family.z_weight == MoEFamily.z_weight
     return {
         "num_experts": family.num_experts,
         "experts_per_token": family.experts_per_token,
@@ -375,7 +377,7 @@ def _moe(family: MoEFamily, dense: Architecture) -> dict[str, Any]:
         "balance": family.balance or ("loss" if token_choice else "none"),
         "balance_weight": family.balance_weight,
         "bias_rate": family.bias_rate,
-        "z_weight": family.z_weight,
+        "z_weight": 0.0 if unweighted else family.z_weight,
     }
 
 

@@ -128,7 +128,8 @@ def _planned(file: RunFile, status: str) -> Row:
         row["num_experts"] = moe.num_experts
         row["experts_per_token"] = moe.experts_per_token
         row["routing"] = moe.routing
-        row["routing_in_evaluation"] = f"token_choice, top {moe.experts_per_token}"
+        kept = "hash" if moe.routing == "hash" else "token_choice"
+        row["routing_in_evaluation"] = f"{kept}, top {moe.experts_per_token}"
     loop = run.architecture.loop
     if loop is not None:
         row.update(_recurrence(row, loop.recurrences, loop.depth, counts.params_recurrent or 0))

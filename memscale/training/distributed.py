@@ -13,7 +13,7 @@ Shape suffixes: B sequences of a batch, T tokens of each, U distinct rows, V wid
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -76,6 +76,11 @@ class ProcessGroup:
                 "(launcher.gpus_per_run, launcher.nodes_per_run), or more scale.batch_tokens"
             )
         return -(-batch_sequences // self.size)
+
+    @property
+    def sum_counts(self) -> Callable[[Sequence[Tensor]], None] | None:
+        """Replaces tensors by their sums over all processes, or raises PeerLostError; None for a single process."""
+        return _sum if self.size > 1 else None
 
     @torch.no_grad()
     def all_reduce_gradients(self, model: Transformer, optimizer: AdamW, loss: BatchLoss) -> BatchLoss:
@@ -170,13 +175,14 @@ class ProcessGroup:
         return [theirs[:count] for theirs, count in zip(gathered, counts, strict=True)]
 
     def _share_buffers(self, model: Transformer) -> None:
-        """Sum the counts of a step over the processes; average running means."""
-        kept = persistent_buffers(model).values()
-        means = [buffer for buffer in kept if buffer.is_floating_point()]
+        """Sum the counts of a step over the processes; average running means. Integers that are saved are constants."""
+        kept = persistent_buffers(model)
+        means = [buffer for buffer in kept.values() if buffer.is_floating_point()]
         _sum(means)
         for mean in means:
             mean.div_(self.size)
-        _sum([buffer for buffer in model.buffers() if not buffer.is_floating_point()])
+        buffers = [buffer for name, buffer in model.named_buffers() if name not in kept]
+        _sum([buffer for buffer in buffers if not buffer.is_floating_point()])
 
 
 SINGLE_PROCESS = ProcessGroup()

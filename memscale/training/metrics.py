@@ -14,7 +14,8 @@ import torch
 
 from memscale.data.prepared import Prepared
 from memscale.models.transformer import Transformer
-from memscale.training.micro_batch import BatchLoss, autocast, token_nats
+from memscale.training.micro_batch import BatchLoss, token_nats
+from memscale.training.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)

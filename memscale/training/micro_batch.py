@@ -1,15 +1,15 @@
 """Micro-batches: how many sequences go through the model at once, and the gradient of a batch taken in such parts.
 
 The token batch never changes: each part's loss is weighted by its share of the batch, so the gradient is the whole
-batch's up to rounding. (Two terms are not means over tokens, but compare the tokens of one part: the experts' balance
-loss, and a batch norm of queries.) A machine that cannot hold one sequence is an OutOfMemoryError.
+batch's up to rounding. The experts' balance loss needs the loads of all parts (`memscale.training.batch_balance`). What
+is left is a batch norm of queries, which compares the tokens of one part (`memscale.training.batch_norms`). A machine
+that cannot hold one sequence is an OutOfMemoryError.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,11 @@ import torch.nn.functional as F
 
 from memscale.errors import MemscaleError
 from memscale.models.transformer import Transformer
+from memscale.training.batch_balance import BatchBalance
+from memscale.training.batch_norms import norms_over_processes
 from memscale.training.buffers import preserve_buffers
 from memscale.training.optimizers import AdamW
+from memscale.training.precision import autocast
 
 _WORKING_MEMORY = 2.0
 """Peak memory of a backward pass over what its forward pass saved; measured 1.3 to 1.5 on the CPU, with room."""
@@ -41,11 +44,6 @@ class BatchLoss:
     """The experts' balance and router losses, weighted; trained on, never reported as the loss."""
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Return the precision to compute in: bfloat16 products on GPUs, float32 on the CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
 def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
     """Return the cross-entropy in nats, float32 whatever the logits' type: its mean, or [B, S] with "none"."""
     nats = F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten(), reduction=reduction)
@@ -53,7 +51,11 @@ def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: st
 
 
 def accumulate_gradients(
-    model: Transformer, tokens_BT: torch.Tensor, micro_batch_sequences: int, batch_sequences: int | None = None
+    model: Transformer,
+    tokens_BT: torch.Tensor,
+    micro_batch_sequences: int,
+    batch_sequences: int | None = None,
+    balance: BatchBalance | None = None,
 ) -> BatchLoss:
     """Add the gradient of the mean loss over `tokens_BT` to the model's gradients.
 
@@ -63,6 +65,7 @@ def accumulate_gradients(
         micro_batch_sequences: Sequences per forward and backward pass.
         batch_sequences: Sequences of the whole batch, if these are a shard of it: gradient and loss are then their part
             of the batch's mean.
+        balance: Knows the other processes, if the batch is shared among several.
 
     Returns:
         The mean losses, detached.
@@ -70,15 +73,17 @@ def accumulate_gradients(
     whole = batch_sequences or tokens_BT.shape[0]
     nats = torch.zeros((), device=tokens_BT.device)
     auxiliary = torch.zeros((), device=tokens_BT.device)
-    for first in range(0, tokens_BT.shape[0], micro_batch_sequences):
-        part_BT = tokens_BT[first : first + micro_batch_sequences]
-        share = part_BT.shape[0] / whole
-        with autocast(tokens_BT.device):
-            output = model(part_BT[:, :-1])
-        part_nats = token_nats(output.logits_BSV, part_BT[:, 1:])
-        ((part_nats + output.auxiliary_loss) * share).backward()
-        nats += part_nats.detach() * share
-        auxiliary += output.auxiliary_loss.detach() * share
+    balance, parts = balance or BatchBalance(model), torch.split(tokens_BT, micro_batch_sequences)
+    with norms_over_processes(model, len(parts), balance.sum_counts), balance.parts(parts):
+        for part_BT in parts:
+            share = part_BT.shape[0] / whole
+            with autocast(tokens_BT.device):
+                output = model(part_BT[:, :-1])
+            part_nats = token_nats(output.logits_BSV, part_BT[:, 1:])
+            part_auxiliary = output.auxiliary_loss + balance.loss()
+            ((part_nats + part_auxiliary) * share).backward()
+            nats += part_nats.detach() * share
+            auxiliary += part_auxiliary.detach() * share
     return BatchLoss(nats, auxiliary)
 
 
@@ -127,12 +132,20 @@ def activation_bytes(model: Transformer, sequence_length: int) -> int:
     return sum(saved.values())
 
 
-def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError) -> int:
+def halved(micro_batch_sequences: int, error: torch.OutOfMemoryError, *, alone: bool = True) -> int:
     """Return the next smaller micro-batch after a GPU ran out of memory.
 
+    `alone` is False where other processes wait in the middle of this forward or backward pass, for a batch norm.
+
     Raises:
-        OutOfMemoryError: It was one sequence already.
+        OutOfMemoryError: It was one sequence already, or the process is not alone.
     """
+    if not alone:
+        raise OutOfMemoryError(
+            f"the GPU's memory does not hold {micro_batch_sequences} sequences ({error}), and a batch norm of queries "
+            "over several processes cannot start again with fewer. Take more GPUs or a smaller micro-batch from the "
+            "start, or query_norm: layer"
+        ) from error
     if micro_batch_sequences == 1:
         raise OutOfMemoryError(
             f"the GPU's memory does not hold one sequence ({error}). Take a GPU with more memory, or a smaller model"

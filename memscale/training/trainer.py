@@ -25,6 +25,8 @@ from memscale.planning.identity import run_id
 from memscale.records.layout import RunPaths
 from memscale.records.metrics import MetricsLog, cut_back
 from memscale.training import checkpoint, micro_batch
+from memscale.training.batch_balance import BatchBalance
+from memscale.training.batch_norms import batch_norms
 from memscale.training.buffers import after_step_hooks, clone_buffers, restore_buffers
 from memscale.training.building import build_model
 from memscale.training.checkpoint import State
@@ -207,12 +209,13 @@ class _Training:
     def _gradients(self, tokens_BT: torch.Tensor) -> BatchLoss:
         """Compute the gradient of these sequences, in smaller parts whenever a GPU runs out of memory."""
         whole = self._run.batch_sequences
-        before = clone_buffers(self._model)
+        before, balance = clone_buffers(self._model), BatchBalance(self._model, self._process_group.sum_counts)
+        alone = self._process_group.size == 1 or not batch_norms(self._model)
         while True:
             try:
-                return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch, whole)
+                return micro_batch.accumulate_gradients(self._model, tokens_BT, self._micro_batch, whole, balance)
             except torch.OutOfMemoryError as error:
-                self._micro_batch = micro_batch.halved(self._micro_batch, error)
+                self._micro_batch = micro_batch.halved(self._micro_batch, error, alone=alone)
             micro_batch.release(self._optimizer)
             restore_buffers(self._model, before)  # parts that went through will go through again
 

@@ -23,7 +23,7 @@ from memscale.errors import ConfigError, RecordError
 from memscale.export.folder import write_folder
 from memscale.export.hugging_face import CLASSES, hugging_face_type, mapped
 from memscale.models.transformer import Transformer, build
-from tests.models.zoo import ZOO, architecture, moe, tokens_of
+from tests.models.zoo import ZOO, architecture, hashed, moe, tokens_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 LENGTH = 20
@@ -179,6 +179,7 @@ def test_tables_mixtures_and_loops_are_refused(name: str) -> None:
     "given, reason",
     [
         (experts(everywhere(balance="bias")), "softmax scores and a bias that chooses"),
+        (experts(hashed()), "experts that the token's id names"),
         (experts(moe(scores="sigmoid")), r"in the layers \[0, 2\] of 3; GLM-4-MoE"),
         (experts(moe(num_experts=1, **TOP_1, scores="sigmoid", layers=(2,))), "a single expert"),
         (architecture("dense", num_heads=3, num_kv_heads=3), r"width \(16\) is not a multiple of its heads \(3\)"),

@@ -46,7 +46,7 @@ def test_runs_of_several_nodes_train_what_others_do_and_outlive_a_process(tmp_pa
     ours, theirs = _training(runs), _training(tmp_path / "local")
     assert len(ours) == 6
     assert {name: list(steps) for name, steps in ours.items()} == {name: list(steps) for name, steps in theirs.items()}
-    for name, losses in theirs.items():  # experts are balanced within a share of a batch, so those differ more
+    for name, losses in theirs.items():  # sums round differently, and training makes more of it from step to step
         assert list(ours[name].values())[:20] == pytest.approx(list(losses.values())[:20], rel=3e-2), name
 
 

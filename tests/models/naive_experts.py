@@ -12,15 +12,17 @@ from torch import Tensor
 from memscale.config.layers import MoE
 from memscale.models.moe import MoEFeedForward
 
+VOCAB_SIZE = 11
+
 
 @st.composite
 def configurations(draw: st.DrawFn, **fixed: Any) -> MoE:
     """Any expert layer that the configuration allows, small; `fixed` says what is not left to chance."""
-    routing = fixed.get("routing") or draw(st.sampled_from(["token_choice", "expert_choice"]))
+    routing = fixed.get("routing") or draw(st.sampled_from(["token_choice", "expert_choice", "hash"]))
     # The softmax over a single expert is one for every token: whom it chooses is then anybody's guess.
-    num_experts = draw(st.integers(1 if routing == "token_choice" else 2, 6))
+    num_experts = draw(st.integers(2 if routing == "expert_choice" else 1, 6))
     per_token = draw(st.integers(1, num_experts))
-    chooses_tokens = routing == "expert_choice"
+    chooses_tokens, hashed = routing == "expert_choice", routing == "hash"
     given = {
         "layers": (0,),
         "num_experts": num_experts,
@@ -28,20 +30,21 @@ def configurations(draw: st.DrawFn, **fixed: Any) -> MoE:
         "expert_hidden": draw(st.integers(1, 5)),
         "shared_experts": draw(st.integers(0, 2)),
         "routing": routing,
-        "scores": draw(st.sampled_from(["softmax", "sigmoid"])),
-        "renormalise": per_token > 1 and not chooses_tokens and draw(st.booleans()),
+        "scores": "softmax" if hashed else draw(st.sampled_from(["softmax", "sigmoid"])),
+        "renormalise": per_token > 1 and routing == "token_choice" and draw(st.booleans()),
         "capacity_factor": draw(st.floats(0.1, float(num_experts))) if chooses_tokens else 1.0,
-        "balance": "none" if chooses_tokens else draw(st.sampled_from(["loss", "bias", "none"])),
-        "balance_weight": 0.3,
-        "z_weight": draw(st.sampled_from([0.0, 0.2])),
+        "balance": "none" if chooses_tokens or hashed else draw(st.sampled_from(["loss", "bias", "none"])),
+        "balance_weight": 0.01 if hashed else 0.3,
+        "z_weight": 0.0 if hashed else draw(st.sampled_from([0.0, 0.2])),
     }
     return MoE(**{**given, **fixed})
 
 
 def made(moe: MoE, d_model: int, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> MoEFeedForward:
     """A layer with random weights and, where it has one, a random bias large enough to change choices."""
-    layer = MoEFeedForward(d_model, moe).to(torch.float64)
+    layer = MoEFeedForward(d_model, moe, VOCAB_SIZE).to(torch.float64)
     generator = torch.Generator().manual_seed(seed)
+    layer.reset_experts(generator)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
@@ -50,16 +53,31 @@ def made(moe: MoE, d_model: int, *, seed: int = 0, dtype: torch.dtype = torch.fl
     return layer.to(dtype)
 
 
-def naive(layer: MoEFeedForward, moe: MoE, x_BSD: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+def naive(
+    layer: MoEFeedForward, moe: MoE, x_BSD: Tensor, tokens_BS: Tensor | None = None
+) -> tuple[Tensor, Tensor, list[int]]:
     """Return output, auxiliary loss and the rows of every expert, in the mode that the layer is in."""
     sequences, loads = [], [0] * moe.num_experts
-    for x_SD in x_BSD:
+    for row, x_SD in enumerate(x_BSD):
         outputs = [shared(layer, x) for x in x_SD]
-        for token, expert, weight in chosen(layer, moe, x_SD):
+        if moe.routing == "hash":
+            assert tokens_BS is not None
+            choices = named(layer, tokens_BS[row].tolist())
+        else:
+            choices = chosen(layer, moe, x_SD)
+        for token, expert, weight in choices:
             outputs[token] = outputs[token] + weight * swiglu(layer.gate_up[expert], layer.down[expert], x_SD[token])
             loads[expert] += 1
         sequences.append(torch.stack(outputs))
     return torch.stack(sequences), auxiliary(layer, moe, x_BSD.flatten(0, 1), loads), loads
+
+
+def named(layer: MoEFeedForward, ids: list[int]) -> Iterator[tuple[int, int, float]]:
+    """Yield token, expert and weight of every row of one sequence with hash routing."""
+    for token, id_ in enumerate(ids):
+        experts = layer.experts[id_].tolist()
+        for expert in experts:
+            yield token, expert, 1 / len(experts)
 
 
 def chosen(layer: MoEFeedForward, moe: MoE, x_SD: Tensor) -> Iterator[tuple[int, int, Tensor]]:
@@ -105,6 +123,8 @@ def shared(layer: MoEFeedForward, x_D: Tensor) -> Tensor:
 
 def auxiliary(layer: MoEFeedForward, moe: MoE, x_TD: Tensor, loads: list[int]) -> Tensor:
     z = balance = torch.zeros((), dtype=x_TD.dtype)
+    if moe.routing == "hash":
+        return z
     for x in x_TD:
         z = z + torch.log(sum(torch.exp((row * x).sum()) for row in layer.router.weight)) ** 2 / len(x_TD)
         scores = scores_of(layer, moe, x)

@@ -37,7 +37,7 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
             hidden = silu(normed @ part["slot.token_gate.weight"].T) * part["slot.table"][tokens]
             x = x + hidden @ part["slot.token_down.weight"].T
         else:
-            x = x + slot(a, layer, part, state.get("table"), normed, model.training).reshape(x.shape)
+            x = x + slot(a, layer, part, state.get("table"), normed, tokens, model.training).reshape(x.shape)
         if rows is not None and a.token_table.use == "gated":
             hidden = rms_norm(x, part["token_table.norm.weight"], a.norm_eps) @ part["token_table.gate.weight"].T
             x = x + (np.vectorize(gelu)(hidden) * rows) @ part["token_table.out.weight"].T
@@ -111,9 +111,14 @@ def attention(a: Architecture, part: dict[str, Array], x: Array, added: Array | 
     return mixed.reshape(len(x), -1) @ part["attention.out.weight"].T
 
 
-def slot(a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, training: bool) -> Array:
+def slot(
+    a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, tokens: list[list[int]],
+    training: bool,
+) -> Array:  # fmt: skip
     """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through the layer's feed-forward slot."""
     kind, rows = a.feed_forward_kind(layer), x.reshape(-1, a.d_model)
+    if kind == "moe" and a.moe.routing == "hash":
+        return np.stack([hashed_experts(a.moe, part, x, id_) for x, id_ in zip(rows, np.ravel(tokens), strict=True)])
     if kind == "moe":
         return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":
@@ -150,6 +155,15 @@ def experts(moe: MoE, part: dict[str, Array], sequence: Array, training: bool) -
             routed.append(swiglu(part["slot.shared.gate_up.weight"], part["slot.shared.down.weight"], x))
         outputs.append(np.sum(routed, axis=0) if routed else np.zeros_like(x))
     return np.stack(outputs)
+
+
+def hashed_experts(moe: MoE, part: dict[str, Array], x: Array, id_: int) -> Array:
+    named = [int(expert) for expert in part["slot.experts"][id_]]
+    assert len(set(named)) == moe.experts_per_token
+    out = np.mean([swiglu(part["slot.gate_up"][expert], part["slot.down"][expert], x) for expert in named], axis=0)
+    if moe.shared_experts:
+        out = out + swiglu(part["slot.shared.gate_up.weight"], part["slot.shared.down.weight"], x)
+    return out
 
 
 def selections(

@@ -25,7 +25,8 @@ def by_hand(a: Architecture) -> int:
         if a.feed_forward_kind(layer) == "dense":
             total += 3 * d * a.ffn_hidden
         elif a.feed_forward_kind(layer) == "moe":
-            total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
+            total += 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
+            total += d * a.moe.num_experts if a.moe.routing != "hash" else 0
         elif a.feed_forward_kind(layer) == "token_table":
             total += 2 * d * a.ffn_hidden
         else:

@@ -94,7 +94,7 @@ def layer(num_experts: int, chosen: int, *, balance_weight: float = 1.0, z_weigh
         balance_weight=balance_weight,
         z_weight=z_weight,
     )
-    made = MoEFeedForward(6, moe).double()
+    made = MoEFeedForward(6, moe, 11).double()
     for seed, parameter in enumerate(made.parameters()):
         parameter.data.copy_(random(*parameter.shape, seed=seed))
     return made
@@ -134,7 +134,7 @@ def test_all_tokens_on_one_expert_are_all_served() -> None:
     assert auxiliary_loss.item() == pytest.approx(4 * scores[:, 2].mean().item())
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name.startswith("moe")])
+@pytest.mark.parametrize("name", [name for name in ZOO if name.startswith("moe") and "hash" not in name])
 def test_the_router_learns_from_the_loss_without_the_auxiliary_one(name: str) -> None:
     model = build(ZOO[name], seed=0)
     model(tokens_of(model.architecture, (2, 9))).logits_BSV.square().sum().backward()

@@ -11,11 +11,15 @@ from torch import Tensor
 from memscale.config.layers import MoE
 from memscale.models.moe import MoEFeedForward
 from memscale.models.usage import Usage
-from tests.models.naive_experts import configurations, made, naive
+from tests.models.naive_experts import VOCAB_SIZE, configurations, made, naive
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def moe(**changes: object) -> MoE:
@@ -26,6 +30,10 @@ def moe(**changes: object) -> MoE:
 def choosing_tokens(**changes: object) -> MoE:
     given = {"routing": "expert_choice", "experts_per_token": 1, "renormalise": False, "balance": "none"}
     return moe(**{**given, **changes})
+
+
+def by_hash(**changes: object) -> MoE:
+    return moe(**{"routing": "hash", "renormalise": False, "balance": "none", "z_weight": 0.0, **changes})
 
 
 class Counted(Usage):
@@ -54,8 +62,9 @@ def test_outputs_losses_loads_and_gradients_are_those_of_a_loop_over_tokens(
     layer = made(config, d_model, seed=seed).train(training)
     x_BSD = random(num_sequences, length, d_model, seed=seed + 1).requires_grad_()
     usage = Counted(config.num_experts)
-    out_BSD, loss = layer(x_BSD, None, usage)
-    expected_BSD, expected_loss, loads = naive(layer, config, x_BSD)
+    tokens_BS = tokens(num_sequences, length, seed=seed + 2)
+    out_BSD, loss = layer(x_BSD, None, tokens_BS, usage)
+    expected_BSD, expected_loss, loads = naive(layer, config, x_BSD, tokens_BS)
     torch.testing.assert_close(out_BSD, expected_BSD, rtol=1e-9, atol=1e-11)
     assert usage.loads == loads
     assert (0.0 if loss is None else loss.item()) == pytest.approx(expected_loss.item(), rel=1e-9)
@@ -86,19 +95,22 @@ def test_every_expert_takes_exactly_its_capacity_of_every_sequence(
     config: MoE, num_sequences: int, length: int
 ) -> None:
     layer, usage = made(config, 3), Counted(config.num_experts)
-    layer(random(num_sequences, length, 3), None, usage)
+    layer(random(num_sequences, length, 3), None, None, usage)
     capacity = max(1, round(config.capacity_factor * length / config.num_experts))
     assert usage.loads == [num_sequences * min(length, capacity)] * config.num_experts
-    layer.eval()(random(num_sequences, length, 3), None, usage)
+    layer.eval()(random(num_sequences, length, 3), None, None, usage)
     assert sum(usage.loads) == num_sequences * length * config.experts_per_token
 
 
-@pytest.mark.parametrize("config", [moe(), choosing_tokens(), choosing_tokens(scores="sigmoid", capacity_factor=2.5)])
+@pytest.mark.parametrize(
+    "config", [moe(), by_hash(), choosing_tokens(), choosing_tokens(scores="sigmoid", capacity_factor=2.5)]
+)
 def test_the_micro_batch_has_no_say_in_what_training_computes(config: MoE) -> None:
-    layer, x_BSD = made(config, 6), random(4, 9, 6)
-    together_BSD, _ = layer(x_BSD)
+    layer, x_BSD, tokens_BS = made(config, 6), random(4, 9, 6), tokens(4, 9)
+    together_BSD, _ = layer(x_BSD, None, tokens_BS)
     for row in range(4):
-        torch.testing.assert_close(layer(x_BSD[row : row + 1])[0][0], together_BSD[row], rtol=0, atol=1e-12)
+        alone_BSD, _ = layer(x_BSD[row : row + 1], None, tokens_BS[row : row + 1])
+        torch.testing.assert_close(alone_BSD[0], together_BSD[row], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("config", [moe(balance="bias"), moe(scores="sigmoid", shared_experts=1), choosing_tokens()])

@@ -58,7 +58,7 @@ def test_the_load_of_a_step_is_that_of_all_its_micro_batches() -> None:
 def test_evaluation_counts_for_nothing_but_uses_the_bias() -> None:
     made, x_BSD, usage = layer().eval(), random(2, 20, 6), Usage(5)
     made.balance_bias.zero_()[3] = 100.0
-    made(x_BSD, None, usage)
+    made(x_BSD, usage=usage)
     assert not made.step_load.any()
     assert usage.max_share == 0.5  # everyone's first choice, of two
 

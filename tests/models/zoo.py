@@ -26,6 +26,11 @@ def moe(**changes: Any) -> MoE:
     return MoE(**{**given, **changes})
 
 
+def hashed(**changes: Any) -> MoE:
+    given = {"routing": "hash", "renormalise": False, "balance": "none", "z_weight": 0.0}
+    return moe(**{**given, **changes})
+
+
 def memory(**changes: Any) -> Memory:
     given: dict[str, Any] = {
         "layers": (0, 2), "num_keys": 9, "num_heads": 3, "knn": 4, "key_width": 8, "value_width": 16,
@@ -53,6 +58,8 @@ ZOO = {
         "moe",
         moe=moe(routing="expert_choice", experts_per_token=1, renormalise=False, balance="none", capacity_factor=2.0),
     ),
+    "moe hash": architecture("moe", moe=hashed()),
+    "moe hash top-1, shared": architecture("moe", moe=hashed(experts_per_token=1, shared_experts=1)),
     "pkm batch": architecture("pkm", memory=memory(query_norm="batch", shared_table=False, gated=False)),
     "pkm layer": architecture("pkm", memory=memory(query_norm="layer", shared_table=False, gated=False)),
     "memory": architecture("memory", memory=memory(layers=(1,), gated=False)),

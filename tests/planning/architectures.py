@@ -98,21 +98,23 @@ def ngrams(draw: st.DrawFn, layers: tuple[int, ...]) -> NGram:
 
 @st.composite
 def moes(draw: st.DrawFn, layers: tuple[int, ...]) -> MoE:
-    """Both routings; shared experts; each way of scoring and of balancing that the routing allows."""
+    """Every routing; shared experts; each way of scoring and of balancing that the routing allows."""
     num_experts = draw(st.integers(1, 8))
     experts_per_token = draw(st.integers(1, num_experts))
-    expert_choice = draw(st.sampled_from(ROUTINGS)) == "expert_choice"
+    routing = draw(st.sampled_from(ROUTINGS))
+    expert_choice, token_choice, hashed = (routing == each for each in ("expert_choice", "token_choice", "hash"))
     return MoE(
         layers=layers,
         num_experts=num_experts,
         experts_per_token=experts_per_token,
         expert_hidden=draw(st.integers(1, 40)),
         shared_experts=draw(st.integers(0, 2)),
-        routing="expert_choice" if expert_choice else "token_choice",
-        scores=draw(st.sampled_from(SCORES)),
-        renormalise=draw(st.booleans()) if experts_per_token > 1 and not expert_choice else False,
+        routing=routing,
+        scores="softmax" if hashed else draw(st.sampled_from(SCORES)),
+        renormalise=draw(st.booleans()) if experts_per_token > 1 and token_choice else False,
         capacity_factor=draw(st.floats(0.25, num_experts)) if expert_choice else 1.0,
-        balance="none" if expert_choice else draw(st.sampled_from(BALANCES)),
+        balance=draw(st.sampled_from(BALANCES)) if token_choice else "none",
+        z_weight=0.0 if hashed else 0.001,
     )
 
 

@@ -123,13 +123,14 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
         if a.feed_forward_kind(layer) == "moe":
             assert a.moe is not None
             expert = 3 * a.d_model * a.moe.expert_hidden
-            dense += a.d_model * a.moe.num_experts + expert * a.moe.shared_experts
+            router = 0 if a.moe.routing == "hash" else a.d_model * a.moe.num_experts
+            dense += router + expert * a.moe.shared_experts
             params += expert * a.moe.num_experts
             seen = a.moe.experts_per_token
             if a.moe.routing == "expert_choice":
                 seen = a.moe.num_experts * a.moe.capacity(s) / s
             active += expert * seen
-            flops += 2 * a.d_model * a.moe.num_experts + 2 * expert * (seen + a.moe.shared_experts)
+            flops += 2 * router + 2 * expert * (seen + a.moe.shared_experts)
         elif a.feed_forward_kind(layer) in ("memory", "peer"):
             m = a.memory if a.feed_forward_kind(layer) == "memory" else a.peer
             assert m is not None

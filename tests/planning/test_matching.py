@@ -20,7 +20,7 @@ from memscale.config.family import (
 )
 from memscale.config.matching import SPARSE_EQUAL, Free, Matching, MultipleOf, Throughput
 from memscale.errors import ConfigError, PlanError
-from memscale.planning.accounting import count
+from memscale.planning.accounting import components, count
 from memscale.planning.match_targets import Matched
 from memscale.planning.matching import match
 from memscale.planning.quantities import measure
@@ -236,6 +236,40 @@ def test_families_become_the_parts_they_are_named_after() -> None:
     (single,) = solve(replace(MOE, experts_per_token=1)).values()
     assert single.architecture.moe is not None
     assert not single.architecture.moe.renormalise
+
+
+def test_hash_routing_needs_nothing_else_and_weighs_nothing() -> None:
+    found = solve(MoEFamily(name="hashed", routing="hash"), MOE)
+    hashed, scored = (found[name].architecture for name in ("hashed", "moe"))
+    assert hashed.moe is not None
+    assert (hashed.moe.renormalise, hashed.moe.balance, hashed.moe.z_weight) == (False, "none", 0.0)
+    assert worst(found, SEQUENCE) <= 0.01
+    assert "router" not in {part.name for part in components(hashed, SEQUENCE)}
+    assert scored.moe is not None
+    assert hashed.moe.expert_hidden > scored.moe.expert_hidden  # what the router costs
+
+
+def test_a_size_between_two_numbers_of_unlimited_experts_is_refused_with_both() -> None:
+    one = MoEFamily(name="hashed", routing="hash", experts_per_token=1)
+    with pytest.raises(
+        PlanError, match=r"asked for are .* total_params, but num_experts 4, .* and num_experts 5, .*total_over_dense"
+    ):
+        solve(one, total_over_dense=2.3)
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"scores": "sigmoid"}, r"families\.hashed .*scores is 'sigmoid', but hash routing has no router"),
+        ({"balance": "loss"}, "balance is 'loss', but hash routing has no router"),
+        ({"renormalise": True}, "renormalise is true, but hash routing has no router"),
+        ({"capacity_factor": 2.0}, "capacity_factor is 2, but hash routing has no router"),
+        ({"z_weight": 0.01}, r"z_weight is 0\.01, but hash routing has no router"),
+    ],
+)
+def test_what_hash_routing_cannot_have_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        solve(MoEFamily(name="hashed", routing="hash", **changes), MOE)
 
 
 def test_a_dense_family_is_the_dense_model_or_refused() -> None:

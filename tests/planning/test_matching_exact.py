@@ -78,11 +78,12 @@ def moe(k: int, shared: int, routing: str, width_step: int = 1) -> Instance:
             routing=routing,
             renormalise=chosen and k > 1,
             balance="loss" if chosen else "none",
+            z_weight=0.0 if routing == "hash" else 0.001,
         )
         return Architecture(**{**vars(dense), "family": "moe", "moe": part})
 
     family = MoEFamily(name="moe", experts_per_token=k, shared_experts=shared, routing=routing)
-    return Instance(family, build, (k, width_step), (1, width_step), monotone=chosen)
+    return Instance(family, build, (k, width_step), (1, width_step), monotone=routing != "expert_choice")
 
 
 def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2) -> Instance:
@@ -244,7 +245,7 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         moe,
         st.integers(1, 2),
         st.integers(0, 1),
-        st.sampled_from(["token_choice", "expert_choice"]),
+        st.sampled_from(["token_choice", "expert_choice", "hash"]),
         st.just(expert_step),
     )
     pluses = st.builds(

@@ -43,7 +43,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False) -> Architecture:
     """A model of two or three layers and a few thousand parameters: a family's, or a variant of it."""
     keys: dict[str, Any] = {"layers": (0, 2), "num_keys": 12, "num_heads": 2, "knn": 4, "key_width": 8}
-    moe = MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16, balance_weight=balance_weight)
+    unweighted = MoE(layers=(0, 1), num_experts=4, experts_per_token=2, expert_hidden=16)
+    moe = replace(unweighted, balance_weight=balance_weight)
     pkm = Memory(**keys, value_width=16, shared_table=False, gated=False, query_norm="batch")
     # Without the signed root, whose slope has no bound at zero: a rounding error there would grow from step to step.
     ngram = NGram(layers=(1,), num_heads=2, rows_per_head=60, row_width=4, signed_root=False)
@@ -52,6 +53,7 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "moe": {"moe": moe},
         "moe_bias": {"moe": replace(moe, balance="bias", bias_rate=0.01, scores="sigmoid", shared_experts=1)},
         "moe_choice": {"moe": replace(moe, routing="expert_choice", balance="none", renormalise=False)},
+        "moe_hash": {"moe": replace(unweighted, routing="hash", renormalise=False, balance="none", z_weight=0.0)},
         "pkm": {"memory": replace(pkm, query_norm="layer")},
         "pkm_batch": {"memory": pkm},
         "memory": {"memory": Memory(**{**keys, "layers": (1,)}, value_width=16, gated=False)},
@@ -67,7 +69,7 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "looped": {"loop": Loop(prelude=1, recurrent=1, coda=1, recurrences=3)},
     }
     return Architecture(
-        family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_batch"),
+        family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_hash").removesuffix("_batch"),
         d_model=16,
         num_layers=2 if name.startswith(("dense", "moe")) else 3,
         num_heads=2,

@@ -36,7 +36,7 @@ def wikipedia(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("name", [*FAMILIES, "moe_bias", "moe_choice", "pkm_batch"])
+@pytest.mark.parametrize("name", [*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "pkm_batch"])
 def test_fifty_steps_lower_the_loss(name: str, seed: int, wikipedia: Prepared, tmp_path: Path) -> None:
     run = replace(tiny_run(wikipedia, name, num_steps=50), seed=seed)
     validator = Validator(wikipedia, run.sequence_length, torch.device("cpu"))

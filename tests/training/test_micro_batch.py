@@ -17,14 +17,15 @@ TOKENS_BT = torch.randint(0, 300, (7, SEQUENCE_LENGTH + 1), generator=torch.Gene
 
 
 def gradients(family: str, micro_batch_sequences: int) -> tuple[dict[str, torch.Tensor], float]:
-    # The balance loss compares the tokens of one part with each other, so it is left out here.
-    model = build(architecture(family, balance_weight=0.0), seed=0)
+    model = build(architecture(family, balance_weight=1.0), seed=0)
     loss = accumulate_gradients(model, TOKENS_BT, micro_batch_sequences)
     named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return named, loss.nats_per_token.item()
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "moe_bias", "moe_choice", "memory_plus", "looped"])
+@pytest.mark.parametrize(
+    "family", ["dense", "moe", "moe_bias", "moe_choice", "moe_hash", "memory_plus", "looped", "mixture"]
+)
 @pytest.mark.parametrize("micro_batch_sequences", [1, 3, 6, 100])
 def test_parts_give_the_gradient_of_the_whole(family: str, micro_batch_sequences: int) -> None:
     whole, whole_loss = gradients(family, TOKENS_BT.shape[0])

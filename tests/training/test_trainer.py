@@ -31,7 +31,7 @@ from memscale.training.schedules import lr_factor
 from memscale.training.trainer import Progress, TrainResult, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
-ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer", "ngram", "token_table",
+ALL = (*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "pkm", "pkm_batch", "memory", "peer", "ngram", "token_table",
        "mixture", "looped")  # fmt: skip
 MakeRun = Callable[..., Run]
 
@@ -46,7 +46,9 @@ def same_weights(one: TrainResult, other: TrainResult) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice", "ngram", "token_table", "mixture", "looped"])
+@pytest.mark.parametrize(
+    "family", [*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "ngram", "token_table", "mixture", "looped"]
+)
 def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     trained = do(make_run(family, num_steps=80), tmp_path, prepared)
     losses = [value for _, _, split, name, value in lines(tmp_path) if (split, name) == ("train", "loss")]
@@ -266,11 +268,11 @@ def test_a_gpu_out_of_memory_in_mid_run_goes_on_in_halves(
     undisturbed = do(run, tmp_path / "undisturbed", prepared, micro_batch_sequences=3)
     healthy = trainer.micro_batch.accumulate_gradients
 
-    def small_gpu(model: torch.nn.Module, tokens_BT: torch.Tensor, sequences: int, whole: int) -> object:
+    def small_gpu(model: torch.nn.Module, tokens_BT: torch.Tensor, sequences: int, *others: object) -> object:
         if sequences > 3:
             healthy(model, tokens_BT[:2], 2)  # it had got this far
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return healthy(model, tokens_BT, sequences, whole)
+        return healthy(model, tokens_BT, sequences, *others)
 
     monkeypatch.setattr(trainer.micro_batch, "accumulate_gradients", small_gpu)
     trained = do(run, tmp_path / "small", prepared)

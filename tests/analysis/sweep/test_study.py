@@ -294,6 +294,7 @@ def test_tables_whose_groups_contradict_themselves_are_refused(
         ("memory_plus num_heads=1", "Memory+ 1 head"),
         ("moe num_experts=16 experts_per_token=1", "MoE 16 experts, top 1"),
         ("moe routing=expert_choice", "MoE expert choice"),
+        ("moe routing=hash", "MoE hash"),
         ("my_own value_width=64", "my_own value width 64"),
     ],
 )
