@@ -19,8 +19,9 @@ from memscale.config.optimizer import (
     TableOptimizer,
     TableStorage,
 )
-from memscale.config.ranges import Checked, Decay, Factor, Range, Rate, Seed
+from memscale.config.ranges import Checked, Decay, Factor, OneOf, Range, Rate, Seed
 
+CHOICES = ("best", "one_standard_error")
 RoundSeeds = Annotated[int, Range(1, 64, "more seeds of a rate than of a compared run")]
 
 TUNED = "tuned"
@@ -43,6 +44,9 @@ class Tune(Checked):
     """Most times that a grid is extended where its best point lies at an edge."""
     budget: str | None = field(default=None, metadata=ADDED_LATER)
     """Name of the budget at which rates are tuned; null: each family's smallest."""
+    choice: Annotated[str, OneOf(CHOICES)] = field(default="best", metadata=added_later("best"))
+    """`best`: the lowest mean loss of the last round; `one_standard_error`: the lowest rates of those within a standard
+    error of it, since a higher rate is nearer to divergence and single runs fall behind (Breiman et al. 1984)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

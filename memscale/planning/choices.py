@@ -1,7 +1,9 @@
 """What tuning runs lead to: the points that go on to the next round, and the rates that are chosen in the end.
 
 A point counts by the mean loss of its runs of one round, and only where all of them ended with a finite loss: rates
-that diverge for one seed in two are not used. Refuses to choose where no point counts.
+that diverge for one seed in two are not used. With `recipe.tune.choice: one_standard_error` the lowest rates within a
+standard error of the best mean are chosen; the noise of a run is pooled over all families. Refuses to choose where no
+point counts.
 """
 
 from __future__ import annotations
@@ -83,13 +85,14 @@ def beyond_edge(family_name: str, grid: Grid, trials: Iterable[Trial]) -> tuple[
     return tuple(rates for rates in grid.extended(best).points() if rates not in known)
 
 
-def choose(family_name: str, grid: Grid, trials: Sequence[Trial]) -> Choice:
-    """Choose the rates with the lowest mean loss of the last round, the lower rate on a tie.
+def choose(family_name: str, grid: Grid, trials: Sequence[Trial], noise_std: float = 0.0) -> Choice:
+    """Choose the lowest rates within a standard error of the lowest mean loss of the last round.
 
     Args:
         family_name: The family's name in the sweep.
         grid: All points that were tried.
         trials: The runs of all rounds.
+        noise_std: Standard deviation of a run, which a standard error is taken from; 0: the lowest mean is chosen.
 
     Raises:
         PlanError: No point of the last round has only runs that ended with a finite loss.
@@ -104,10 +107,40 @@ def choose(family_name: str, grid: Grid, trials: Sequence[Trial]) -> Choice:
         >>> choice.rates.learning_rate, choice.at_edge  # the run that was best by luck is not chosen
         (0.01, False)
     """
-    last = max(round_of_stage(trial.stage) for trial in trials)
-    (best,) = best_points(family_name, (trial for trial in trials if round_of_stage(trial.stage) == last), 1)
+    final = _last_round(trials)
+    ranked = best_points(family_name, final, len(final))
+    losses = {rates: [trial.loss for trial in final if trial.rates == rates] for rates in ranked}
+    means = {rates: fmean(loss for loss in found if loss is not None) for rates, found in losses.items()}
+    most = means[ranked[0]] + noise_std / math.sqrt(len(losses[ranked[0]]))
+    best = min((rates for rates in ranked if means[rates] <= most), key=_order)
     kept = tuple(sorted((_cleaned(trial) for trial in trials), key=_place))
     return Choice(family_name=family_name, rates=best, at_edge=grid.at_edge(best), trials=kept)
+
+
+def noise_of(trials: Iterable[Sequence[Trial]]) -> float:
+    """Return the standard deviation of a run of the last round, pooled over the points of all families.
+
+    0.0 where no point has two runs.
+
+    Args:
+        trials: The runs of all rounds, of each family.
+    """
+    squares, degrees = 0.0, 0
+    for family in trials:
+        by_rates: dict[Rates, list[float]] = {}
+        for trial in _last_round(family):
+            loss = _finite(trial.loss)
+            if loss is not None:
+                by_rates.setdefault(trial.rates, []).append(loss)
+        for losses in by_rates.values():
+            squares += sum((loss - fmean(losses)) ** 2 for loss in losses)
+            degrees += len(losses) - 1
+    return math.sqrt(squares / degrees) if degrees else 0.0
+
+
+def _last_round(trials: Sequence[Trial]) -> list[Trial]:
+    last = max(round_of_stage(trial.stage) for trial in trials)
+    return [trial for trial in trials if round_of_stage(trial.stage) == last]
 
 
 def _mean(losses: Sequence[float | None]) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from memscale.planning.choices import Choice, Selection, Trial, best_points, beyond_edge, choose
+from memscale.planning.choices import Choice, Selection, Trial, best_points, beyond_edge, choose, noise_of
 from memscale.planning.plan import Plan, refuse_duplicates
 from memscale.planning.planned_runs import PlannedRun, RunBuilder
 from memscale.planning.recipes import at_width
@@ -101,9 +101,10 @@ def choose_rates(plan: Plan, losses: Mapping[str, float | None]) -> tuple[Choice
     Raises:
         PlanError: No run of a family ended with a finite loss.
     """
+    recipe, found = plan.sweep.recipe, trials_of(plan, losses)
+    noise_std = noise_of(found.values()) if recipe.tune.choice == "one_standard_error" else 0.0
     return tuple(
-        choose(name, grid_of(plan.sweep.recipe, _first_round(trials)), trials)
-        for name, trials in trials_of(plan, losses).items()
+        choose(name, grid_of(recipe, _first_round(trials)), trials, noise_std) for name, trials in found.items()
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from memscale.config.recipe import Recipe, Tune
 from memscale.errors import ConfigError, PlanError
-from memscale.planning.choices import Trial, beyond_edge, choose
-from memscale.planning.opening import opened_as
+from memscale.planning.choices import Trial, beyond_edge, choose, noise_of
+from memscale.planning.opening import open_next, opened_as
 from memscale.planning.plan import Plan
 from memscale.planning.planned_runs import PlannedRun
 from memscale.planning.tuning import (
@@ -110,6 +110,43 @@ def test_the_least_mean_of_the_last_round_is_chosen_and_one_that_diverged_once_i
     assert choose("dense", grid, [trial(one, 1.0) for one in grid.points()]).rates == low  # on a tie
     with pytest.raises(PlanError, match="no tuning run of dense ended with a finite loss"):
         choose("dense", grid, [trial(one, math.inf) for one in grid.points()])
+
+
+def test_within_a_standard_error_the_lowest_rates_are_chosen_and_the_noise_is_that_of_all_families() -> None:
+    grid = first_grid(recipe((2e-3, 5e-3, 1e-2)), has_table=False)
+    low, middle, high = grid.points()
+    first = [trial(one, 1.0) for one in grid.points()]
+
+    def last(losses: dict[Rates, tuple[float, float]]) -> list[Trial]:
+        return [trial(one, loss, "tune-2", seed) for one, pair in losses.items() for seed, loss in enumerate(pair)]
+
+    noisy = [*first, *last({low: (2.00, 2.20), middle: (1.95, 2.15), high: (1.90, 2.10)})]
+    quiet = [*first, *last({low: (2.10, 2.10), high: (2.00, 2.00)})]
+    # Five points with a degree of freedom each, three of them .1 off their means: s^2 = 3 x 2 x .1^2 / 5.
+    noise = noise_of([noisy, quiet])
+    assert noise == pytest.approx(math.sqrt(0.06 / 5))
+    assert noise / math.sqrt(2) == pytest.approx(0.0775, abs=1e-4)
+    assert choose("moe", grid, noisy, noise).rates == middle  # .05 worse than the best; the lowest is .1 worse
+    assert choose("dense", grid, quiet, noise).rates == high  # its next is .1 worse
+    assert choose("moe", grid, noisy).rates == high
+    assert choose("dense", grid, quiet, 0.2).rates == low
+    assert noise_of([[trial(one, 1.0) for one in grid.points()]]) == 0.0
+
+
+def test_the_plan_chooses_by_the_rule_of_its_recipe() -> None:
+    """Losses least at .015, which leads by less than the standard error of runs that stray by .07."""
+    for choice, expected in (("best", 0.015), ("one_standard_error", 0.0075)):
+        plan = planned("memory_vs_moe", "scale=laptop", f"recipe.tune.choice={choice}")
+        while (stage := plan.next_stage) is not None:
+            rates = {
+                run.run_id: (run.run.optimizer.learning_rate, run.seed) for run in plan.runs if run.run is not None
+            }
+            plan = open_next(
+                plan,
+                {one: 2 + 0.05 * abs(math.log(rate / 0.015)) + 0.1 * (seed % 2) for one, (rate, seed) in rates.items()},
+            )
+        assert stage is None
+        assert {one.rates.learning_rate for one in plan.choices if one.family_name == "memory_plus"} == {expected}
 
 
 def test_rounds_have_fewer_points_and_seeds_that_no_other_round_has() -> None:
