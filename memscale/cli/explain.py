@@ -138,7 +138,7 @@ def _print(plan: Plan, run: PlannedRun, content: dict[str, Any]) -> None:
     part = a.moe or a.memory or a.peer
     if part is not None:
         settings = ", ".join(f"{key} {_plain(value)}" for key, value in asdict(part).items())
-        lines.append(f"{a.feed_forward_kind(part.layers[0])}: {settings}")
+        lines.append(f"{a.sparse_kind(part.layers[0])}: {settings}")
     lines.append(
         f"trained on {quantity(run.tokens)} tokens, {quantity(run.batch_tokens)} a batch, sequences of "
         f"{content['sequence_length']}: {quantity(run.flops_train)} FLOPs"

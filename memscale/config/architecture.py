@@ -1,7 +1,7 @@
 """The architecture of a model: one frozen description that the planner counts and `memscale.models` builds.
 
 The feed-forward layer of a block is dense, unless the sparse part of the family (`memscale.config.layers`) lists the
-block. Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
+block; a part with `place: beside` leaves the dense layer there and is added to it. Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
 """
 
 from __future__ import annotations
@@ -82,11 +82,27 @@ class Architecture(Checked):
 
     def feed_forward_kind(self, layer: int) -> str:
         """Return what block `layer` has as its feed-forward layer: 'dense', 'moe', 'memory' or 'peer'."""
+        kind = self.sparse_kind(layer)
+        return "dense" if kind is None or self._stands_beside else kind
+
+    def sparse_kind(self, layer: int) -> str | None:
+        """Return the sparse part of block `layer`, wherever it stands: 'moe', 'memory', 'peer', or None without one."""
         for name in ("moe", "memory", "peer"):
             part: MoE | Memory | Peer | None = getattr(self, name)
             if part is not None and layer in part.layers:
                 return name
-        return "dense"
+        return None
+
+    @property
+    def num_dense_layers(self) -> int:
+        """Blocks with a dense feed-forward layer: those without the sparse part, and those that have it beside."""
+        part = self.moe or self.memory or self.peer
+        return self.num_layers - (0 if part is None or self._stands_beside else len(part.layers))
+
+    @property
+    def _stands_beside(self) -> bool:
+        part = self.memory or self.peer
+        return part is not None and part.place == "beside"
 
     @property
     def trains_causally(self) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 from memscale.errors import ConfigError, nearest
 
 ADDED_LATER = {"added_later": True}
-"""Metadata of a field that an earlier version did not have, with the default None: as everything was before. While it
-is None it is not part of the plain form (`memscale.config.codec.to_plain`), so that identities, run files and
-checkpoints of earlier versions stay what they are."""
+"""Metadata of a field that an earlier version did not have, whose default means: as everything was before. While it has
+its default it is not part of the plain form (`memscale.config.codec.to_plain`), so that identities, run files and
+checkpoints of earlier versions stay what they are. Such a default must never change."""
 
 
 def is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field is not part of the plain form: one that was added later, while it is None."""
-    return value is None and "added_later" in field.metadata
+    """Whether a field is not part of the plain form: one that was added later, while it has its default."""
+    return "added_later" in field.metadata and type(value) is type(field.default) and value == field.default
 
 
 def require(condition: bool, message: str) -> None:

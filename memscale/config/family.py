@@ -6,12 +6,12 @@ two entries of the same family.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Annotated, ClassVar
 
-from memscale.config.checks import require
-from memscale.config.layers import Balance, BiasRate, CapacityFactor, QueryNorm, Routing, Scores
+from memscale.config.checks import ADDED_LATER, require
+from memscale.config.layers import Balance, BiasRate, CapacityFactor, Place, QueryNorm, Routing, Scores
 from memscale.config.names import FolderName
 from memscale.config.ranges import (
     Checked,
@@ -112,6 +112,8 @@ class ProductKeyFamily(_PlacedFamily):
     """None: half of d_model, rounded down to an even number."""
     qk_norm: bool = False
     query_norm: QueryNorm = "none"
+    place: Place = field(default="replace", metadata=ADDED_LATER)
+    """`replace`: in place of a block's feed-forward layer; `beside`: added to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,10 +6,10 @@ widths, more selected than exists, options that contradict each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from memscale.config.checks import require
+from memscale.config.checks import ADDED_LATER, require
 from memscale.config.ranges import (
     Checked,
     Experts,
@@ -27,11 +27,13 @@ ROUTINGS = ("token_choice", "expert_choice")
 SCORES = ("softmax", "sigmoid")
 BALANCES = ("loss", "bias", "none")
 QUERY_NORMS = ("none", "batch", "layer")
+PLACES_IN_BLOCK = ("replace", "beside")
 
 Routing = Annotated[str, OneOf(ROUTINGS)]
 Scores = Annotated[str, OneOf(SCORES)]
 Balance = Annotated[str, OneOf(BALANCES)]
 QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
+Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -123,6 +125,9 @@ class _ProductKeys(Checked):
     query_norm: QueryNorm = "none"
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
+    place: Place = field(default="replace", metadata=ADDED_LATER)
+    """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense feed-forward layer, and
+    both read the same normalised input and are added to the residual stream (Huang et al. 2024)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

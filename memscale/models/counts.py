@@ -13,16 +13,16 @@ from torch import nn
 _COMPONENTS = (
     ("embedding", r"embedding\.weight"),
     ("lm_head", r"head\.weight"),
-    ("table", r"table|blocks\.\d+\.slot\.(table|input_table|output_table)"),
+    ("table", r"table|blocks\.\d+\.(slot|beside)\.(table|input_table|output_table)"),
     ("attention", r"blocks\.\d+\.attention\.(qkv|out)\.weight"),
     ("norm", r"(blocks\.\d+\.(attention|slot)_)?norm\.weight"),
     ("ffn", r"blocks\.\d+\.slot\.(gate_up|down)\.weight"),
     ("router", r"blocks\.\d+\.slot\.router\.weight"),
     ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
     ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
-    ("query", r"blocks\.\d+\.slot\.query(_norm)?\.(weight|bias)"),
-    ("key_scoring", r"blocks\.\d+\.slot\.keys"),
-    ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
+    ("query", r"blocks\.\d+\.(slot|beside)\.query(_norm)?\.(weight|bias)"),
+    ("key_scoring", r"blocks\.\d+\.(slot|beside)\.keys"),
+    ("memory_output", r"blocks\.\d+\.(slot|beside)\.(gate|out)\.weight"),
 )
 """Component -> the names of its parameters."""
 

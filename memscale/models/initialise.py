@@ -29,6 +29,7 @@ _WRITES_TO_RESIDUAL = (
     "slot.down",
     "slot.shared.down.weight",
     "slot.out.weight",
+    "beside.out.weight",
 )
 
 

@@ -1,6 +1,7 @@
 """The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
-The sublayer is dense, experts, memory or PEER, by the architecture; all have the same signature. The model owns
+The sublayer is dense, experts, memory or PEER, by the architecture; all have the same signature. A memory or PEER layer
+may also stand beside a dense sublayer: both read the same normalised input, and both outputs are added. The model owns
 the table that its memory layers share; layers own the tables that are not shared.
 
 Shape suffixes: B batch, S positions, D model width, V vocabulary; for a table N slots and V width.
@@ -50,7 +51,9 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.attention = Attention(a)
         self.slot_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
-        self.slot = _slot(a, layer)
+        self.slot = _slot(a, a.feed_forward_kind(layer))
+        beside = a.sparse_kind(layer) if a.feed_forward_kind(layer) == "dense" else None
+        self.beside = None if beside is None else _slot(a, beside)
 
     def forward(
         self,
@@ -62,16 +65,19 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
-        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, usage)
-        return x_BSD + out_BSD, loss
+        normed_BSD = self.slot_norm(x_BSD)
+        out_BSD, loss = self.slot(normed_BSD, table_NV, usage)
+        if self.beside is None:
+            return x_BSD + out_BSD, loss
+        beside_BSD, loss = self.beside(normed_BSD, table_NV, usage)
+        return x_BSD + out_BSD + beside_BSD, loss
 
 
-def _slot(a: Architecture, layer: int) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
-    """Return a layer's feed-forward sublayer.
+def _slot(a: Architecture, kind: str) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:
+    """Return a feed-forward sublayer of this kind.
 
     All have forward(x_BSD, table_NV or None, usage or None) -> (out_BSD, auxiliary loss or None).
     """
-    kind = a.feed_forward_kind(layer)
     if kind == "moe":
         assert a.moe is not None
         return MoEFeedForward(a.d_model, a.moe)
@@ -150,11 +156,11 @@ class Transformer(nn.Module):
             "memory": a.memory.num_slots if a.memory is not None else 0,
             "peer": a.peer.num_slots if a.peer is not None else 0,
         }
-        slots = [a.feed_forward_kind(layer) for layer in range(a.num_layers)]
+        kinds = [a.sparse_kind(layer) for layer in range(a.num_layers)]
         shared = Usage(sizes["memory"]) if self.table is not None else None
         self._usages = [
-            None if kind == "dense" else shared if kind == "memory" and shared is not None else Usage(sizes[kind])
-            for kind in slots
+            None if kind is None else shared if kind == "memory" and shared is not None else Usage(sizes[kind])
+            for kind in kinds
         ]
 
     def statistics(self) -> dict[str, float]:
@@ -170,7 +176,7 @@ class Transformer(nn.Module):
         for layer, usage in enumerate(usages):
             if usage is None:
                 continue
-            kind = self.architecture.feed_forward_kind(layer)
+            kind = self.architecture.sparse_kind(layer)
             suffix = "" if kind == "memory" and self.table is not None else f"_{layer}"
             if kind == "moe":
                 values[f"moe_max_load_share{suffix}"] = usage.max_share

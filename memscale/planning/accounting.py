@@ -7,7 +7,7 @@
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
 4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
-A sparse layer replaces the feed-forward layer of its block. The modules of `memscale.models` have the same parameters,
+A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of `memscale.models` have the same parameters,
 and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
 `conventions`, under their own names.
 
@@ -179,10 +179,8 @@ def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentF
         _attention(a, sequence_length),
         _dense("norm", (2 * a.num_layers + 1) * d, 0.0),
     ]
-    part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
-    if num_dense:
-        ffn = 3 * d * a.ffn_hidden * num_dense
+    if a.num_dense_layers:
+        ffn = 3 * d * a.ffn_hidden * a.num_dense_layers
         rows.append(_dense("ffn", ffn, 2.0 * ffn))
     if a.moe is not None:
         rows += _moe(d, a.moe, sequence_length)

@@ -13,7 +13,7 @@ from memscale.planning.candidates import Bound, Candidates, CandidateSet
 from memscale.planning.cost_model import CostModel, Floats, Ints
 from memscale.planning.outer_widths import outer_widths
 from memscale.planning.selection import Selection
-from memscale.planning.widths import OpenWidth
+from memscale.planning.widths import OpenWidth, stands_beside
 
 
 def infeasible(
@@ -163,7 +163,7 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     where = f"matching.free.{one.family.name}"
     names = ["expert_hidden"] if one.family.family == "moe" else ["ffn_hidden"]
     reason = "None of its inner widths is free"
-    if one.layers == one.base["num_layers"] and names == ["ffn_hidden"]:
+    if one.layers == one.base["num_layers"] and names == ["ffn_hidden"] and not stands_beside(one.family):
         reason = "No dense layer is left whose ffn_hidden could move"
         names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
     opened = replace(one, inner=OpenWidth(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))

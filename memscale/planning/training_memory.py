@@ -122,16 +122,16 @@ def saved_bytes(
     one_of("precision", precision, PRECISIONS)
     a = architecture
     kept = _Kept(precision)
-    part = a.moe or a.memory or a.peer
-    num_dense = a.num_layers - (len(part.layers) if part is not None else 0)
     per_token = (2 * a.num_layers + 1) * kept.norm(a.d_model)
-    per_token += a.num_layers * kept.attention(a) + num_dense * kept.feed_forward(a.d_model, a.ffn_hidden)
+    per_token += a.num_layers * kept.attention(a) + a.num_dense_layers * kept.feed_forward(a.d_model, a.ffn_hidden)
     if a.moe is not None:
         per_token += len(a.moe.layers) * kept.experts(a.d_model, a.moe, sequence_length)
     elif a.memory is not None:
         per_token += len(a.memory.layers) * kept.memory(a.d_model, a.memory)
     elif a.peer is not None:
         per_token += len(a.peer.layers) * kept.peer(a.d_model, a.peer)
+    if a.memory is not None or a.peer is not None:
+        per_token -= kept.shared_input(a)
     # The token itself, the head's input, and the logarithms of the softmax.
     per_token += 2 * _INT64 + kept.width * a.d_model + _FLOAT32 * a.vocab_size
     # Rotation factors of the rotary positions, complex.
@@ -219,6 +219,13 @@ class _Kept:
         """Product keys; the products x . u_i, their gelu and its weighted value; the input in float32."""
         selected = peer.num_heads * peer.knn
         return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
+
+    def shared_input(self, a: Architecture) -> float:
+        """Return what a dense layer and a part beside it would count twice: the input d; autocast casts it for each."""
+        part = a.memory or a.peer
+        if part is None or part.place == "replace" or self._autocast:
+            return 0.0
+        return self.width * a.d_model * len(part.layers)
 
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
         """Input d; queries H w, again where they are normalised; slots and weights, H k."""

@@ -70,7 +70,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
     """Return the open widths and the defaults of `family` beside `dense`. Raises ConfigError and PlanError."""
     assert isinstance(family, _FAMILY_CLASSES)
     layers = placed_layers(family, dense.num_layers)
-    has_dense_layers = len(layers) < dense.num_layers
+    has_dense_layers = len(layers) < dense.num_layers or stands_beside(family)
     part = _moe(family, dense) if isinstance(family, MoEFamily) else _product_keys(family, dense)
     base: dict[str, Any] = dict(vars(dense))
     for field in ("moe", "memory", "peer"):
@@ -127,6 +127,11 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
     return moved
 
 
+def stands_beside(family: Family) -> bool:
+    """Whether the family's sparse layers leave every block its dense feed-forward layer."""
+    return isinstance(family, ProductKeyFamily) and family.place == "beside"
+
+
 def _open_width(name: str, matching: Matching, least: int) -> OpenWidth:
     step = next((one.value for one in matching.multiple_of if one.width == name), 1)
     if name == "key_width":
@@ -169,6 +174,7 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "key_width": family.key_width or max(2, dense.d_model // 4 * 2),
         "qk_norm": family.qk_norm,
         "query_norm": family.query_norm,
+        "place": family.place,
     }
     if isinstance(family, PeerFamily):
         return part

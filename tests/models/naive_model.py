@@ -23,7 +23,10 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
         normed = rms_norm(x, part["attention_norm.weight"], a.norm_eps)
         x = x + np.stack([attention(a, part, sequence) for sequence in normed])
         normed = rms_norm(x, part["slot_norm.weight"], a.norm_eps)
-        x = x + slot(a, layer, part, state.get("table"), normed, model.training).reshape(x.shape)
+        x = x + slot(a, a.feed_forward_kind(layer), part, state, normed, model.training).reshape(x.shape)
+        if a.feed_forward_kind(layer) == "dense" and a.sparse_kind(layer) is not None:
+            beside = {name.replace("beside.", "slot."): value for name, value in part.items() if "slot." not in name}
+            x = x + slot(a, a.sparse_kind(layer), beside, state, normed, model.training).reshape(x.shape)
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 
@@ -63,13 +66,15 @@ def attention(a: Architecture, part: dict[str, Array], x: Array) -> Array:
     return mixed.reshape(len(x), -1) @ part["attention.out.weight"].T
 
 
-def slot(a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, training: bool) -> Array:
-    """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through the layer's feed-forward slot."""
-    kind, rows = a.feed_forward_kind(layer), x.reshape(-1, a.d_model)
+def slot(
+    a: Architecture, kind: str, part: dict[str, Array], state: dict[str, Array], x: Array, training: bool
+) -> Array:
+    """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through a feed-forward slot of this kind."""
+    rows = x.reshape(-1, a.d_model)
     if kind == "moe":
         return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":
-        table = shared if a.memory.shared_table else part["slot.table"]
+        table = state["table"] if a.memory.shared_table else part["slot.table"]
         chosen = selections(a.memory, part, rows, a.norm_eps, training)
         return np.stack([memory(a.memory, part, table, x, heads) for x, heads in zip(rows, chosen, strict=True)])
     if kind == "peer":

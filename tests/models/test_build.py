@@ -25,7 +25,7 @@ def by_hand(a: Architecture) -> int:
             total += 3 * d * a.ffn_hidden
         elif a.feed_forward_kind(layer) == "moe":
             total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
-        else:
+        if a.sparse_kind(layer) in ("memory", "peer"):
             m = a.memory or a.peer
             total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, Architecture
-from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.layers import BALANCES, PLACES_IN_BLOCK, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
 
 
 @st.composite
@@ -69,6 +69,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         value_width=draw(st.integers(1, 40)) if gated else d_model,
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
+        place=draw(st.sampled_from(PLACES_IN_BLOCK)),
     )
 
 
@@ -85,4 +86,5 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
+        place=draw(st.sampled_from(PLACES_IN_BLOCK)),
     )

@@ -122,7 +122,7 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 seen = a.moe.num_experts * a.moe.capacity(s) / s
             active += expert * seen
             flops += 2 * a.d_model * a.moe.num_experts + 2 * expert * (seen + a.moe.shared_experts)
-        elif a.feed_forward_kind(layer) in ("memory", "peer"):
+        if a.sparse_kind(layer) in ("memory", "peer"):
             m = a.memory or a.peer
             assert m is not None
             width = m.num_heads * m.key_width
@@ -141,7 +141,7 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 flops += 4 * selected * a.d_model
                 rows += 2 * selected
                 table += 2 * m.num_keys**2 * a.d_model
-        else:
+        if a.feed_forward_kind(layer) == "dense":
             dense += 3 * a.d_model * a.ffn_hidden
             flops += 6 * a.d_model * a.ffn_hidden
         params += dense

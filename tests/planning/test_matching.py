@@ -327,3 +327,13 @@ def test_rounded_capacity_is_seen_and_its_gaps_are_named() -> None:
 def test_what_was_solved_is_kept_but_not_what_a_caller_did_to_it() -> None:
     solve(*ALL).pop("moe")
     assert list(solve(*ALL)) == [one.name for one in ALL]
+
+
+def test_beside_every_layer_the_dense_width_is_still_solved() -> None:
+    beside = MemoryPlusFamily(name="plus", layers="all", num_heads=1, knn=4, key_width=8, place="beside")
+    found = solve(beside, total_over_dense=3, tolerance=0.02)["plus"]
+    assert found.architecture.num_dense_layers == 4
+    assert found.architecture.ffn_hidden < base().ffn_hidden
+    assert abs(dict(found.mismatch)["flops_per_token"]) <= 0.02
+    with pytest.raises(PlanError, match="No dense layer is left whose ffn_hidden could move"):
+        solve(replace(beside, place="replace", num_slots=10_000), tolerance=1e-6)

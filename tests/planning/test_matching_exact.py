@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,10 @@ def moe(k: int, shared: int, routing: str, width_step: int = 1) -> Instance:
     return Instance(family, build, (k, width_step), (1, width_step), monotone=chosen)
 
 
-def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2) -> Instance:
+def memory_plus(
+    inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2, **options: Any
+) -> Instance:
+    """`options` are those that a family and its layer both have, such as `place`."""
     knn = 2
 
     def build(dense: Architecture, outer: int, inner: int) -> Architecture:
@@ -90,10 +94,11 @@ def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_he
             hidden = inner
         else:
             widths[inner_width] = inner
-        part = Memory(layers=(1,), num_keys=outer, num_heads=num_heads, knn=knn, gated=gated, qk_norm=True, **widths)
+        keys = {"num_keys": outer, "num_heads": num_heads, "knn": knn}
+        part = Memory(layers=(1,), **keys, gated=gated, qk_norm=True, **widths, **options)
         return Architecture(**{**vars(dense), "family": "memory_plus", "ffn_hidden": hidden, "memory": part})
 
-    family = MemoryPlusFamily(name="plus", centred=1, num_heads=num_heads, knn=knn, gated=gated)
+    family = MemoryPlusFamily(name="plus", centred=1, num_heads=num_heads, knn=knn, gated=gated, **options)
     step = 2 if inner_width == "key_width" else 1
     least = (-(-knn // root_step) * root_step, step)
     return Instance(family, build, least, (root_step, step), Free(name="plus", widths=("num_slots", inner_width)))
@@ -202,6 +207,7 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
         root_step=st.just(root_step),
         num_heads=st.sampled_from([1, 2, 5]),
+        place=st.sampled_from(["replace", "beside"]),
     )
     others = st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step))
     return st.tuples(moes, pluses, others).flatmap(

@@ -41,6 +41,11 @@ MODELS = {
         family="pkm",
         memory=Memory(layers=(2,), **KEYS, value_width=64, gated=False, shared_table=False, query_norm="batch"),
     ),
+    "memory_plus beside": replace(
+        DENSE,
+        family="memory_plus",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, qk_norm=True, place="beside"),
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
 }
 
