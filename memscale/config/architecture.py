@@ -1,7 +1,8 @@
 """The architecture of a model: one frozen description that the planner counts and `memscale.models` builds.
 
 The feed-forward layer of a block is dense, unless the sparse part of the family (`memscale.config.layers`) lists the
-block; a part with `place: beside` leaves the dense layer there and is added to it. Refuses shapes that no module could have: head widths that do not divide, layers outside the stack.
+block; a part with `place: beside` leaves the dense layer there and is added to it. Refuses shapes that no module could
+have: head widths that do not divide, layers outside the stack.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ class Architecture(Checked):
             )
             if part is not None:
                 self._check_layers(part.layers)
-        if self.memory is not None and not self.memory.gated:
+        if self.memory is not None and not self.memory.num_output_matrices:
             require(
                 self.memory.value_width == self.d_model,
-                f"value_width is {self.memory.value_width}; without a gated output it must be d_model ({self.d_model})",
+                f"value_width is {self.memory.value_width}; without a gated output or a projection it must be d_model "
+                f"({self.d_model})",
             )
 
     def _check_layers(self, layers: tuple[int, ...]) -> None:

@@ -127,26 +127,39 @@ class ProductKeyFamily(_PlacedFamily):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PKMFamily(ProductKeyFamily):
+class MemoryTableFamily(ProductKeyFamily):
+    """The settings of all families whose layers read rows of values: all but PEER."""
+
+    projection: bool = field(default=False, metadata=ADDED_LATER)
+    """Without a gate: a matrix [value_width, d_model] after the weighted sum, so that rows may be narrower than the
+    model (Huang et al. 2024)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PKMFamily(MemoryTableFamily):
     """Product-key memory (Lample et al. 2019): a table in each memory layer, batch-normalised queries."""
 
     family: ClassVar[str] = "pkm"
 
     layers: Places = "middle"
     query_norm: QueryNorm = "batch"
+    value_width: Width | None = field(default=None, metadata=ADDED_LATER)
+    """None: d_model. Other widths need `projection`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFamily(ProductKeyFamily):
+class MemoryFamily(MemoryTableFamily):
     """The vanilla memory layer (Berges et al. 2024): one in the middle of the stack, without a gate."""
 
     family: ClassVar[str] = "memory"
 
     layers: Places = "middle"
+    value_width: Width | None = field(default=None, metadata=ADDED_LATER)
+    """None: d_model. Other widths need `projection`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryPlusFamily(ProductKeyFamily):
+class MemoryPlusFamily(MemoryTableFamily):
     """Memory+ layers (Berges et al. 2024): they share one table and have a gated output."""
 
     family: ClassVar[str] = "memory_plus"

@@ -126,8 +126,8 @@ class _ProductKeys(Checked):
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
     place: Place = field(default="replace", metadata=ADDED_LATER)
-    """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense feed-forward layer, and
-    both read the same normalised input and are added to the residual stream (Huang et al. 2024)."""
+    """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense one, and both read the
+    same normalised input and are added to the residual stream (Huang et al. 2024)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +161,22 @@ class Memory(_ProductKeys):
     gated: bool = True
     """Whether the output is (y * silu(x W1)) W2, with W1 [d_model, value_width] and W2 [value_width, d_model], instead
     of the weighted sum y itself."""
+    projection: bool = field(default=False, metadata=ADDED_LATER)
+    """Without a gate: whether the output is y W, with W [value_width, d_model], so that rows may be narrower than the
+    model (Huang et al. 2024). A gated output has such a matrix, W2, in any case."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not (self.projection and self.gated),
+            "projection is true, but a gated output is projected by its W2 already; set one of projection and gated to "
+            "false",
+        )
+
+    @property
+    def num_output_matrices(self) -> int:
+        """Matrices [value_width, d_model] of the output: 2 gated, 1 projected, 0 otherwise."""
+        return 2 if self.gated else int(self.projection)
 
     @property
     def num_tables(self) -> int:

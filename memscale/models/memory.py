@@ -2,7 +2,7 @@
 
 1. `memscale.models.queries` selects H * knn slots per token, with weights that sum to one in each head.
 2. y is the weighted sum of their table rows over all heads (`embedding_bag`).
-3. Gated (Memory+): (y * silu(x W1)) W2; otherwise y itself.
+3. Gated (Memory+): (y * silu(x W1)) W2. With a projection (UltraMem): y W2. Otherwise y itself.
 
 A shared table is not the layer's own: the model passes it in, so that the memory layers of one model share one.
 
@@ -23,16 +23,17 @@ from memscale.models.usage import Usage
 
 
 class MemoryLayer(ProductKeySelection):
-    """Selection, the gated output's W1 (`gate`) and W2 (`out`), and a table [N, V] unless the model's is shared."""
+    """Selection, the output's W1 (`gate`) and W2 (`out`) if it has them, and a table [N, V] unless it is shared."""
 
     def __init__(self, d_model: int, memory: Memory, norm_eps: float) -> None:
         super().__init__(d_model, memory, norm_eps)
-        self._gated = memory.gated
+        self.gate = self.out = None
         self.table: MemoryTable | None = None
         if not memory.shared_table:
             self.table = MemoryTable(torch.empty(memory.num_slots, memory.value_width))
         if memory.gated:
             self.gate = nn.Linear(d_model, memory.value_width, bias=False)
+        if memory.num_output_matrices:
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
 
     def forward(self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
@@ -48,6 +49,8 @@ class MemoryLayer(ProductKeySelection):
         assert values_NV is not None, "a memory layer without a table of its own was handed none"
         x_TD = x_BSD.flatten(0, 1)
         y_TV = embedding_bag(values_NV, *self.selected(x_TD, usage))
-        if self._gated:
-            y_TV = self.out(y_TV * F.silu(self.gate(x_TD)))
+        if self.gate is not None:
+            y_TV = y_TV * F.silu(self.gate(x_TD))
+        if self.out is not None:
+            y_TV = self.out(y_TV)
         return y_TV.view_as(x_BSD), None

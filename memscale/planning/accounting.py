@@ -7,9 +7,9 @@
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
 4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
-A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of `memscale.models` have the same parameters,
-and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
-`conventions`, under their own names.
+A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of
+`memscale.models` have the same parameters, and torch's own FLOP counter agrees
+(tests/planning/test_counts_against_models.py). Other conventions are in `conventions`, under their own names.
 
 Symbols: d model width, H heads, n half keys per set, w width of a key, k selected slots per head, v width of a row,
 s sequence length.
@@ -228,8 +228,8 @@ def _memory(d: int, memory: Memory) -> list[_ComponentFields]:
     rows = _product_keys(d, memory)
     # Value sum: 2 H k v.
     rows.append(("table", stored, min(stored, read), 2.0 * selected * num_layers, read))
-    if memory.gated:
-        output = 2 * d * v * num_layers
+    if memory.num_output_matrices:
+        output = memory.num_output_matrices * d * v * num_layers
         rows.append(_dense("memory_output", output, 2.0 * output))
     return rows
 

@@ -204,15 +204,17 @@ class _Kept:
         return router + chosen * rows + shared
 
     def memory(self, d: int, memory: Memory) -> float:
-        """Product keys, and with a gate what the gate saves.
+        """Product keys, and what the output saves.
 
-        Its input (which autocast casts again), the weighted sum, v, in float32, the gate before and after silu, 2 v,
-        and the product, v.
+        The input of its matrix, v. With a gate also its own input (which autocast casts again), the weighted sum, v, in
+        float32, and the gate before and after silu, 2 v.
         """
         v = memory.value_width
         kept = self._product_keys(d, memory)
+        if memory.num_output_matrices:
+            kept += self.width * v
         if memory.gated:
-            kept += _FLOAT32 * v + self.width * 3 * v + (self.width * d if self._autocast else 0)
+            kept += _FLOAT32 * v + self.width * 2 * v + (self.width * d if self._autocast else 0)
         return kept
 
     def peer(self, d: int, peer: Peer) -> float:

@@ -13,7 +13,14 @@ from typing import Any
 
 from memscale.config.architecture import PARTS, Architecture
 from memscale.config.checks import require
-from memscale.config.family import DenseFamily, Family, MemoryPlusFamily, MoEFamily, PeerFamily, ProductKeyFamily
+from memscale.config.family import (
+    DenseFamily,
+    Family,
+    MemoryPlusFamily,
+    MemoryTableFamily,
+    MoEFamily,
+    ProductKeyFamily,
+)
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.matching import WIDTHS, Matching
 from memscale.errors import ConfigError, nearest
@@ -114,8 +121,9 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
                 f"{nearest(width, owned)}"
             )
         require(
-            width != "value_width" or not isinstance(family, MemoryPlusFamily) or family.gated,
-            f"{where} names value_width, but without a gated output a value is as wide as the model (d_model)",
+            width != "value_width" or _is_projected(family),
+            f"{where} names value_width, but without a gated output or a projection a value is as wide as the model "
+            "(d_model)",
         )
     moved = tuple(width for width in dict.fromkeys(named) if width not in given)
     inner = [width for width in moved if width not in OUTER]
@@ -125,6 +133,11 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
         f"many ways. Give all but one under families.{family.name}",
     )
     return moved
+
+
+def _is_projected(family: Family) -> bool:
+    gated = isinstance(family, MemoryPlusFamily) and family.gated
+    return gated or (isinstance(family, MemoryTableFamily) and family.projection)
 
 
 def stands_beside(family: Family) -> bool:
@@ -176,12 +189,10 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "query_norm": family.query_norm,
         "place": family.place,
     }
-    if isinstance(family, PeerFamily):
+    if not isinstance(family, MemoryTableFamily):
         return part
-    part["value_width"] = dense.d_model
-    part["gated"] = False
+    part["value_width"] = getattr(family, "value_width", None) or dense.d_model
+    part["gated"] = isinstance(family, MemoryPlusFamily) and family.gated
+    part["projection"] = family.projection
     part["shared_table"] = family.family != "pkm"
-    if isinstance(family, MemoryPlusFamily):
-        part["value_width"] = family.value_width or dense.d_model
-        part["gated"] = family.gated
     return part

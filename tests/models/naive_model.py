@@ -154,7 +154,7 @@ def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array
 def memory(config: Memory, part: dict[str, Array], table: Array, x: Array, chosen: list[tuple[Array, Array]]) -> Array:
     y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0)
     if not config.gated:
-        return y
+        return part["slot.out.weight"] @ y if config.projection else y
     return part["slot.out.weight"] @ (y * silu(part["slot.gate.weight"] @ x))
 
 

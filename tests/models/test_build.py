@@ -30,6 +30,7 @@ def by_hand(a: Architecture) -> int:
             total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
             total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0
+            total += d * a.memory.value_width if a.memory and a.memory.projection else 0
     return total + tables_by_hand(a)
 
 

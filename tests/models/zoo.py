@@ -53,6 +53,7 @@ ZOO = {
     "memory_plus, own tables": architecture("memory_plus", memory=memory(value_width=5, shared_table=False)),
     "memory_plus beside": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, place="beside")),
     "peer beside": architecture("peer", peer=peer(layers=(0, 2), place="beside")),
+    "memory projected": architecture("memory", memory=memory(value_width=5, gated=False, projection=True)),
     "peer batch": architecture("peer", peer=peer(query_norm="batch")),
     "peer layer": architecture("peer", peer=peer(query_norm="layer")),
     "peer": architecture("peer", peer=peer()),

@@ -57,6 +57,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
     """A shared table or one a layer, gated or not; a family's own settings are likely, but none is certain."""
     num_keys = draw(st.integers(1, 20))
     gated = draw(st.booleans())
+    projection = not gated and draw(st.booleans())
     qk_norm = draw(st.booleans())
     return Memory(
         layers=layers,
@@ -66,7 +67,8 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
-        value_width=draw(st.integers(1, 40)) if gated else d_model,
+        value_width=draw(st.integers(1, 40)) if gated or projection else d_model,
+        projection=projection,
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
         place=draw(st.sampled_from(PLACES_IN_BLOCK)),

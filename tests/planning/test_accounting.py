@@ -133,7 +133,9 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
             if a.memory is not None:
                 v = a.memory.value_width
                 dense += 2 * a.d_model * v if a.memory.gated else 0
+                dense += a.d_model * v if a.memory.projection else 0
                 flops += 2 * selected * v + (4 * a.d_model * v if a.memory.gated else 0)
+                flops += 2 * a.d_model * v if a.memory.projection else 0
                 rows += selected
                 shared_tables.add(0 if a.memory.shared_table else layer)
                 table = len(shared_tables) * m.num_keys**2 * v

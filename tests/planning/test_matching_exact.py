@@ -209,6 +209,13 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         num_heads=st.sampled_from([1, 2, 5]),
         place=st.sampled_from(["replace", "beside"]),
     )
+    pluses |= st.builds(
+        memory_plus,
+        st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
+        gated=st.just(False),
+        projection=st.just(True),
+        root_step=st.just(root_step),
+    )
     others = st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step))
     return st.tuples(moes, pluses, others).flatmap(
         lambda three: st.sets(st.integers(0, 2), min_size=1).map(lambda at: [three[i] for i in sorted(at)])

@@ -46,6 +46,9 @@ MODELS = {
         family="memory_plus",
         memory=Memory(layers=(1, 3), **KEYS, value_width=64, qk_norm=True, place="beside"),
     ),
+    "memory projected": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=32, gated=False, projection=True)
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
 }
 
