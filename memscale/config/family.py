@@ -11,7 +11,7 @@ from math import isqrt
 from typing import Annotated, ClassVar
 
 from memscale.config.checks import ADDED_LATER, require
-from memscale.config.layers import Balance, BiasRate, CapacityFactor, Place, QueryNorm, Routing, Scores
+from memscale.config.layers import Balance, BiasRate, CapacityFactor, Place, QueryNorm, Routing, Scores, SlotWeights
 from memscale.config.names import FolderName
 from memscale.config.ranges import (
     Checked,
@@ -112,6 +112,9 @@ class ProductKeyFamily(_PlacedFamily):
     """None: half of d_model, rounded down to an even number."""
     qk_norm: bool = False
     query_norm: QueryNorm = "none"
+    weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
+    """Weights of a head's selected slots: the `softmax` of their scores, `relu` of the scores, or `none`: the scores
+    themselves."""
     place: Place = field(default="replace", metadata=ADDED_LATER)
     """`replace`: in place of a block's feed-forward layer; `beside`: added to it."""
 

@@ -28,12 +28,14 @@ SCORES = ("softmax", "sigmoid")
 BALANCES = ("loss", "bias", "none")
 QUERY_NORMS = ("none", "batch", "layer")
 PLACES_IN_BLOCK = ("replace", "beside")
+SLOT_WEIGHTS = ("softmax", "relu", "none")
 
 Routing = Annotated[str, OneOf(ROUTINGS)]
 Scores = Annotated[str, OneOf(SCORES)]
 Balance = Annotated[str, OneOf(BALANCES)]
 QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
 Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
+SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -125,6 +127,9 @@ class _ProductKeys(Checked):
     query_norm: QueryNorm = "none"
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
+    weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
+    """Weights of a head's selected slots: the `softmax` of their scores; `relu` of the scores; or `none`, the scores
+    themselves, which may be negative (Huang et al. 2024)."""
     place: Place = field(default="replace", metadata=ADDED_LATER)
     """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense one, and both read the
     same normalised input and are added to the residual stream (Huang et al. 2024)."""

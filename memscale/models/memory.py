@@ -1,6 +1,6 @@
 """A product-key memory layer in place of a feed-forward layer (Lample et al. 2019; Berges et al. 2024).
 
-1. `memscale.models.queries` selects H * knn slots per token, with weights that sum to one in each head.
+1. `memscale.models.queries` selects H * knn slots per token, with their weights.
 2. y is the weighted sum of their table rows over all heads (`embedding_bag`).
 3. Gated (Memory+): (y * silu(x W1)) W2. With a projection (UltraMem): y W2. Otherwise y itself.
 

@@ -2,7 +2,8 @@
 
 1. A linear map gives each head a query of two halves.
 2. Each half is scored against its own N half keys; the best knn of the N x N slots are selected
-   (`memscale.kernels.product_keys`), and a softmax over their scores gives their weights.
+   (`memscale.kernels.product_keys`), and a softmax over their scores gives their weights. With other `weights` they are
+   the scores themselves, or what of them is positive (Huang et al. 2024).
 
 A score is the plain dot product, not divided by the root of the width as attention's is: on facts to be recalled (1,000
 people, 6 attributes, 0.5M tokens, half keys of width 16, one seed) 43 % were recalled so, and 28 % with the division;
@@ -18,6 +19,8 @@ key, C = H * 2 W.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,12 +34,20 @@ BATCH_NORM_MOMENTUM = 0.1
 """Weight of a batch in the running statistics, as in torch and in Lample et al.'s code."""
 
 
+_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda scores_THK: scores_THK.softmax(dim=-1),
+    "relu": F.relu,
+    "none": lambda scores_THK: scores_THK,
+}
+
+
 class ProductKeySelection(nn.Module):
     """Queries with a bias, half keys [2, H, N, W], and the query's norm if there is one."""
 
     def __init__(self, d_model: int, part: Memory | Peer, norm_eps: float) -> None:
         super().__init__()
         self._num_heads, self._knn, self._half_width = part.num_heads, part.knn, part.key_width // 2
+        self._weights = part.weights
         self._qk_norm, self._norm_eps = part.qk_norm, norm_eps
         width = part.num_heads * part.key_width
         self.query = nn.Linear(d_model, width)
@@ -53,15 +64,15 @@ class ProductKeySelection(nn.Module):
         return training and isinstance(self.query_norm, QueryBatchNorm)
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
-        """Return the slots of every token, int64 [T, K], and their weights [T, K], which sum to one in each head.
+        """Return the slots of every token, int64 [T, K], and their weights [T, K]; a softmax sums to one in each head.
 
-        `usage` accumulates the weights by slot, if given.
+        `usage` accumulates the magnitudes of the weights by slot, if given.
         """
         slots_THK, scores_THK = product_key_topk(*self._queries_and_keys(x_TD), self._knn)
         slots_TK = slots_THK.flatten(1)
-        weights_TK = scores_THK.softmax(dim=-1).flatten(1)
+        weights_TK = _WEIGHTS[self._weights](scores_THK).flatten(1)
         if usage is not None:
-            usage.add_at(slots_TK, weights_TK)
+            usage.add_at(slots_TK, weights_TK.abs())
         return slots_TK, weights_TK
 
     def _queries_and_keys(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:

@@ -166,7 +166,7 @@ class Transformer(nn.Module):
     def statistics(self) -> dict[str, float]:
         """Return what was counted since `start_statistics`, and stop counting; empty for a dense model.
 
-        A shared table, over all layers: `memory_used_share` of the slots; and of the softmax weights `memory_kl`
+        A shared table, over all layers: `memory_used_share` of the slots; and of the weights' magnitudes `memory_kl`
         (divergence from uniform, nats), `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same
         with `_<l>`, PEER as `peer_...`. Experts, per layer: `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`,
         `moe_gini_<l>` and `moe_top_percent_share_<l>`.

@@ -127,9 +127,15 @@ def selections(
                 halves.append(keys @ half)
             grid = (halves[0][:, None] + halves[1][None, :]).ravel()
             best = np.argsort(-grid)[: config.knn]
-            heads.append((best, softmax(grid[best])))
+            heads.append((best, weights_of(config, grid[best])))
         chosen.append(heads)
     return chosen
+
+
+def weights_of(config: Memory | Peer, scores: Array) -> Array:
+    if config.weights == "softmax":
+        return softmax(scores)
+    return scores if config.weights == "none" else np.array([max(score, 0.0) for score in scores])
 
 
 def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array, eps: float, training: bool) -> Array:

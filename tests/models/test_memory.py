@@ -123,6 +123,21 @@ def test_weights_add_up_to_one_in_each_head(part: Memory | Peer) -> None:
     assert all(len(set(head)) == part.knn for row in slots.view(7, part.num_heads, -1).tolist() for head in row)
 
 
+@pytest.mark.parametrize("part", [MEMORY, PEER])
+def test_without_a_softmax_the_weights_are_the_scores_or_their_positive_part(part: Memory | Peer) -> None:
+    def selected(weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+        given = replace(part, weights=weights, num_keys=3, knn=3)
+        layer = filled(PeerLayer(12, given, 1e-5) if isinstance(given, Peer) else MemoryLayer(12, given, 1e-5))
+        return layer.eval().selected(random(30, 12), None)
+
+    slots, scores = selected("none")
+    assert bool((scores < 0).any() and (scores > 0).any())
+    for weights, function in (("relu", torch.relu), ("softmax", lambda by_head: by_head.softmax(-1))):
+        same, found = selected(weights)
+        assert torch.equal(same, slots)
+        torch.testing.assert_close(found, function(scores.view(30, part.num_heads, -1)).flatten(1))
+
+
 def test_peer_is_a_feed_forward_network_whose_hidden_values_a_token_chooses() -> None:
     """As a matrix product over all N experts, with the weight of those not chosen zero."""
     layer, x = filled(PeerLayer(12, PEER, 1e-5)), random(2, 5, 12)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, Architecture
-from memscale.config.layers import BALANCES, PLACES_IN_BLOCK, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.layers import (
+    BALANCES,
+    PLACES_IN_BLOCK,
+    QUERY_NORMS,
+    ROUTINGS,
+    SCORES,
+    SLOT_WEIGHTS,
+    Memory,
+    MoE,
+    Peer,
+)
 
 
 @st.composite
@@ -72,6 +82,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
         place=draw(st.sampled_from(PLACES_IN_BLOCK)),
+        weights=draw(st.sampled_from(SLOT_WEIGHTS)),
     )
 
 
@@ -89,4 +100,5 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
         place=draw(st.sampled_from(PLACES_IN_BLOCK)),
+        weights=draw(st.sampled_from(SLOT_WEIGHTS)),
     )
