@@ -11,7 +11,17 @@ from math import isqrt
 from typing import Annotated, ClassVar
 
 from memscale.config.checks import ADDED_LATER, require
-from memscale.config.layers import Balance, BiasRate, CapacityFactor, Place, QueryNorm, Routing, Scores, SlotWeights
+from memscale.config.layers import (
+    Balance,
+    BiasRate,
+    CapacityFactor,
+    CoreRank,
+    Place,
+    QueryNorm,
+    Routing,
+    Scores,
+    SlotWeights,
+)
 from memscale.config.names import FolderName
 from memscale.config.ranges import (
     Checked,
@@ -112,6 +122,10 @@ class ProductKeyFamily(_PlacedFamily):
     """None: half of d_model, rounded down to an even number."""
     qk_norm: bool = False
     query_norm: QueryNorm = "none"
+    core_rank: CoreRank | None = field(default=None, metadata=ADDED_LATER)
+    """Rank of Tucker-decomposed scores (Huang et al. 2024, TDQKR); None: scores of product keys."""
+    core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
+    """Weight of the loss that keeps the core of rank `core_rank` near rank 1; None: 0.001 where there is a core."""
     weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
     """Weights of a head's selected slots: the `softmax` of their scores, `relu` of the scores, or `none`: the scores
     themselves."""

@@ -36,6 +36,7 @@ Balance = Annotated[str, OneOf(BALANCES)]
 QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
 Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
 SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
+CoreRank = Annotated[int, Range(1, 64, "rank 2 is enough in Huang et al. 2024, and keys grow with it")]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -127,6 +128,13 @@ class _ProductKeys(Checked):
     query_norm: QueryNorm = "none"
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
+    core_rank: CoreRank | None = field(default=None, metadata=ADDED_LATER)
+    """None: a slot's score is the sum of its half keys' scores. A number r: Tucker-decomposed scores (TDQKR, Huang et
+    al. 2024): each half key has r vectors, and a score is the sum over both ranks of core[i, j] x row score i x column
+    score j, with a learned core [r, r] for each head."""
+    core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
+    """Weight of the loss that keeps the core near rank 1, by which slots are found; None: 0.001 where there is a core.
+    It is the mean over heads and minor singular values of max(0, value - 0.15)^2; not part of reported losses."""
     weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
     """Weights of a head's selected slots: the `softmax` of their scores; `relu` of the scores; or `none`, the scores
     themselves, which may be negative (Huang et al. 2024)."""
@@ -145,6 +153,15 @@ class _ProductKeys(Checked):
             not self.qk_norm or self.query_norm == "none",
             f"qk_norm and query_norm '{self.query_norm}' both normalise the query; choose one",
         )
+        require(
+            self.core_penalty is None or self.core_rank is not None,
+            f"core_penalty is {self.core_penalty}, but there is no core without core_rank; leave it null",
+        )
+
+    @property
+    def num_ranks(self) -> int:
+        """Vectors of each half key."""
+        return self.core_rank or 1
 
     @property
     def num_slots(self) -> int:

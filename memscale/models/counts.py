@@ -21,7 +21,7 @@ _COMPONENTS = (
     ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
     ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
     ("query", r"blocks\.\d+\.(slot|beside)\.query(_norm)?\.(weight|bias)"),
-    ("key_scoring", r"blocks\.\d+\.(slot|beside)\.keys"),
+    ("key_scoring", r"blocks\.\d+\.(slot|beside)\.(keys|core)"),
     ("memory_output", r"blocks\.\d+\.(slot|beside)\.(gate|out)\.weight"),
 )
 """Component -> the names of its parameters."""

@@ -8,6 +8,7 @@ holds, so models of two families have equal values wherever they have the same p
 3. Table rows have variance 1 / width (Berges et al. 2024), in both tables of a PEER layer too: x . u_i then has
    variance one, like a hidden value of a dense layer.
 4. Norm gains are one, biases zero.
+5. The cores of Tucker-decomposed scores are uniform between 0 and 1, as in UltraMem's published code.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ def initialise(model: nn.Module, architecture: Architecture, seed: int) -> None:
                 parameter.fill_(1.0)
             elif name.endswith(".bias"):
                 parameter.zero_()
+            elif name.endswith(".core"):
+                uniform = torch.empty(parameter.shape, dtype=torch.float32).uniform_(generator=_generator(seed, name))
+                parameter.copy_(uniform)
             else:
                 # The last dimension is the fan-in, or the width of an embedding, a key or a row.
                 spread = parameter.shape[-1] ** -0.5
@@ -56,8 +60,7 @@ def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
     torch draws sixteen at a time, and the last sixteen anew if they are incomplete, so parts of whole sixteens, the
     last of at least one, give what drawing all at once would.
     """
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    generator = _generator(seed, name)
     flat = parameter.view(-1)
     start = 0
     while start < len(flat):
@@ -65,3 +68,8 @@ def _draw(parameter: torch.Tensor, spread: float, seed: int, name: str) -> None:
         numbers = torch.empty(stop - start, dtype=torch.float32).normal_(generator=generator)
         flat[start:stop] = numbers.mul_(spread)
         start = stop
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

@@ -36,8 +36,8 @@ class MemoryLayer(ProductKeySelection):
         if memory.num_output_matrices:
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
 
-    def forward(self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
-        """Return the output [B, S, D], and None in place of an auxiliary loss.
+    def forward(self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, Tensor | None]:
+        """Return the output [B, S, D], and the loss of the selection's cores, None without them.
 
         Args:
             x_BSD: The normalised residual stream.
@@ -53,4 +53,4 @@ class MemoryLayer(ProductKeySelection):
             y_TV = y_TV * F.silu(self.gate(x_TD))
         if self.out is not None:
             y_TV = self.out(y_TV)
-        return y_TV.view_as(x_BSD), None
+        return y_TV.view_as(x_BSD), self.core_loss()

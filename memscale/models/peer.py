@@ -28,9 +28,10 @@ class PeerLayer(ProductKeySelection):
         self.input_table = MemoryTable(torch.empty(peer.num_slots, d_model))
         self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
-    def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, None]:
-        """Return [B, S, D]; the table is an argument of every feed-forward sublayer, and unused here."""
+    def forward(self, x_BSD: Tensor, _table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, Tensor | None]:
+        """Return [B, S, D] and the cores' loss; the table is an argument of every sublayer, and unused here."""
         x_TD = x_BSD.flatten(0, 1)
         slots_TK, weights_TK = self.selected(x_TD, usage)
         hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))
-        return embedding_bag(self.output_table, slots_TK, weights_TK * hidden_TK).view_as(x_BSD), None
+        out_TD = embedding_bag(self.output_table, slots_TK, weights_TK * hidden_TK)
+        return out_TD.view_as(x_BSD), self.core_loss()

@@ -39,7 +39,8 @@ class Output:
 
     logits_BSV: Tensor  # noqa: N815
     auxiliary_loss: Tensor
-    """Scalar: the sum of the expert layers' weighted balance and z-losses; zero in a model without experts."""
+    """Scalar: the sum of the expert layers' weighted balance and z-losses, and of the memory layers' core losses; zero
+    in a model without either."""
 
 
 class Block(nn.Module):

@@ -4,7 +4,9 @@
 2. Causal attention: token i attends to i keys, so on average (s + 1) / 2; the products q k and p v cost 2 FLOPs per
    value and key each, together 4 x heads x head width x (s + 1) / 2.
 3. Product keys (Lample et al. 2019, Berges et al. 2024, He 2024): H heads score 2 n half keys of width w / 2, which is
-   2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
+   2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v. With
+   a core of rank r (Huang et al. 2024) 2 r n half keys are scored, 2 H n w r; their rank-1 approximation costs 4 H n r,
+   and the exact scores of k x k candidates 2 H r^2 k + 2 H r k^2.
 4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
 A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of
@@ -249,9 +251,13 @@ def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
     width = part.num_heads * part.key_width
     query = d * width
     vectors = width if part.query_norm == "none" else 3 * width
-    keys = width * part.num_keys
+    keys = width * part.num_keys * part.num_ranks
     # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.
     scoring = 2.0 * keys + part.num_heads * part.knn**2
+    if part.core_rank is not None:
+        r, k = part.core_rank, part.knn
+        scoring = 2.0 * keys + part.num_heads * (4.0 * part.num_keys * r + 2.0 * r * r * k + 2.0 * r * k * k)
+        keys += part.num_heads * r * r
     return [
         _dense("query", (query + vectors) * num_layers, 2.0 * query * num_layers),
         _dense("key_scoring", keys * num_layers, scoring * num_layers),

@@ -238,6 +238,9 @@ class _Kept:
             "layer": _FLOAT32 * 2 * (query + part.num_heads),
         }[part.query_norm]
         slots = (_INT64 + _FLOAT32) * part.num_heads * part.knn
+        if part.core_rank is not None:
+            # Per head the 2 k half keys and k candidates by index; both halves' scores, and the core times one half's.
+            slots += part.num_heads * part.knn * (3 * _INT64 + _FLOAT32 * 3 * part.core_rank)
         scored = self.width * query if part.query_norm == "none" else _FLOAT32 * query
         return self.width * d + scored + normed + slots
 
@@ -246,7 +249,7 @@ class _Kept:
         part = a.memory or a.peer
         kept = 0.0
         if part is not None and part.qk_norm:
-            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width
+            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width * part.num_ranks
         if self._autocast:
             multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "memory_output")
             matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)

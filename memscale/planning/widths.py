@@ -187,6 +187,8 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "key_width": family.key_width or max(2, dense.d_model // 4 * 2),
         "qk_norm": family.qk_norm,
         "query_norm": family.query_norm,
+        "core_rank": family.core_rank,
+        "core_penalty": family.core_penalty,
         "weights": family.weights,
         "place": family.place,
     }

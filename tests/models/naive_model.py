@@ -125,11 +125,29 @@ def selections(
                 if config.qk_norm:
                     half, keys = rms_norm(half, 1.0, eps), rms_norm(keys, 1.0, eps)
                 halves.append(keys @ half)
-            grid = (halves[0][:, None] + halves[1][None, :]).ravel()
+            if config.core_rank is None:
+                grid = (halves[0][:, None] + halves[1][None, :]).ravel()
+            else:
+                grid = tucker_scores(halves[0], halves[1], part["slot.core"][head], config.knn).ravel()
             best = np.argsort(-grid)[: config.knn]
             heads.append((best, weights_of(config, grid[best])))
         chosen.append(heads)
     return chosen
+
+
+def tucker_scores(rows: Array, columns: Array, core: Array, knn: int) -> Array:
+    """The grid of scores from row and column scores [R, N]; minus infinity where the rank-1 core would not look."""
+    left, _, right = np.linalg.svd(core)
+    u, v = left[:, 0], right[0]
+    if u.sum() + v.sum() < 0:
+        u, v = -u, -v
+    grid = np.full((rows.shape[1], columns.shape[1]), -np.inf)
+    for i in np.argsort(-(u @ rows))[:knn]:
+        for j in np.argsort(-(v @ columns))[:knn]:
+            grid[i, j] = sum(
+                core[r, s] * rows[r, i] * columns[s, j] for r in range(len(core)) for s in range(len(core))
+            )
+    return grid
 
 
 def weights_of(config: Memory | Peer, scores: Array) -> Array:

@@ -27,7 +27,9 @@ def by_hand(a: Architecture) -> int:
             total += d * a.moe.num_experts + 3 * d * a.moe.expert_hidden * (a.moe.num_experts + a.moe.shared_experts)
         if a.sparse_kind(layer) in ("memory", "peer"):
             m = a.memory or a.peer
-            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
+            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
+            ranks = m.core_rank or 1
+            total += m.num_heads * m.num_keys * m.key_width * ranks + (m.num_heads * ranks**2 if m.core_rank else 0)
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
             total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0
             total += d * a.memory.value_width if a.memory and a.memory.projection else 0

@@ -54,6 +54,11 @@ ZOO = {
     "memory_plus beside": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, place="beside")),
     "peer beside": architecture("peer", peer=peer(layers=(0, 2), place="beside")),
     "memory projected": architecture("memory", memory=memory(value_width=5, gated=False, projection=True)),
+    "memory tucker": architecture("memory", memory=memory(gated=False, core_rank=2)),
+    "memory_plus tucker, no penalty": architecture(
+        "memory_plus", memory=memory(value_width=5, qk_norm=True, core_rank=3, core_penalty=0.0)
+    ),
+    "peer tucker": architecture("peer", peer=peer(query_norm="layer", core_rank=2)),
     "memory without softmax": architecture("memory", memory=memory(gated=False, weights="none")),
     "memory_plus relu": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, weights="relu", knn=9)),
     "peer without softmax": architecture("peer", peer=peer(weights="none")),

@@ -126,9 +126,15 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
             m = a.memory or a.peer
             assert m is not None
             width = m.num_heads * m.key_width
-            half_keys = 2 * m.num_keys * (m.key_width // 2) * m.num_heads
+            half_keys = 2 * m.num_keys * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
             dense += a.d_model * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
-            flops += 2 * (a.d_model * width + half_keys) + m.num_heads * m.knn**2
+            flops += 2 * (a.d_model * width + half_keys)
+            if m.core_rank is None:
+                flops += m.num_heads * m.knn**2
+            else:
+                dense += m.num_heads * m.core_rank**2
+                rough = 2 * 2 * m.num_keys * m.core_rank  # two sets, a vector of r times n half keys
+                flops += m.num_heads * (rough + 2 * m.core_rank * m.knn * (m.core_rank + m.knn))
             selected = m.num_heads * m.knn
             if a.memory is not None:
                 v = a.memory.value_width

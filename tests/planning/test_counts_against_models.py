@@ -54,7 +54,8 @@ def products_per_sequence(a: Architecture, s: int) -> float:
     keys = a.memory or a.peer
     if keys is not None:
         # No matrix products, so it does not count them: adding the halves' scores of k x k candidates, and the table.
-        parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
+        if keys.core_rank is None:
+            parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
         selected = keys.num_heads * keys.knn * len(keys.layers)
         width = 2 * a.d_model if a.memory is None else a.memory.value_width
         assert parts.pop("table") == s * 2 * selected * width

@@ -214,6 +214,7 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
         gated=st.just(False),
         projection=st.just(True),
+        core_rank=st.sampled_from([None, 2]),
         root_step=st.just(root_step),
     )
     others = st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step))

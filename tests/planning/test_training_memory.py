@@ -49,6 +49,9 @@ MODELS = {
     "memory projected": replace(
         DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=32, gated=False, projection=True)
     ),
+    "memory tucker": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, core_rank=2)
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
 }
 
