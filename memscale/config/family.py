@@ -15,6 +15,7 @@ from memscale.config.layers import (
     Balance,
     BiasRate,
     CapacityFactor,
+    ConvolutionWidth,
     CoreRank,
     Place,
     QueryNorm,
@@ -126,6 +127,8 @@ class ProductKeyFamily(_PlacedFamily):
     """Rank of Tucker-decomposed scores (Huang et al. 2024, TDQKR); None: scores of product keys."""
     core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
     """Weight of the loss that keeps the core of rank `core_rank` near rank 1; None: 0.001 where there is a core."""
+    query_conv: ConvolutionWidth | None = field(default=None, metadata=ADDED_LATER)
+    """Width of a depthwise causal convolution over the inputs of the queries (Huang et al. 2024); None: none."""
     weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
     """Weights of a head's selected slots: the `softmax` of their scores, `relu` of the scores, or `none`: the scores
     themselves."""

@@ -37,6 +37,7 @@ QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
 Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
 SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
 CoreRank = Annotated[int, Range(1, 64, "rank 2 is enough in Huang et al. 2024, and keys grow with it")]
+ConvolutionWidth = Annotated[int, Range(2, 64, "each token's query sees as many inputs; 1 would be a gain")]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -135,6 +136,8 @@ class _ProductKeys(Checked):
     core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
     """Weight of the loss that keeps the core near rank 1, by which slots are found; None: 0.001 where there is a core.
     It is the mean over heads and minor singular values of max(0, value - 0.15)^2; not part of reported losses."""
+    query_conv: ConvolutionWidth | None = field(default=None, metadata=ADDED_LATER)
+    """Width of a depthwise causal convolution over the inputs of the queries (Huang et al. 2024); None: none."""
     weights: SlotWeights = field(default="softmax", metadata=ADDED_LATER)
     """Weights of a head's selected slots: the `softmax` of their scores; `relu` of the scores; or `none`, the scores
     themselves, which may be negative (Huang et al. 2024)."""

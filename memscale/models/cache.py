@@ -4,7 +4,11 @@ Space for all positions is allocated at once. Every sequence has a length of its
 lengths generate together: they are padded on the right, `truncate` sets how long each really is, and the next tokens
 overwrite the padding. A key beyond a sequence's position is never attended to. For evaluation only, without gradients.
 
-Shape suffixes: B sequences, S new positions, K positions held, G key/value heads, W width of a head, L layers.
+Layers whose queries are convolved (`query_conv`) have their inputs cached too, at all positions, so that `truncate` can
+go back to any length.
+
+Shape suffixes: B sequences, S new positions, K positions held, G key/value heads, W width of a head, L layers, D model
+width, P positions of a convolution's inputs.
 """
 
 from __future__ import annotations
@@ -35,8 +39,11 @@ class CachePositions:
 class LayerCache:
     """One layer's part of a cache during one forward pass."""
 
-    def __init__(self, keys_BGKW: Tensor, values_BGKW: Tensor, new_positions: CachePositions) -> None:
+    def __init__(
+        self, keys_BGKW: Tensor, values_BGKW: Tensor, new_positions: CachePositions, inputs_BKD: Tensor | None = None
+    ) -> None:
         self._keys_BGKW, self._values_BGKW, self.new_positions = keys_BGKW, values_BGKW, new_positions
+        self._inputs_BKD = inputs_BKD
 
     def extend(self, keys_BSGW: Tensor, values_BSGW: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' keys (rotated) and values; return all keys and values [B, G, K, W]."""
@@ -48,6 +55,24 @@ class LayerCache:
                 rows_B1 = torch.arange(len(new_BSGW), device=new_BSGW.device)[:, None]
                 held_BGKW[rows_B1, :, new_positions.positions] = new_BSGW
         return self._keys_BGKW[:, :, : new_positions.num_held], self._values_BGKW[:, :, : new_positions.num_held]
+
+    def extend_inputs(self, x_BSD: Tensor, num_before: int) -> Tensor:
+        """Store the new positions' inputs; return them after the `num_before` inputs that come before, [B, P, D].
+
+        Inputs before the first token are zero.
+        """
+        inputs_BKD = self._inputs_BKD
+        assert inputs_BKD is not None, "this layer's inputs are not cached: its queries are not convolved"
+        num_rows, num_new = x_BSD.shape[:2]
+        positions = self.new_positions.positions
+        if isinstance(positions, slice):
+            positions = torch.arange(positions.start, positions.stop, device=x_BSD.device).expand(num_rows, -1)
+        rows_B1 = torch.arange(num_rows, device=x_BSD.device)[:, None]
+        inputs_BKD[rows_B1, positions] = x_BSD.to(inputs_BKD.dtype)
+        steps_P = torch.arange(-num_before, num_new, device=x_BSD.device)
+        wanted_BP = positions[:, :1] + steps_P
+        found_BPD = inputs_BKD[rows_B1, wanted_BP.clamp(min=0)]
+        return torch.where(wanted_BP[..., None] < 0, torch.zeros_like(found_BPD), found_BPD)
 
 
 class KVCache:
@@ -75,6 +100,10 @@ class KVCache:
         shape = (2, a.num_layers, num_rows, a.num_kv_heads, capacity, a.head_width)
         # Zeros: masked values are still multiplied by zero, so they have to be finite.
         self._held_2LBGKW = torch.zeros(shape, device=device, dtype=dtype)
+        part = a.memory or a.peer
+        convolved = part.layers if part is not None and part.query_conv is not None else ()
+        inputs = (num_rows, capacity, a.d_model)
+        self._inputs_BKD = {layer: torch.zeros(inputs, device=device, dtype=dtype) for layer in convolved}
         self._lengths = [0] * num_rows
 
     @property
@@ -111,7 +140,8 @@ class KVCache:
 
     def layer(self, layer: int, new_positions: CachePositions) -> LayerCache:
         """Return one layer's part."""
-        return LayerCache(self._held_2LBGKW[0, layer], self._held_2LBGKW[1, layer], new_positions)
+        keys_BGKW, values_BGKW = self._held_2LBGKW[:, layer]
+        return LayerCache(keys_BGKW, values_BGKW, new_positions, self._inputs_BKD.get(layer))
 
     def truncate(self, lengths: Sequence[int]) -> None:
         """Drop what each sequence holds beyond its first `lengths` tokens: padding, or a draft."""
@@ -121,7 +151,9 @@ class KVCache:
 
     def select_rows(self, rows: Sequence[int]) -> None:
         """Keep these sequences only, in this order; there may be none left."""
-        self._held_2LBGKW = self._held_2LBGKW[:, :, torch.tensor(rows, dtype=torch.int64, device=self._device)]
+        kept = torch.tensor(rows, dtype=torch.int64, device=self._device)
+        self._held_2LBGKW = self._held_2LBGKW[:, :, kept]
+        self._inputs_BKD = {layer: inputs_BKD[kept] for layer, inputs_BKD in self._inputs_BKD.items()}
         self._lengths = [self._lengths[row] for row in rows]
 
     def _mask(self, positions_BS: Tensor, num_held: int) -> Tensor:

@@ -20,7 +20,7 @@ _COMPONENTS = (
     ("router", r"blocks\.\d+\.slot\.router\.weight"),
     ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
     ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
-    ("query", r"blocks\.\d+\.(slot|beside)\.query(_norm)?\.(weight|bias)"),
+    ("query", r"blocks\.\d+\.(slot|beside)\.query(_norm|_conv)?\.(weight|bias)"),
     ("key_scoring", r"blocks\.\d+\.(slot|beside)\.(keys|core)"),
     ("memory_output", r"blocks\.\d+\.(slot|beside)\.(gate|out)\.weight"),
 )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from memscale.config.layers import Memory
 from memscale.kernels.embedding_bag import embedding_bag
 from memscale.kernels.memory_table import MemoryTable
+from memscale.models.cache import LayerCache
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -36,19 +37,22 @@ class MemoryLayer(ProductKeySelection):
         if memory.num_output_matrices:
             self.out = nn.Linear(memory.value_width, d_model, bias=False)
 
-    def forward(self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the output [B, S, D], and the loss of the selection's cores, None without them.
 
         Args:
             x_BSD: The normalised residual stream.
             table_NV: The model's shared table, unused by a layer with its own.
             usage: Accumulates how often each slot is used, if given.
+            cache: Earlier inputs of this layer, for queries that are convolved.
         """
         own_NV: Tensor | None = self.table
         values_NV = table_NV if own_NV is None else own_NV
         assert values_NV is not None, "a memory layer without a table of its own was handed none"
         x_TD = x_BSD.flatten(0, 1)
-        y_TV = embedding_bag(values_NV, *self.selected(x_TD, usage))
+        y_TV = embedding_bag(values_NV, *self.selected(self.query_inputs(x_BSD, cache), usage))
         if self.gate is not None:
             y_TV = y_TV * F.silu(self.gate(x_TD))
         if self.out is not None:

@@ -1,6 +1,7 @@
 """Product-key selection, shared by memory and PEER layers (Lample et al. 2019): queries, half keys, best slots.
 
-1. A linear map gives each head a query of two halves.
+1. A linear map gives each head a query of two halves; with `query_conv` of a causal convolution of the inputs
+   (`memscale.models.query_convolution`).
 2. Each half is scored against its own N half keys; the best knn of the N x N slots are selected
    (`memscale.kernels.product_keys`), and a softmax over their scores gives their weights. With other `weights` they are
    the scores themselves, or what of them is positive (Huang et al. 2024).
@@ -32,7 +33,9 @@ from torch import Tensor, nn
 from memscale.config.layers import Memory, Peer
 from memscale.kernels.product_keys import product_key_topk
 from memscale.kernels.tucker_keys import minor_singular_values, tucker_key_topk
+from memscale.models.cache import LayerCache
 from memscale.models.precision import promoted
+from memscale.models.query_convolution import QueryConvolution
 from memscale.models.usage import Usage
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -60,6 +63,7 @@ class ProductKeySelection(nn.Module):
         width = part.num_heads * part.key_width
         self.query = nn.Linear(d_model, width)
         """Its outputs, and the norm's gains and biases, are in the order [2, H, W]."""
+        self.query_conv = None if part.query_conv is None else QueryConvolution(d_model, part.query_conv)
         self.query_norm: QueryBatchNorm | QueryLayerNorm | None = None
         if part.query_norm == "batch":
             self.query_norm = QueryBatchNorm(width, norm_eps)
@@ -73,6 +77,10 @@ class ProductKeySelection(nn.Module):
     def is_noncausal(self, training: bool) -> bool:
         """Whether another token, later ones included, can change this one's output."""
         return training and isinstance(self.query_norm, QueryBatchNorm)
+
+    def query_inputs(self, x_BSD: Tensor, cache: LayerCache | None) -> Tensor:
+        """Return what queries are made of, [T, D]: the layer's inputs, convolved if configured."""
+        return (x_BSD if self.query_conv is None else self.query_conv(x_BSD, cache)).flatten(0, 1)
 
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
         """Return the slots of every token, int64 [T, K], and their weights [T, K]; a softmax sums to one in each head.

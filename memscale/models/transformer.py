@@ -67,11 +67,20 @@ class Block(nn.Module):
         """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
         normed_BSD = self.slot_norm(x_BSD)
-        out_BSD, loss = self.slot(normed_BSD, table_NV, usage)
+        out_BSD, loss = _through(self.slot, normed_BSD, table_NV, usage, cache)
         if self.beside is None:
             return x_BSD + out_BSD, loss
-        beside_BSD, loss = self.beside(normed_BSD, table_NV, usage)
+        beside_BSD, loss = _through(self.beside, normed_BSD, table_NV, usage, cache)
         return x_BSD + out_BSD + beside_BSD, loss
+
+
+def _through(
+    part: nn.Module, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None, cache: LayerCache | None
+) -> tuple[Tensor, Tensor | None]:
+    """Call a sublayer; those with queries may need earlier inputs."""
+    earlier = (cache,) if isinstance(part, ProductKeySelection) else ()
+    out_BSD, loss = part(x_BSD, table_NV, usage, *earlier)
+    return out_BSD, loss
 
 
 def _slot(a: Architecture, kind: str) -> FeedForward | MoEFeedForward | MemoryLayer | PeerLayer:

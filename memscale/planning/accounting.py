@@ -7,7 +7,8 @@
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v. With
    a core of rank r (Huang et al. 2024) 2 r n half keys are scored, 2 H n w r; their rank-1 approximation costs 4 H n r,
    and the exact scores of k x k candidates 2 H r^2 k + 2 H r k^2.
-4. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+4. A convolution of width c over the queries' inputs costs 2 d c FLOPs.
+5. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
 A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of
 `memscale.models` have the same parameters, and torch's own FLOP counter agrees
@@ -246,10 +247,10 @@ def _peer(d: int, peer: Peer) -> list[_ComponentFields]:
 
 
 def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
-    """Return queries (with a bias, and a gain and a bias of their normalisation) and the two sets of half keys."""
+    """Return queries (convolution, bias, gain and bias of their normalisation) and the two sets of half keys."""
     num_layers = len(part.layers)
     width = part.num_heads * part.key_width
-    query = d * width
+    query = d * width + d * (part.query_conv or 0)
     vectors = width if part.query_norm == "none" else 3 * width
     keys = width * part.num_keys * part.num_ranks
     # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.

@@ -203,6 +203,10 @@ class _Kept:
             shared += self.width * d
         return router + chosen * rows + shared
 
+    def _layer_input(self, d: int, part: Memory | Peer) -> float:
+        """Return the input d in float32 products, where a convolution keeps it from being that of the queries."""
+        return 0.0 if self._autocast or part.query_conv is None else self.width * d
+
     def memory(self, d: int, memory: Memory) -> float:
         """Product keys, and what the output saves.
 
@@ -215,22 +219,26 @@ class _Kept:
             kept += self.width * v
         if memory.gated:
             kept += _FLOAT32 * v + self.width * 2 * v + (self.width * d if self._autocast else 0)
+            kept += self._layer_input(d, memory)
         return kept
 
     def peer(self, d: int, peer: Peer) -> float:
         """Product keys; the products x . u_i, their gelu and its weighted value; the input in float32."""
         selected = peer.num_heads * peer.knn
-        return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
+        kept = self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
+        return kept + self._layer_input(d, peer)
 
     def shared_input(self, a: Architecture) -> float:
         """Return what a dense layer and a part beside it would count twice: the input d; autocast casts it for each."""
         part = a.memory or a.peer
         if part is None or part.place == "replace" or self._autocast:
             return 0.0
+        if part.query_conv is not None and a.memory is not None and not a.memory.gated:
+            return 0.0  # this part keeps its convolved input alone
         return self.width * a.d_model * len(part.layers)
 
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
-        """Input d; queries H w, again where they are normalised; slots and weights, H k."""
+        """Input d, in float32 too if convolved; queries H w, again if normalised; slots and weights, H k."""
         query = part.num_heads * part.key_width
         normed = {
             "none": self.width * query + 2 * _FLOAT32 * part.num_heads if part.qk_norm else 0,
@@ -241,6 +249,8 @@ class _Kept:
         if part.core_rank is not None:
             # Per head the 2 k half keys and k candidates by index; both halves' scores, and the core times one half's.
             slots += part.num_heads * part.knn * (3 * _INT64 + _FLOAT32 * 3 * part.core_rank)
+        if part.query_conv is not None:
+            slots += _FLOAT32 * d
         scored = self.width * query if part.query_norm == "none" else _FLOAT32 * query
         return self.width * d + scored + normed + slots
 

@@ -41,12 +41,17 @@ def kv_cache_bytes(architecture: Architecture, context: int, *, bytes_per_value:
     """Return the bytes of the KV cache of one sequence with `context` tokens.
 
     2 x layers x KV heads x head width x context values: what attention reads per generated token in addition to the
-    weights. It does not depend on the family. Raises ConfigError.
+    weights; and of each memory layer with convolved queries (`query_conv`) the last width - 1 inputs, d_model values
+    each. Otherwise it does not depend on the family. Raises ConfigError.
     """
     at_least("context", context, 0)
     positive("bytes_per_value", bytes_per_value)
     a = architecture
-    return bytes_per_value * 2 * a.num_layers * a.num_kv_heads * a.head_width * context
+    values = 2 * a.num_layers * a.num_kv_heads * a.head_width * context
+    part = a.memory or a.peer
+    if part is not None and part.query_conv is not None:
+        values += len(part.layers) * min(context, part.query_conv - 1) * a.d_model
+    return bytes_per_value * values
 
 
 def training_bytes(

@@ -189,6 +189,7 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "query_norm": family.query_norm,
         "core_rank": family.core_rank,
         "core_penalty": family.core_penalty,
+        "query_conv": family.query_conv,
         "weights": family.weights,
         "place": family.place,
     }

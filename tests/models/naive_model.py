@@ -75,10 +75,10 @@ def slot(
         return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":
         table = state["table"] if a.memory.shared_table else part["slot.table"]
-        chosen = selections(a.memory, part, rows, a.norm_eps, training)
+        chosen = selections(a.memory, part, convolved(a.memory, part, x), a.norm_eps, training)
         return np.stack([memory(a.memory, part, table, x, heads) for x, heads in zip(rows, chosen, strict=True)])
     if kind == "peer":
-        chosen = selections(a.peer, part, rows, a.norm_eps, training)
+        chosen = selections(a.peer, part, convolved(a.peer, part, x), a.norm_eps, training)
         return np.stack([tiny_experts(part, x, heads) for x, heads in zip(rows, chosen, strict=True)])
     return np.stack([swiglu(part["slot.gate_up.weight"], part["slot.down.weight"], x) for x in rows])
 
@@ -107,6 +107,18 @@ def experts(moe: MoE, part: dict[str, Array], sequence: Array, training: bool) -
             routed.append(swiglu(part["slot.shared.gate_up.weight"], part["slot.shared.down.weight"], x))
         outputs.append(np.sum(routed, axis=0) if routed else np.zeros_like(x))
     return np.stack(outputs)
+
+
+def convolved(config: Memory | Peer, part: dict[str, Array], x: Array) -> Array:
+    """Return [B S, D]: what queries are made of, from inputs [B, S, D]."""
+    if config.query_conv is None:
+        return x.reshape(-1, x.shape[-1])
+    weight, out = part["slot.query_conv.weight"], np.zeros_like(x)
+    for sequence, result in zip(x, out, strict=True):
+        for position in range(len(sequence)):
+            for back in range(min(config.query_conv, position + 1)):
+                result[position] += weight[:, back] * sequence[position - back]
+    return out.reshape(-1, x.shape[-1])
 
 
 def selections(

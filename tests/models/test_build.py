@@ -29,6 +29,7 @@ def by_hand(a: Architecture) -> int:
             m = a.memory or a.peer
             total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
             ranks = m.core_rank or 1
+            total += d * (m.query_conv or 0)
             total += m.num_heads * m.num_keys * m.key_width * ranks + (m.num_heads * ranks**2 if m.core_rank else 0)
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
             total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0

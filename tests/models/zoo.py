@@ -59,6 +59,11 @@ ZOO = {
         "memory_plus", memory=memory(value_width=5, qk_norm=True, core_rank=3, core_penalty=0.0)
     ),
     "peer tucker": architecture("peer", peer=peer(query_norm="layer", core_rank=2)),
+    "memory convolved": architecture("memory", memory=memory(gated=False, query_conv=4)),
+    "memory_plus convolved beside": architecture(
+        "memory_plus", memory=memory(value_width=5, qk_norm=True, query_conv=3, place="beside")
+    ),
+    "peer convolved": architecture("peer", peer=peer(query_norm="batch", query_conv=2)),
     "memory without softmax": architecture("memory", memory=memory(gated=False, weights="none")),
     "memory_plus relu": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, weights="relu", knn=9)),
     "peer without softmax": architecture("peer", peer=peer(weights="none")),

@@ -83,6 +83,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         gated=gated,
         place=draw(st.sampled_from(PLACES_IN_BLOCK)),
         weights=draw(st.sampled_from(SLOT_WEIGHTS)),
+        query_conv=draw(st.sampled_from([None, None, 2, 4])),
         core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
     )
 
@@ -102,5 +103,6 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
         place=draw(st.sampled_from(PLACES_IN_BLOCK)),
         weights=draw(st.sampled_from(SLOT_WEIGHTS)),
+        query_conv=draw(st.sampled_from([None, None, 2, 4])),
         core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
     )

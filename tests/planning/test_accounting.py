@@ -128,7 +128,8 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
             width = m.num_heads * m.key_width
             half_keys = 2 * m.num_keys * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
             dense += a.d_model * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
-            flops += 2 * (a.d_model * width + half_keys)
+            dense += a.d_model * (m.query_conv or 0)
+            flops += 2 * (a.d_model * width + half_keys + a.d_model * (m.query_conv or 0))
             if m.core_rank is None:
                 flops += m.num_heads * m.knn**2
             else:

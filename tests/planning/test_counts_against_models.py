@@ -53,9 +53,11 @@ def products_per_sequence(a: Architecture, s: int) -> float:
     parts["attention"] += 4 * a.num_layers * a.num_heads * a.head_width * (full - causal)
     keys = a.memory or a.peer
     if keys is not None:
-        # No matrix products, so it does not count them: adding the halves' scores of k x k candidates, and the table.
+        # No matrix products, so it does not count them: adding the halves' scores of k x k candidates, the table,
+        # and the convolution of the queries' inputs.
         if keys.core_rank is None:
             parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
+        parts["query"] -= s * len(keys.layers) * 2 * a.d_model * (keys.query_conv or 0)
         selected = keys.num_heads * keys.knn * len(keys.layers)
         width = 2 * a.d_model if a.memory is None else a.memory.value_width
         assert parts.pop("table") == s * 2 * selected * width

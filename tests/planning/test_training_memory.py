@@ -52,6 +52,14 @@ MODELS = {
     "memory tucker": replace(
         DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, core_rank=2)
     ),
+    "memory convolved": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, query_conv=4)
+    ),
+    "memory_plus convolved beside": replace(
+        DENSE,
+        family="memory_plus",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, query_conv=4, place="beside"),
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
 }
 
