@@ -68,6 +68,13 @@ class Architecture(Checked):
             )
             if part is not None:
                 self._check_layers(part.layers)
+        keyed = self.memory or self.peer
+        if keyed is not None and keyed.skip is not None:
+            require(
+                keyed.layers[-1] + keyed.skip < self.num_layers,
+                f"layer {keyed.layers[-1]} adds its output {keyed.skip} blocks later (skip), but the last block is "
+                f"{self.num_layers - 1}; name earlier layers or a smaller skip",
+            )
         if self.memory is not None and not self.memory.num_output_matrices:
             require(
                 self.memory.value_width == self.d_model,
@@ -105,6 +112,12 @@ class Architecture(Checked):
     def _stands_beside(self) -> bool:
         part = self.memory or self.peer
         return part is not None and part.place == "beside"
+
+    @property
+    def skip(self) -> int:
+        """After how many blocks the output of a memory or PEER layer is added; 0 at the end of its own."""
+        keyed = self.memory or self.peer
+        return (keyed.skip or 0) if keyed is not None else 0
 
     @property
     def trains_causally(self) -> bool:

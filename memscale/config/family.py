@@ -21,6 +21,7 @@ from memscale.config.layers import (
     QueryNorm,
     Routing,
     Scores,
+    Skip,
     SlotWeights,
 )
 from memscale.config.names import FolderName
@@ -134,6 +135,8 @@ class ProductKeyFamily(_PlacedFamily):
     themselves."""
     place: Place = field(default="replace", metadata=ADDED_LATER)
     """`replace`: in place of a block's feed-forward layer; `beside`: added to it."""
+    skip: Skip | None = field(default=None, metadata=ADDED_LATER)
+    """`beside` only: how many blocks later the output is added (Huang et al. 2024); None: at the end of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,6 +38,7 @@ Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
 SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
 CoreRank = Annotated[int, Range(1, 64, "rank 2 is enough in Huang et al. 2024, and keys grow with it")]
 ConvolutionWidth = Annotated[int, Range(2, 64, "each token's query sees as many inputs; 1 would be a gain")]
+Skip = Annotated[int, Range(1, 4_095, "no stack is deeper")]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -145,8 +146,16 @@ class _ProductKeys(Checked):
     """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense one, and both read the
     same normalised input and are added to the residual stream (Huang et al. 2024)."""
 
+    skip: Skip | None = field(default=None, metadata=ADDED_LATER)
+    """`beside` only: how many blocks later the output is added to the residual stream; None: at the end of its own."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.skip is None or self.place == "beside",
+            f"skip is {self.skip}, but place is '{self.place}': the block would have no feed-forward layer; set place "
+            "to 'beside'",
+        )
         require(self.key_width % 2 == 0, f"key_width is {self.key_width}, but a key is two halves of equal width")
         require(
             self.knn <= self.num_keys,

@@ -1,8 +1,9 @@
 """The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
 The sublayer is dense, experts, memory or PEER, by the architecture; all have the same signature. A memory or PEER layer
-may also stand beside a dense sublayer: both read the same normalised input, and both outputs are added. The model owns
-the table that its memory layers share; layers own the tables that are not shared.
+may also stand beside a dense sublayer: both read the same normalised input, and both outputs are added, that of the
+memory `skip` blocks later if so configured. The model owns the table that its memory layers share; layers own the
+tables that are not shared.
 
 Shape suffixes: B batch, S positions, D model width, V vocabulary; for a table N slots and V width.
 """
@@ -55,6 +56,7 @@ class Block(nn.Module):
         self.slot = _slot(a, a.feed_forward_kind(layer))
         beside = a.sparse_kind(layer) if a.feed_forward_kind(layer) == "dense" else None
         self.beside = None if beside is None else _slot(a, beside)
+        self._is_late = beside is not None and a.skip > 0
 
     def forward(
         self,
@@ -63,15 +65,17 @@ class Block(nn.Module):
         table_NV: Tensor | None,
         usage: Usage | None,
         cache: LayerCache | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the residual stream [B, S, D] after this layer, its auxiliary loss, and what is to be added later."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache)
         normed_BSD = self.slot_norm(x_BSD)
         out_BSD, loss = _through(self.slot, normed_BSD, table_NV, usage, cache)
         if self.beside is None:
-            return x_BSD + out_BSD, loss
+            return x_BSD + out_BSD, loss, None
         beside_BSD, loss = _through(self.beside, normed_BSD, table_NV, usage, cache)
-        return x_BSD + out_BSD + beside_BSD, loss
+        if self._is_late:
+            return x_BSD + out_BSD, loss, beside_BSD
+        return x_BSD + out_BSD + beside_BSD, loss, None
 
 
 def _through(
@@ -146,9 +150,14 @@ class Transformer(nn.Module):
             rotations = rotations[new_positions.positions]
         usages = self._usages if not self.training and self._usages is not None else [None] * len(self.blocks)
         auxiliary_loss = x_BSD.new_zeros(())
+        late: dict[int, Tensor] = {}
         for layer, (block, usage) in enumerate(zip(self.blocks, usages, strict=True)):
             held = None if cache is None or new_positions is None else cache.layer(layer, new_positions)
-            x_BSD, loss = block(x_BSD, rotations, self.table, usage, held)
+            x_BSD, loss, output_BSD = block(x_BSD, rotations, self.table, usage, held)
+            if output_BSD is not None:
+                late[layer + self.architecture.skip] = output_BSD
+            if layer in late:
+                x_BSD = x_BSD + late.pop(layer)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
         return Output(logits_BSV=self.head(self.norm(x_BSD)), auxiliary_loss=auxiliary_loss)

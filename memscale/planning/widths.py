@@ -192,6 +192,7 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "query_conv": family.query_conv,
         "weights": family.weights,
         "place": family.place,
+        "skip": family.skip,
     }
     if not isinstance(family, MemoryTableFamily):
         return part

@@ -18,6 +18,7 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
     """Return [B, S, V] for sequences of one length, in the mode that the model is in."""
     a, state = model.architecture, {name: value.double().numpy() for name, value in model.state_dict().items()}
     x = state["embedding.weight"][tokens]
+    added_at_end: dict[int, Array] = {}
     for layer in range(a.num_layers):
         part = {name.split(".", 2)[2]: value for name, value in state.items() if name.startswith(f"blocks.{layer}.")}
         normed = rms_norm(x, part["attention_norm.weight"], a.norm_eps)
@@ -26,7 +27,10 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
         x = x + slot(a, a.feed_forward_kind(layer), part, state, normed, model.training).reshape(x.shape)
         if a.feed_forward_kind(layer) == "dense" and a.sparse_kind(layer) is not None:
             beside = {name.replace("beside.", "slot."): value for name, value in part.items() if "slot." not in name}
-            x = x + slot(a, a.sparse_kind(layer), beside, state, normed, model.training).reshape(x.shape)
+            end = layer + ((a.memory or a.peer).skip or 0)
+            added_at_end[end] = slot(a, a.sparse_kind(layer), beside, state, normed, model.training).reshape(x.shape)
+        if layer in added_at_end:
+            x = x + added_at_end[layer]
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 

@@ -64,6 +64,9 @@ ZOO = {
         "memory_plus", memory=memory(value_width=5, qk_norm=True, query_conv=3, place="beside")
     ),
     "peer convolved": architecture("peer", peer=peer(query_norm="batch", query_conv=2)),
+    "memory_plus skip": architecture(
+        "memory_plus", num_layers=4, memory=memory(layers=(0, 1), value_width=5, place="beside", skip=2)
+    ),
     "memory without softmax": architecture("memory", memory=memory(gated=False, weights="none")),
     "memory_plus relu": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, weights="relu", knn=9)),
     "peer without softmax": architecture("peer", peer=peer(weights="none")),

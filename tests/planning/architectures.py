@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, Architecture
@@ -37,8 +39,10 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
         vocab_size=draw(st.integers(8, 300)),
         tied_embeddings=draw(st.booleans()),
         moe=draw(moes(layers)) if family == "moe" else None,
-        memory=draw(memories(family, d_model, layers)) if family in ("pkm", "memory", "memory_plus") else None,
-        peer=draw(peers(layers)) if family == "peer" else None,
+        memory=draw(memories(family, d_model, layers, num_layers))
+        if family in ("pkm", "memory", "memory_plus")
+        else None,
+        peer=draw(peers(layers, num_layers)) if family == "peer" else None,
     )
 
 
@@ -63,7 +67,15 @@ def moes(draw: st.DrawFn, layers: tuple[int, ...]) -> MoE:
 
 
 @st.composite
-def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]) -> Memory:
+def places(draw: st.DrawFn, layers: tuple[int, ...], num_layers: int) -> dict[str, Any]:
+    """In place of the dense layer, beside it, or beside it and added some blocks later."""
+    place = draw(st.sampled_from(PLACES_IN_BLOCK))
+    skips = [None, *range(1, num_layers - layers[-1])] if place == "beside" else [None]
+    return {"place": place, "skip": draw(st.sampled_from(skips))}
+
+
+@st.composite
+def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...], num_layers: int) -> Memory:
     """A shared table or one a layer, gated or not; a family's own settings are likely, but none is certain."""
     num_keys = draw(st.integers(1, 20))
     gated = draw(st.booleans())
@@ -81,7 +93,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         projection=projection,
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
-        place=draw(st.sampled_from(PLACES_IN_BLOCK)),
+        **draw(places(layers, num_layers)),
         weights=draw(st.sampled_from(SLOT_WEIGHTS)),
         query_conv=draw(st.sampled_from([None, None, 2, 4])),
         core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
@@ -89,7 +101,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
 
 
 @st.composite
-def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
+def peers(draw: st.DrawFn, layers: tuple[int, ...], num_layers: int) -> Peer:
     """Every way of normalising the query."""
     num_keys = draw(st.integers(1, 20))
     qk_norm = draw(st.booleans())
@@ -101,7 +113,7 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
-        place=draw(st.sampled_from(PLACES_IN_BLOCK)),
+        **draw(places(layers, num_layers)),
         weights=draw(st.sampled_from(SLOT_WEIGHTS)),
         query_conv=draw(st.sampled_from([None, None, 2, 4])),
         core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
