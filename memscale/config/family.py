@@ -17,6 +17,7 @@ from memscale.config.layers import (
     CapacityFactor,
     ConvolutionWidth,
     CoreRank,
+    Expansion,
     Place,
     QueryNorm,
     Routing,
@@ -156,6 +157,9 @@ class MemoryTableFamily(ProductKeyFamily):
     projection: bool = field(default=False, metadata=ADDED_LATER)
     """Without a gate: a matrix [value_width, d_model] after the weighted sum, so that rows may be narrower than the
     model (Huang et al. 2024)."""
+    expansion: Expansion | None = field(default=None, metadata=ADDED_LATER)
+    """Implicit value expansion (Huang et al. 2024): a square number of virtual tables, each with a projection of its
+    own; `num_slots` counts the rows that there are. None: the table alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

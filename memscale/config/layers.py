@@ -7,6 +7,7 @@ widths, more selected than exists, options that contradict each other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import Annotated
 
 from memscale.config.checks import ADDED_LATER, require
@@ -39,6 +40,7 @@ SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
 CoreRank = Annotated[int, Range(1, 64, "rank 2 is enough in Huang et al. 2024, and keys grow with it")]
 ConvolutionWidth = Annotated[int, Range(2, 64, "each token's query sees as many inputs; 1 would be a gain")]
 Skip = Annotated[int, Range(1, 4_095, "no stack is deeper")]
+Expansion = Annotated[int, Range(4, 1_024, "16 bring little more than 9 in Huang et al. 2024")]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -171,6 +173,11 @@ class _ProductKeys(Checked):
         )
 
     @property
+    def num_half_keys(self) -> int:
+        """Half keys per set that are scored: those of the addressed slots, virtual ones included."""
+        return self.num_keys
+
+    @property
     def num_ranks(self) -> int:
         """Vectors of each half key."""
         return self.core_rank or 1
@@ -198,6 +205,10 @@ class Memory(_ProductKeys):
     projection: bool = field(default=False, metadata=ADDED_LATER)
     """Without a gate: whether the output is y W, with W [value_width, d_model], so that rows may be narrower than the
     model (Huang et al. 2024). A gated output has such a matrix, W2, in any case."""
+    expansion: Expansion | None = field(default=None, metadata=ADDED_LATER)
+    """Implicit value expansion (Huang et al. 2024): a square number E of virtual tables, each the table with a
+    projection [value_width, d_model] of its own. Slots are chosen among E x num_keys^2 virtual ones, by
+    sqrt(E) x num_keys half keys in each set. None: the table alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,11 +217,31 @@ class Memory(_ProductKeys):
             "projection is true, but a gated output is projected by its W2 already; set one of projection and gated to "
             "false",
         )
+        require(
+            isqrt(self.num_virtual_tables) ** 2 == self.num_virtual_tables,
+            f"expansion is {self.expansion}, but product keys span a square number of slots; it needs a square number "
+            "such as 4, 9 or 16",
+        )
+        require(
+            self.expansion is None or self.gated or self.projection,
+            f"expansion is {self.expansion}, but each virtual table needs its projection; set projection or gated to "
+            "true",
+        )
+
+    @property
+    def num_virtual_tables(self) -> int:
+        """Virtual tables, 1 without expansion."""
+        return self.expansion or 1
+
+    @property
+    def num_half_keys(self) -> int:
+        """Half keys per set that are scored: those of the virtual slots."""
+        return self.num_keys * isqrt(self.num_virtual_tables)
 
     @property
     def num_output_matrices(self) -> int:
-        """Matrices [value_width, d_model] of the output: 2 gated, 1 projected, 0 otherwise."""
-        return 2 if self.gated else int(self.projection)
+        """Matrices [value_width, d_model] of the output: of the gate, and of each virtual table; 0 without both."""
+        return int(self.gated) + self.num_virtual_tables * int(self.gated or self.projection)
 
     @property
     def num_tables(self) -> int:

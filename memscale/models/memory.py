@@ -3,10 +3,12 @@
 1. `memscale.models.queries` selects H * knn slots per token, with their weights.
 2. y is the weighted sum of their table rows over all heads (`embedding_bag`).
 3. Gated (Memory+): (y * silu(x W1)) W2. With a projection (UltraMem): y W2. Otherwise y itself.
+4. With expansion (UltraMem) y is a sum for each of E virtual tables (`memscale.models.value_expansion`), all have the
+   one gate, and W2 [E V, D] has a projection for each.
 
 A shared table is not the layer's own: the model passes it in, so that the memory layers of one model share one.
 
-Shape suffixes: B batch, S positions, T = B S tokens, D model width, N slots, V width of the table.
+Shape suffixes: B batch, S positions, T = B S tokens, D model width, N slots, V width of the table, E virtual tables.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class MemoryLayer(ProductKeySelection):
         if memory.gated:
             self.gate = nn.Linear(d_model, memory.value_width, bias=False)
         if memory.num_output_matrices:
-            self.out = nn.Linear(memory.value_width, d_model, bias=False)
+            self.out = nn.Linear(memory.num_virtual_tables * memory.value_width, d_model, bias=False)
 
     def forward(
         self, x_BSD: Tensor, table_NV: Tensor | None, usage: Usage | None, cache: LayerCache | None = None
@@ -52,9 +54,14 @@ class MemoryLayer(ProductKeySelection):
         values_NV = table_NV if own_NV is None else own_NV
         assert values_NV is not None, "a memory layer without a table of its own was handed none"
         x_TD = x_BSD.flatten(0, 1)
-        y_TV = embedding_bag(values_NV, *self.selected(self.query_inputs(x_BSD, cache), usage))
+        selected = self.selected(self.query_inputs(x_BSD, cache), usage)
+        if self._virtual is None:
+            y_TEV = embedding_bag(values_NV, *selected)[:, None]
+        else:
+            y_TEV = self._virtual.sums(values_NV, *selected)
         if self.gate is not None:
-            y_TV = y_TV * F.silu(self.gate(x_TD))
+            y_TEV = y_TEV * F.silu(self.gate(x_TD))[:, None]
+        out_TD = y_TEV.flatten(1)
         if self.out is not None:
-            y_TV = self.out(y_TV)
-        return y_TV.view_as(x_BSD), self.core_loss()
+            out_TD = self.out(out_TD)
+        return out_TD.view_as(x_BSD), self.core_loss()

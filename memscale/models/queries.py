@@ -37,6 +37,7 @@ from memscale.models.cache import LayerCache
 from memscale.models.precision import promoted
 from memscale.models.query_convolution import QueryConvolution
 from memscale.models.usage import Usage
+from memscale.models.value_expansion import VirtualTables
 
 BATCH_NORM_MOMENTUM = 0.1
 """Weight of a batch in the running statistics, as in torch and in Lample et al.'s code."""
@@ -59,6 +60,9 @@ class ProductKeySelection(nn.Module):
         super().__init__()
         self._num_heads, self._knn, self._half_width = part.num_heads, part.knn, part.key_width // 2
         self._weights = part.weights
+        self._virtual: VirtualTables | None = None
+        if isinstance(part, Memory) and part.expansion is not None:
+            self._virtual = VirtualTables(part.num_slots, part.expansion)
         self._qk_norm, self._norm_eps = part.qk_norm, norm_eps
         width = part.num_heads * part.key_width
         self.query = nn.Linear(d_model, width)
@@ -70,7 +74,7 @@ class ProductKeySelection(nn.Module):
         elif part.query_norm == "layer":
             self.query_norm = QueryLayerNorm(part.num_heads, width, norm_eps)
         ranks = () if part.core_rank is None else (part.core_rank,)
-        self.keys = nn.Parameter(torch.empty(2, part.num_heads, *ranks, part.num_keys, self._half_width))
+        self.keys = nn.Parameter(torch.empty(2, part.num_heads, *ranks, part.num_half_keys, self._half_width))
         self.core = None if part.core_rank is None else nn.Parameter(torch.empty(part.num_heads, *ranks, *ranks))
         self._core_penalty = CORE_PENALTY if part.core_penalty is None else part.core_penalty
 
@@ -85,7 +89,8 @@ class ProductKeySelection(nn.Module):
     def selected(self, x_TD: Tensor, usage: Usage | None) -> tuple[Tensor, Tensor]:
         """Return the slots of every token, int64 [T, K], and their weights [T, K]; a softmax sums to one in each head.
 
-        `usage` accumulates the magnitudes of the weights by slot, if given.
+        Slots are virtual ones where values are expanded. `usage` accumulates the magnitudes of the weights by row, if
+        given.
         """
         query_T2HW, keys = self._queries_and_keys(x_TD)
         core_HRR: Tensor | None = self.core
@@ -95,8 +100,11 @@ class ProductKeySelection(nn.Module):
             slots_THK, scores_THK = tucker_key_topk(query_T2HW, keys, core_HRR, self._knn)
         slots_TK = slots_THK.flatten(1)
         weights_TK = _WEIGHTS[self._weights](scores_THK).flatten(1)
+        if self._virtual is not None:
+            slots_TK = self._virtual.permuted(slots_TK)
         if usage is not None:
-            usage.add_at(slots_TK, weights_TK.abs())
+            rows_TK = slots_TK if self._virtual is None else self._virtual.rows(slots_TK)
+            usage.add_at(rows_TK, weights_TK.abs())
         return slots_TK, weights_TK
 
     def core_loss(self) -> Tensor | None:

@@ -7,8 +7,10 @@
    2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v. With
    a core of rank r (Huang et al. 2024) 2 r n half keys are scored, 2 H n w r; their rank-1 approximation costs 4 H n r,
    and the exact scores of k x k candidates 2 H r^2 k + 2 H r k^2.
-4. A convolution of width c over the queries' inputs costs 2 d c FLOPs.
-5. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+4. With implicit value expansion (Huang et al. 2024) sqrt(E) n half keys are scored per set, and the output has E
+   projections of 2 d v; a token still reads H k rows.
+5. A convolution of width c over the queries' inputs costs 2 d c FLOPs.
+6. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
 
 A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of
 `memscale.models` have the same parameters, and torch's own FLOP counter agrees
@@ -252,12 +254,12 @@ def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
     width = part.num_heads * part.key_width
     query = d * width + d * (part.query_conv or 0)
     vectors = width if part.query_norm == "none" else 3 * width
-    keys = width * part.num_keys * part.num_ranks
+    keys = width * part.num_half_keys * part.num_ranks
     # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.
     scoring = 2.0 * keys + part.num_heads * part.knn**2
     if part.core_rank is not None:
         r, k = part.core_rank, part.knn
-        scoring = 2.0 * keys + part.num_heads * (4.0 * part.num_keys * r + 2.0 * r * r * k + 2.0 * r * k * k)
+        scoring = 2.0 * keys + part.num_heads * (4.0 * part.num_half_keys * r + 2.0 * r * r * k + 2.0 * r * k * k)
         keys += part.num_heads * r * r
     return [
         _dense("query", (query + vectors) * num_layers, 2.0 * query * num_layers),

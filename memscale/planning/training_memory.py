@@ -158,7 +158,8 @@ def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float
         return 0.0
     reads, width = part.num_heads * part.knn, a.memory.value_width if a.memory is not None else a.d_model
     lookups = 1 if a.memory is not None else 2  # of the same slots
-    per_token = len(part.layers) * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
+    bags = a.memory.num_virtual_tables if a.memory is not None else 1
+    per_token = len(part.layers) * bags * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
     sums = _table_rows(a) * (_INT64 + _FLOAT32 * (1 + width))
     return float(min(tokens * per_token, 2 * sums + tokens_at_once * per_token))
 
@@ -210,15 +211,19 @@ class _Kept:
     def memory(self, d: int, memory: Memory) -> float:
         """Product keys, and what the output saves.
 
-        The input of its matrix, v. With a gate also its own input (which autocast casts again), the weighted sum, v, in
-        float32, and the gate before and after silu, 2 v.
+        The input of its matrix, E v. With a gate also its own input (which autocast casts again), the weighted sums,
+        E v, in float32, and the gate before and after silu, 2 v. With expansion the slots, the weights and whose they
+        are, E H k each.
         """
         v = memory.value_width
         kept = self._product_keys(d, memory)
+        tables = memory.num_virtual_tables
+        if memory.expansion is not None:
+            kept += tables * memory.num_heads * memory.knn * (_INT64 + _FLOAT32 + 1)
         if memory.num_output_matrices:
-            kept += self.width * v
+            kept += self.width * tables * v
         if memory.gated:
-            kept += _FLOAT32 * v + self.width * 2 * v + (self.width * d if self._autocast else 0)
+            kept += _FLOAT32 * tables * v + self.width * 2 * v + (self.width * d if self._autocast else 0)
             kept += self._layer_input(d, memory)
         return kept
 
@@ -259,7 +264,7 @@ class _Kept:
         part = a.memory or a.peer
         kept = 0.0
         if part is not None and part.qk_norm:
-            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_keys * part.key_width * part.num_ranks
+            kept += _FLOAT32 * len(part.layers) * part.num_heads * part.num_half_keys * part.key_width * part.num_ranks
         if self._autocast:
             multiplied = ("attention", "ffn", "experts", "shared_experts", "query", "memory_output")
             matrices = sum(part.params for part in components(a, 1) if part.name in multiplied)

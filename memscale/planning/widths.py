@@ -199,5 +199,6 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
     part["value_width"] = getattr(family, "value_width", None) or dense.d_model
     part["gated"] = isinstance(family, MemoryPlusFamily) and family.gated
     part["projection"] = family.projection
+    part["expansion"] = family.expansion
     part["shared_table"] = family.family != "pkm"
     return part

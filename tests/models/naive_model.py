@@ -192,10 +192,25 @@ def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array
 
 
 def memory(config: Memory, part: dict[str, Array], table: Array, x: Array, chosen: list[tuple[Array, Array]]) -> Array:
-    y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0)
-    if not config.gated:
-        return part["slot.out.weight"] @ y if config.projection else y
-    return part["slot.out.weight"] @ (y * silu(part["slot.gate.weight"] @ x))
+    gate = silu(part["slot.gate.weight"] @ x) if config.gated else 1.0
+    if config.expansion is not None:
+        return expanded(config, part["slot.out.weight"], table, chosen, gate)
+    y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0) * gate
+    return part["slot.out.weight"] @ y if config.gated or config.projection else y
+
+
+def expanded(config: Memory, out: Array, table: Array, chosen: list[tuple[Array, Array]], gate: Array | float) -> Array:
+    """The sum of virtual values: a row times the projection of the block that the permuted slot lies in."""
+    rows, size, width = len(table), len(table) * config.expansion, table.shape[1]
+    multiplier = int(size / 1.618033988749895)
+    while np.gcd(multiplier, size) > 1:
+        multiplier += 1
+    y = np.zeros(len(out))
+    for slots, weights in chosen:
+        for slot_, weight in zip(slots, weights, strict=True):
+            block, row = divmod(int(slot_) * multiplier % size, rows)
+            y += weight * out[:, block * width : (block + 1) * width] @ (table[row] * gate)
+    return y
 
 
 def tiny_experts(part: dict[str, Array], x: Array, chosen: list[tuple[Array, Array]]) -> Array:

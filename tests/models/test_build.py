@@ -30,10 +30,12 @@ def by_hand(a: Architecture) -> int:
             total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
             ranks = m.core_rank or 1
             total += d * (m.query_conv or 0)
-            total += m.num_heads * m.num_keys * m.key_width * ranks + (m.num_heads * ranks**2 if m.core_rank else 0)
+            tables = (a.memory.expansion or 1) if a.memory else 1
+            half_keys = m.num_keys * round(tables**0.5)
+            total += m.num_heads * half_keys * m.key_width * ranks + (m.num_heads * ranks**2 if m.core_rank else 0)
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
-            total += 2 * d * a.memory.value_width if a.memory and a.memory.gated else 0
-            total += d * a.memory.value_width if a.memory and a.memory.projection else 0
+            total += (1 + tables) * d * a.memory.value_width if a.memory and a.memory.gated else 0
+            total += tables * d * a.memory.value_width if a.memory and a.memory.projection else 0
     return total + tables_by_hand(a)
 
 

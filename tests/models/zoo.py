@@ -67,6 +67,25 @@ ZOO = {
     "memory_plus skip": architecture(
         "memory_plus", num_layers=4, memory=memory(layers=(0, 1), value_width=5, place="beside", skip=2)
     ),
+    "memory expanded": architecture("memory", memory=memory(value_width=5, gated=False, projection=True, expansion=4)),
+    "memory_plus expanded": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, expansion=9)),
+    "ultramem": architecture(
+        "memory",
+        num_layers=4,
+        memory=memory(
+            layers=(0, 1),
+            value_width=8,
+            gated=False,
+            projection=True,
+            expansion=4,
+            core_rank=2,
+            weights="none",
+            query_norm="layer",
+            query_conv=4,
+            place="beside",
+            skip=2,
+        ),
+    ),
     "memory without softmax": architecture("memory", memory=memory(gated=False, weights="none")),
     "memory_plus relu": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, weights="relu", knn=9)),
     "peer without softmax": architecture("peer", peer=peer(weights="none")),

@@ -91,6 +91,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
         value_width=draw(st.integers(1, 40)) if gated or projection else d_model,
         projection=projection,
+        expansion=draw(st.sampled_from([None, None, 4, 9])) if gated or projection else None,
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
         **draw(places(layers, num_layers)),

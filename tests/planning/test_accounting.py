@@ -126,7 +126,9 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
             m = a.memory or a.peer
             assert m is not None
             width = m.num_heads * m.key_width
-            half_keys = 2 * m.num_keys * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
+            tables = (a.memory.expansion or 1) if a.memory is not None else 1
+            keys_per_set = m.num_keys * round(tables**0.5)
+            half_keys = 2 * keys_per_set * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
             dense += a.d_model * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
             dense += a.d_model * (m.query_conv or 0)
             flops += 2 * (a.d_model * width + half_keys + a.d_model * (m.query_conv or 0))
@@ -134,15 +136,15 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 flops += m.num_heads * m.knn**2
             else:
                 dense += m.num_heads * m.core_rank**2
-                rough = 2 * 2 * m.num_keys * m.core_rank  # two sets, a vector of r times n half keys
+                rough = 2 * 2 * keys_per_set * m.core_rank  # two sets, a vector of r times n half keys
                 flops += m.num_heads * (rough + 2 * m.core_rank * m.knn * (m.core_rank + m.knn))
             selected = m.num_heads * m.knn
             if a.memory is not None:
                 v = a.memory.value_width
-                dense += 2 * a.d_model * v if a.memory.gated else 0
-                dense += a.d_model * v if a.memory.projection else 0
-                flops += 2 * selected * v + (4 * a.d_model * v if a.memory.gated else 0)
-                flops += 2 * a.d_model * v if a.memory.projection else 0
+                dense += (1 + tables) * a.d_model * v if a.memory.gated else 0
+                dense += tables * a.d_model * v if a.memory.projection else 0
+                flops += 2 * selected * v + (2 * (1 + tables) * a.d_model * v if a.memory.gated else 0)
+                flops += 2 * tables * a.d_model * v if a.memory.projection else 0
                 rows += selected
                 shared_tables.add(0 if a.memory.shared_table else layer)
                 table = len(shared_tables) * m.num_keys**2 * v

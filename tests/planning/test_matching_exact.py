@@ -215,6 +215,7 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         gated=st.just(False),
         projection=st.just(True),
         core_rank=st.sampled_from([None, 2]),
+        expansion=st.sampled_from([None, 4]),
         query_conv=st.sampled_from([None, 4]),
         root_step=st.just(root_step),
     )

@@ -60,6 +60,14 @@ MODELS = {
         family="memory_plus",
         memory=Memory(layers=(1, 3), **KEYS, value_width=64, query_conv=4, place="beside"),
     ),
+    "memory expanded": replace(
+        DENSE,
+        family="memory",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=32, gated=False, projection=True, expansion=4),
+    ),
+    "memory_plus expanded": replace(
+        DENSE, family="memory_plus", memory=Memory(layers=(1, 3), **KEYS, value_width=32, expansion=4)
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
 }
 
@@ -154,8 +162,9 @@ TABLES = {"layers": (1, 3), "num_keys": 100, "num_heads": 4, "knn": 8, "key_widt
         replace(DENSE, family="memory_plus", memory=Memory(**{**TABLES, "layers": (1,)}, value_width=64)),
         replace(DENSE, family="pkm", memory=Memory(**TABLES, value_width=64, gated=False, shared_table=False)),
         replace(DENSE, family="peer", peer=Peer(**TABLES)),
+        replace(DENSE, family="memory_plus", memory=Memory(**TABLES, value_width=64, expansion=4)),
     ],
-    ids=["shared by two layers", "of one layer", "one per layer", "two per layer"],
+    ids=["shared by two layers", "of one layer", "one per layer", "two per layer", "expanded"],
 )
 def test_a_tables_gradient_is_its_reads_or_the_sums_where_these_are_less(a: Architecture) -> None:
     model = build(a, seed=0)
