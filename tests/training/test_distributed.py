@@ -97,7 +97,9 @@ def check_close(root: Path, expected: Path, *, in_training: bool = False) -> Non
             assert ours[key] == pytest.approx(value, rel=2e-2, abs=1e-6), key
 
 
-@pytest.mark.parametrize("family", ["dense", "moe_bias", "moe_choice", "pkm_batch", "memory_plus", "peer"])
+@pytest.mark.parametrize(
+    "family", ["dense", "moe_bias", "moe_choice", "pkm_batch", "memory_plus", "peer", "memory_ultramem"]
+)
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_with_two_micro_batches(
     tmp_path: Path, prepared: Prepared, family: str

@@ -31,7 +31,7 @@ from memscale.training.schedules import lr_factor
 from memscale.training.trainer import Progress, TrainResult, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
-ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer")
+ALL = (*FAMILIES, "moe_bias", "moe_choice", "pkm", "pkm_batch", "memory", "peer", "memory_ultramem")
 MakeRun = Callable[..., Run]
 
 
@@ -45,7 +45,7 @@ def same_weights(one: TrainResult, other: TrainResult) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice"])
+@pytest.mark.parametrize("family", [*FAMILIES, "moe_bias", "moe_choice", "memory_ultramem"])
 def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     trained = do(make_run(family, num_steps=80), tmp_path, prepared)
     losses = [value for _, _, split, name, value in lines(tmp_path) if (split, name) == ("train", "loss")]
@@ -57,7 +57,7 @@ def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: s
     assert final == pytest.approx(losses[-1], abs=0.7)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "pkm_batch"])
+@pytest.mark.parametrize("family", [*FAMILIES, "pkm_batch", "memory_ultramem"])
 def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     """The same run by torch's own optimizer and clipping, on the sampler's batches in order."""
     run = make_run(family, num_steps=6)
@@ -97,7 +97,7 @@ def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: Make
         assert (ours - theirs).abs().mean() < 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "memory_ultramem"])
 def test_stopped_anywhere_and_resumed_gives_the_same_bits(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
