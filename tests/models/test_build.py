@@ -151,3 +151,22 @@ def test_buffers_are_as_wide_as_the_model_but_never_narrower_than_they_were() ->
 def test_a_tied_head_is_the_embedding() -> None:
     model = build(replace(ZOO["dense"], tied_embeddings=True), seed=0)
     assert model.head.weight is model.embedding.weight
+
+
+@pytest.mark.parametrize("weights", ["none", "relu"])
+@pytest.mark.parametrize("core_rank", [None, 2])
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("family", ["memory", "peer"])
+def test_without_a_softmax_the_output_starts_as_large_as_a_dense_layers(
+    family: str, qk_norm: bool, core_rank: int | None, weights: str
+) -> None:
+    """Within a factor of five, where with the softmax's rows it would be up to 400 times as large."""
+    options = {"num_keys": 60, "knn": 16, "key_width": 32, "weights": weights, "core_rank": core_rank}
+    part = replace(ZOO[family].memory or ZOO[family].peer, layers=(1,), qk_norm=qk_norm, **options)
+    if family == "memory":
+        part = replace(part, value_width=64, shared_table=core_rank is None)
+    a = replace(ZOO[family], d_model=64, **{family: part})
+    x = torch.randn((2, 40, 64), generator=torch.Generator().manual_seed(0))
+    model, dense = build(a, seed=0), build(replace(ZOO["dense"], d_model=64, ffn_hidden=170), seed=0)
+    found, usual = (one.blocks[1].slot(x, getattr(one, "table", None), None)[0].std() for one in (model, dense))
+    assert usual / 5 < found < 5 * usual

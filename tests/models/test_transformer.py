@@ -152,7 +152,7 @@ def test_only_experts_and_cores_with_a_penalty_have_an_auxiliary_loss() -> None:
     for which, architecture in ZOO.items():
         loss = build(architecture, seed=0)(tokens_of(architecture, (2, 6))).auxiliary_loss
         assert loss.shape == ()
-        assert (loss.item() > 0) == (which.startswith("moe") or which.endswith("tucker"))
+        assert (loss.item() > 0) == (which.startswith("moe") or which.endswith(("tucker", "ultramem")))
 
 
 def test_the_loss_of_a_core_is_that_of_its_minor_singular_values() -> None:
