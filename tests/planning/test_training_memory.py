@@ -55,6 +55,11 @@ MODELS = {
     "memory convolved": replace(
         DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, query_conv=4)
     ),
+    "memory convolved beside": replace(
+        DENSE,
+        family="memory",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, query_conv=4, place="beside"),
+    ),
     "memory_plus convolved beside": replace(
         DENSE,
         family="memory_plus",
