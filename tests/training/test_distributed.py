@@ -107,11 +107,12 @@ def check_close(root: Path, expected: Path) -> None:
         "moe_hash",
         "pkm_batch",
         "memory_plus",
+        "memory_ultramem",
         "peer",
         "moe_muon",
         "looped",
         "mixture",
-    ],  # fmt: skip
+    ],
 )
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_with_two_micro_batches(
