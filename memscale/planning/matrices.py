@@ -8,7 +8,8 @@ Muon is for linear maps between hidden vectors. It is not for
    that combine their scores;
 3. routers, whose rows score one expert each; a step on all singular directions alike moves the choice of experts by
    directions that carry no gradient but noise;
-4. norm gains and biases, which are vectors, and depthwise convolutions, which are one for each value.
+4. norm gains and biases, which are vectors, and depthwise convolutions, which are one for each value;
+5. the injection of a looped model, which is in no block.
 
 These keep AdamW, as Jordan (2024) and Liu et al. (2025) keep it for embeddings, head and vectors. A component that is
 not named here keeps AdamW.

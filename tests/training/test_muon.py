@@ -180,6 +180,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
         "ngram.conv",
         ".core",
         "query_conv.weight",
+        "injection.weight",
     )
     assert not any(name.endswith(left_out) for name in group.parameters)
     assert all(name.endswith(left_out) for name in others)
@@ -190,7 +191,9 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
 
 def test_of_every_component_it_is_decided_whether_it_is_a_matrix() -> None:
     """A new component has to be named here, in `memscale.planning.matrices`, or both."""
-    with_adamw = {"embedding", "lm_head", "table", "norm", "router", "key_scoring", "query_conv", "ngram_conv"}
+    with_adamw = {
+        "embedding", "lm_head", "table", "norm", "router", "injection", "key_scoring", "query_conv", "ngram_conv",
+    }  # fmt: skip
     assert {name for name, _ in _COMPONENTS} == MATRIX_COMPONENTS | with_adamw
     assert not MATRIX_COMPONENTS & with_adamw
 
