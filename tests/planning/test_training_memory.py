@@ -96,6 +96,46 @@ MODELS = {
         memory=Memory(layers=(2, 3), **KEYS, value_width=64, qk_norm=True),
         ngram=NGram(layers=(1,), num_heads=4, rows_per_head=97, row_width=12),
     ),
+    "experts, memory beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80, shared_experts=1),
+        memory=Memory(layers=(0, 1, 3), **KEYS, value_width=64, place="beside"),
+    ),
+    "hash experts, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(
+            layers=(0, 1),
+            num_experts=8,
+            experts_per_token=2,
+            expert_hidden=80,
+            routing="hash",
+            renormalise=False,
+            balance="none",
+            z_weight=0.0,
+        ),
+        peer=Peer(layers=(0, 2), **KEYS, query_conv=4, place="beside"),
+    ),
+    "experts, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80),
+        peer=Peer(layers=(0, 1), **KEYS, place="beside"),
+    ),
+    "PEER, memory beside": replace(
+        DENSE,
+        family="mixture",
+        peer=Peer(layers=(0, 1), **KEYS, core_rank=2),
+        memory=Memory(layers=(0, 1), **KEYS, value_width=64, gated=False, query_conv=4, place="beside", skip=1),
+    ),
+    "memory, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        memory=Memory(layers=(0, 1), **KEYS, value_width=64),
+        peer=Peer(layers=(0, 1), **KEYS, query_conv=4, place="beside", skip=1),
+        token_table=TokenTable(layers=(0,), row_width=40),
+    ),
     "looped": replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=2, coda=1, recurrences=3)),
     "looped, no injection": replace(
         DENSE, family="looped", loop=Loop(prelude=0, recurrent=3, coda=1, recurrences=2, injection="none")
