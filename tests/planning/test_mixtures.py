@@ -65,7 +65,8 @@ def test_experts_keep_the_layer_that_a_memory_stands_beside() -> None:
     memory = MemoryPlusFamily(name="m", layers=(1,), num_heads=2, knn=8, num_slots=4096, place="beside", skip=2)
     experts = MoEFamily(name="e", experts_per_token=1)
     found = matched(MixtureFamily(name="mixed", parts=(memory, experts)), Matching(total_over_dense=4))
-    assert found.moe is not None and found.memory is not None
+    assert found.moe is not None
+    assert found.memory is not None
     assert found.moe.layers == (0, 1, 2, 3)
     assert (found.memory.place, found.memory.skip) == ("beside", 2)
     assert found.num_dense_layers == 0
@@ -80,7 +81,8 @@ def test_of_two_parts_with_keys_the_last_ones_width_is_solved() -> None:
         free=(Free(name="mixed", widths=("key_width",)),), equal=("tokens", "flops_per_token"), tolerance=0.05
     )
     found = matched(MixtureFamily(name="mixed", parts=(peer, memory)), terms)
-    assert found.peer is not None and found.memory is not None
+    assert found.peer is not None
+    assert found.memory is not None
     assert found.peer.key_width == 10
     assert found.memory.key_width != 32
 
