@@ -1,8 +1,9 @@
 """The architecture of a model: one frozen description that the planner counts and `memscale.models` builds.
 
 Sparse parts stand in the place of a block's feed-forward layer (`memscale.config.layers`) or beside what the block does
-(`memscale.config.token_layers`); each lists its layers. A family has one kind of part; a mixture has several. Refuses
-shapes that no module could have: head widths that do not divide, layers outside the stack, two parts in one place.
+(`memscale.config.token_layers`, and memory and PEER layers with `place: beside`); each lists its layers. A family has
+one kind of part; a mixture has several. Refuses shapes that no module could have: head widths that do not divide,
+layers outside the stack, two parts in one place.
 """
 
 from __future__ import annotations
@@ -79,10 +80,18 @@ class Architecture(Checked):
         require(self.head_width % 2 == 0, f"head_width is {self.head_width}, but rotary positions turn pairs of values")
         self._check_parts()
         self._check_loop()
-        if self.memory is not None and not self.memory.gated:
+        for part in (self.memory, self.peer):
+            if part is not None and part.skip is not None:
+                require(
+                    part.layers[-1] + part.skip < self.num_layers,
+                    f"layer {part.layers[-1]} adds its output {part.skip} blocks later (skip), but the last block is "
+                    f"{self.num_layers - 1}; name earlier layers or a smaller skip",
+                )
+        if self.memory is not None and not self.memory.num_output_matrices:
             require(
                 self.memory.value_width == self.d_model,
-                f"value_width is {self.memory.value_width}; without a gated output it must be d_model ({self.d_model})",
+                f"value_width is {self.memory.value_width}; without a gated output or a projection it must be d_model "
+                f"({self.d_model})",
             )
 
     def _check_parts(self) -> None:
@@ -109,12 +118,22 @@ class Architecture(Checked):
                     f"layer {layer} is listed by {places.get(layer)} and by {name}, and has one feed-forward layer",
                 )
                 places[layer] = name
+        if len(self._beside) > 1:
+            memory, peer = self._beside.values()
+            both = sorted(set(memory.layers) & set(peer.layers))
+            require(
+                not both,
+                f"layers {both} are listed by memory and by peer, both with place 'beside', and one part can stand "
+                "beside a layer; name other layers for one of them",
+            )
         if self.token_table is not None:
             self._check_row(self.token_table)
 
     @staticmethod
     def _takes_the_slot(part: SparsePart) -> bool:
-        return isinstance(part, MoE | Memory | Peer) or (isinstance(part, TokenTable) and part.use == "up")
+        if isinstance(part, Memory | Peer):
+            return part.place == "replace"
+        return isinstance(part, MoE) or (isinstance(part, TokenTable) and part.use == "up")
 
     def _check_row(self, table: TokenTable) -> None:
         wanted = {
@@ -158,6 +177,20 @@ class Architecture(Checked):
             if layer in part.layers and self._takes_the_slot(part):
                 return name
         return "dense"
+
+    def beside_kind(self, layer: int) -> str | None:
+        """Return the field of the memory or PEER layer beside block `layer`'s feed-forward layer; None without one."""
+        return next((name for name, part in self._beside.items() if layer in part.layers), None)
+
+    def beside_end(self, layer: int) -> int:
+        """Return at the end of which block the output of what stands beside block `layer` is added (`skip`)."""
+        skips = [part.skip or 0 for part in self._beside.values() if layer in part.layers]
+        return layer + sum(skips)
+
+    @property
+    def _beside(self) -> dict[str, Memory | Peer]:
+        parts: dict[str, Memory | Peer | None] = {"memory": self.memory, "peer": self.peer}
+        return {name: part for name, part in parts.items() if part is not None and part.place == "beside"}
 
     @property
     def num_dense_layers(self) -> int:

@@ -9,14 +9,14 @@ from typing import Any
 
 from memscale.errors import ConfigError, nearest
 
-ADDED_LATER: Mapping[str, str | None] = {"added_later": None}
+ADDED_LATER: Mapping[str, str | bool | None] = {"added_later": None}
 """Metadata of a field that an earlier version did not have, with the default None: as everything was before. While it
 is None it is not part of the plain form (`memscale.config.codec.to_plain`), so that identities, run files and
 checkpoints of earlier versions stay what they are."""
 
 
-def added_later(before: str) -> Mapping[str, str | None]:
-    """Return metadata like `ADDED_LATER` for a word: `before` names what everything was, and is left out.
+def added_later(before: str | bool) -> Mapping[str, str | bool | None]:
+    """Return metadata like `ADDED_LATER` for a word or a switch: `before` is what everything was, and is left out.
 
     It is compared with `before` and not with the field's default, so that another default later on would not give old
     results to new runs.

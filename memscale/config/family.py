@@ -6,12 +6,25 @@ two entries of the same family.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Annotated, ClassVar
 
-from memscale.config.checks import require
-from memscale.config.layers import Balance, BiasRate, CapacityFactor, QueryNorm, Routing, Scores
+from memscale.config.checks import ADDED_LATER, added_later, require
+from memscale.config.layers import (
+    Balance,
+    BiasRate,
+    CapacityFactor,
+    ConvolutionWidth,
+    CoreRank,
+    Expansion,
+    Place,
+    QueryNorm,
+    Routing,
+    Scores,
+    Skip,
+    SlotWeights,
+)
 from memscale.config.loop import Injection
 from memscale.config.names import FolderName
 from memscale.config.ranges import (
@@ -120,6 +133,19 @@ class ProductKeyFamily(PlacedFamily):
     """None: half of d_model, rounded down to an even number."""
     qk_norm: bool = False
     query_norm: QueryNorm = "none"
+    core_rank: CoreRank | None = field(default=None, metadata=ADDED_LATER)
+    """Rank of Tucker-decomposed scores (Huang et al. 2024, TDQKR); None: scores of product keys."""
+    core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
+    """Weight of the loss that keeps the core of rank `core_rank` near rank 1; None: 0.001 where there is a core."""
+    query_conv: ConvolutionWidth | None = field(default=None, metadata=ADDED_LATER)
+    """Width of a depthwise causal convolution over the inputs of the queries (Huang et al. 2024); None: none."""
+    weights: SlotWeights = field(default="softmax", metadata=added_later("softmax"))
+    """Weights of a head's selected slots: the `softmax` of their scores, `relu` of the scores, or `none`: the scores
+    themselves."""
+    place: Place = field(default="replace", metadata=added_later("replace"))
+    """`replace`: in place of a block's feed-forward layer; `beside`: added to it."""
+    skip: Skip | None = field(default=None, metadata=ADDED_LATER)
+    """`beside` only: how many blocks later the output is added (Huang et al. 2024); None: at the end of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,26 +159,42 @@ class ProductKeyFamily(PlacedFamily):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PKMFamily(ProductKeyFamily):
+class MemoryTableFamily(ProductKeyFamily):
+    """The settings of all families whose layers read rows of values: all but PEER."""
+
+    projection: bool = field(default=False, metadata=added_later(False))
+    """Without a gate: a matrix [value_width, d_model] after the weighted sum, so that rows may be narrower than the
+    model (Huang et al. 2024)."""
+    expansion: Expansion | None = field(default=None, metadata=ADDED_LATER)
+    """Implicit value expansion (Huang et al. 2024): a square number of virtual tables, each with a projection of its
+    own; `num_slots` counts the rows that there are. None: the table alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PKMFamily(MemoryTableFamily):
     """Product-key memory (Lample et al. 2019): a table in each memory layer, batch-normalised queries."""
 
     family: ClassVar[str] = "pkm"
 
     layers: Places = "middle"
     query_norm: QueryNorm = "batch"
+    value_width: Width | None = field(default=None, metadata=ADDED_LATER)
+    """None: d_model. Other widths need `projection`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFamily(ProductKeyFamily):
+class MemoryFamily(MemoryTableFamily):
     """The vanilla memory layer (Berges et al. 2024): one in the middle of the stack, without a gate."""
 
     family: ClassVar[str] = "memory"
 
     layers: Places = "middle"
+    value_width: Width | None = field(default=None, metadata=ADDED_LATER)
+    """None: d_model. Other widths need `projection`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryPlusFamily(ProductKeyFamily):
+class MemoryPlusFamily(MemoryTableFamily):
     """Memory+ layers (Berges et al. 2024): they share one table and have a gated output."""
 
     family: ClassVar[str] = "memory_plus"

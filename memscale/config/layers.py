@@ -6,10 +6,11 @@ widths, more selected than exists, options that contradict each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isqrt
 from typing import Annotated
 
-from memscale.config.checks import require
+from memscale.config.checks import ADDED_LATER, added_later, require
 from memscale.config.ranges import (
     Checked,
     Experts,
@@ -27,6 +28,8 @@ ROUTINGS = ("token_choice", "expert_choice", "hash")
 SCORES = ("softmax", "sigmoid")
 BALANCES = ("loss", "bias", "none")
 QUERY_NORMS = ("none", "batch", "layer")
+PLACES_IN_BLOCK = ("replace", "beside")
+SLOT_WEIGHTS = ("softmax", "relu", "none")
 
 NEEDED_BY_HASH: dict[str, str | float | bool] = {
     "scores": "softmax",
@@ -43,6 +46,12 @@ Routing = Annotated[str, OneOf(ROUTINGS)]
 Scores = Annotated[str, OneOf(SCORES)]
 Balance = Annotated[str, OneOf(BALANCES)]
 QueryNorm = Annotated[str, OneOf(QUERY_NORMS)]
+Place = Annotated[str, OneOf(PLACES_IN_BLOCK)]
+SlotWeights = Annotated[str, OneOf(SLOT_WEIGHTS)]
+CoreRank = Annotated[int, Range(1, 64, "rank 2 is enough in Huang et al. 2024, and keys grow with it")]
+ConvolutionWidth = Annotated[int, Range(2, 64, "each token's query sees as many inputs; 1 would be a gain")]
+Skip = Annotated[int, Range(1, 4_095, "no stack is deeper")]
+Expansion = Annotated[int, Range(4, 1_024, "16 bring little more than 9 in Huang et al. 2024")]
 CapacityFactor = Annotated[float, Range(0, 2**20, "no token has more experts", above_low=True)]
 BiasRate = Annotated[float, Range(0, 1e3, "scores are between 0 and 1", above_low=True)]
 
@@ -159,9 +168,31 @@ class _ProductKeys(Checked):
     query_norm: QueryNorm = "none"
     """Normalisation of the full query: `none`, `layer`, or `batch` (Lample et al. 2019), which in training makes a
     token depend on the others of its batch."""
+    core_rank: CoreRank | None = field(default=None, metadata=ADDED_LATER)
+    """None: a slot's score is the sum of its half keys' scores. A number r: Tucker-decomposed scores (TDQKR, Huang et
+    al. 2024): each half key has r vectors, and a score is the sum over both ranks of core[i, j] x row score i x column
+    score j, with a learned core [r, r] for each head."""
+    core_penalty: LossWeight | None = field(default=None, metadata=ADDED_LATER)
+    """Weight of the loss that keeps the core near rank 1, by which slots are found; None: 0.001 where there is a core.
+    It is the mean over heads and minor singular values of max(0, value - 0.15)^2; not part of reported losses."""
+    query_conv: ConvolutionWidth | None = field(default=None, metadata=ADDED_LATER)
+    """Width of a depthwise causal convolution over the inputs of the queries (Huang et al. 2024); None: none."""
+    weights: SlotWeights = field(default="softmax", metadata=added_later("softmax"))
+    """Weights of a head's selected slots: the `softmax` of their scores; `relu` of the scores; or `none`, the scores
+    themselves, which may be negative (Huang et al. 2024)."""
+    place: Place = field(default="replace", metadata=added_later("replace"))
+    """`replace`: in place of the block's feed-forward layer. `beside`: the block keeps its dense one (in a mixture what
+    stands there), and both read the same normalised input and are added to the residual stream (Huang et al. 2024)."""
+    skip: Skip | None = field(default=None, metadata=ADDED_LATER)
+    """`beside` only: how many blocks later the output is added to the residual stream; None: at the end of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.skip is None or self.place == "beside",
+            f"skip is {self.skip}, but place is '{self.place}': the block would have no feed-forward layer; set place "
+            "to 'beside'",
+        )
         require(self.key_width % 2 == 0, f"key_width is {self.key_width}, but a key is two halves of equal width")
         require(
             self.knn <= self.num_keys,
@@ -171,6 +202,20 @@ class _ProductKeys(Checked):
             not self.qk_norm or self.query_norm == "none",
             f"qk_norm and query_norm '{self.query_norm}' both normalise the query; choose one",
         )
+        require(
+            self.core_penalty is None or self.core_rank is not None,
+            f"core_penalty is {self.core_penalty}, but there is no core without core_rank; leave it null",
+        )
+
+    @property
+    def num_half_keys(self) -> int:
+        """Half keys per set that are scored: those of the addressed slots, virtual ones included."""
+        return self.num_keys
+
+    @property
+    def num_ranks(self) -> int:
+        """Vectors of each half key."""
+        return self.core_rank or 1
 
     @property
     def num_slots(self) -> int:
@@ -192,6 +237,46 @@ class Memory(_ProductKeys):
     gated: bool = True
     """Whether the output is (y * silu(x W1)) W2, with W1 [d_model, value_width] and W2 [value_width, d_model], instead
     of the weighted sum y itself."""
+    projection: bool = field(default=False, metadata=added_later(False))
+    """Without a gate: whether the output is y W, with W [value_width, d_model], so that rows may be narrower than the
+    model (Huang et al. 2024). A gated output has such a matrix, W2, in any case."""
+    expansion: Expansion | None = field(default=None, metadata=ADDED_LATER)
+    """Implicit value expansion (Huang et al. 2024): a square number E of virtual tables, each the table with a
+    projection [value_width, d_model] of its own. Slots are chosen among E x num_keys^2 virtual ones, by
+    sqrt(E) x num_keys half keys in each set. None: the table alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not (self.projection and self.gated),
+            "projection is true, but a gated output is projected by its W2 already; set one of projection and gated to "
+            "false",
+        )
+        require(
+            isqrt(self.num_virtual_tables) ** 2 == self.num_virtual_tables,
+            f"expansion is {self.expansion}, but product keys span a square number of slots; it needs a square number "
+            "such as 4, 9 or 16",
+        )
+        require(
+            self.expansion is None or self.gated or self.projection,
+            f"expansion is {self.expansion}, but each virtual table needs its projection; set projection or gated to "
+            "true",
+        )
+
+    @property
+    def num_virtual_tables(self) -> int:
+        """Virtual tables, 1 without expansion."""
+        return self.expansion or 1
+
+    @property
+    def num_half_keys(self) -> int:
+        """Half keys per set that are scored: those of the virtual slots."""
+        return self.num_keys * isqrt(self.num_virtual_tables)
+
+    @property
+    def num_output_matrices(self) -> int:
+        """Matrices [value_width, d_model] of the output: of the gate, and of each virtual table; 0 without both."""
+        return int(self.gated) + self.num_virtual_tables * int(self.gated or self.projection)
 
     @property
     def num_tables(self) -> int:

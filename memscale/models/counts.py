@@ -13,20 +13,24 @@ from torch import nn
 _COMPONENTS = (
     ("embedding", r"embedding\.weight"),
     ("lm_head", r"head\.weight"),
-    ("table", r"table|blocks\.\d+\.(slot\.(table|input_table|output_table)|ngram\.table|token_table\.table)"),
+    (
+        "table",
+        r"table|blocks\.\d+\.((slot|beside)\.(table|input_table|output_table)|ngram\.table|token_table\.table)",
+    ),
     ("attention", r"blocks\.\d+\.attention\.(qkv|out)\.weight"),
     ("norm", r"(blocks\.\d+\.(attention_|slot_|token_table\.|ngram\.(hidden|key|conv)_))?norm\.weight"),
     ("ffn", r"blocks\.\d+\.slot\.(gate_up|down)\.weight"),
     ("router", r"blocks\.\d+\.slot\.router\.weight"),
     ("experts", r"blocks\.\d+\.slot\.(gate_up|down)"),
     ("shared_experts", r"blocks\.\d+\.slot\.shared\.(gate_up|down)\.weight"),
-    ("query", r"blocks\.\d+\.slot\.query(_norm)?\.(weight|bias)"),
-    ("key_scoring", r"blocks\.\d+\.slot\.keys"),
+    ("query", r"blocks\.\d+\.(slot|beside)\.query(_norm)?\.(weight|bias)"),
+    ("query_conv", r"blocks\.\d+\.(slot|beside)\.query_conv\.weight"),
+    ("key_scoring", r"blocks\.\d+\.(slot|beside)\.(keys|core)"),
     ("ngram_projections", r"blocks\.\d+\.ngram\.key_value\.weight"),
     ("ngram_conv", r"blocks\.\d+\.ngram\.conv"),
     ("token_projections", r"blocks\.\d+\.(token_table\.(gate|out)|slot\.token_(gate|down))\.weight"),
     ("injection", r"injection\.weight"),
-    ("memory_output", r"blocks\.\d+\.slot\.(gate|out)\.weight"),
+    ("memory_output", r"blocks\.\d+\.(slot|beside)\.(gate|out)\.weight"),
 )
 """Component -> the names of its parameters."""
 

@@ -16,6 +16,7 @@ from memscale.config.layers import Peer
 from memscale.kernels.embedding_bag import embedding_bag
 from memscale.kernels.memory_table import MemoryTable
 from memscale.kernels.row_products import row_products
+from memscale.models.cache import LayerCache
 from memscale.models.queries import ProductKeySelection
 from memscale.models.usage import Usage
 
@@ -29,10 +30,16 @@ class PeerLayer(ProductKeySelection):
         self.output_table = MemoryTable(torch.empty(peer.num_slots, d_model))
 
     def forward(
-        self, x_BSD: Tensor, _table_NV: Tensor | None, _tokens_BS: Tensor | None, usage: Usage | None = None
-    ) -> tuple[Tensor, None]:
-        """Return [B, S, D]; table and tokens are arguments of every feed-forward sublayer, and unused here."""
+        self,
+        x_BSD: Tensor,
+        _table_NV: Tensor | None,
+        _tokens_BS: Tensor | None,
+        usage: Usage | None = None,
+        cache: LayerCache | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return [B, S, D] and the cores' loss; table and tokens are arguments of every sublayer, and unused here."""
         x_TD = x_BSD.flatten(0, 1)
-        slots_TK, weights_TK = self.selected(x_TD, usage)
+        slots_TK, weights_TK = self.selected(self.query_inputs(x_BSD, cache), usage)
         hidden_TK = F.gelu(row_products(self.input_table, slots_TK, x_TD))
-        return embedding_bag(self.output_table, slots_TK, weights_TK * hidden_TK).view_as(x_BSD), None
+        out_TD = embedding_bag(self.output_table, slots_TK, weights_TK * hidden_TK)
+        return out_TD.view_as(x_BSD), self.core_loss()

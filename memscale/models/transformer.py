@@ -1,9 +1,10 @@
 """The decoder: embedding, blocks of attention and a feed-forward sublayer, each after a norm; a norm and the head.
 
 The sublayer is dense, experts, memory, PEER or a token table's, by the architecture; all have the same signature. A
-block may have an n-gram memory, before attention, and a token table besides. The model owns the table that its memory
-layers share; layers own the tables that are not shared. A looped model applies some blocks several times, each time
-with a part of the cache of its own.
+memory or PEER layer may also stand beside it: both read the same normalised input, and both outputs are added, that of
+the memory `skip` blocks later if so configured. A block may have an n-gram memory, before attention, and a token table
+besides. The model owns the table that its memory layers share; layers own the tables that are not shared. A looped
+model applies some blocks several times, each time with a part of the cache of its own.
 
 Shape suffixes: B batch, S positions, D model width, V vocabulary, K rows read; for a table N slots and V width.
 """
@@ -48,7 +49,8 @@ class Output:
 
     logits_BSV: Tensor  # noqa: N815
     auxiliary_loss: Tensor
-    """Scalar: the sum of the expert layers' weighted balance and z-losses; zero in a model without experts."""
+    """Scalar: the sum of the expert layers' weighted balance and z-losses, and of the memory layers' core losses; zero
+    in a model without either."""
 
 
 class Block(nn.Module):
@@ -60,8 +62,10 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.attention = Attention(a)
         self.slot_norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
-        self.slot = _slot(a, layer)
-        self._kind = a.feed_forward_kind(layer)
+        self._kind, self._beside_kind = a.feed_forward_kind(layer), a.beside_kind(layer)
+        self.slot = _slot(a, self._kind)
+        self.beside = None if self._beside_kind is None else _slot(a, self._beside_kind)
+        self._is_late = a.beside_end(layer) > layer
         self.ngram: NGramLayer | None = None
         if a.ngram is not None and layer in a.ngram.layers:
             self.ngram = NGramLayer(a.d_model, a.ngram, layer, a.vocab_size, a.norm_eps)
@@ -82,8 +86,8 @@ class Block(nn.Module):
         usages: Mapping[str, Usage] = _NO_USAGES,
         cache: LayerCache | None = None,
         rows_BSK: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream [B, S, D] after this layer, and its auxiliary loss or None.
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the residual stream [B, S, D] after this layer, its auxiliary loss or None, and what is added later.
 
         Args:
             x_BSD: The residual stream.
@@ -99,19 +103,35 @@ class Block(nn.Module):
             x_BSD = x_BSD + self.ngram(x_BSD, rows_BSK, usages.get("ngram"), cache)
         added_BSV = self.token_table(tokens_BS) if isinstance(self.token_table, ValueTable) else None
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotations, cache, added_BSV)
-        out_BSD, loss = self.slot(self.slot_norm(x_BSD), table_NV, tokens_BS, usages.get(self._kind))
-        x_BSD = x_BSD + out_BSD
+        inputs = self.slot_norm(x_BSD), table_NV, tokens_BS
+        out_BSD, loss = _through(self.slot, inputs, usages.get(self._kind), cache)
+        x_BSD, late_BSD = x_BSD + out_BSD, None
+        if self.beside is not None and self._beside_kind is not None:
+            out_BSD, beside_loss = _through(self.beside, inputs, usages.get(self._beside_kind), cache)
+            loss = beside_loss if loss is None else loss if beside_loss is None else loss + beside_loss
+            if self._is_late:
+                late_BSD = out_BSD
+            else:
+                x_BSD = x_BSD + out_BSD
         if isinstance(self.token_table, GatedTokenTable):
             x_BSD = x_BSD + self.token_table(x_BSD, tokens_BS)
-        return x_BSD, loss
+        return x_BSD, loss, late_BSD
 
 
-def _slot(a: Architecture, layer: int) -> Slot:
-    """Return a layer's feed-forward sublayer.
+def _through(
+    part: nn.Module, inputs: tuple[Tensor, Tensor | None, Tensor], usage: Usage | None, cache: LayerCache | None
+) -> tuple[Tensor, Tensor | None]:
+    """Call a sublayer; those with queries may need earlier inputs."""
+    earlier = (cache,) if isinstance(part, ProductKeySelection) else ()
+    out_BSD, loss = part(*inputs, usage, *earlier)
+    return out_BSD, loss
+
+
+def _slot(a: Architecture, kind: str) -> Slot:
+    """Return a feed-forward sublayer of this kind.
 
     All have forward(x_BSD, table_NV or None, tokens_BS, usage or None) -> (out_BSD, auxiliary loss or None).
     """
-    kind = a.feed_forward_kind(layer)
     if kind == "moe":
         assert a.moe is not None
         return MoEFeedForward(a.d_model, a.moe, a.vocab_size)
@@ -177,11 +197,17 @@ class Transformer(nn.Module):
         auxiliary_loss = x_BSD.new_zeros(())
         changes = None if self.training else self._state_changes
         recurrences = Recurrences(self.architecture.loop, self.injection, changes)
+        late: dict[int, list[Tensor]] = {}
         for position, layer in enumerate(self.architecture.applied_layers):
             held = None if cache is None or new_positions is None else cache.layer(position, new_positions)
             used = _NO_USAGES if usages is None else usages[layer]
             x_BSD = recurrences.before(layer, x_BSD)
-            x_BSD, loss = self.blocks[layer](x_BSD, rotations, self.table, tokens_BS, used, held, rows.get(layer))
+            block, read = self.blocks[layer], rows.get(layer)
+            x_BSD, loss, late_BSD = block(x_BSD, rotations, self.table, tokens_BS, used, held, read)
+            if late_BSD is not None:
+                late.setdefault(self.architecture.beside_end(layer), []).append(late_BSD)
+            for late_BSD in late.pop(layer, []):
+                x_BSD = x_BSD + late_BSD
             recurrences.after(layer, x_BSD)
             if loss is not None:
                 auxiliary_loss = auxiliary_loss + loss
@@ -225,7 +251,7 @@ class Transformer(nn.Module):
     def statistics(self) -> dict[str, float]:
         """Return what was counted since `start_statistics`, and stop counting; empty for a dense model.
 
-        A shared table, over all layers: `memory_used_share` of the slots; and of the softmax weights `memory_kl`
+        A shared table, over all layers: `memory_used_share` of the slots; and of the weights' magnitudes `memory_kl`
         (divergence from uniform, nats), `memory_gini` and `memory_top_percent_share`. Tables of a layer l: the same
         with `_<l>`, PEER as `peer_...`, n-gram tables as `ngram_...`, of the rows read. Experts, per layer:
         `moe_max_load_share_<l>` of the fullest, `moe_kl_<l>`, `moe_gini_<l>` and `moe_top_percent_share_<l>`. A loop,

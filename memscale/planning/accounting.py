@@ -4,16 +4,21 @@
 2. Causal attention: token i attends to i keys, so on average (s + 1) / 2; the products q k and p v cost 2 FLOPs per
    value and key each, together 4 x heads x head width x (s + 1) / 2.
 3. Product keys (Lample et al. 2019, Berges et al. 2024, He 2024): H heads score 2 n half keys of width w / 2, which is
-   2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v.
-4. N-gram memory (Cheng et al. 2026): two projections of the m values read, 4 m d; a convolution over c tokens, 2 c d.
+   2 H n w FLOPs; adding the k x k candidate scores costs H k^2; the weighted sum of H k rows of width v, 2 H k v. With
+   a core of rank r (Huang et al. 2024) 2 r n half keys are scored, 2 H n w r; their rank-1 approximation costs 4 H n r,
+   and the exact scores of k x k candidates 2 H r^2 k + 2 H r k^2.
+4. With implicit value expansion (Huang et al. 2024) sqrt(E) n half keys are scored per set, and the output has E
+   projections of 2 d v; a token still reads H k rows.
+5. A convolution of width c over the queries' inputs costs 2 d c FLOPs.
+6. N-gram memory (Cheng et al. 2026): two projections of the m values read, 4 m d; a convolution over c tokens, 2 c d.
    Addresses and the gate's product are elementwise. There is no term in the number of rows.
-5. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
-6. A looped model's recurrent layers and its injection (2 d^2 parameters) are stored once, and cost FLOPs and reads of
+7. Training costs 3 x forward: the backward pass is two products for each one of the forward pass.
+8. A looped model's recurrent layers and its injection (2 d^2 parameters) are stored once, and cost FLOPs and reads of
    weights in each of their r recurrences (Geiping et al. 2025).
 
-The modules of `memscale.models` have the same parameters,
-and torch's own FLOP counter agrees (tests/planning/test_counts_against_models.py). Other conventions are in
-`conventions`, under their own names.
+A sparse layer replaces the feed-forward layer of its block, or stands beside it (`place`). The modules of
+`memscale.models` have the same parameters, and torch's own FLOP counter agrees
+(tests/planning/test_counts_against_models.py). Other conventions are in `conventions`, under their own names.
 
 Symbols: d model width, H heads, n half keys per set, w width of a key, k selected slots per head, v width of a row,
 s sequence length.
@@ -74,8 +79,8 @@ def components(architecture: Architecture, sequence_length: int) -> tuple[Compon
 
     Returns:
         The components in the order embedding, attention, norm, ffn, injection, router, experts, shared_experts,
-        query, key_scoring, table, memory_output, ngram_projections, ngram_conv, token_projections, lm_head, without
-        those that the model does not have. Tables of several parts are one component.
+        query, query_conv, key_scoring, table, memory_output, ngram_projections, ngram_conv, token_projections, lm_head,
+        without those that the model does not have. Tables of several parts are one component.
 
     Example:
         >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=4, head_width=16,
@@ -293,8 +298,8 @@ def _memory(d: int, memory: Memory) -> list[_ComponentFields]:
     rows = _product_keys(d, memory)
     # Value sum: 2 H k v.
     rows.append(("table", stored, min(stored, read), 2.0 * selected * num_layers, read))
-    if memory.gated:
-        output = 2 * d * v * num_layers
+    if memory.num_output_matrices:
+        output = memory.num_output_matrices * d * v * num_layers
         rows.append(_dense("memory_output", output, 2.0 * output))
     return rows
 
@@ -309,16 +314,24 @@ def _peer(d: int, peer: Peer) -> list[_ComponentFields]:
 
 
 def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
-    """Return queries (with a bias, and a gain and a bias of their normalisation) and the two sets of half keys."""
+    """Return queries (with a bias, and a gain and a bias of their normalisation) and the two sets of half keys.
+
+    Between them, where queries are convolved, is the convolution.
+    """
     num_layers = len(part.layers)
     width = part.num_heads * part.key_width
-    query = d * width
+    query, conv = d * width, d * (part.query_conv or 0)
     vectors = width if part.query_norm == "none" else 3 * width
-    keys = width * part.num_keys
+    keys = width * part.num_half_keys * part.num_ranks
     # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.
     scoring = 2.0 * keys + part.num_heads * part.knn**2
+    if part.core_rank is not None:
+        r, k = part.core_rank, part.knn
+        scoring = 2.0 * keys + part.num_heads * (4.0 * part.num_half_keys * r + 2.0 * r * r * k + 2.0 * r * k * k)
+        keys += part.num_heads * r * r
     return [
         _dense("query", (query + vectors) * num_layers, 2.0 * query * num_layers),
+        *([_dense("query_conv", conv * num_layers, 2.0 * conv * num_layers)] if conv else []),
         _dense("key_scoring", keys * num_layers, scoring * num_layers),
     ]
 

@@ -4,10 +4,12 @@ Muon is for linear maps between hidden vectors. It is not for
 
 1. embedding, language-model head and tables, whose rows are each read alone, so that their scale says how often they
    were read, and equal singular values would undo that;
-2. half keys, which are such rows too: a query is compared with each, and no map is applied to a vector;
+2. half keys, which are such rows too: a query is compared with each, and no map is applied to a vector; and the cores
+   that combine their scores;
 3. routers, whose rows score one expert each; a step on all singular directions alike moves the choice of experts by
    directions that carry no gradient but noise;
-4. norm gains and biases, which are vectors, and depthwise convolutions, which are one for each value.
+4. norm gains and biases, which are vectors, and depthwise convolutions, which are one for each value;
+5. the injection of a looped model, which is in no block.
 
 These keep AdamW, as Jordan (2024) and Liu et al. (2025) keep it for embeddings, head and vectors. A component that is
 not named here keeps AdamW.
@@ -34,7 +36,8 @@ NEWTON_SCHULZ_STEPS = 5
 def matrix_shapes(architecture: Architecture) -> Mapping[tuple[int, int], int]:
     """Return the shapes (rows, columns) of a model's matrices, with the number of matrices that have each.
 
-    Queries, keys and values are three matrices, gate and up two, and every expert has its own.
+    Queries, keys and values are three matrices, gate and up two, and every expert has its own, as has every virtual
+    table of a memory with `expansion`.
 
     Example:
         >>> dense = Architecture(family="dense", d_model=64, num_layers=4, num_heads=4, num_kv_heads=2, head_width=16,
@@ -55,7 +58,8 @@ def matrix_shapes(architecture: Architecture) -> Mapping[tuple[int, int], int]:
             found[selecting.num_heads * selecting.key_width, d] += len(selecting.layers)
     if a.memory is not None and a.memory.gated:
         found[a.memory.value_width, d] += len(a.memory.layers)
-        found[d, a.memory.value_width] += len(a.memory.layers)
+    if a.memory is not None and a.memory.num_output_matrices:
+        found[d, a.memory.value_width] += a.memory.num_virtual_tables * len(a.memory.layers)
     if a.ngram is not None:
         found[d, a.ngram.memory_width] += 2 * len(a.ngram.layers)
     if a.token_table is not None and a.token_table.use != "values":

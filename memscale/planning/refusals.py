@@ -186,7 +186,7 @@ def _closed(candidates: Candidates, criteria: Sequence[str]) -> str:
     reason = "None of its inner widths is free"
     if not one.has_dense_layers and names == ["ffn_hidden"]:
         reason = "No dense layer is left whose ffn_hidden could move"
-        names = ["value_width", "key_width"] if one.part.get("gated") else ["key_width"]
+        names = ["value_width", "key_width"] if one.part.get("gated") or one.part.get("projection") else ["key_width"]
     opened = replace(one, inner=OpenWidth(name=names[0], step=1, least=1 if names[0] != "key_width" else 2))
     # The outer width may be open, and then is fixed at this one.
     at = Candidates(candidates.model.with_template(opened), candidates.dense, candidates.outer)

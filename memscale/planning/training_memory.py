@@ -146,6 +146,7 @@ def saved_bytes(
         per_token += len(a.ngram.layers) * kept.ngram(a.d_model, a.ngram, sequence_length)
     if a.token_table is not None:
         per_token += len(a.token_table.layers) * kept.token_table(a, a.token_table)
+    per_token -= kept.shared_inputs(a)
     # The token itself, the head's input, and the logarithms of the softmax.
     per_token += 2 * _INT64 + kept.width * a.d_model + _FLOAT32 * a.vocab_size
     # Rotation factors of the rotary positions, complex.
@@ -184,10 +185,10 @@ def _table_gradients(a: Architecture, tokens: int, tokens_at_once: int) -> float
     for part in (a.memory, a.peer):
         if part is not None:
             reads = part.num_heads * part.knn
-            width, lookups, tables = a.d_model, 2, 2 * len(part.layers)  # both of the same slots
+            width, lookups, tables, bags = a.d_model, 2, 2 * len(part.layers), 1  # both of the same slots
             if isinstance(part, Memory):
-                width, lookups, tables = part.value_width, 1, part.num_tables
-            per_token = len(part.layers) * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
+                width, lookups, tables, bags = part.value_width, 1, part.num_tables, part.num_virtual_tables
+            per_token = len(part.layers) * bags * (_INT64 * reads + lookups * _FLOAT32 * (reads + width))
             total += smaller(tables * part.num_slots, width, per_token)
     if a.ngram is not None:
         each = _INT64 + _FLOAT32 * (1 + a.ngram.row_width)
@@ -238,22 +239,34 @@ class _Kept:
             shared += self.width * d
         return router + chosen * rows + shared
 
-    def memory(self, d: int, memory: Memory) -> float:
-        """Product keys, and with a gate what the gate saves.
+    def _layer_input(self, d: int, part: Memory | Peer) -> float:
+        """Return the input d in float32 products, where a convolution keeps it from being that of the queries."""
+        return 0.0 if self._autocast or part.query_conv is None else self.width * d
 
-        Its input (which autocast casts again), the weighted sum, v, in float32, the gate before and after silu, 2 v,
-        and the product, v.
+    def memory(self, d: int, memory: Memory) -> float:
+        """Product keys, and what the output saves.
+
+        The input of its matrix, E v. With a gate also its own input (which autocast casts again), the weighted sums,
+        E v, in float32, and the gate before and after silu, 2 v. With expansion the slots, the weights and whose they
+        are, E H k each.
         """
         v = memory.value_width
         kept = self._product_keys(d, memory)
+        tables = memory.num_virtual_tables
+        if memory.expansion is not None:
+            kept += tables * memory.num_heads * memory.knn * (_INT64 + _FLOAT32 + 1)
+        if memory.num_output_matrices:
+            kept += self.width * tables * v
         if memory.gated:
-            kept += _FLOAT32 * v + self.width * 3 * v + (self.width * d if self._autocast else 0)
+            kept += _FLOAT32 * tables * v + self.width * 2 * v + (self.width * d if self._autocast else 0)
+            kept += self._layer_input(d, memory)
         return kept
 
     def peer(self, d: int, peer: Peer) -> float:
         """Product keys; the products x . u_i, their gelu and its weighted value; the input in float32."""
         selected = peer.num_heads * peer.knn
-        return self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
+        kept = self._product_keys(d, peer) + _FLOAT32 * 3 * selected + (_FLOAT32 * d if self._autocast else 0)
+        return kept + self._layer_input(d, peer)
 
     def ngram(self, d: int, ngram: NGram, sequence_length: int) -> float:
         """Return what an n-gram memory saves.
@@ -281,8 +294,27 @@ class _Kept:
         kept = _INT64 + self.width * (a.d_model + 4 * table.row_width)
         return kept + (self.norm(a.d_model) if table.use == "gated" else 0)
 
+    def shared_inputs(self, a: Architecture) -> float:
+        """Return what a layer and a part beside it would count twice: the input d where both save it as it is."""
+        besides = ((layer, a.beside_kind(layer)) for layer in range(a.num_layers))
+        shared = sum(
+            self._saves_input(a, a.feed_forward_kind(layer)) and self._saves_input(a, beside)
+            for layer, beside in besides
+            if beside is not None
+        )
+        return _FLOAT32 * a.d_model * shared
+
+    def _saves_input(self, a: Architecture, kind: str) -> bool:
+        """Whether a layer of this kind saves its input in float32; autocast casts that of a matrix product for each."""
+        if kind == "moe":
+            return a.moe is not None and a.moe.has_router
+        if self._autocast:
+            return kind == "peer"
+        # A memory layer that is convolved and not gated saves its convolved input alone.
+        return kind != "memory" or a.memory is None or a.memory.query_conv is None or a.memory.gated
+
     def _product_keys(self, d: int, part: Memory | Peer) -> float:
-        """Input d; queries H w, again where they are normalised; slots and weights, H k."""
+        """Input d, in float32 too if convolved; queries H w, again if normalised; slots and weights, H k."""
         query = part.num_heads * part.key_width
         normed = {
             "none": self.width * query + 2 * _FLOAT32 * part.num_heads if part.qk_norm else 0,
@@ -290,6 +322,11 @@ class _Kept:
             "layer": _FLOAT32 * 2 * (query + part.num_heads),
         }[part.query_norm]
         slots = (_INT64 + _FLOAT32) * part.num_heads * part.knn
+        if part.core_rank is not None:
+            # Per head the 2 k half keys and k candidates by index; both halves' scores, and the core times one half's.
+            slots += part.num_heads * part.knn * (3 * _INT64 + _FLOAT32 * 3 * part.core_rank)
+        if part.query_conv is not None:
+            slots += _FLOAT32 * d
         scored = self.width * query if part.query_norm == "none" else _FLOAT32 * query
         return self.width * d + scored + normed + slots
 
@@ -298,7 +335,8 @@ class _Kept:
         kept = 0.0
         for keyed in (a.memory, a.peer):
             if keyed is not None and keyed.qk_norm:
-                kept += _FLOAT32 * len(keyed.layers) * keyed.num_heads * keyed.num_keys * keyed.key_width
+                half_keys = keyed.num_heads * keyed.num_half_keys * keyed.num_ranks
+                kept += _FLOAT32 * len(keyed.layers) * half_keys * keyed.key_width
         if self._autocast:
             multiplied = (
                 "attention", "ffn", "injection", "experts", "shared_experts", "query", "memory_output",

@@ -43,12 +43,19 @@ def kv_cache_bytes(architecture: Architecture, context: int, *, bytes_per_value:
 
     2 x layers x KV heads x head width x context values: what attention reads per generated token in addition to the
     weights. Layers are those that a token passes through: a recurrent layer of a looped model has keys and values of
-    its own in each recurrence. Raises ConfigError.
+    its own in each recurrence. Of each layer with convolved queries (`query_conv`) it has the last width - 1 inputs
+    too, d_model values each. Raises ConfigError.
     """
     at_least("context", context, 0)
     positive("bytes_per_value", bytes_per_value)
     a = architecture
-    return bytes_per_value * 2 * a.depth * a.num_kv_heads * a.head_width * context
+    values = 2 * a.depth * a.num_kv_heads * a.head_width * context
+    convolved: dict[int, int] = {}
+    for part in (a.memory, a.peer):
+        if part is not None and part.query_conv is not None:
+            for layer in part.layers:  # two parts of one layer have the same inputs
+                convolved[layer] = max(convolved.get(layer, 0), min(context, part.query_conv - 1))
+    return bytes_per_value * (values + sum(convolved.values()) * a.d_model)
 
 
 def training_bytes(

@@ -20,10 +20,10 @@ from memscale.config.family import (
     Family,
     LoopedFamily,
     MemoryPlusFamily,
+    MemoryTableFamily,
     MixtureFamily,
     MoEFamily,
     NGramFamily,
-    PeerFamily,
     PlacedFamily,
     ProductKeyFamily,
     TokenTableFamily,
@@ -94,7 +94,7 @@ class Template:
             name = "num_keys" if self.outer.name == "num_slots" else self.outer.name
             parts[next(reversed(parts))][name] = outer
         if self.inner is not None:
-            owner = next((part for part in parts.values() if self.inner.name in part), base)
+            owner = next((part for part in reversed(parts.values()) if self.inner.name in part), base)
             (base if self.inner.name == "ffn_hidden" else owner)[self.inner.name] = inner
         table = parts.get("token_table")
         if table is not None and table["use"] == "up":
@@ -180,7 +180,9 @@ def _share_out_layers(placed: dict[str, PlacedFamily], parts: dict[str, dict[str
 
 
 def _takes_the_slot(field: str, part: dict[str, Any]) -> bool:
-    return field in ("moe", "memory", "peer") or part.get("use") == "up"
+    if field in ("memory", "peer"):
+        return bool(part["place"] == "replace")
+    return field == "moe" or part.get("use") == "up"
 
 
 def _uses_ffn_hidden(parts: dict[str, dict[str, Any]]) -> bool:
@@ -255,8 +257,9 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
             )
         owner = owned[width]
         require(
-            width != "value_width" or not isinstance(owner, MemoryPlusFamily) or owner.gated,
-            f"{where} names value_width, but without a gated output a value is as wide as the model (d_model)",
+            width != "value_width" or _is_projected(owner),
+            f"{where} names value_width, but without a gated output or a projection a value is as wide as the model "
+            "(d_model)",
         )
     moved = tuple(width for width in dict.fromkeys(named) if width not in given)
     inner = [width for width in moved if width not in OUTER]
@@ -266,6 +269,11 @@ def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
         f"many ways. Give all but one under families.{family.name}",
     )
     return moved
+
+
+def _is_projected(family: Family) -> bool:
+    gated = isinstance(family, MemoryPlusFamily) and family.gated
+    return gated or (isinstance(family, MemoryTableFamily) and family.projection)
 
 
 def _free_by_default(family: Family) -> tuple[str, ...]:
@@ -389,13 +397,18 @@ def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, An
         "key_width": family.key_width or max(2, dense.d_model // 4 * 2),
         "qk_norm": family.qk_norm,
         "query_norm": family.query_norm,
+        "core_rank": family.core_rank,
+        "core_penalty": family.core_penalty,
+        "query_conv": family.query_conv,
+        "weights": family.weights,
+        "place": family.place,
+        "skip": family.skip,
     }
-    if isinstance(family, PeerFamily):
+    if not isinstance(family, MemoryTableFamily):
         return part
-    part["value_width"] = dense.d_model
-    part["gated"] = False
+    part["value_width"] = getattr(family, "value_width", None) or dense.d_model
+    part["gated"] = isinstance(family, MemoryPlusFamily) and family.gated
+    part["projection"] = family.projection
+    part["expansion"] = family.expansion
     part["shared_table"] = family.family != "pkm"
-    if isinstance(family, MemoryPlusFamily):
-        part["value_width"] = family.value_width or dense.d_model
-        part["gated"] = family.gated
     return part

@@ -41,7 +41,7 @@ class BatchLoss:
 
     nats_per_token: torch.Tensor
     auxiliary: torch.Tensor
-    """The experts' balance and router losses, weighted; trained on, never reported as the loss."""
+    """The experts' balance and router and the cores' losses, weighted; trained on, never reported as the loss."""
 
 
 def token_nats(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: str = "mean") -> torch.Tensor:

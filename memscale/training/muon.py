@@ -12,8 +12,9 @@ For a matrix w with gradient g, momentum m and mu = .95:
 
 Which parameters these are, and why not the others: `memscale.planning.matrices`. A parameter that holds several
 matrices one above the other is taken apart: queries, keys and values, gate and up, an n-gram memory's keys and values,
-and each expert's. The state is one moment, against two of AdamW. An expert that no token chose keeps going in the
-direction of its momentum, at full size.
+and each expert's; and one that holds them side by side: the projections of a memory's virtual tables (`expansion`). The
+state is one moment, against two of AdamW. An expert that no token chose keeps going in the direction of its momentum,
+at full size.
 
 torch.optim.Muon (2.13) takes no tensors of experts, computes in bfloat16 on CPUs too, works matrix by matrix, and costs
 every worker the import of the compiler (see `memscale.training.optimizers`). A test holds this one to it.
@@ -24,6 +25,7 @@ Shape suffixes: N matrices of one shape, R rows, C columns.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -53,6 +55,8 @@ class MuonGroup:
     weight_decay: float
     heights: Mapping[str, tuple[int, ...]]
     """Rows of each of the matrices that a parameter holds one above the other (`heights`)."""
+    side_by_side: Mapping[str, int] = field(default_factory=dict)
+    """Matrices that a parameter holds side by side (`side_by_side`); one where it is not named."""
     momenta: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +88,8 @@ class MuonGroup:
         """Yield shapes [R, C], each with matrices of it: views of weight, gradient and momentum, never too many."""
         found: dict[tuple[int, int], list[tuple[Tensor, Tensor, Tensor]]] = {}
         for name, *tensors in zip(self.parameters, weights, gradients, self.momenta, strict=True):
-            for views in zip(*(_matrices(tensor, self.heights[name]) for tensor in tensors), strict=True):
+            shape = self.heights[name], self.side_by_side.get(name, 1)
+            for views in zip(*(_matrices(tensor, *shape) for tensor in tensors), strict=True):
                 weight, gradient, momentum = views
                 found.setdefault((weight.shape[0], weight.shape[1]), []).append((weight, gradient, momentum))
         for (rows, columns), matrices in found.items():
@@ -129,8 +134,16 @@ def heights(name: str, parameter: Tensor, architecture: Architecture) -> tuple[i
     return (rows,)
 
 
-def _matrices(tensor: Tensor, rows: tuple[int, ...]) -> Iterator[Tensor]:
+def side_by_side(name: str, architecture: Architecture) -> int:
+    """Return how many matrices of equal width the parameter `name` holds side by side: one for each virtual table."""
+    memory = architecture.memory
+    found = re.fullmatch(r"blocks\.(\d+)\.(slot|beside)\.out\.weight", name)
+    return memory.num_virtual_tables if found is not None and memory is not None else 1
+
+
+def _matrices(tensor: Tensor, rows: tuple[int, ...], side_by_side: int) -> Iterator[Tensor]:
     """Yield views of the matrices in a tensor [R, C] or, of experts, [E, R, C]."""
     whole = tensor if tensor.ndim == 3 else tensor[None]
     for part in torch.split(whole, list(rows), dim=1):
-        yield from part.unbind()
+        for column in part.chunk(side_by_side, dim=2):
+            yield from column.unbind()

@@ -24,7 +24,7 @@ from memscale.kernels.row_gradient import RowGradient
 from memscale.models.counts import component
 from memscale.models.transformer import Transformer
 from memscale.planning.matrices import MATRIX_COMPONENTS
-from memscale.training.muon import MuonGroup, heights
+from memscale.training.muon import MuonGroup, heights, side_by_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +217,7 @@ def build_optimizer(model: Transformer, config: OptimizerConfig) -> AdamW:
             peak_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             heights={name: heights(name, parameter, model.architecture) for name, parameter in by_muon.items()},
+            side_by_side={name: side_by_side(name, model.architecture) for name in by_muon},
         ),
     ]
     if not tables:

@@ -19,6 +19,7 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
     """Return [B, S, V] for sequences of one length, in the mode that the model is in."""
     a, state = model.architecture, {name: value.double().numpy() for name, value in model.state_dict().items()}
     x = state["embedding.weight"][tokens]
+    late: dict[int, list[Array]] = {}
     for layer in order(a):
         if layer < 0:  # a recurrence starts
             if layer == -1:
@@ -37,10 +38,21 @@ def logits(model: Transformer, tokens: list[list[int]]) -> Array:
             hidden = silu(normed @ part["slot.token_gate.weight"].T) * part["slot.table"][tokens]
             x = x + hidden @ part["slot.token_down.weight"].T
         else:
-            x = x + slot(a, layer, part, state.get("table"), normed, tokens, model.training).reshape(x.shape)
+            kind = a.feed_forward_kind(layer)
+            x = x + slot(a, kind, part, state, normed, tokens, model.training).reshape(x.shape)
+        for kind, keyed in (("memory", a.memory), ("peer", a.peer)):
+            if keyed is not None and keyed.place == "beside" and layer in keyed.layers:
+                own = {name.replace("beside.", "slot."): value for name, value in part.items() if "slot." not in name}
+                out = slot(a, kind, own, state, normed, tokens, model.training).reshape(x.shape)
+                if keyed.skip is None:
+                    x = x + out
+                else:
+                    late.setdefault(layer + keyed.skip, []).append(out)
         if rows is not None and a.token_table.use == "gated":
             hidden = rms_norm(x, part["token_table.norm.weight"], a.norm_eps) @ part["token_table.gate.weight"].T
             x = x + (np.vectorize(gelu)(hidden) * rows) @ part["token_table.out.weight"].T
+        for out in late.get(layer, []):
+            x = x + out
     return rms_norm(x, state["norm.weight"], a.norm_eps) @ state.get("head.weight", state["embedding.weight"]).T
 
 
@@ -112,21 +124,21 @@ def attention(a: Architecture, part: dict[str, Array], x: Array, added: Array | 
 
 
 def slot(
-    a: Architecture, layer: int, part: dict[str, Array], shared: Array | None, x: Array, tokens: list[list[int]],
+    a: Architecture, kind: str, part: dict[str, Array], state: dict[str, Array], x: Array, tokens: list[list[int]],
     training: bool,
 ) -> Array:  # fmt: skip
-    """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through the layer's feed-forward slot."""
-    kind, rows = a.feed_forward_kind(layer), x.reshape(-1, a.d_model)
+    """Return [B, S, D] or [B S, D]: all tokens of the batch [B, S, D] through a feed-forward slot of this kind."""
+    rows = x.reshape(-1, a.d_model)
     if kind == "moe" and a.moe.routing == "hash":
         return np.stack([hashed_experts(a.moe, part, x, id_) for x, id_ in zip(rows, np.ravel(tokens), strict=True)])
     if kind == "moe":
         return np.stack([experts(a.moe, part, sequence, training) for sequence in x])
     if kind == "memory":
-        table = shared if a.memory.shared_table else part["slot.table"]
-        chosen = selections(a.memory, part, rows, a.norm_eps, training)
+        table = state["table"] if a.memory.shared_table else part["slot.table"]
+        chosen = selections(a.memory, part, convolved(a.memory, part, x), a.norm_eps, training)
         return np.stack([memory(a.memory, part, table, x, heads) for x, heads in zip(rows, chosen, strict=True)])
     if kind == "peer":
-        chosen = selections(a.peer, part, rows, a.norm_eps, training)
+        chosen = selections(a.peer, part, convolved(a.peer, part, x), a.norm_eps, training)
         return np.stack([tiny_experts(part, x, heads) for x, heads in zip(rows, chosen, strict=True)])
     return np.stack([swiglu(part["slot.gate_up.weight"], part["slot.down.weight"], x) for x in rows])
 
@@ -166,6 +178,18 @@ def hashed_experts(moe: MoE, part: dict[str, Array], x: Array, id_: int) -> Arra
     return out
 
 
+def convolved(config: Memory | Peer, part: dict[str, Array], x: Array) -> Array:
+    """Return [B S, D]: what queries are made of, from inputs [B, S, D]."""
+    if config.query_conv is None:
+        return x.reshape(-1, x.shape[-1])
+    weight, out = part["slot.query_conv.weight"], np.zeros_like(x)
+    for sequence, result in zip(x, out, strict=True):
+        for position in range(len(sequence)):
+            for back in range(min(config.query_conv, position + 1)):
+                result[position] += weight[:, back] * sequence[position - back]
+    return out.reshape(-1, x.shape[-1])
+
+
 def selections(
     config: Memory | Peer, part: dict[str, Array], rows: Array, eps: float, training: bool
 ) -> list[list[tuple[Array, Array]]]:
@@ -182,11 +206,35 @@ def selections(
                 if config.qk_norm:
                     half, keys = rms_norm(half, 1.0, eps), rms_norm(keys, 1.0, eps)
                 halves.append(keys @ half)
-            grid = (halves[0][:, None] + halves[1][None, :]).ravel()
+            if config.core_rank is None:
+                grid = (halves[0][:, None] + halves[1][None, :]).ravel()
+            else:
+                grid = tucker_scores(halves[0], halves[1], part["slot.core"][head], config.knn).ravel()
             best = np.argsort(-grid)[: config.knn]
-            heads.append((best, softmax(grid[best])))
+            heads.append((best, weights_of(config, grid[best])))
         chosen.append(heads)
     return chosen
+
+
+def tucker_scores(rows: Array, columns: Array, core: Array, knn: int) -> Array:
+    """The grid of scores from row and column scores [R, N]; minus infinity where the rank-1 core would not look."""
+    left, _, right = np.linalg.svd(core)
+    u, v = left[:, 0], right[0]
+    if u.sum() + v.sum() < 0:
+        u, v = -u, -v
+    grid = np.full((rows.shape[1], columns.shape[1]), -np.inf)
+    for i in np.argsort(-(u @ rows))[:knn]:
+        for j in np.argsort(-(v @ columns))[:knn]:
+            grid[i, j] = sum(
+                core[r, s] * rows[r, i] * columns[s, j] for r in range(len(core)) for s in range(len(core))
+            )
+    return grid
+
+
+def weights_of(config: Memory | Peer, scores: Array) -> Array:
+    if config.weights == "softmax":
+        return softmax(scores)
+    return scores if config.weights == "none" else np.array([max(score, 0.0) for score in scores])
 
 
 def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array, eps: float, training: bool) -> Array:
@@ -209,10 +257,25 @@ def normed_queries(config: Memory | Peer, part: dict[str, Array], queries: Array
 
 
 def memory(config: Memory, part: dict[str, Array], table: Array, x: Array, chosen: list[tuple[Array, Array]]) -> Array:
-    y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0)
-    if not config.gated:
-        return y
-    return part["slot.out.weight"] @ (y * silu(part["slot.gate.weight"] @ x))
+    gate = silu(part["slot.gate.weight"] @ x) if config.gated else 1.0
+    if config.expansion is not None:
+        return expanded(config, part["slot.out.weight"], table, chosen, gate)
+    y = np.sum([weights @ table[slots] for slots, weights in chosen], axis=0) * gate
+    return part["slot.out.weight"] @ y if config.gated or config.projection else y
+
+
+def expanded(config: Memory, out: Array, table: Array, chosen: list[tuple[Array, Array]], gate: Array | float) -> Array:
+    """The sum of virtual values: a row times the projection of the block that the permuted slot lies in."""
+    rows, size, width = len(table), len(table) * config.expansion, table.shape[1]
+    multiplier = int(size / 1.618033988749895)
+    while np.gcd(multiplier, size) > 1:
+        multiplier += 1
+    y = np.zeros(len(out))
+    for slots, weights in chosen:
+        for slot_, weight in zip(slots, weights, strict=True):
+            block, row = divmod(int(slot_) * multiplier % size, rows)
+            y += weight * out[:, block * width : (block + 1) * width] @ (table[row] * gate)
+    return y
 
 
 def tiny_experts(part: dict[str, Array], x: Array, chosen: list[tuple[Array, Array]]) -> Array:

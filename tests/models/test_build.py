@@ -29,11 +29,18 @@ def by_hand(a: Architecture) -> int:
             total += d * a.moe.num_experts if a.moe.routing != "hash" else 0
         elif a.feed_forward_kind(layer) == "token_table":
             total += 2 * d * a.ffn_hidden
-        else:
-            m = a.memory if a.feed_forward_kind(layer) == "memory" else a.peer
-            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width + m.num_heads * m.num_keys * m.key_width
+        for m in (a.memory, a.peer):
+            if m is None or layer not in m.layers:
+                continue
+            total += d * m.num_heads * m.key_width + m.num_heads * m.key_width
+            ranks = m.core_rank or 1
+            total += d * (m.query_conv or 0)
+            tables = (m.expansion or 1) if m is a.memory else 1
+            half_keys = m.num_keys * round(tables**0.5)
+            total += m.num_heads * half_keys * m.key_width * ranks + (m.num_heads * ranks**2 if m.core_rank else 0)
             total += 2 * m.num_heads * m.key_width if m.query_norm != "none" else 0
-            total += 2 * d * m.value_width if m is a.memory and m.gated else 0
+            total += (1 + tables) * d * m.value_width if m is a.memory and m.gated else 0
+            total += tables * d * m.value_width if m is a.memory and m.projection else 0
         if a.ngram and layer in a.ngram.layers:
             total += 2 * d * len(a.ngram.orders) * a.ngram.num_heads * a.ngram.row_width + 2 * d
             total += d * (a.ngram.conv_width + 1) if a.ngram.conv_width else 0
@@ -193,8 +200,18 @@ def test_published_weights_are_drawn_as_that_code_draws_them(family: str) -> Non
             bound = (6 / (fan_in + fan_out)) ** 0.5
             assert 0.98 * bound < values.abs().max() <= bound
             std = bound / 3**0.5
-        elif "table" in name or name.endswith(("router.weight", "gate.weight", "slot.out.weight")):
-            std = 32**-0.5 if name.endswith("slot.out.weight") else fan_in**-0.5
+        elif name.endswith("core"):
+            assert values.min() >= 0
+            assert values.max() < 1
+            continue
+        elif name.endswith(("slot.out.weight", "beside.out.weight")):
+            std = 32**-0.5
+        elif "table" in name or name.endswith(("router.weight", "gate.weight", "query_conv.weight")):
+            std = fan_in**-0.5
+            summed = a.peer if name.endswith("output_table") else a.memory if name.endswith("table") else None
+            if summed is not None and summed.weights != "softmax" and "input_table" not in name:
+                spread = (summed.key_width / 2) ** 0.5 if summed.qk_norm else 1.0
+                std /= summed.knn * spread ** (2 if summed.core_rank else 1)
         else:
             std, cut = 32**-0.5 if "attention.out" in name else fan_in**-0.5, True
             assert values.abs().max() <= 3.0001 * std
@@ -225,3 +242,22 @@ def test_published_weights_come_from_seed_and_name_and_an_unknown_rule_is_refuse
     assert "table" in same
     with pytest.raises(ConfigError, match="init is 'publishd'; valid: scaled, published"):
         build(ZOO["dense"], seed=0, init="publishd")
+
+
+@pytest.mark.parametrize("weights", ["none", "relu"])
+@pytest.mark.parametrize("core_rank", [None, 2])
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("family", ["memory", "peer"])
+def test_without_a_softmax_the_output_starts_as_large_as_a_dense_layers(
+    family: str, qk_norm: bool, core_rank: int | None, weights: str
+) -> None:
+    """Within a factor of five, where with the softmax's rows it would be up to 400 times as large."""
+    options = {"num_keys": 60, "knn": 16, "key_width": 32, "weights": weights, "core_rank": core_rank}
+    part = replace(ZOO[family].memory or ZOO[family].peer, layers=(1,), qk_norm=qk_norm, **options)
+    if family == "memory":
+        part = replace(part, value_width=64, shared_table=core_rank is None)
+    a = replace(ZOO[family], d_model=64, **{family: part})
+    x = torch.randn((2, 40, 64), generator=torch.Generator().manual_seed(0))
+    model, dense = build(a, seed=0), build(replace(ZOO["dense"], d_model=64, ffn_hidden=170), seed=0)
+    found, usual = (one.blocks[1].slot(x, getattr(one, "table", None), None, None)[0].std() for one in (model, dense))
+    assert usual / 5 < found < 5 * usual

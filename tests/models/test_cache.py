@@ -42,10 +42,11 @@ def test_one_token_at_a_time_gives_the_logits_of_all_at_once(name: str, dtype: t
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["dense", "memory_plus convolved beside"])
 @settings(max_examples=30, deadline=None)
 @given(cuts=st.sets(st.integers(1, 11)), room=st.integers(0, 3))
-def test_any_cut_gives_the_same_logits(cuts: set[int], room: int) -> None:
-    model = build(ZOO["dense"], seed=1, dtype=torch.float64).eval()
+def test_any_cut_gives_the_same_logits(name: str, cuts: set[int], room: int) -> None:
+    model = build(ZOO[name], seed=1, dtype=torch.float64).eval()
     tokens_BS = tokens_of(model.architecture, (2, 12))
     with torch.no_grad():
         expected = model(tokens_BS).logits_BSV
@@ -53,11 +54,14 @@ def test_any_cut_gives_the_same_logits(cuts: set[int], room: int) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["dense", "memory convolved"])
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4), num_more=st.integers(1, 3), data=st.data())
-def test_rows_of_different_lengths_go_on_together(lengths: list[int], num_more: int, data: st.DataObject) -> None:
+def test_rows_of_different_lengths_go_on_together(
+    name: str, lengths: list[int], num_more: int, data: st.DataObject
+) -> None:
     """Padded prompts, rewound to their real lengths; then more tokens in every row; then in some of the rows only."""
-    model = build(ZOO["dense"], seed=1, dtype=torch.float64).eval()
+    model = build(ZOO[name], seed=1, dtype=torch.float64).eval()
     rows, capacity = list(range(len(lengths))), 7 + 2 * num_more
     tokens_BS = tokens_of(model.architecture, (len(lengths), capacity))
     padded_BS = tokens_BS[:, : max(lengths)].clone()

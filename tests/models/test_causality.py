@@ -12,7 +12,7 @@ from torch import Tensor
 from memscale.models.transformer import Transformer, build
 from tests.models.zoo import ZOO, tokens_of
 
-OPEN_IN_TRAINING = {"moe expert choice", "pkm batch", "peer batch"}
+OPEN_IN_TRAINING = {"moe expert choice", "pkm batch", "peer batch", "peer convolved"}
 """Expert choice: an expert's best tokens of a sequence are known only at its end. Batch norm: all tokens count."""
 
 LENGTH = 24

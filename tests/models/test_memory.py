@@ -17,6 +17,7 @@ from memscale.models.memory import MemoryLayer
 from memscale.models.peer import PeerLayer
 from memscale.models.queries import QueryBatchNorm, QueryLayerNorm
 from memscale.models.transformer import build
+from memscale.models.usage import Usage
 
 MEMORY_PLUS, MEMORY = memory(value_width=5, qk_norm=True), memory(value_width=12, gated=False)
 PKM, PEER = replace(MEMORY, shared_table=False, query_norm="batch"), peer(query_norm="batch")
@@ -121,6 +122,33 @@ def test_weights_add_up_to_one_in_each_head(part: Memory | Peer) -> None:
     torch.testing.assert_close(by_head.sum(-1), torch.ones(7, part.num_heads, dtype=torch.float64))
     assert bool((by_head.diff(dim=-1) <= 0).all())  # best first
     assert all(len(set(head)) == part.knn for row in slots.view(7, part.num_heads, -1).tolist() for head in row)
+
+
+@pytest.mark.parametrize("part", [MEMORY, PEER])
+def test_without_a_softmax_the_weights_are_the_scores_or_their_positive_part(part: Memory | Peer) -> None:
+    def selected(weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+        given = replace(part, weights=weights, num_keys=3, knn=3)
+        layer = filled(PeerLayer(12, given, 1e-5) if isinstance(given, Peer) else MemoryLayer(12, given, 1e-5))
+        return layer.eval().selected(random(30, 12), None)
+
+    slots, scores = selected("none")
+    assert bool((scores < 0).any() and (scores > 0).any())
+    for weights, function in (("relu", torch.relu), ("softmax", lambda by_head: by_head.softmax(-1))):
+        same, found = selected(weights)
+        assert torch.equal(same, slots)
+        torch.testing.assert_close(found, function(scores.view(30, part.num_heads, -1)).flatten(1))
+
+
+def test_statistics_of_use_add_up_magnitudes_of_weights_by_row() -> None:
+    part = replace(MEMORY, weights="none", num_keys=3, knn=3, gated=True, expansion=4)
+    layer, usage = filled(MemoryLayer(12, part, 1e-5)), Usage(part.num_slots)
+    slots, weights = layer.selected(random(30, 12), usage)
+    assert bool((weights < 0).any())
+    assert int(slots.max()) >= part.num_slots  # virtual ones
+    amounts = torch.zeros(part.num_slots, dtype=torch.float64)
+    for slot, weight in zip(slots.flatten().tolist(), weights.flatten().tolist(), strict=True):
+        amounts[slot % part.num_slots] += abs(weight)
+    assert usage.max_share == pytest.approx(float(amounts.max() / amounts.sum()))
 
 
 def test_peer_is_a_feed_forward_network_whose_hidden_values_a_token_chooses() -> None:

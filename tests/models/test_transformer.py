@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import naive_model
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,9 +154,21 @@ def test_bfloat16_autocast_stays_near_float32(which: str) -> None:
     assert all(value.grad is not None and value.grad.to_dense().isfinite().all() for value in model.parameters())
 
 
-def test_only_experts_have_an_auxiliary_loss() -> None:
+def test_only_experts_and_cores_with_a_penalty_have_an_auxiliary_loss() -> None:
     for architecture in ZOO.values():
         loss = build(architecture, seed=0)(tokens_of(architecture, (2, 6))).auxiliary_loss
         assert loss.shape == ()
         learnt = architecture.moe is not None and architecture.moe.routing != "hash"
-        assert (loss.item() > 0) == learnt
+        cores = [part for part in (architecture.memory, architecture.peer) if part is not None and part.core_rank]
+        assert (loss.item() > 0) == (learnt or any(part.core_penalty != 0 for part in cores))
+
+
+def test_the_loss_of_a_core_is_that_of_its_minor_singular_values() -> None:
+    model = build(ZOO["memory tucker"], seed=0, dtype=torch.float64)
+    expected = 0.0
+    for layer in (0, 2):
+        minor = [numpy.linalg.svd(core)[1][1] for core in model.blocks[layer].slot.core.detach().numpy()]
+        expected += 0.001 * sum(max(0.0, value - 0.15) ** 2 for value in minor) / len(minor)
+    found = model(tokens_of(model.architecture, (1, 4))).auxiliary_loss.item()
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert expected > 0

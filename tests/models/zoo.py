@@ -65,6 +65,44 @@ ZOO = {
     "memory": architecture("memory", memory=memory(layers=(1,), gated=False)),
     "memory_plus": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True)),
     "memory_plus, own tables": architecture("memory_plus", memory=memory(value_width=5, shared_table=False)),
+    "memory_plus beside": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, place="beside")),
+    "peer beside": architecture("peer", peer=peer(layers=(0, 2), place="beside")),
+    "memory projected": architecture("memory", memory=memory(value_width=5, gated=False, projection=True)),
+    "memory tucker": architecture("memory", memory=memory(gated=False, core_rank=2)),
+    "memory_plus tucker, no penalty": architecture(
+        "memory_plus", memory=memory(value_width=5, qk_norm=True, core_rank=3, core_penalty=0.0)
+    ),
+    "peer tucker": architecture("peer", peer=peer(query_norm="layer", core_rank=2)),
+    "memory convolved": architecture("memory", memory=memory(gated=False, query_conv=4)),
+    "memory_plus convolved beside": architecture(
+        "memory_plus", memory=memory(value_width=5, qk_norm=True, query_conv=3, place="beside")
+    ),
+    "peer convolved": architecture("peer", peer=peer(query_norm="batch", query_conv=2)),
+    "memory_plus skip": architecture(
+        "memory_plus", num_layers=4, memory=memory(layers=(0, 1), value_width=5, place="beside", skip=2)
+    ),
+    "memory expanded": architecture("memory", memory=memory(value_width=5, gated=False, projection=True, expansion=4)),
+    "memory_plus expanded": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, expansion=9)),
+    "ultramem": architecture(
+        "memory",
+        num_layers=4,
+        memory=memory(
+            layers=(0, 1),
+            value_width=8,
+            gated=False,
+            projection=True,
+            expansion=4,
+            core_rank=2,
+            weights="none",
+            query_norm="layer",
+            query_conv=4,
+            place="beside",
+            skip=2,
+        ),
+    ),
+    "memory without softmax": architecture("memory", memory=memory(gated=False, weights="none")),
+    "memory_plus relu": architecture("memory_plus", memory=memory(value_width=5, qk_norm=True, weights="relu", knn=9)),
+    "peer without softmax": architecture("peer", peer=peer(weights="none")),
     "peer batch": architecture("peer", peer=peer(query_norm="batch")),
     "peer layer": architecture("peer", peer=peer(query_norm="layer")),
     "peer": architecture("peer", peer=peer()),
@@ -82,6 +120,23 @@ ZOO = {
         memory=memory(layers=(2,), value_width=5),
         ngram=ngram(layers=(2,)),
         token_table=TokenTable(layers=(1,), use="up", row_width=20),
+    ),
+    "experts, memory beside them": architecture(
+        "mixture", moe=moe(), memory=memory(layers=(0, 1), value_width=5, core_rank=2, query_conv=3, place="beside")
+    ),
+    "experts, token tables, memory and PEER beside and late": architecture(
+        "mixture",
+        moe=moe(layers=(1,)),
+        memory=memory(
+            layers=(0,), value_width=5, gated=False, projection=True, shared_table=False, place="beside", skip=2
+        ),
+        peer=peer(weights="none", place="beside", skip=1),
+        token_table=TokenTable(layers=(1, 2), row_width=5),
+    ),
+    "PEER, memory beside it, both convolved": architecture(
+        "mixture",
+        peer=peer(query_conv=2),
+        memory=memory(layers=(1, 2), gated=False, query_conv=4, place="beside", weights="relu"),
     ),
     "peer qk-norm": architecture("peer", peer=peer(layers=(0, 2), qk_norm=True)),
     "looped": architecture("looped", loop=Loop(prelude=1, recurrent=1, coda=1, recurrences=3)),

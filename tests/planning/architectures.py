@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from memscale.config.architecture import FAMILIES, MIXTURE, PARTS, SPARSE_PARTS, Architecture
-from memscale.config.layers import BALANCES, QUERY_NORMS, ROUTINGS, SCORES, Memory, MoE, Peer
+from memscale.config.layers import (
+    BALANCES,
+    QUERY_NORMS,
+    ROUTINGS,
+    SCORES,
+    SLOT_WEIGHTS,
+    Memory,
+    MoE,
+    Peer,
+)
 from memscale.config.loop import INJECTIONS, Loop
 from memscale.config.token_layers import TABLE_SIZES, TOKEN_USES, NGram, TokenTable
 
@@ -44,11 +54,22 @@ def architectures(draw: st.DrawFn, family: str | None = None, most_layers: int =
 def parts(
     draw: st.DrawFn, names: list[str], family: str, num_layers: int, shape: dict[str, Any]
 ) -> dict[str, MoE | Memory | Peer | NGram | TokenTable]:
-    """The named parts; those in the place of a feed-forward layer share out the layers, the last part the rest."""
-    free = list(range(num_layers))
+    """The named parts; those in the place of a feed-forward layer share out the layers, the last part the rest.
+
+    Memory and PEER layers may stand beside any layer, but not both beside one.
+    """
+    free, not_beside = list(range(num_layers)), list(range(num_layers))
     found: dict[str, Any] = {}
     for name in names:
         use = draw(st.sampled_from(TOKEN_USES)) if name == "token_table" else None
+        if name in ("memory", "peer") and not_beside and draw(st.booleans()):
+            layers = tuple(sorted(draw(st.sets(st.sampled_from(not_beside), min_size=1))))
+            not_beside = [layer for layer in not_beside if layer not in layers]
+            skip = draw(st.sampled_from([None, *range(1, num_layers - layers[-1])]))
+            place = {"place": "beside", "skip": skip}
+            keyed = memories(family, shape["d_model"], layers) if name == "memory" else peers(layers)
+            found[name] = replace(draw(keyed), **place)
+            continue
         takes_the_slot = name in ("moe", "memory", "peer") or use == "up"
         if takes_the_slot and not free:
             if name == "token_table":
@@ -123,6 +144,7 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
     """A shared table or one a layer, gated or not; a family's own settings are likely, but none is certain."""
     num_keys = draw(st.integers(1, 20))
     gated = draw(st.booleans())
+    projection = not gated and draw(st.booleans())
     qk_norm = draw(st.booleans())
     return Memory(
         layers=layers,
@@ -132,9 +154,14 @@ def memories(draw: st.DrawFn, family: str, d_model: int, layers: tuple[int, ...]
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
-        value_width=draw(st.integers(1, 40)) if gated else d_model,
+        value_width=draw(st.integers(1, 40)) if gated or projection else d_model,
+        projection=projection,
+        expansion=draw(st.sampled_from([None, None, 4, 9])) if gated or projection else None,
         shared_table=draw(st.booleans()) if family != "pkm" else False,
         gated=gated,
+        weights=draw(st.sampled_from(SLOT_WEIGHTS)),
+        query_conv=draw(st.sampled_from([None, None, 2, 4])),
+        core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
     )
 
 
@@ -151,6 +178,9 @@ def peers(draw: st.DrawFn, layers: tuple[int, ...]) -> Peer:
         key_width=2 * draw(st.integers(1, 12)),
         qk_norm=qk_norm,
         query_norm="none" if qk_norm else draw(st.sampled_from(QUERY_NORMS)),
+        weights=draw(st.sampled_from(SLOT_WEIGHTS)),
+        query_conv=draw(st.sampled_from([None, None, 2, 4])),
+        core_rank=draw(st.sampled_from([None, None, 1, 2, 3])),
     )
 
 

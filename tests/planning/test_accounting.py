@@ -131,18 +131,29 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 seen = a.moe.num_experts * a.moe.capacity(s) / s
             active += expert * seen
             flops += 2 * router + 2 * expert * (seen + a.moe.shared_experts)
-        elif a.feed_forward_kind(layer) in ("memory", "peer"):
-            m = a.memory if a.feed_forward_kind(layer) == "memory" else a.peer
-            assert m is not None
+        for m in (a.memory, a.peer):
+            if m is None or layer not in m.layers:
+                continue
             width = m.num_heads * m.key_width
-            half_keys = 2 * m.num_keys * (m.key_width // 2) * m.num_heads
+            tables = (a.memory.expansion or 1) if m is a.memory else 1
+            keys_per_set = m.num_keys * round(tables**0.5)
+            half_keys = 2 * keys_per_set * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
             dense += a.d_model * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
-            flops += 2 * (a.d_model * width + half_keys) + m.num_heads * m.knn**2
+            dense += a.d_model * (m.query_conv or 0)
+            flops += 2 * (a.d_model * width + half_keys + a.d_model * (m.query_conv or 0))
+            if m.core_rank is None:
+                flops += m.num_heads * m.knn**2
+            else:
+                dense += m.num_heads * m.core_rank**2
+                rough = 2 * 2 * keys_per_set * m.core_rank  # two sets, a vector of r times n half keys
+                flops += m.num_heads * (rough + 2 * m.core_rank * m.knn * (m.core_rank + m.knn))
             selected = m.num_heads * m.knn
             if m is a.memory:
                 v = a.memory.value_width
-                dense += 2 * a.d_model * v if a.memory.gated else 0
-                flops += 2 * selected * v + (4 * a.d_model * v if a.memory.gated else 0)
+                dense += (1 + tables) * a.d_model * v if a.memory.gated else 0
+                dense += tables * a.d_model * v if a.memory.projection else 0
+                flops += 2 * selected * v + (2 * (1 + tables) * a.d_model * v if a.memory.gated else 0)
+                flops += 2 * tables * a.d_model * v if a.memory.projection else 0
                 reads.append((selected * v, m.num_keys**2 * v))
                 rows += selected
                 first = layer == a.memory.layers[0]
@@ -152,10 +163,10 @@ def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
                 reads.append((2 * selected * a.d_model, 2 * m.num_keys**2 * a.d_model))
                 rows += 2 * selected
                 table += 2 * m.num_keys**2 * a.d_model
-        elif a.feed_forward_kind(layer) == "token_table":
+        if a.feed_forward_kind(layer) == "token_table":
             dense += 2 * a.d_model * a.ffn_hidden
             flops += 4 * a.d_model * a.ffn_hidden
-        else:
+        if a.feed_forward_kind(layer) == "dense":
             dense += 3 * a.d_model * a.ffn_hidden
             flops += 6 * a.d_model * a.ffn_hidden * times[layer]
         if a.ngram is not None and layer in a.ngram.layers:

@@ -54,8 +54,12 @@ def products_per_sequence(a: Architecture, s: int) -> float:
     table = 0
     for keys in (a.memory, a.peer):
         if keys is not None:
-            # No matrix products: adding the halves' scores of k x k candidates, and the table.
-            parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
+            # No matrix products: adding the halves' scores of k x k candidates, the table, and the convolution of the
+            # queries' inputs.
+            if keys.core_rank is None:
+                parts["key_scoring"] -= s * len(keys.layers) * keys.num_heads * keys.knn**2
+            if keys.query_conv is not None:
+                parts["query_conv"] -= s * len(keys.layers) * 2 * a.d_model * keys.query_conv
             selected = keys.num_heads * keys.knn * len(keys.layers)
             table += s * 2 * selected * (2 * a.d_model if keys is a.peer else a.memory.value_width)
     assert parts.pop("table", 0) == table

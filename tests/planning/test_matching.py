@@ -361,3 +361,28 @@ def test_rounded_capacity_is_seen_and_its_gaps_are_named() -> None:
 def test_what_was_solved_is_kept_but_not_what_a_caller_did_to_it() -> None:
     solve(*ALL).pop("moe")
     assert list(solve(*ALL)) == [one.name for one in ALL]
+
+
+def test_beside_every_layer_the_dense_width_is_still_solved() -> None:
+    beside = MemoryPlusFamily(name="plus", layers="all", num_heads=1, knn=4, key_width=8, place="beside")
+    found = solve(beside, total_over_dense=3, tolerance=0.02)["plus"]
+    assert found.architecture.num_dense_layers == 4
+    assert found.architecture.ffn_hidden < base().ffn_hidden
+    assert abs(dict(found.mismatch)["flops_per_token"]) <= 0.02
+    with pytest.raises(PlanError, match="No dense layer is left whose ffn_hidden could move"):
+        solve(replace(beside, place="replace", num_slots=10_000), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("family", [MEMORY, PKM])
+def test_rows_narrower_than_the_model_are_given_or_solved_where_they_are_projected(family: MemoryFamily) -> None:
+    half = replace(family, projection=True, value_width=32)
+    assert solve(half, total_over_dense=3)[family.name].architecture.memory.value_width == 32
+    free = (widths(family.name, "num_slots", "value_width"),)
+    solved = solve(replace(half, value_width=None), total_over_dense=3, free=free)
+    part = solved[family.name].architecture.memory
+    assert part.value_width != 64
+    assert part.projection
+    with pytest.raises(ConfigError, match=r"value_width is 32; without a gated output or a projection it must be d_m"):
+        solve(replace(half, projection=False))
+    with pytest.raises(ConfigError, match="a gated output is projected by its W2 already"):
+        solve(replace(PLUS, projection=True))

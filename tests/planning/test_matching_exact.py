@@ -86,7 +86,10 @@ def moe(k: int, shared: int, routing: str, width_step: int = 1) -> Instance:
     return Instance(family, build, (k, width_step), (1, width_step), monotone=routing != "expert_choice")
 
 
-def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2) -> Instance:
+def memory_plus(
+    inner_width: str, gated: bool = True, root_step: int = 1, num_heads: int = 2, **options: Any
+) -> Instance:
+    """`options` are those that a family and its layer both have, such as `place`."""
     knn = 2
 
     def build(dense: Architecture, outer: int, inner: int) -> Architecture:
@@ -96,10 +99,11 @@ def memory_plus(inner_width: str, gated: bool = True, root_step: int = 1, num_he
             hidden = inner
         else:
             widths[inner_width] = inner
-        part = Memory(layers=(1,), num_keys=outer, num_heads=num_heads, knn=knn, gated=gated, qk_norm=True, **widths)
+        keys = {"num_keys": outer, "num_heads": num_heads, "knn": knn}
+        part = Memory(layers=(1,), **keys, gated=gated, qk_norm=True, **widths, **options)
         return Architecture(**{**vars(dense), "family": "memory_plus", "ffn_hidden": hidden, "memory": part})
 
-    family = MemoryPlusFamily(name="plus", centred=1, num_heads=num_heads, knn=knn, gated=gated)
+    family = MemoryPlusFamily(name="plus", centred=1, num_heads=num_heads, knn=knn, gated=gated, **options)
     step = 2 if inner_width == "key_width" else 1
     least = (-(-knn // root_step) * root_step, step)
     return Instance(family, build, least, (root_step, step), Free(name="plus", widths=("num_slots", inner_width)))
@@ -253,6 +257,17 @@ def instances(root_step: int, expert_step: int) -> st.SearchStrategy[list[Instan
         st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
         root_step=st.just(root_step),
         num_heads=st.sampled_from([1, 2, 5]),
+        place=st.sampled_from(["replace", "beside"]),
+    )
+    pluses |= st.builds(
+        memory_plus,
+        st.sampled_from(["ffn_hidden", "key_width", "value_width"]),
+        gated=st.just(False),
+        projection=st.just(True),
+        core_rank=st.sampled_from([None, 2]),
+        expansion=st.sampled_from([None, 4]),
+        query_conv=st.sampled_from([None, 4]),
+        root_step=st.just(root_step),
     )
     others = st.one_of(
         st.builds(own_table, st.sampled_from(["pkm", "memory", "peer"]), st.just(root_step)),

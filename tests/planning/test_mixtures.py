@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscale.config.architecture import Architecture
-from memscale.config.family import Family, MemoryPlusFamily, MixtureFamily, MoEFamily, NGramFamily
-from memscale.config.matching import Matching
+from memscale.config.family import Family, MemoryPlusFamily, MixtureFamily, MoEFamily, NGramFamily, PeerFamily
+from memscale.config.matching import Free, Matching
 from memscale.errors import ConfigError, MemscaleError
 from memscale.planning.accounting import count, unused_params
 from memscale.planning.matching import match
@@ -58,6 +58,33 @@ def test_two_tables_share_too(share: float) -> None:
     memory = MemoryPlusFamily(name="m", centred=1, num_heads=2, knn=8)
     found = matched(mixture(share, memory, NGramFamily(name="n", num_heads=2)), Matching(total_over_dense=6))
     assert shares(found)["memory"] == pytest.approx(share, abs=0.02)
+
+
+def test_experts_keep_the_layer_that_a_memory_stands_beside() -> None:
+    """They leave it to one that replaces them; beside, all layers have experts and no dense layer is left."""
+    memory = MemoryPlusFamily(name="m", layers=(1,), num_heads=2, knn=8, num_slots=4096, place="beside", skip=2)
+    experts = MoEFamily(name="e", experts_per_token=1)
+    found = matched(MixtureFamily(name="mixed", parts=(memory, experts)), Matching(total_over_dense=4))
+    assert found.moe is not None
+    assert found.memory is not None
+    assert found.moe.layers == (0, 1, 2, 3)
+    assert (found.memory.place, found.memory.skip) == ("beside", 2)
+    assert found.num_dense_layers == 0
+    flops = count(found, SEQUENCE).flops_per_token_forward
+    assert flops == pytest.approx(count(DENSE, SEQUENCE).flops_per_token_forward, rel=0.02)
+
+
+def test_of_two_parts_with_keys_the_last_ones_width_is_solved() -> None:
+    peer = PeerFamily(name="p", layers=(0,), num_heads=2, knn=8, num_slots=256, key_width=10)
+    memory = MemoryPlusFamily(name="m", layers=(2,), num_heads=2, knn=8, num_slots=256)
+    terms = Matching(
+        free=(Free(name="mixed", widths=("key_width",)),), equal=("tokens", "flops_per_token"), tolerance=0.05
+    )
+    found = matched(MixtureFamily(name="mixed", parts=(peer, memory)), terms)
+    assert found.peer is not None
+    assert found.memory is not None
+    assert found.peer.key_width == 10
+    assert found.memory.key_width != 32
 
 
 def test_experts_leave_their_layer_to_a_memory_layer() -> None:

@@ -43,6 +43,38 @@ MODELS = {
         family="pkm",
         memory=Memory(layers=(2,), **KEYS, value_width=64, gated=False, shared_table=False, query_norm="batch"),
     ),
+    "memory_plus beside": replace(
+        DENSE,
+        family="memory_plus",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, qk_norm=True, place="beside"),
+    ),
+    "memory projected": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=32, gated=False, projection=True)
+    ),
+    "memory tucker": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, core_rank=2)
+    ),
+    "memory convolved": replace(
+        DENSE, family="memory", memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, query_conv=4)
+    ),
+    "memory convolved beside": replace(
+        DENSE,
+        family="memory",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, gated=False, query_conv=4, place="beside"),
+    ),
+    "memory_plus convolved beside": replace(
+        DENSE,
+        family="memory_plus",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=64, query_conv=4, place="beside"),
+    ),
+    "memory expanded": replace(
+        DENSE,
+        family="memory",
+        memory=Memory(layers=(1, 3), **KEYS, value_width=32, gated=False, projection=True, expansion=4),
+    ),
+    "memory_plus expanded": replace(
+        DENSE, family="memory_plus", memory=Memory(layers=(1, 3), **KEYS, value_width=32, expansion=4)
+    ),
     "peer": replace(DENSE, family="peer", peer=Peer(layers=(2,), **KEYS, query_norm="layer")),
     "ngram": replace(DENSE, family="ngram", ngram=NGram(layers=(1, 2), num_heads=4, rows_per_head=97, row_width=12)),
     "ngram, convolution": replace(
@@ -63,6 +95,46 @@ MODELS = {
         moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80),
         memory=Memory(layers=(2, 3), **KEYS, value_width=64, qk_norm=True),
         ngram=NGram(layers=(1,), num_heads=4, rows_per_head=97, row_width=12),
+    ),
+    "experts, memory beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80, shared_experts=1),
+        memory=Memory(layers=(0, 1, 3), **KEYS, value_width=64, place="beside"),
+    ),
+    "hash experts, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(
+            layers=(0, 1),
+            num_experts=8,
+            experts_per_token=2,
+            expert_hidden=80,
+            routing="hash",
+            renormalise=False,
+            balance="none",
+            z_weight=0.0,
+        ),
+        peer=Peer(layers=(0, 2), **KEYS, query_conv=4, place="beside"),
+    ),
+    "experts, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        moe=MoE(layers=(0, 1), num_experts=8, experts_per_token=2, expert_hidden=80),
+        peer=Peer(layers=(0, 1), **KEYS, place="beside"),
+    ),
+    "PEER, memory beside": replace(
+        DENSE,
+        family="mixture",
+        peer=Peer(layers=(0, 1), **KEYS, core_rank=2),
+        memory=Memory(layers=(0, 1), **KEYS, value_width=64, gated=False, query_conv=4, place="beside", skip=1),
+    ),
+    "memory, PEER beside": replace(
+        DENSE,
+        family="mixture",
+        memory=Memory(layers=(0, 1), **KEYS, value_width=64),
+        peer=Peer(layers=(0, 1), **KEYS, query_conv=4, place="beside", skip=1),
+        token_table=TokenTable(layers=(0,), row_width=40),
     ),
     "looped": replace(DENSE, family="looped", loop=Loop(prelude=1, recurrent=2, coda=1, recurrences=3)),
     "looped, no injection": replace(
@@ -166,8 +238,9 @@ TABLES = {"layers": (1, 3), "num_keys": 100, "num_heads": 4, "knn": 8, "key_widt
         replace(DENSE, family="memory_plus", memory=Memory(**{**TABLES, "layers": (1,)}, value_width=64)),
         replace(DENSE, family="pkm", memory=Memory(**TABLES, value_width=64, gated=False, shared_table=False)),
         replace(DENSE, family="peer", peer=Peer(**TABLES)),
+        replace(DENSE, family="memory_plus", memory=Memory(**TABLES, value_width=64, expansion=4)),
     ],
-    ids=["shared by two layers", "of one layer", "one per layer", "two per layer"],
+    ids=["shared by two layers", "of one layer", "one per layer", "two per layer", "expanded"],
 )
 def test_a_tables_gradient_is_its_reads_or_the_sums_where_these_are_less(a: Architecture) -> None:
     model = build(a, seed=0)

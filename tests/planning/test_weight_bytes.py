@@ -122,6 +122,15 @@ def test_the_cache_of_keys_and_values_grows_with_the_context() -> None:
     assert kv_cache_bytes(looped, 10) == 2 * (2 * (5 * 2 + 1) * 2 * 2) * 10
 
 
+def test_convolved_queries_cache_their_last_inputs() -> None:
+    memory = Memory(
+        layers=(0, 2), num_keys=5, num_heads=2, knn=2, key_width=6, value_width=8, gated=False, query_conv=4
+    )
+    convolved = replace(DENSE, family="memory", memory=memory)
+    for context, inputs in ((0, 0), (2, 2), (10, 3)):
+        assert kv_cache_bytes(convolved, context) == kv_cache_bytes(DENSE, context) + 2 * 2 * inputs * 8
+
+
 def test_numbers_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="bytes_per_weight is 0"):
         decode_bytes(DENSE, 16, bytes_per_weight=0)

@@ -58,6 +58,21 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "pkm_batch": {"memory": pkm},
         "memory": {"memory": Memory(**{**keys, "layers": (1,)}, value_width=16, gated=False)},
         "memory_plus": {"memory": Memory(**keys, value_width=16, qk_norm=True)},
+        "memory_ultramem": {
+            "memory": Memory(
+                **{**keys, "layers": (0, 1)},
+                value_width=8,
+                gated=False,
+                projection=True,
+                expansion=4,
+                core_rank=2,
+                weights="none",
+                query_norm="layer",
+                query_conv=4,
+                place="beside",
+                skip=1,
+            )
+        },
         "peer": {"peer": Peer(**keys, query_norm="batch")},
         "ngram": {"ngram": replace(ngram, layers=(0, 2), conv_width=3)},
         "token_table": {"token_table": TokenTable(layers=(0, 2), row_width=8)},
@@ -69,7 +84,11 @@ def architecture(name: str, *, balance_weight: float = 0.01, tied: bool = False)
         "looped": {"loop": Loop(prelude=1, recurrent=1, coda=1, recurrences=3)},
     }
     return Architecture(
-        family=name.removesuffix("_bias").removesuffix("_choice").removesuffix("_hash").removesuffix("_batch"),
+        family=name.removesuffix("_bias")
+        .removesuffix("_choice")
+        .removesuffix("_hash")
+        .removesuffix("_batch")
+        .removesuffix("_ultramem"),
         d_model=16,
         num_layers=2 if name.startswith(("dense", "moe")) else 3,
         num_heads=2,

@@ -54,7 +54,7 @@ def everything(built: Built) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **optimizer.state()}
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "looped"])
+@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus", "memory_ultramem", "looped"])
 def test_comes_back_bit_for_bit(tmp_path: Path, make_run: Callable[..., Run], family: str) -> None:
     run = make_run(family)
     saved, loaded = stepped(run), new(run, seed=1)
@@ -63,7 +63,7 @@ def test_comes_back_bit_for_bit(tmp_path: Path, make_run: Callable[..., Run], fa
     before, after = everything(saved), everything(loaded)
     assert before.keys() == after.keys()
     # Two moments of each parameter, and of a table the steps that its rows are of.
-    assert len(after) == 3 * len(list(loaded[0].parameters())) + 2 * (family == "memory_plus")
+    assert len(after) == 3 * len(list(loaded[0].parameters())) + 2 * family.startswith("memory")
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
         assert after[name].data_ptr() % 64 == 0 or after[name].numel() == 0

@@ -107,6 +107,7 @@ def check_close(root: Path, expected: Path) -> None:
         "moe_hash",
         "pkm_batch",
         "memory_plus",
+        "memory_ultramem",
         "peer",
         "moe_muon",
         "looped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +42,7 @@ from memscale.training.optimizers import build_optimizer
 from tests.planning.architectures import architectures
 
 Matrix = list[list[float]]
-VARIANTS = (*FAMILIES, "moe_bias")
+VARIANTS = (*FAMILIES, "moe_bias", "memory_ultramem")
 RATE, DECAY = 0.03, 0.1
 
 
@@ -81,6 +82,9 @@ def by_hand(name: str, tensor: torch.Tensor, model: Transformer) -> list[torch.T
     if "qkv" in name:
         q, kv = a.num_heads * a.head_width, a.num_kv_heads * a.head_width
         return [tensor[:q], tensor[q : q + kv], tensor[q + kv :]]
+    if re.search(r"(slot|beside)\.out", name) and a.memory is not None:
+        width = a.memory.value_width
+        return [tensor[:, first : first + width] for first in range(0, tensor.shape[1], width)]
     experts = list(tensor) if tensor.ndim == 3 else [tensor]
     if "gate_up" in name or "key_value" in name:
         return [half for one in experts for half in (one[: len(one) // 2], one[len(one) // 2 :])]
@@ -95,7 +99,7 @@ def group_of(model: Transformer) -> MuonGroup:
 
 
 @pytest.mark.parametrize("at_once", [1 << 24, 300])
-@pytest.mark.parametrize("family", ["dense", "moe_bias", "memory_plus"])
+@pytest.mark.parametrize("family", ["dense", "moe_bias", "memory_plus", "memory_ultramem"])
 def test_steps_are_those_of_the_formula_in_loops(family: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three steps in float64: every expert, queries, keys, values, gates and ups apart, in several parts or one."""
     monkeypatch.setattr(muon, "_AT_ONCE", at_once)
@@ -174,6 +178,9 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
         ".bias",
         "router.weight",
         "ngram.conv",
+        ".core",
+        "query_conv.weight",
+        "injection.weight",
     )
     assert not any(name.endswith(left_out) for name in group.parameters)
     assert all(name.endswith(left_out) for name in others)
@@ -184,7 +191,9 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(family: str) -> 
 
 def test_of_every_component_it_is_decided_whether_it_is_a_matrix() -> None:
     """A new component has to be named here, in `memscale.planning.matrices`, or both."""
-    with_adamw = {"embedding", "lm_head", "table", "norm", "router", "key_scoring", "ngram_conv"}
+    with_adamw = {
+        "embedding", "lm_head", "table", "norm", "router", "injection", "key_scoring", "query_conv", "ngram_conv",
+    }  # fmt: skip
     assert {name for name, _ in _COMPONENTS} == MATRIX_COMPONENTS | with_adamw
     assert not MATRIX_COMPONENTS & with_adamw
 

@@ -58,7 +58,9 @@ def content(root: Path) -> tuple[dict[str, str], list[tuple[int, str, str, float
     return sums, [(m.step, m.split, m.name, m.value) for m in read_metrics(RunPaths(root).metrics)]
 
 
-@pytest.mark.parametrize("family", ["dense", "moe", "memory_plus_averaged", "moe_bias_averaged", "looped"])
+@pytest.mark.parametrize(
+    "family", ["dense", "moe", "memory_plus_averaged", "moe_bias_averaged", "memory_ultramem", "looped"]
+)
 @pytest.mark.slow
 def test_killed_again_and_again_ends_as_if_undisturbed(folder: Path, data_folder: Path, family: str) -> None:
     undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"

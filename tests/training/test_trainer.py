@@ -31,8 +31,8 @@ from memscale.training.schedules import lr_factor
 from memscale.training.trainer import Progress, TrainResult, train, validation_steps
 
 FAMILIES = ("dense", "moe", "memory_plus")
-ALL = (*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "pkm", "pkm_batch", "memory", "peer", "ngram", "token_table",
-       "mixture", "looped")  # fmt: skip
+ALL = (*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "pkm", "pkm_batch", "memory", "peer", "memory_ultramem",
+       "ngram", "token_table", "mixture", "looped")  # fmt: skip
 MakeRun = Callable[..., Run]
 
 
@@ -47,7 +47,18 @@ def same_weights(one: TrainResult, other: TrainResult) -> bool:
 
 
 @pytest.mark.parametrize(
-    "family", [*FAMILIES, "moe_bias", "moe_choice", "moe_hash", "ngram", "token_table", "mixture", "looped"]
+    "family",
+    [
+        *FAMILIES,
+        "moe_bias",
+        "moe_choice",
+        "moe_hash",
+        "memory_ultramem",
+        "ngram",
+        "token_table",
+        "mixture",
+        "looped",
+    ],
 )
 def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     trained = do(make_run(family, num_steps=80), tmp_path, prepared)
@@ -60,7 +71,7 @@ def test_learns(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: s
     assert final == pytest.approx(losses[-1], abs=0.7)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "pkm_batch", "looped"])
+@pytest.mark.parametrize("family", [*FAMILIES, "pkm_batch", "memory_ultramem", "looped"])
 def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str) -> None:
     """The same run by torch's own optimizer and clipping, on the sampler's batches in order."""
     run = make_run(family, num_steps=6)
@@ -100,7 +111,7 @@ def test_is_the_textbook_loop(tmp_path: Path, prepared: Prepared, make_run: Make
         assert (ours - theirs).abs().mean() < 1e-4
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "looped"])
+@pytest.mark.parametrize("family", [*FAMILIES, "memory_ultramem", "looped"])
 def test_stopped_anywhere_and_resumed_gives_the_same_bits(
     tmp_path: Path, prepared: Prepared, make_run: MakeRun, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
