@@ -1,8 +1,8 @@
 """A training step of a model with n-gram memory against the rows of its tables: addresses and reads cost the same.
 
-`python -m benchmarks.ngram_step [--json FILE]`. One model of the laptop sweeps' shape for each size, taking turns in one
-process, with uniformly random tokens, the worst case for the caches. The floor of the table's part of a step is the bytes
-of the distinct rows that it touches, eight passes (docs/memory-layers.md), over the machine's bandwidth for copies.
+`python -m benchmarks.ngram_step [--json FILE]`. One model for each size, taking turns in one process, with uniformly
+random tokens, the worst case for the caches. The floor of the table's part of a step is the bytes of the distinct rows
+that it touches, eight passes (docs/memory-layers.md), over the machine's bandwidth for copies.
 """
 
 from __future__ import annotations
