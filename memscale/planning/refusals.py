@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscale.config.matching import Matching
-from memscale.errors import PlanError
+from memscale.errors import ConfigError, PlanError
 from memscale.planning.candidates import Bound, Candidates, CandidateSet
 from memscale.planning.cost_model import CostModel, Floats, Ints
 from memscale.planning.outer_widths import outer_widths
@@ -61,15 +61,17 @@ def infeasible(
 def _sizes_to_name(model: CostModel, dense: Sequence[float], bounds: Sequence[Bound], tolerance: float) -> Ints:
     """Return the outer widths that the dense model leaves room for; where it limits none, those of the size asked for.
 
-    Without a router another expert costs no token anything: then sizes up to twice what is asked for are returned.
+    Without a router another expert costs no token anything, nor does another row of an n-gram table: then sizes up to
+    twice what is asked for are returned.
     """
     if not dense:
         return outer_widths(model, (), bounds, 0)
-    narrow = 0 if model.template.inner is None else model.template.inner.least
-    limits = [model.outer_limit(c, narrow, value * (1 + tolerance)) for c, value in enumerate(dense)]
-    if min(limits) == math.inf and model.template.part.get("routing") == "hash":
+    try:
+        return outer_widths(model, dense, (), tolerance)
+    except ConfigError:
+        if not bounds:
+            raise
         return outer_widths(model, (), [replace(bound, low=0.0, high=2 * bound.high) for bound in bounds], 0)
-    return outer_widths(model, dense, (), tolerance)
 
 
 def _no_size(candidates: Candidates, values: Floats, inner: Ints, bounds: Sequence[Bound]) -> str:

@@ -67,4 +67,4 @@ def test_a_sweep_of_every_family_ends_with_a_row_for_each(tmp_path: Path) -> Non
     assert "Looped models share layers" in report
     for row in rows.values():
         (log,) = (runs / NAME).glob(f"*-{row['run_id']}/attempts/1/log.txt")
-        assert ("memory kernels for float32 on cpu: numba" in log.read_text()) == (row["num_slots"] == "256")
+        assert ("memory kernels for float32 on cpu: numba" in log.read_text()) == (row["table_learning_rate"] != "")

@@ -316,6 +316,10 @@ def problems(draw: st.DrawFn) -> tuple[list[Instance], Matching]:
 
 
 @given(dense=st.builds(small, st.sampled_from([4, 6, 8]), st.integers(12, 40)), problem=problems())
+@example(
+    dense=small(4, 12),
+    problem=([ngram(2, 0)], Matching(equal=("active_params", "tokens"), tolerance=0.01, total_over_dense=2.0)),
+)
 @settings(max_examples=60, deadline=None)
 def test_nothing_within_the_bounds_is_better(dense: Architecture, problem: tuple[list[Instance], Matching]) -> None:
     instances, matching = problem
