@@ -22,6 +22,11 @@ def test_each_word_is_the_sum_over_components_it_says(a: Architecture) -> None:
     total = sum(part.params for part in parts.values())
     flops = sum(part.flops for part in parts.values())
     table = parts["table"].params if "table" in parts else 0
+    reaches: dict[int, int] = {}  # of convolved queries: earlier inputs that a layer's longest convolution reads
+    for part in (a.memory, a.peer):
+        for layer in part.layers if part is not None and part.query_conv is not None else ():
+            reaches[layer] = max(reaches.get(layer, 0), part.query_conv - 1)
+    keys_and_values = 2 * len(a.applied_layers) * a.num_kv_heads * a.head_width * 24
     expected = {
         "flops_per_token": flops,
         "active_params": sum(part.active for part in parts.values()),
@@ -29,7 +34,7 @@ def test_each_word_is_the_sum_over_components_it_says(a: Architecture) -> None:
         "non_embedding_params": total - parts["embedding"].params - parts["lm_head"].params,
         "table_params": table,
         "decode_bytes": decode_bytes(a, 24),
-        "kv_cache_bytes": 2 * 2 * len(a.applied_layers) * a.num_kv_heads * a.head_width * 24,
+        "kv_cache_bytes": 2 * (keys_and_values + sum(min(24, reach) * a.d_model for reach in reaches.values())),
         "training_memory": training_memory(a, 24).total,
         "seconds_per_token": 3 * flops / 5e9,
     }
