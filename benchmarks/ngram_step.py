@@ -1,8 +1,8 @@
 """A training step of a model with n-gram memory against the rows of its tables: addresses and reads cost the same.
 
 `python -m benchmarks.ngram_step [--json FILE]`. One model for each size, taking turns in one process, with uniformly
-random tokens, the worst case for the caches. The floor of the table's part of a step is the bytes of the distinct rows
-that it touches, eight passes (docs/memory-layers.md), over the machine's bandwidth for copies.
+random tokens, the worst case for the caches. What a step moves of its table does not depend on the rows either: at most
+`table_bytes_per_step`, eight passes (docs/memory-layers.md) over the rows that its tokens read.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Step:
 
     def __init__(self, log_rows: int) -> None:
         ngram = NGram(layers=(1,), num_heads=_READS // 2, rows_per_head=2**log_rows // _READS, row_width=32)
-        shape = {"d_model": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 4, "head_width": 32}
-        self.model = build(
-            Architecture(family="ngram", ffn_hidden=352, vocab_size=8192, ngram=ngram, **shape),  # type: ignore[arg-type]
-            seed=0,
-        )
+        architecture = Architecture(
+            family="ngram", d_model=128, num_layers=4, num_heads=4, num_kv_heads=4, head_width=32, ffn_hidden=352,
+            vocab_size=8192, ngram=ngram,
+        )  # fmt: skip
+        self.model = build(architecture, seed=0)
         config = Optimizer(learning_rate=1e-3, table_learning_rate=1e-3)
         self.optimizer = build_optimizer(self.model, config)
         self._generator = torch.Generator().manual_seed(0)

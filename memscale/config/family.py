@@ -278,8 +278,9 @@ class MixtureFamily(Family):
         super().__post_init__()
         kinds = [part.family for part in self.parts]
         require(
-            len(kinds) > 1 and not {"dense", "mixture"} & set(kinds),
-            f"parts are {', '.join(kinds) or 'none'}; a mixture needs two sparse parts or more",
+            len(kinds) > 1 and all(isinstance(part, PlacedFamily) for part in self.parts),
+            f"parts are {', '.join(kinds) or 'none'}; a mixture needs two sparse parts or more, and nothing else "
+            "(experts, memory layers, n-gram memory, a token table)",
         )
         require(
             self.share != 1, "share is 1, which leaves nothing to the last part; name the first part's family alone"

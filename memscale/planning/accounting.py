@@ -29,14 +29,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscale.config.architecture import MIXTURE, Architecture
-from memscale.config.layers import Memory, MoE, Peer
-from memscale.config.token_layers import NGram, TokenTable
+from memscale.planning.part_counts import (
+    ComponentFields,
+    memory_fields,
+    moe_fields,
+    ngram_fields,
+    peer_fields,
+    repeated_fields,
+    rows_read,
+    token_table_fields,
+)
 
 TRAINING_PASSES = 3
 """Training FLOPs divided by forward FLOPs: the backward pass costs twice the forward pass."""
-
-_ComponentFields = tuple[str, int, int, float, int]
-"""The fields of a Component in order. A plan counts a hundred thousand models, and a tuple is faster to make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,7 @@ def count(architecture: Architecture, sequence_length: int) -> Counts:
         params_active=active,
         params_non_embedding=total - outer,
         params_table=table,
-        rows_read_per_token=_rows_read(architecture),
+        rows_read_per_token=rows_read(architecture),
         flops_per_token_forward=flops,
     )
 
@@ -160,17 +165,17 @@ def unused_params(architecture: Architecture, part: str, sequence_length: int) -
 
     """
     d = architecture.d_model
-    rows: list[_ComponentFields] = []
+    rows: list[ComponentFields] = []
     if part == "moe" and architecture.moe is not None:
-        rows = _moe(d, architecture.moe, sequence_length)
+        rows = moe_fields(d, architecture.moe, sequence_length)
     elif part == "memory" and architecture.memory is not None:
-        rows = _memory(d, architecture.memory)
+        rows = memory_fields(d, architecture.memory)
     elif part == "peer" and architecture.peer is not None:
-        rows = _peer(d, architecture.peer)
+        rows = peer_fields(d, architecture.peer)
     elif part == "ngram" and architecture.ngram is not None:
-        rows = _ngram(d, architecture.ngram)
+        rows = ngram_fields(d, architecture.ngram)
     elif part == "token_table" and architecture.token_table is not None:
-        rows = _token_table(architecture, architecture.token_table)
+        rows = token_table_fields(architecture, architecture.token_table)
     return sum(params - active for _, params, active, _, _ in rows)
 
 
@@ -207,31 +212,31 @@ def conventions(architecture: Architecture, sequence_length: int) -> Conventions
     )
 
 
-def _component_fields(a: Architecture, sequence_length: int) -> list[_ComponentFields]:
+def _component_fields(a: Architecture, sequence_length: int) -> list[ComponentFields]:
     d = a.d_model
     head = d * a.vocab_size
-    rows: list[_ComponentFields] = [
+    rows: list[ComponentFields] = [
         ("embedding", head, head, 0.0, d),
         _attention(a, sequence_length),
-        _repeated("norm", _norms(a, a.num_layers) * d, _norms(a, a.depth) * d, 0.0),
+        repeated_fields("norm", _norms(a, a.num_layers) * d, _norms(a, a.depth) * d, 0.0),
     ]
     if num_dense := a.num_dense_layers:
         ffn = 3 * d * a.ffn_hidden
         applied = ffn * (num_dense + a.depth - a.num_layers)
-        rows.append(_repeated("ffn", ffn * num_dense, applied, 2.0 * applied))
+        rows.append(repeated_fields("ffn", ffn * num_dense, applied, 2.0 * applied))
     if a.loop is not None and a.loop.injection == "concatenate":
         applied = 2 * d * d * a.loop.recurrences
-        rows.append(_repeated("injection", 2 * d * d, applied, 2.0 * applied))
+        rows.append(repeated_fields("injection", 2 * d * d, applied, 2.0 * applied))
     if a.moe is not None:
-        rows += _moe(d, a.moe, sequence_length)
+        rows += moe_fields(d, a.moe, sequence_length)
     if a.memory is not None:
-        rows += _memory(d, a.memory)
+        rows += memory_fields(d, a.memory)
     if a.peer is not None:
-        rows += _peer(d, a.peer)
+        rows += peer_fields(d, a.peer)
     if a.ngram is not None:
-        rows += _ngram(d, a.ngram)
+        rows += ngram_fields(d, a.ngram)
     if a.token_table is not None:
-        rows += _token_table(a, a.token_table)
+        rows += token_table_fields(a, a.token_table)
     if a.family == MIXTURE:
         rows = _merged(rows)
     stored = 0 if a.tied_embeddings else head
@@ -249,9 +254,9 @@ def _norms(a: Architecture, layers: int) -> int:
     return norms
 
 
-def _merged(rows: list[_ComponentFields]) -> list[_ComponentFields]:
+def _merged(rows: list[ComponentFields]) -> list[ComponentFields]:
     """Return one component for all of one name, where the first of them stood."""
-    sums: dict[str, _ComponentFields] = {}
+    sums: dict[str, ComponentFields] = {}
     for name, *numbers in rows:
         before = sums.get(name, (name, 0, 0, 0.0, 0))
         params, active, flops, read = (x + y for x, y in zip(before[1:], numbers, strict=True))
@@ -259,120 +264,9 @@ def _merged(rows: list[_ComponentFields]) -> list[_ComponentFields]:
     return list(sums.values())
 
 
-def _dense(name: str, params: int, flops: float) -> _ComponentFields:
-    """Return a component that every token uses whole."""
-    return name, params, params, flops, params
-
-
-def _repeated(name: str, params: int, applied: int, flops: float) -> _ComponentFields:
-    """Return a component that every token uses whole, `applied` weights of it if one counts each time it is used."""
-    return name, params, params, flops, applied
-
-
-def _attention(a: Architecture, sequence_length: int) -> _ComponentFields:
+def _attention(a: Architecture, sequence_length: int) -> ComponentFields:
     width = a.num_heads * a.head_width
     projections = a.d_model * 2 * (width + a.num_kv_heads * a.head_width)
     scores = 2.0 * width * (sequence_length + 1)
     applied = a.depth * projections
-    return _repeated("attention", a.num_layers * projections, applied, 2.0 * applied + a.depth * scores)
-
-
-def _moe(d: int, moe: MoE, sequence_length: int) -> list[_ComponentFields]:
-    router = d * moe.num_experts * len(moe.layers)
-    expert = 3 * d * moe.expert_hidden * len(moe.layers)
-    trained = expert * moe.trained_experts_per_token(sequence_length)
-    rows: list[_ComponentFields] = [_dense("router", router, 2.0 * router)] if moe.has_router else []
-    rows.append(("experts", expert * moe.num_experts, round(trained), 2.0 * trained, expert * moe.experts_per_token))
-    if moe.shared_experts:
-        shared = expert * moe.shared_experts
-        rows.append(_dense("shared_experts", shared, 2.0 * shared))
-    return rows
-
-
-def _memory(d: int, memory: Memory) -> list[_ComponentFields]:
-    v, num_layers = memory.value_width, len(memory.layers)
-    table = memory.num_slots * v
-    selected = memory.num_heads * memory.knn * v
-    read = min(table, selected) * num_layers
-    stored = table * memory.num_tables
-    rows = _product_keys(d, memory)
-    # Value sum: 2 H k v.
-    rows.append(("table", stored, min(stored, read), 2.0 * selected * num_layers, read))
-    if memory.num_output_matrices:
-        output = memory.num_output_matrices * d * v * num_layers
-        rows.append(_dense("memory_output", output, 2.0 * output))
-    return rows
-
-
-def _peer(d: int, peer: Peer) -> list[_ComponentFields]:
-    num_layers = len(peer.layers)
-    table = 2 * peer.num_slots * d
-    selected = 2 * peer.num_heads * peer.knn * d
-    read = min(table, selected) * num_layers
-    # x . u_i and the sum of the v_i: 4 H k d.
-    return [*_product_keys(d, peer), ("table", table * num_layers, read, 2.0 * selected * num_layers, read)]
-
-
-def _product_keys(d: int, part: Memory | Peer) -> list[_ComponentFields]:
-    """Return queries (with a bias, and a gain and a bias of their normalisation) and the two sets of half keys.
-
-    Between them, where queries are convolved, is the convolution.
-    """
-    num_layers = len(part.layers)
-    width = part.num_heads * part.key_width
-    query, conv = d * width, d * (part.query_conv or 0)
-    vectors = width if part.query_norm == "none" else 3 * width
-    keys = width * part.num_half_keys * part.num_ranks
-    # Key scoring includes adding the scores of the two halves over k x k candidates: H k^2.
-    scoring = 2.0 * keys + part.num_heads * part.knn**2
-    if part.core_rank is not None:
-        r, k = part.core_rank, part.knn
-        scoring = 2.0 * keys + part.num_heads * (4.0 * part.num_half_keys * r + 2.0 * r * r * k + 2.0 * r * k * k)
-        keys += part.num_heads * r * r
-    return [
-        _dense("query", (query + vectors) * num_layers, 2.0 * query * num_layers),
-        *([_dense("query_conv", conv * num_layers, 2.0 * conv * num_layers)] if conv else []),
-        _dense("key_scoring", keys * num_layers, scoring * num_layers),
-    ]
-
-
-def _ngram(d: int, ngram: NGram) -> list[_ComponentFields]:
-    num_layers, width = len(ngram.layers), ngram.memory_width
-    read = width * num_layers  # each head and order has rows of its own
-    projections = 2 * d * width * num_layers
-    rows: list[_ComponentFields] = [
-        ("table", ngram.num_rows * ngram.row_width, read, 0.0, read),
-        _dense("ngram_projections", projections, 2.0 * projections),
-    ]
-    if ngram.conv_width:
-        conv = d * ngram.conv_width * num_layers
-        rows.append(_dense("ngram_conv", conv, 2.0 * conv))
-    return rows
-
-
-def _token_table(a: Architecture, table: TokenTable) -> list[_ComponentFields]:
-    num_layers, width = len(table.layers), table.row_width
-    read = width * num_layers
-    rows: list[_ComponentFields] = [("table", a.vocab_size * read, read, 0.0, read)]
-    if table.use != "values":
-        projections = 2 * a.d_model * width * num_layers
-        rows.append(_dense("token_projections", projections, 2.0 * projections))
-    return rows
-
-
-def _rows_read(a: Architecture) -> int:
-    """Return the table rows that a token reads.
-
-    H k in every memory layer, 2 H k in every PEER layer, one for each order and head in a layer with n-gram memory, one
-    in a layer with a token table.
-    """
-    rows = 0
-    if a.memory is not None:
-        rows += a.memory.num_heads * a.memory.knn * len(a.memory.layers)
-    if a.peer is not None:
-        rows += 2 * a.peer.num_heads * a.peer.knn * len(a.peer.layers)
-    if a.ngram is not None:
-        rows += a.ngram.num_reads * len(a.ngram.layers)
-    if a.token_table is not None:
-        rows += len(a.token_table.layers)
-    return rows
+    return repeated_fields("attention", a.num_layers * projections, applied, 2.0 * applied + a.depth * scores)

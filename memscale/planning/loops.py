@@ -8,6 +8,7 @@ from __future__ import annotations
 from memscale.config.architecture import Architecture
 from memscale.config.family import LoopedFamily
 from memscale.config.loop import Loop
+from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
 
 
@@ -80,3 +81,15 @@ def recurrent_params(architecture: Architecture) -> int | None:
     projections = 2 * a.head_width * (a.num_heads + a.num_kv_heads)
     injection = 2 * a.d_model**2 if loop.injection == "concatenate" else 0
     return loop.recurrent * a.d_model * (projections + 2 + 3 * a.ffn_hidden) + injection
+
+
+def num_kv_heads(loop: Loop, dense: Architecture, matching: Matching) -> int:
+    """Return the dense model's number; where its cache of keys and values is to be met, the nearest that there can be.
+
+    The cache grows with the layers that a token passes through, depth x num_kv_heads; heads share keys in equal groups.
+    """
+    if "kv_cache_bytes" not in matching.equal:
+        return dense.num_kv_heads
+    wanted = dense.num_kv_heads * dense.num_layers
+    divisors = [number for number in range(1, dense.num_heads + 1) if dense.num_heads % number == 0]
+    return min(divisors, key=lambda number: (abs(number * loop.depth - wanted), number))

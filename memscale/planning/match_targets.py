@@ -15,9 +15,10 @@ from memscale.config.matching import Matching
 from memscale.errors import ConfigError, PlanError
 from memscale.planning.candidates import Bound
 from memscale.planning.cost_model import CostModel, Ints, quantities
+from memscale.planning.free_widths import free_widths
 from memscale.planning.mixtures import with_sizes
 from memscale.planning.refusals import infeasible, signed
-from memscale.planning.widths import Template, free_widths, template
+from memscale.planning.widths import Template, template
 
 
 @dataclass(frozen=True, kw_only=True)

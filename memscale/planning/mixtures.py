@@ -27,8 +27,8 @@ from memscale.errors import ConfigError, PlanError
 from memscale.planning.accounting import count, unused_params
 from memscale.planning.candidates import Bound, Candidates
 from memscale.planning.cost_model import CostModel
+from memscale.planning.free_widths import size_name
 from memscale.planning.outer_widths import outer_widths
-from memscale.planning.widths import size_name
 
 
 def with_sizes(

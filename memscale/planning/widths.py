@@ -2,9 +2,8 @@
 
 A sparse family has one outer width, its size (`num_experts`, the square root of `num_slots`, `rows_per_head`, or a
 token table's `row_width`); a looped one has none. At most one inner width (`ffn_hidden`, `expert_hidden`,
-`value_width` or `key_width`) may be open, since two would have many solutions. A mixture's outer width is its last
-part's; the size of its first part is solved before (`memscale.planning.mixtures`). Refuses free widths that the family
-does not have.
+`value_width` or `key_width`) is open (`memscale.planning.free_widths`). A mixture's outer width is its last part's; the
+size of its first part is solved before (`memscale.planning.mixtures`). Refuses sizes that cannot be matched exactly.
 """
 
 from __future__ import annotations
@@ -16,28 +15,24 @@ from typing import Any
 from memscale.config.architecture import PARTS, Architecture
 from memscale.config.checks import require
 from memscale.config.family import (
-    DenseFamily,
     Family,
     LoopedFamily,
-    MemoryPlusFamily,
-    MemoryTableFamily,
     MixtureFamily,
     MoEFamily,
     NGramFamily,
     PlacedFamily,
     ProductKeyFamily,
-    TokenTableFamily,
 )
 from memscale.config.layers import Memory, MoE, Peer
 from memscale.config.loop import Loop
-from memscale.config.matching import WIDTHS, Matching
+from memscale.config.matching import Matching
 from memscale.config.token_layers import NGram, TokenTable
-from memscale.errors import ConfigError, nearest
+from memscale.errors import ConfigError
 from memscale.planning.accounting import count
-from memscale.planning.loops import loop_of
-from memscale.planning.shapes import placed_layers
+from memscale.planning.free_widths import OUTER, free_widths, size_name
+from memscale.planning.loops import loop_of, num_kv_heads
+from memscale.planning.part_keywords import part_keywords
 
-OUTER = ("num_experts", "num_slots", "rows_per_head", "row_width")
 _PART_CLASSES: dict[str, Any] = {
     "moe": MoE, "memory": Memory, "peer": Peer, "ngram": NGram, "token_table": TokenTable, "loop": Loop,
 }  # fmt: skip
@@ -111,7 +106,7 @@ def template(series: str, family: Family, dense: Architecture, matching: Matchin
     if isinstance(family, LoopedFamily):
         return _looped(series, family, dense, matching)
     placed = part_families(family)
-    parts = {field: _keywords(part, dense) for field, part in placed.items()}
+    parts = {field: part_keywords(part, dense) for field, part in placed.items()}
     _share_out_layers(placed, parts)
     taken = [layer for field, part in parts.items() if _takes_the_slot(field, part) for layer in part["layers"]]
     has_dense_layers = len(taken) < dense.num_layers or _uses_ffn_hidden(parts)
@@ -155,17 +150,6 @@ def part_families(family: Family) -> dict[str, PlacedFamily]:
     return found
 
 
-def size_name(family: Family) -> str | None:
-    """Return the width that is a family's size; None where it follows from other widths."""
-    if isinstance(family, MoEFamily):
-        return "num_experts"
-    if isinstance(family, ProductKeyFamily):
-        return "num_slots"
-    if isinstance(family, NGramFamily):
-        return "rows_per_head"
-    return "row_width" if isinstance(family, TokenTableFamily) and family.use == "gated" else None
-
-
 def _share_out_layers(placed: dict[str, PlacedFamily], parts: dict[str, dict[str, Any]]) -> None:
     """Leave to a part that stands in `all` layers those whose feed-forward layer no other part replaces."""
     for field, part in parts.items():
@@ -189,13 +173,6 @@ def _uses_ffn_hidden(parts: dict[str, dict[str, Any]]) -> bool:
     return parts.get("token_table", {}).get("use") == "up"
 
 
-def _owners(family: Family) -> list[Family]:
-    """The families whose widths a family's solver may move: a mixture's last part, its experts and itself."""
-    if not isinstance(family, MixtureFamily):
-        return [family]
-    return [family, *(part for part in family.parts if part is family.parts[-1] or isinstance(part, MoEFamily))]
-
-
 def _looped(series: str, family: LoopedFamily, dense: Architecture, matching: Matching) -> Template:
     """Return the template of a looped model: of its widths only the FFN's may be open, for it has no size."""
     loop = loop_of(family, dense.num_layers)
@@ -205,7 +182,7 @@ def _looped(series: str, family: LoopedFamily, dense: Architecture, matching: Ma
         "num_layers": loop.stored_layers,
         "ffn_hidden": family.ffn_hidden or dense.ffn_hidden,
     }
-    base["num_kv_heads"] = family.num_kv_heads or _num_kv_heads(loop, dense, matching)
+    base["num_kv_heads"] = family.num_kv_heads or num_kv_heads(loop, dense, matching)
     return Template(
         series=series,
         family=family,
@@ -218,71 +195,10 @@ def _looped(series: str, family: LoopedFamily, dense: Architecture, matching: Ma
     )
 
 
-def _num_kv_heads(loop: Loop, dense: Architecture, matching: Matching) -> int:
-    """Return the dense model's number; where its cache of keys and values is to be met, the nearest that there can be.
-
-    The cache grows with the layers that a token passes through, depth x num_kv_heads; heads share keys in equal groups.
-    """
-    if "kv_cache_bytes" not in matching.equal:
-        return dense.num_kv_heads
-    wanted = dense.num_kv_heads * dense.num_layers
-    divisors = [number for number in range(1, dense.num_heads + 1) if dense.num_heads % number == 0]
-    return min(divisors, key=lambda number: (abs(number * loop.depth - wanted), number))
-
-
 def _base(family: Family, dense: Architecture) -> dict[str, Any]:
     """Return the keywords of Architecture that `family` takes over from the dense model."""
     base = {name: value for name, value in vars(dense).items() if name not in _PART_CLASSES}
     return {**base, "family": family.family}
-
-
-def free_widths(family: Family, matching: Matching) -> tuple[str, ...]:
-    """Return the widths of `family` that are free and that it does not give. Raises ConfigError."""
-    owned = {width: owner for owner in reversed(_owners(family)) for width in WIDTHS if hasattr(owner, width)}
-    owned = {width: owned[width] for width in WIDTHS if width in owned}
-    given = [width for width, owner in owned.items() if getattr(owner, width) is not None]
-    named = next((free.widths for free in matching.free if free.name == family.name), None)
-    if named is None:
-        return tuple(width for width in _free_by_default(family) if width not in given)
-    where = f"matching.free.{family.name}"
-    require(
-        not isinstance(family, DenseFamily),
-        f"{where}: the dense model is what the others are matched to, so that nothing of it is free; leave it out",
-    )
-    for width in named:
-        if width not in owned:
-            raise ConfigError(
-                f"{where} names {width}, but the family '{family.family}' has {', '.join(owned)}."
-                f"{nearest(width, list(owned))}"
-            )
-        owner = owned[width]
-        require(
-            width != "value_width" or _is_projected(owner),
-            f"{where} names value_width, but without a gated output or a projection a value is as wide as the model "
-            "(d_model)",
-        )
-    moved = tuple(width for width in dict.fromkeys(named) if width not in given)
-    inner = [width for width in moved if width not in OUTER]
-    require(
-        len(inner) <= 1,
-        f"{where} names {' and '.join(inner)}; one of them at most can be solved, for several would meet the terms in "
-        f"many ways. Give all but one under families.{family.name}",
-    )
-    return moved
-
-
-def _is_projected(family: Family) -> bool:
-    gated = isinstance(family, MemoryPlusFamily) and family.gated
-    return gated or (isinstance(family, MemoryTableFamily) and family.projection)
-
-
-def _free_by_default(family: Family) -> tuple[str, ...]:
-    """Return a family's own; of a mixture the last part's size and one inner width: that of experts, if it has any."""
-    if not isinstance(family, MixtureFamily):
-        return family.free_by_default
-    size = size_name(family.parts[-1])
-    experts = any(isinstance(part, MoEFamily) for part in family.parts)
-    return (*([size] if size is not None else []), "expert_hidden" if experts else "ffn_hidden")
 
 
 def _inner_width(name: str, matching: Matching) -> OpenWidth:
@@ -336,79 +252,3 @@ def _least_size(family: Family) -> int:
     if family.routing == "expert_choice":
         return max(family.experts_per_token, math.ceil(family.capacity_factor))
     return family.experts_per_token
-
-
-def _keywords(family: PlacedFamily, dense: Architecture) -> dict[str, Any]:
-    """Return the keywords of a family's sparse part; those of open widths are None."""
-    layers = placed_layers(family, dense.num_layers)
-    if isinstance(family, MoEFamily):
-        return {"layers": layers, **_moe(family, dense)}
-    if isinstance(family, NGramFamily):
-        return {"layers": layers, **_ngram(family, dense)}
-    if isinstance(family, TokenTableFamily):
-        values = dense.num_kv_heads * dense.head_width
-        width = {"gated": family.row_width, "up": dense.ffn_hidden, "values": values}[family.use]
-        return {"layers": layers, "use": family.use, "row_width": width}
-    assert isinstance(family, ProductKeyFamily)
-    return {"layers": layers, **_product_keys(family, dense)}
-
-
-def _ngram(family: NGramFamily, dense: Architecture) -> dict[str, Any]:
-    reads = len(family.orders) * family.num_heads
-    return {
-        "orders": family.orders,
-        "num_heads": family.num_heads,
-        "rows_per_head": family.rows_per_head,
-        "row_width": family.row_width or math.ceil(dense.d_model / 2 / reads),
-        "sizes": family.sizes,
-        "signed_root": family.signed_root,
-        "conv_width": family.conv_width,
-        "rows_multiple_of": family.rows_multiple_of,
-        "hash_seed": family.hash_seed,
-    }
-
-
-def _moe(family: MoEFamily, dense: Architecture) -> dict[str, Any]:
-    token_choice = family.routing == "token_choice"
-    renormalise = family.renormalise
-    # Nothing is scored with hash routing: a weight left at its default means no loss, any other is refused by MoE.
-    unweighted = family.routing == "hash" and family.z_weight == MoEFamily.z_weight
-    return {
-        "num_experts": family.num_experts,
-        "experts_per_token": family.experts_per_token,
-        "expert_hidden": family.expert_hidden or dense.ffn_hidden,
-        "shared_experts": family.shared_experts,
-        "routing": family.routing,
-        "scores": family.scores,
-        "renormalise": family.experts_per_token > 1 and token_choice if renormalise is None else renormalise,
-        "capacity_factor": family.capacity_factor,
-        "balance": family.balance or ("loss" if token_choice else "none"),
-        "balance_weight": family.balance_weight,
-        "bias_rate": family.bias_rate,
-        "z_weight": 0.0 if unweighted else family.z_weight,
-    }
-
-
-def _product_keys(family: ProductKeyFamily, dense: Architecture) -> dict[str, Any]:
-    part: dict[str, Any] = {
-        "num_keys": None if family.num_slots is None else math.isqrt(family.num_slots),
-        "num_heads": family.num_heads,
-        "knn": family.knn,
-        "key_width": family.key_width or max(2, dense.d_model // 4 * 2),
-        "qk_norm": family.qk_norm,
-        "query_norm": family.query_norm,
-        "core_rank": family.core_rank,
-        "core_penalty": family.core_penalty,
-        "query_conv": family.query_conv,
-        "weights": family.weights,
-        "place": family.place,
-        "skip": family.skip,
-    }
-    if not isinstance(family, MemoryTableFamily):
-        return part
-    part["value_width"] = getattr(family, "value_width", None) or dense.d_model
-    part["gated"] = isinstance(family, MemoryPlusFamily) and family.gated
-    part["projection"] = family.projection
-    part["expansion"] = family.expansion
-    part["shared_table"] = family.family != "pkm"
-    return part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -82,7 +83,7 @@ def test_no_two_tables_have_one_size(base: int, kind: str, num_heads: int, num_l
         ({"rows_per_head": 0}, "rows_per_head"),
     ],
 )
-def test_what_no_table_could_be_is_refused(changes: dict[str, object], said: str) -> None:
-    given: dict[str, object] = {"layers": (0,), "rows_per_head": 9, "row_width": 2, **changes}
+def test_what_no_table_could_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"layers": (0,), "rows_per_head": 9, "row_width": 2, **changes}
     with pytest.raises(ConfigError, match=said):
-        NGram(**given)  # type: ignore[arg-type]
+        NGram(**given)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memscale.data.tokenizer import END_ID
 from memscale.models.ngram import DOCUMENT_END, NGramAddresses
 from tests.models.naive_model import ngram_rows
 from tests.models.zoo import ngram
@@ -50,6 +51,10 @@ def test_the_largest_vocabulary_and_ids_do_not_overflow() -> None:
     found = addresses(torch.tensor([tokens]))[0].tolist()
     assert found == ngram_rows(config, 2, vocabulary, tokens)
     assert min(min(rows) for rows in found) >= 0
+
+
+def test_the_end_of_a_document_is_the_tokenizers() -> None:
+    assert DOCUMENT_END == END_ID
 
 
 def test_layers_and_seeds_hash_differently_and_spread_over_all_rows() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import example, given, settings
 
 from memscale.config.architecture import Architecture
 from memscale.config.layers import Memory, MoE, Peer
+from memscale.config.token_layers import NGram, TokenTable
 from memscale.planning.accounting import Component, components, conventions, count, evaluation_flops
 from tests.planning.architectures import architectures
 
@@ -99,110 +100,135 @@ def test_key_scoring_makes_memory_cost_what_it_costs(num_keys: int, differences:
         assert 100 * (sparse / dense - 1) == pytest.approx(expected, abs=0.1)
 
 
-@settings(max_examples=300, deadline=None)
-@given(architectures())
-def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
-    s = 17
-    embedding = a.d_model * a.vocab_size
-    params, flops = a.d_model + embedding * (1 if a.tied_embeddings else 2), 2.0 * embedding
-    active, table, rows = params, 0, 0
-    reads: list[tuple[int, int]] = []  # of each layer's part: values selected, and values there are
-    times = [1] * a.num_layers
+@dataclass
+class Recount:
+    """Sums over the layers of a model, from the formulas of the papers."""
+
+    dense: int = 0
+    """Parameters that every token uses."""
+    active: float = 0.0
+    """Parameters of experts that a token uses."""
+    experts: int = 0
+    table: int = 0
+    rows: int = 0
+    flops: float = 0.0
+    reads: list[tuple[int, int]] = field(default_factory=list)
+    """Of each layer's part: values selected, and values there are."""
+
+    def dense_layer(self, a: Architecture, layer: int, s: int, times: int) -> None:
+        projections = [a.d_model * a.num_heads * a.head_width] * 2 + [a.d_model * a.num_kv_heads * a.head_width] * 2
+        self.dense += sum(projections) + 2 * a.d_model
+        # Token i of s attends to i + 1 keys: a product for the scores and one for the values.
+        scores = sum(2 * 2 * a.num_heads * a.head_width * (i + 1) for i in range(s)) / s
+        self.flops += (2 * sum(projections) + scores) * times
+        matrices = {"dense": 3, "token_table": 2}.get(a.feed_forward_kind(layer), 0)
+        self.dense += matrices * a.d_model * a.ffn_hidden
+        self.flops += 2 * matrices * a.d_model * a.ffn_hidden * times
+
+    def moe(self, d: int, moe: MoE, s: int) -> None:
+        expert = 3 * d * moe.expert_hidden
+        router = 0 if moe.routing == "hash" else d * moe.num_experts
+        seen: float = moe.experts_per_token
+        if moe.routing == "expert_choice":
+            seen = moe.num_experts * moe.capacity(s) / s
+        self.dense += router + expert * moe.shared_experts
+        self.experts += expert * moe.num_experts
+        self.active += expert * seen
+        self.flops += 2 * router + 2 * expert * (seen + moe.shared_experts)
+
+    def selection(self, d: int, m: Memory | Peer, virtual_tables: int) -> None:
+        """Queries, half keys and scores."""
+        width, keys_per_set = m.num_heads * m.key_width, m.num_keys * round(virtual_tables**0.5)
+        half_keys = 2 * keys_per_set * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
+        self.dense += d * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
+        self.dense += d * (m.query_conv or 0)
+        self.flops += 2 * (d * width + half_keys + d * (m.query_conv or 0))
+        if m.core_rank is None:
+            self.flops += m.num_heads * m.knn**2
+        else:
+            self.dense += m.num_heads * m.core_rank**2
+            rough = 2 * 2 * keys_per_set * m.core_rank  # two sets, a vector of r times n half keys
+            self.flops += m.num_heads * (rough + 2 * m.core_rank * m.knn * (m.core_rank + m.knn))
+
+    def memory(self, d: int, memory: Memory, layer: int) -> None:
+        tables, v, selected = memory.expansion or 1, memory.value_width, memory.num_heads * memory.knn
+        self.selection(d, memory, tables)
+        matrices = (1 + tables if memory.gated else 0) + (tables if memory.projection else 0)
+        self.dense += matrices * d * v
+        self.flops += 2 * selected * v + 2 * matrices * d * v
+        self.reads.append((selected * v, memory.num_keys**2 * v))
+        self.rows += selected
+        self.table += memory.num_keys**2 * v if layer == memory.layers[0] or not memory.shared_table else 0
+
+    def peer(self, d: int, peer: Peer) -> None:
+        selected = peer.num_heads * peer.knn
+        self.selection(d, peer, 1)
+        self.flops += 4 * selected * d
+        self.reads.append((2 * selected * d, 2 * peer.num_keys**2 * d))
+        self.rows += 2 * selected
+        self.table += 2 * peer.num_keys**2 * d
+
+    def ngram(self, d: int, ngram: NGram, layer: int) -> None:
+        values = len(ngram.orders) * ngram.num_heads * ngram.row_width
+        self.dense += 2 * d * (values + 1) + (d * (ngram.conv_width + 1) if ngram.conv_width else 0)
+        self.flops += 4 * d * values + 2 * d * ngram.conv_width
+        held = sum(ngram.table_sizes(ngram.layers.index(layer)))
+        self.table += -(-held // ngram.rows_multiple_of) * ngram.rows_multiple_of * ngram.row_width
+        self.rows += len(ngram.orders) * ngram.num_heads
+        self.reads.append((values, values))
+
+    def token_table(self, a: Architecture, table: TokenTable) -> None:
+        self.table += a.vocab_size * table.row_width
+        self.rows += 1
+        self.reads.append((table.row_width, table.row_width))
+        if table.use == "gated":
+            self.dense += a.d_model + 2 * a.d_model * table.row_width
+            self.flops += 4 * a.d_model * table.row_width
+
+
+def recount(a: Architecture, s: int) -> Recount:
+    """All layers of a model; its embedding, head and last norm are not in it."""
+    found, times = Recount(), [1] * a.num_layers
     if a.loop is not None:
         for layer in range(a.loop.prelude, a.loop.prelude + a.loop.recurrent):
             times[layer] = a.loop.recurrences
         if a.loop.injection == "concatenate":  # from the state and the prelude's output to the width of the model
-            injection = 2 * a.d_model * a.d_model
-            params, active, flops = params + injection, active + injection, flops + 2 * injection * a.loop.recurrences
+            found.dense += 2 * a.d_model * a.d_model
+            found.flops += 2 * 2 * a.d_model * a.d_model * a.loop.recurrences
     for layer in range(a.num_layers):
-        projections = [a.d_model * a.num_heads * a.head_width] * 2 + [a.d_model * a.num_kv_heads * a.head_width] * 2
-        dense = sum(projections) + 2 * a.d_model
-        flops += 2 * sum(projections) * times[layer]
-        # Token i of s attends to i + 1 keys: a product for the scores and one for the values.
-        flops += sum(2 * 2 * a.num_heads * a.head_width * (i + 1) for i in range(s)) / s * times[layer]
-        if a.feed_forward_kind(layer) == "moe":
-            assert a.moe is not None
-            expert = 3 * a.d_model * a.moe.expert_hidden
-            router = 0 if a.moe.routing == "hash" else a.d_model * a.moe.num_experts
-            dense += router + expert * a.moe.shared_experts
-            params += expert * a.moe.num_experts
-            seen = a.moe.experts_per_token
-            if a.moe.routing == "expert_choice":
-                seen = a.moe.num_experts * a.moe.capacity(s) / s
-            active += expert * seen
-            flops += 2 * router + 2 * expert * (seen + a.moe.shared_experts)
-        for m in (a.memory, a.peer):
-            if m is None or layer not in m.layers:
-                continue
-            width = m.num_heads * m.key_width
-            tables = (a.memory.expansion or 1) if m is a.memory else 1
-            keys_per_set = m.num_keys * round(tables**0.5)
-            half_keys = 2 * keys_per_set * (m.key_width // 2) * m.num_heads * (m.core_rank or 1)
-            dense += a.d_model * width + width + half_keys + (2 * width if m.query_norm != "none" else 0)
-            dense += a.d_model * (m.query_conv or 0)
-            flops += 2 * (a.d_model * width + half_keys + a.d_model * (m.query_conv or 0))
-            if m.core_rank is None:
-                flops += m.num_heads * m.knn**2
-            else:
-                dense += m.num_heads * m.core_rank**2
-                rough = 2 * 2 * keys_per_set * m.core_rank  # two sets, a vector of r times n half keys
-                flops += m.num_heads * (rough + 2 * m.core_rank * m.knn * (m.core_rank + m.knn))
-            selected = m.num_heads * m.knn
-            if m is a.memory:
-                v = a.memory.value_width
-                dense += (1 + tables) * a.d_model * v if a.memory.gated else 0
-                dense += tables * a.d_model * v if a.memory.projection else 0
-                flops += 2 * selected * v + (2 * (1 + tables) * a.d_model * v if a.memory.gated else 0)
-                flops += 2 * tables * a.d_model * v if a.memory.projection else 0
-                reads.append((selected * v, m.num_keys**2 * v))
-                rows += selected
-                first = layer == a.memory.layers[0]
-                table += m.num_keys**2 * v if first or not a.memory.shared_table else 0
-            else:
-                flops += 4 * selected * a.d_model
-                reads.append((2 * selected * a.d_model, 2 * m.num_keys**2 * a.d_model))
-                rows += 2 * selected
-                table += 2 * m.num_keys**2 * a.d_model
-        if a.feed_forward_kind(layer) == "token_table":
-            dense += 2 * a.d_model * a.ffn_hidden
-            flops += 4 * a.d_model * a.ffn_hidden
-        if a.feed_forward_kind(layer) == "dense":
-            dense += 3 * a.d_model * a.ffn_hidden
-            flops += 6 * a.d_model * a.ffn_hidden * times[layer]
+        found.dense_layer(a, layer, s, times[layer])
+        if a.moe is not None and layer in a.moe.layers:
+            found.moe(a.d_model, a.moe, s)
+        if a.memory is not None and layer in a.memory.layers:
+            found.memory(a.d_model, a.memory, layer)
+        if a.peer is not None and layer in a.peer.layers:
+            found.peer(a.d_model, a.peer)
         if a.ngram is not None and layer in a.ngram.layers:
-            values = len(a.ngram.orders) * a.ngram.num_heads * a.ngram.row_width
-            dense += 2 * a.d_model * (values + 1)
-            flops += 4 * a.d_model * values
-            if a.ngram.conv_width:
-                dense += a.d_model * (a.ngram.conv_width + 1)
-                flops += 2 * a.d_model * a.ngram.conv_width
-            held = sum(a.ngram.table_sizes(a.ngram.layers.index(layer)))
-            table += -(-held // a.ngram.rows_multiple_of) * a.ngram.rows_multiple_of * a.ngram.row_width
-            rows += len(a.ngram.orders) * a.ngram.num_heads
-            reads.append((values, values))
+            found.ngram(a.d_model, a.ngram, layer)
         if a.token_table is not None and layer in a.token_table.layers:
-            table += a.vocab_size * a.token_table.row_width
-            rows += 1
-            reads.append((a.token_table.row_width, a.token_table.row_width))
-            if a.token_table.use == "gated":
-                dense += a.d_model + 2 * a.d_model * a.token_table.row_width
-                flops += 4 * a.d_model * a.token_table.row_width
-        params += dense
-        active += dense
-    counts = count(a, s)
-    assert counts.params_total == params + table
-    assert counts.params_table == table
-    assert counts.params_non_embedding == params + table - embedding * (1 if a.tied_embeddings else 2)
-    assert counts.rows_read_per_token == rows
-    assert counts.flops_per_token_forward == pytest.approx(flops, rel=1e-12)
-    read = counts.params_active - active
-    if table == 0:
+            found.token_table(a, a.token_table)
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(architectures())
+def test_counts_agree_with_a_recount_layer_by_layer(a: Architecture) -> None:
+    counts, found = count(a, 17), recount(a, 17)
+    one_embedding = a.d_model * a.vocab_size
+    embeddings = one_embedding * (1 if a.tied_embeddings else 2)
+    used = a.d_model + found.dense
+    assert counts.params_total == used + found.experts + found.table + embeddings
+    assert counts.params_table == found.table
+    assert counts.params_non_embedding == counts.params_total - embeddings
+    assert counts.rows_read_per_token == found.rows
+    assert counts.flops_per_token_forward == pytest.approx(found.flops + 2.0 * one_embedding, rel=1e-12)
+    read = counts.params_active - used - found.active - embeddings
+    if found.table == 0:
         assert abs(read) <= 0.5
     else:  # no row counts twice: a token can read no more than there is
-        assert read <= table + 0.5
+        smaller = [min(one) for one in found.reads]
         shared = a.memory is not None and a.memory.shared_table
-        least = min((min(one) for one in reads), default=0) if shared else sum(min(one) for one in reads)
-        assert least - 0.5 <= read <= sum(min(one) for one in reads) + 0.5
+        assert (min(smaller) if shared else sum(smaller)) - 0.5 <= read <= min(sum(smaller), found.table) + 0.5
 
 
 def by_name(a: Architecture) -> dict[str, Component]:

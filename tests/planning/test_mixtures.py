@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscale.config.architecture import Architecture
-from memscale.config.family import Family, MemoryPlusFamily, MixtureFamily, MoEFamily, NGramFamily, PeerFamily
+from memscale.config.family import (
+    DenseFamily,
+    Family,
+    LoopedFamily,
+    MemoryPlusFamily,
+    MixtureFamily,
+    MoEFamily,
+    NGramFamily,
+    PeerFamily,
+)
 from memscale.config.matching import Free, Matching
 from memscale.errors import ConfigError, MemscaleError
 from memscale.planning.accounting import count, unused_params
@@ -116,10 +126,12 @@ def test_what_cannot_be_shared_is_refused_with_the_reason(family: Family, matchi
     "changes, said",
     [
         ({"parts": (MoEFamily(name="e"),)}, "two sparse parts or more"),
+        ({"parts": (MoEFamily(name="e"), LoopedFamily(name="l"))}, "parts are moe, looped"),
+        ({"parts": (MoEFamily(name="e"), DenseFamily(name="d"))}, "parts are moe, dense"),
         ({"share": 1.0}, "leaves nothing to the last part"),
         ({"parts": (MoEFamily(name="e", ffn_hidden=4), NGramFamily(name="n"))}, "belong to the whole model"),
     ],
 )
-def test_a_mixture_that_is_none_is_refused(changes: dict[str, object], said: str) -> None:
+def test_a_mixture_that_is_none_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        replace(mixture(0.5, MoEFamily(name="e"), NGramFamily(name="n")), **changes)  # type: ignore[arg-type]
+        replace(mixture(0.5, MoEFamily(name="e"), NGramFamily(name="n")), **changes)
